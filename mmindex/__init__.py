@@ -1,0 +1,75 @@
+"""mmindex: any frame of any DICOM file, in constant time.
+
+with mmindex.open_file("cine.dcm") as instance:     # one file, nothing written
+    instance.frame(41)
+
+mmindex.build("/data/archive")                      # an archive, once
+with mmindex.open("/data/archive") as archive:
+    archive.frame(sop_instance_uid, 41)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from mmindex import errors
+from mmindex.errors import MMIndexError
+from mmindex.scan.instance import scan  # eager: the package of this name would hide it else
+
+if TYPE_CHECKING:
+    from mmindex.index.build import BuildReport, build
+    from mmindex.model import Anomaly, ByteRange, FrameTable, ImagePixel, InstanceRecord, Status
+    from mmindex.read.archive import Archive
+    from mmindex.read.archive import open_archive as open
+    from mmindex.read.instance import Instance
+    from mmindex.read.open_file import open_file
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Anomaly",
+    "Archive",
+    "BuildReport",
+    "ByteRange",
+    "FrameTable",
+    "ImagePixel",
+    "Instance",
+    "InstanceRecord",
+    "MMIndexError",
+    "Status",
+    "build",
+    "errors",
+    "open",
+    "open_file",
+    "scan",
+]
+
+_HOMES = {  # imported when first used: numpy alone takes longer than reading a thousand frames
+    "Anomaly": "mmindex.model",
+    "Archive": "mmindex.read.archive",
+    "BuildReport": "mmindex.index.build",
+    "ByteRange": "mmindex.model",
+    "FrameTable": "mmindex.model",
+    "ImagePixel": "mmindex.model",
+    "Instance": "mmindex.read.instance",
+    "InstanceRecord": "mmindex.model",
+    "Status": "mmindex.model",
+    "build": "mmindex.index.build",
+    "open": "mmindex.read.archive:open_archive",
+    "open_file": "mmindex.read.open_file",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mmindex' has no attribute {name!r}")
+    module, _, attribute = home.partition(":")
+    found: object = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

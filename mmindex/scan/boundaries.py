@@ -1,0 +1,193 @@
+"""Frame boundaries where no offset table tells them (PS3.5 A.4; rules R18, R19).
+
+Counts decide where they leave one reading, the codec's start markers where they agree with
+the number of frames; everything else raises. A file that was cut makes counts unreliable:
+what a sequence delimiter does not vouch for has to be vouched for by markers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.errors import AmbiguousFramesError, FormatError, TruncatedFrameError
+from mmindex.model import ITEM_HEADER_LENGTH, Boundaries, Buffer
+from mmindex.scan.transfer_syntax import Codec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Offsets = NDArray[np.int64]
+
+_LONGEST_MARKER = 12
+_TAIL = 4096  # bytes looked at together for the end of a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items after the Basic Offset Table, as far as the data goes.
+
+    Attributes
+    ----------
+    origin : int
+        Offset of the first byte after the Basic Offset Table.
+    starts : ndarray of int64
+        Where the items begin, from `origin`.
+    end : int
+        Where the last one ends, from `origin`; may be past the end of the data.
+    available : int
+        Bytes from `origin` to the end of the data.
+    closed : bool
+        Whether a sequence delimiter (or a defined length) says that these are all.
+    """
+
+    origin: int
+    starts: Offsets
+    end: int
+    available: int
+    closed: bool
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the last item runs past the end of the data."""
+        return self.end > self.available
+
+    @property
+    def lengths(self) -> Offsets:
+        """Lengths of the fragments, in bytes."""
+        return np.diff(self.starts, append=self.end) - ITEM_HEADER_LENGTH
+
+    def header_offset(self, fragment: int) -> int:
+        """Return the offset of an item's tag in the data."""
+        return self.origin + int(self.starts[fragment])
+
+    def value_range(self, fragment: int) -> tuple[int, int]:
+        """Return [start, end) of what is there of a fragment's value, in the data."""
+        start = int(self.starts[fragment]) + ITEM_HEADER_LENGTH
+        end = int(self.starts[fragment + 1]) if fragment + 1 < len(self.starts) else self.end
+        return self.origin + start, self.origin + max(start, min(end, self.available))
+
+    def begins_frame(self, buffer: Buffer, fragment: int, codec: Codec) -> bool:
+        """Return whether a fragment begins with a start marker of the codec.
+
+        Of one that was cut before its marker, the end of the one before it has to tell.
+        """
+        start, end = self.value_range(fragment)
+        head = bytes(buffer[start : min(end, start + _LONGEST_MARKER)])
+        cut = self.truncated and fragment == len(self.starts) - 1
+        if cut and fragment and len(head) < min(map(len, codec.start_markers), default=0):
+            return self.ends_frame(buffer, 0, fragment - 1, codec)
+        return head.startswith(codec.start_markers)
+
+    def ends_frame(self, buffer: Buffer, first: int, last: int, codec: Codec) -> bool:
+        """Return whether fragments `first` to `last`, joined, end with the codec's end marker.
+
+        Padding after it does not count.
+        """
+        marker, tail = codec.end_marker, b""
+        for fragment in range(last, first - 1, -1):
+            start, end = self.value_range(fragment)
+            while start < end and len(tail) < len(marker):
+                piece = bytes(buffer[max(start, end - _TAIL) : end])
+                end -= len(piece)
+                tail = (piece + tail).rstrip(b"\0\xff") if not tail else piece + tail
+        return bool(marker) and tail.endswith(marker)
+
+
+def find_first_fragments(
+    buffer: Buffer, items: Items, number_of_frames: int, codec: Codec
+) -> tuple[Offsets, Boundaries]:
+    """Return the number of each located frame's first fragment, and how that was told.
+
+    Raises
+    ------
+    FormatError
+        There are fewer fragments than frames.
+    AmbiguousFramesError
+        There are more, and start markers do not tell the frames.
+    TruncatedFrameError
+        The file ends too early to tell.
+    """
+    filled = np.flatnonzero(items.lengths > 0)
+    if not len(filled):
+        raise FormatError(
+            f"expected fragments of {number_of_frames} frames, found none",
+            offset=items.origin,
+        )
+    if number_of_frames == 1 and codec is not Codec.ONE_FRAGMENT:
+        return np.zeros(1, np.int64), Boundaries.ALL_FRAGMENTS
+    one_each = _first_of_each(filled)
+    if len(filled) == number_of_frames and (
+        items.closed or codec is Codec.ONE_FRAGMENT or _agree(buffer, items, filled, codec)
+    ):
+        return one_each, Boundaries.ONE_FRAGMENT_A_FRAME
+    if codec is Codec.ONE_FRAGMENT:
+        if len(filled) < number_of_frames and not items.closed:
+            return one_each, Boundaries.ONE_FRAGMENT_A_FRAME
+        raise AmbiguousFramesError(
+            f"expected one fragment a frame, found {len(filled)} fragments "
+            f"for {number_of_frames} frames",
+            offset=items.origin,
+        )
+    if items.closed and len(filled) < number_of_frames:
+        raise FormatError(
+            f"expected at least {number_of_frames} fragments, one a frame, found {len(filled)}",
+            offset=items.origin,
+        )
+    return _split_on_markers(buffer, items, filled, number_of_frames, codec)
+
+
+def last_frame_is_cut(buffer: Buffer, items: Items, first_fragments: Offsets, codec: Codec) -> bool:
+    """Return whether the last frame lacks its end, where nothing says that its items are all there.
+
+    Where every frame of several has one item, the last one has, too. Else a frame that begins
+    like the codec's has to end like them, but for padding.
+    """
+    if items.truncated or not codec.end_marker:
+        return False
+    if 1 < len(first_fragments) == len(items.starts):
+        return False
+    first = int(first_fragments[-1])
+    return items.begins_frame(buffer, first, codec) and not items.ends_frame(
+        buffer, first, len(items.starts) - 1, codec
+    )
+
+
+def _first_of_each(filled: Offsets) -> Offsets:
+    """Return first fragments of frames of one filled fragment each; leading empty ones join."""
+    first = filled.copy()
+    first[0] = 0
+    return first
+
+
+def _agree(buffer: Buffer, items: Items, filled: Offsets, codec: Codec) -> bool:
+    """Return whether no fragment looks like the continuation of the one before it."""
+    if not codec.start_markers or not items.begins_frame(buffer, int(filled[0]), codec):
+        return True
+    return all(items.begins_frame(buffer, fragment, codec) for fragment in filled.tolist())
+
+
+def _split_on_markers(
+    buffer: Buffer, items: Items, filled: Offsets, number_of_frames: int, codec: Codec
+) -> tuple[Offsets, Boundaries]:
+    """Return the fragments that begin with a start marker, if that makes the number of frames."""
+    begins = [k for k in filled.tolist() if items.begins_frame(buffer, k, codec)]
+    starts_first = bool(begins) and begins[0] == filled[0]
+    found = _first_of_each(np.array(begins, np.int64)) if starts_first else filled[:0]
+    if len(found) == number_of_frames:
+        return found, Boundaries.START_MARKERS
+    if not items.closed and len(found) == len(filled) < number_of_frames:
+        return found, Boundaries.ONE_FRAGMENT_A_FRAME
+    if not items.closed and len(filled) < number_of_frames:
+        raise TruncatedFrameError(
+            f"expected fragments of {number_of_frames} frames, found {len(filled)} fragments "
+            "and the end of the data, which leave open where frames begin",
+            offset=items.origin,
+        )
+    raise AmbiguousFramesError(
+        f"expected {number_of_frames} fragments that begin with a start marker of {codec.value}, "
+        f"found {len(begins)} of {len(filled)}, and no usable offset table",
+        offset=items.origin,
+    )

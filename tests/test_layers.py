@@ -1,0 +1,155 @@
+"""The import rules between the folders of mmindex, read off the source by AST."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mmindex"
+
+# A module imports what stands before it, or what stands beside it in its own folder.
+# "" is mmindex/__init__.py: the public API that the command line is written against.
+ORDER = ("errors", "model", "scan", "index", "read", "", "cli", "__main__")
+
+ONLY_IMPORTERS = {
+    "lmdb": ("mmindex.index.environment",),
+    "pydicom": ("mmindex.read.decode",),
+    "click": ("mmindex.cli",),
+}
+
+# scan is pure functions of a buffer: it computes, it does not read, log or run anything.
+SCAN_FORBIDS = (
+    *("asyncio", "concurrent", "multiprocessing", "queue", "subprocess", "threading"),
+    *("fileinput", "glob", "io", "os", "pathlib", "shutil", "tempfile"),
+    *("http", "select", "socket", "sqlite3", "urllib"),
+    *("logging", "signal", "time", "warnings"),
+)
+
+MOST_LINES = 450
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def walk_imports(
+    module: str, source: str, *, is_package: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of every import, also of those inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                kept = len(parts) - node.level + is_package
+                base = ".".join([*parts[:kept], *([base] if base else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def step(dotted_name: str) -> str:
+    """Return the entry of ORDER that `mmindex.<step>.<...>` belongs to."""
+    part = [*dotted_name.split("."), ""][1]
+    return part if part in ORDER else ""
+
+
+def find_violations(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    found = []
+    here = step(module)
+    for line, name in walk_imports(module, source, is_package=is_package):
+        top = name.partition(".")[0]
+        place = f"{module}, line {line}"
+        if top == "mmindex":
+            if step(name) != here and ORDER.index(step(name)) > ORDER.index(here):
+                found.append(f"{place}: {here or 'mmindex'} comes before {name}")
+            continue
+        owners = ONLY_IMPORTERS.get(top)
+        if owners and not any(
+            module == owner or module.startswith(owner + ".") for owner in owners
+        ):
+            found.append(f"{place}: only {owners[0]} imports {top}")
+        if here == "scan" and (
+            top in SCAN_FORBIDS or top not in {*sys.stdlib_module_names, "numpy"}
+        ):
+            found.append(f"{place}: scan is pure functions of a buffer, so no {top}")
+    return found
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_imports_only_steps_before_it(path):
+    """No module imports a later step, nor a dependency that belongs to another module."""
+    source = path.read_text(encoding="utf-8")
+    is_package = path.name == "__init__.py"
+    assert find_violations(module_name(path), source, is_package=is_package) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mmindex.model", "from mmindex.scan.tags import PIXEL_DATA"),
+        ("mmindex.scan.native", "from mmindex.index import record"),
+        ("mmindex.scan.native", "from mmindex import index"),
+        ("mmindex.scan.native", "from ..read import archive"),
+        ("mmindex.index.build", "def build():\n    from mmindex.read import Archive"),
+        ("mmindex.read.archive", "import mmindex.cli.frame"),
+        ("mmindex.read.archive", "import mmindex"),
+        ("mmindex", "from mmindex.cli import main"),
+        ("mmindex.index.build", "import lmdb"),
+        ("mmindex.read.instance", "from pydicom.pixels import get_decoder"),
+        ("mmindex.index.build", "import click"),
+        ("mmindex.scan.instance", "from pathlib import Path"),
+        ("mmindex.scan.instance", "import PIL.Image"),
+    ],
+)
+def test_forbidden_import_is_found(module, source):
+    """The rules see absolute, relative and local imports of the wrong thing."""
+    assert len(find_violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mmindex.model", "from mmindex.errors import FormatError"),
+        ("mmindex.index.build", "from mmindex.scan import scan_instance"),
+        ("mmindex.index.build", "from . import store"),
+        ("mmindex.index.environment", "import lmdb"),
+        ("mmindex.read.decode", "from pydicom.pixels import get_decoder"),
+        ("mmindex.cli.frame", "import click, mmindex"),
+        ("mmindex.scan.instance", "import struct, zlib, numpy"),
+    ],
+)
+def test_permitted_import_is_left_alone(module, source):
+    """The rules let through what the layout allows."""
+    assert find_violations(module, source) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_module_is_short_enough_to_read(path):
+    """A module that grows past about 400 lines wants a second room."""
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"{path.relative_to(ROOT)} has {lines} lines: split it in two"
+
+
+def test_importing_mmindex_is_light():
+    """`import mmindex` loads no pixel decoder and no command line."""
+    script = (
+        "import sys; before = set(sys.modules); import mmindex; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "mmindex" in loaded
+    assert loaded.isdisjoint({"click", "dask", "distributed", "PIL", "pydicom", "pylibjpeg"})
