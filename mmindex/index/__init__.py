@@ -1,0 +1,1 @@
+"""InstanceRecords <-> LMDB, and the build of an archive's index."""

@@ -1,0 +1,390 @@
+"""The build of an archive's index: walk -> plan -> scan -> commit.
+
+The walk streams; what changed goes in chunks to an executor, never more than a few at once;
+packed records come back and are committed in batches. Only this process writes LMDB.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.discover import FoundFile, Skipped, walk_archive
+from mmindex.index.record import pack_record, unpack_keys, unpack_record
+from mmindex.index.scan_file import scan_files
+from mmindex.index.store import Store
+from mmindex.model import Fingerprint, InstanceRecord, Status
+
+INDEX_NAME = ".mmindex"
+_LOOKED_UP = 512  # files a transaction when the index is asked which are known
+_CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 28  # scanned by a worker at once
+_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 10_000, 1 << 26, 5.0
+_CHUNKS_AHEAD = 4  # submitted a worker before the first is done
+_PROBLEMS_KEPT = 1000
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What a build did, or has done so far.
+
+    Attributes
+    ----------
+    root, index : str
+        The archive and its index file.
+    found : int
+        Files met.
+    unchanged, scanned, removed : int
+        Files left as they were, scanned because they were new or changed, and dropped from
+        the index because they are gone.
+    statuses : dict of str to int
+        Files scanned, by status.
+    frames : int
+        Frames in the files scanned.
+    problems : list of (str, str)
+        Path and reason of what could not be read, the first thousand.
+    problem_count : int
+        How many there were.
+    seconds : float
+        How long it took.
+    """
+
+    root: str
+    index: str
+    found: int = 0
+    unchanged: int = 0
+    scanned: int = 0
+    removed: int = 0
+    statuses: dict[str, int] = field(default_factory=Counter)
+    frames: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    problem_count: int = 0
+    seconds: float = 0.0
+
+    def add_problem(self, path: bytes, reason: str) -> None:
+        """Count a problem, and keep it while there are few."""
+        self.problem_count += 1
+        if len(self.problems) < _PROBLEMS_KEPT:
+            self.problems.append((os.fsdecode(path), reason))
+
+
+Progress = Callable[[BuildReport], None]
+
+
+def build(
+    root: str | os.PathLike[str],
+    index: str | os.PathLike[str] | None = None,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    full: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build or update the index of an archive: scan what is new or changed, drop what is gone.
+
+    Parameters
+    ----------
+    root : path
+        The archive's folder.
+    index : path, optional
+        The index file; `.mmindex` in `root` unless given.
+    workers : int, optional
+        Processes that scan, as many as the machine has cores unless given; 1 scans in this one.
+    executor : concurrent.futures.Executor, optional
+        Scans instead: processes, threads, Dask's `Client.get_executor()`, MPI. Its workers have
+        to see the archive under the same path.
+    full : bool
+        Scan unchanged files, too.
+    force : bool
+        Accept files without preamble and File Meta Information (PS3.10 7.1).
+    progress : callable, optional
+        Called with the report so far, often.
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    MissingFileError
+        There is no such folder.
+    IndexFormatError
+        The index file is something else, or damaged.
+    IndexWriteError
+        The index cannot be written, belongs to another archive, or another build is at work.
+    """
+    started = time.monotonic()
+    root_bytes = os.path.abspath(os.fsencode(root))
+    if not os.path.isdir(root_bytes):
+        raise MissingFileError("there is no such folder", path=os.fsdecode(root_bytes))
+    index_path = os.path.abspath(
+        os.path.join(os.fsdecode(root_bytes), INDEX_NAME) if index is None else os.fspath(index)
+    )
+    report = BuildReport(os.fsdecode(root_bytes), index_path)
+    store = Store(index_path, root=root_bytes)
+    try:
+        if os.path.realpath(store.root) != os.path.realpath(root_bytes):
+            raise IndexWriteError(
+                f"the index is that of {os.fsdecode(store.root)}: give another one for "
+                f"{report.root}",
+                path=index_path,
+            )
+        with _only_build(index_path):
+            _Build(store, root_bytes, report, full, force, progress).run(workers, executor)
+    finally:
+        store.close()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+class _Build:
+    """One run of a build."""
+
+    def __init__(
+        self,
+        store: Store,
+        root: bytes,
+        report: BuildReport,
+        full: bool,
+        force: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._report = report
+        self._full = full
+        self._force = force
+        self._progress = progress or (lambda report: None)
+        self._seen = bytearray(store.next_file_id())  # one byte a file id
+        self._unreadable_folders: list[bytes] = []
+        self._uncommitted: list[bytes] = []
+        self._uncommitted_bytes = 0
+        self._last_commit = time.monotonic()
+
+    def run(self, workers: int | None, executor: Executor | None) -> None:
+        """Walk, scan, commit, and drop what is gone. Interrupted, it commits what is finished."""
+        chunks = self._plan()
+        try:
+            if executor is not None:
+                self._scan_in(executor, chunks, _CHUNKS_AHEAD * (workers or _count_cores()))
+            else:
+                self._scan_here_or_in_processes(chunks, workers or _count_cores())
+        finally:
+            self._commit()
+        self._remove_unseen()
+        self._progress(self._report)
+
+    def _plan(self) -> Iterator[list[bytes]]:
+        """Yield the paths of new and changed files, in chunks; mark the known ones as seen."""
+        chunk: list[bytes] = []
+        chunk_bytes = 0
+        files: list[FoundFile] = []
+        for found in walk_archive(self._root, os.fsencode(self._store.path)):
+            if isinstance(found, Skipped):
+                self._report.add_problem(found.path, found.reason)
+                if found.is_folder:
+                    self._unreadable_folders.append(found.path)
+                continue
+            files.append(found)
+            if len(files) < _LOOKED_UP:
+                continue
+            for file in self._select_changed(files):
+                chunk.append(file.path)
+                chunk_bytes += file.fingerprint.size
+                if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
+                    yield chunk
+                    chunk, chunk_bytes = [], 0
+            files = []
+        chunk += [file.path for file in self._select_changed(files)]
+        yield from (chunk[at : at + _CHUNK_FILES] for at in range(0, len(chunk), _CHUNK_FILES))
+
+    def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
+        """Return the files that are to be scanned, counting the others."""
+        self._report.found += len(files)
+        changed = []
+        known_files = self._store.find_paths([file.path for file in files])
+        for file, known in zip(files, known_files, strict=True):
+            if known is not None:
+                file_id, fingerprint = known
+                self._seen[file_id] = 1
+                if fingerprint == file.fingerprint and not self._full:
+                    continue
+            changed.append(file)
+        self._report.unchanged += len(files) - len(changed)
+        self._progress(self._report)
+        return changed
+
+    def _scan_here_or_in_processes(self, chunks: Iterator[list[bytes]], workers: int) -> None:
+        """Scan in this process, or in a pool where there is work for one."""
+        first = list(itertools.islice(chunks, 1 if workers == 1 else 2))
+        chunks = itertools.chain(first, chunks)
+        if workers == 1 or len(first) < 2:
+            for chunk in chunks:
+                self._take(scan_files(self._root, chunk, self._force))
+            return
+        remaining: Iterator[list[bytes]] | None = chunks
+        while remaining is not None:  # a pool whose worker died is of no use any more
+            pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+            try:
+                remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _scan_in(
+        self, executor: Executor, chunks: Iterator[list[bytes]], most_ahead: int
+    ) -> Iterator[list[bytes]] | None:
+        """Scan chunks in an executor; return what is left of them if it breaks."""
+        pending: dict[Future[list[bytes]], list[bytes]] = {}
+        failed: list[bytes] = []
+        broken = False
+        try:
+            for chunk in chunks:
+                try:
+                    pending[executor.submit(scan_files, self._root, chunk, self._force)] = chunk
+                except BrokenExecutor:
+                    failed += chunk
+                    broken = True
+                    break
+                if len(pending) >= most_ahead:
+                    failed += self._collect(pending, FIRST_COMPLETED)
+            failed += self._collect(pending, ALL_COMPLETED)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+        self._scan_one_by_one(failed)
+        return chunks if broken else None
+
+    def _collect(self, pending: dict[Future[list[bytes]], list[bytes]], when: str) -> list[bytes]:
+        """Take in the results that are there, and return the paths of chunks that failed."""
+        failed: list[bytes] = []
+        for future in wait(pending, return_when=when).done:
+            chunk = pending.pop(future)
+            error = future.exception()
+            if error is None:
+                self._take(future.result())
+            else:
+                failed += chunk
+        return failed
+
+    def _scan_one_by_one(self, paths: list[bytes]) -> None:
+        """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
+        while paths:
+            with ProcessPoolExecutor(1, initializer=_begin_worker) as pool:
+                while paths:
+                    path = paths.pop()
+                    try:
+                        self._take(
+                            pool.submit(scan_files, self._root, [path], self._force).result()
+                        )
+                    except BrokenExecutor:
+                        record = InstanceRecord(
+                            Status.UNREADABLE,
+                            path=path,
+                            fingerprint=Fingerprint(0, 0, 0),
+                            error="FormatError",
+                            reason="the process that scanned it died: killed, or out of memory",
+                        )
+                        self._take([pack_record(record)])
+                        break
+
+    def _take(self, packed_records: list[bytes]) -> None:
+        """Count records, and commit when there are enough of them."""
+        report = self._report
+        for packed in packed_records:
+            keys = unpack_keys(packed)
+            report.scanned += 1
+            report.statuses[keys.status.value] += 1
+            report.frames += keys.number_of_frames
+            if keys.status is Status.UNREADABLE:
+                report.add_problem(keys.path, unpack_record(packed, b"").reason)
+            self._uncommitted_bytes += len(packed)
+        self._uncommitted += packed_records
+        if (
+            len(self._uncommitted) >= _COMMIT_FILES
+            or self._uncommitted_bytes >= _COMMIT_BYTES
+            or time.monotonic() - self._last_commit >= _COMMIT_SECONDS
+        ):
+            self._commit()
+        self._progress(report)
+
+    def _commit(self) -> None:
+        if self._uncommitted:
+            self._store.replace(self._uncommitted)
+            self._uncommitted = []
+            self._uncommitted_bytes = 0
+        self._last_commit = time.monotonic()
+
+    def _remove_unseen(self) -> None:
+        """Drop the files that the walk did not meet, unless it could not look where they are."""
+        gone = self._store.find_unseen(self._seen)
+        folders = self._unreadable_folders
+        if folders:
+            gone = [file_id for file_id in gone if not self._is_under(file_id, folders)]
+        for at in range(0, len(gone), _COMMIT_FILES):
+            self._store.replace([], removed=gone[at : at + _COMMIT_FILES])
+        self._report.removed += len(gone)
+
+    def _is_under(self, file_id: int, folders: list[bytes]) -> bool:
+        record = self._store.read_record(file_id)
+        path = b"" if record is None else record.path
+        return any(not folder or path.startswith(folder + b"/") for folder in folders)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _only_build(index_path: str) -> Iterator[None]:
+    """Hold the right to build this index, or raise IndexWriteError.
+
+    The lock is on the index file, which LMDB itself never locks (it has a file for that).
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX
+        yield
+        return
+    with open(index_path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IndexWriteError(
+                "another build of this index is at work: wait for it to end", path=index_path
+            ) from None
+        yield

@@ -1,0 +1,194 @@
+"""The LMDB environments of this process; the only importer of lmdb.
+
+py-lmdb allows one environment a file and process, and none across a fork (its locks belong to
+the process). Stores of one file share an environment here, and a forked child opens its own.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+
+from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
+
+LMDBError = lmdb.Error
+
+# Address space, not disk: the file grows as it is written. The smaller ones are for `ulimit -v`.
+_MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
+_MAX_READERS = 1024
+_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
+# A reader opens the file as a writer would, where it may, so that a build in the same process can
+# share its environment. A read-only disk needs, and has, no lock file.
+_MODES: tuple[dict[str, bool], ...] = (
+    {"readonly": False},
+    {"readonly": True},
+    {"readonly": True, "lock": False},
+)
+
+
+@dataclass(slots=True)
+class Environment:
+    """An open LMDB file, its databases, and how many stores use it."""
+
+    env: Any
+    databases: dict[str, Any]
+    generation: int  # of the process that opened it
+    key: tuple[int, int]  # device and inode
+    users: int = 0
+
+
+generation = 0  # counts the forks that led to this process
+_environments: dict[tuple[int, int], Environment] = {}
+_lock = threading.RLock()
+_inherited: list[Environment] = []  # the parent's, which a child must not even close
+
+
+def _forget_environments() -> None:
+    global generation, _lock
+    _inherited.extend(_environments.values())
+    _environments.clear()
+    generation += 1
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_environments)
+
+
+def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environment:
+    """Return the environment of an LMDB file, opened if no store of this process has it open.
+
+    Parameters
+    ----------
+    path : str
+        The file, absolute.
+    databases : dict
+        Names of the databases, and whether their keys have sorted duplicates.
+    write : bool
+        Whether it has to be writable.
+
+    Raises
+    ------
+    MissingFileError, IndexFormatError, IndexWriteError
+    """
+    with _lock:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise MissingFileError(
+                "there is no such index; `mmindex build` makes one", path=path
+            ) from None
+        key = status.st_dev, status.st_ino
+        shared = _environments.get(key)
+        if shared is None:
+            _check_lmdb_file(path)
+            env = _open(path, _MODES[:1] if write else _MODES)
+            try:
+                opened = _open_databases(env, path, databases)
+            except BaseException:
+                env.close()
+                raise
+            shared = _environments[key] = Environment(env, opened, generation, key)
+        shared.users += 1
+        return shared
+
+
+def release(shared: Environment) -> None:
+    """Let go of an environment; the last one to do so closes it."""
+    with _lock:
+        if shared.generation != generation:
+            return
+        shared.users -= 1
+        if not shared.users:
+            del _environments[shared.key]
+            shared.env.close()
+
+
+def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> None:
+    """Make a new LMDB file with these databases, and these pairs in the one named "meta".
+
+    It is made under another name first, so that there is a whole one at `path` or none.
+
+    Raises
+    ------
+    IndexWriteError
+    """
+    unfinished = f"{path}.new-{os.getpid()}"
+    try:
+        env = _open(unfinished, _MODES[:1])
+        try:
+            with env.begin(write=True) as txn:
+                for name, duplicates in databases.items():
+                    env.open_db(name.encode(), txn=txn, dupsort=duplicates, dupfixed=duplicates)
+                for key, value in meta.items():
+                    txn.put(key, value, db=env.open_db(b"meta", txn=txn))
+        finally:
+            env.close()
+        if not os.path.exists(path):
+            os.rename(unfinished, path)
+    except (lmdb.Error, OSError) as error:
+        raise IndexWriteError(f"cannot make the index: {error}", path=path) from error
+    finally:
+        for leftover in (unfinished, f"{unfinished}-lock"):
+            with suppress(FileNotFoundError):
+                os.remove(leftover)
+
+
+def _open(path: str, modes: tuple[dict[str, bool], ...]) -> Any:
+    """Open an LMDB file in the first mode and with the largest map that the system allows."""
+    problem: Exception | None = None
+    for mode in modes:
+        for map_size in _MAP_SIZES:
+            try:
+                return lmdb.open(
+                    path,
+                    subdir=False,
+                    map_size=map_size,
+                    max_dbs=16,
+                    max_readers=_MAX_READERS,
+                    readahead=False,
+                    **mode,
+                )
+            except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+                raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
+            except (lmdb.Error, MemoryError) as error:
+                problem = error
+                if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+                    break
+    if len(modes) == 1:
+        raise IndexWriteError(f"cannot write the index: {problem}", path=path) from problem
+    raise IndexFormatError(f"cannot open the index: {problem}", path=path) from problem
+
+
+def _check_lmdb_file(path: str) -> None:
+    """Raise IndexFormatError for a file that does not begin like LMDB's, before LMDB sees it."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(28)
+    except OSError as error:
+        raise IndexFormatError(f"cannot read the index: {error.strerror}", path=path) from error
+    if _MAGIC not in (head[16:20], head[24:28]):
+        raise IndexFormatError("not an mmindex index", path=path)
+
+
+def _open_databases(env: Any, path: str, databases: dict[str, bool]) -> dict[str, Any]:
+    """Return the databases of a file that is as long as it says it is."""
+    try:
+        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        size = os.path.getsize(path)
+        if size < needed:
+            raise IndexFormatError(
+                f"damaged index: expected {needed} bytes, found {size}; build it anew", path=path
+            )
+        return {
+            name: env.open_db(name.encode(), create=False, dupsort=duplicates, dupfixed=duplicates)
+            for name, duplicates in databases.items()
+        }
+    except lmdb.Error as error:
+        raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error

@@ -1,0 +1,78 @@
+"""What a worker does: scan files, whatever they are, and return packed records."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import stat
+from collections.abc import Sequence
+
+from mmindex.errors import MMIndexError, NotDicomError
+from mmindex.index.record import pack_record
+from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
+from mmindex.scan.instance import make_record, scan_frames, scan_header
+
+_READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
+
+
+def scan_files(root: bytes, paths: Sequence[bytes], force: bool) -> list[bytes]:
+    """Return the packed records of the files at these paths, relative to `root`."""
+    return [pack_record(scan_file(root, path, force)) for path in paths]
+
+
+def scan_file(root: bytes, path: bytes, force: bool) -> InstanceRecord:
+    """Return the record of a file; one that can't be read has its reason in it."""
+    fingerprint = Fingerprint(0, 0, 0)
+    try:
+        number = os.open(
+            os.path.join(root, path),
+            os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
+        )
+        try:
+            fingerprint = _fingerprint(number)
+            record = _scan_descriptor(number, fingerprint.size, force)
+            if _fingerprint(number) != fingerprint:
+                record = _unreadable("OSError", "the file changed while it was scanned")
+        finally:
+            os.close(number)
+    except OSError as error:
+        record = _unreadable("MissingFileError", f"cannot read the file: {error.strerror}")
+    except Exception as error:  # the line around one file: a bug costs that file, and is told
+        record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
+    return dataclasses.replace(record, path=path, fingerprint=fingerprint)
+
+
+def _fingerprint(number: int) -> Fingerprint:
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(0, "neither a file nor a folder")
+    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _scan_descriptor(number: int, size: int, force: bool) -> InstanceRecord:
+    buffer: Buffer
+    if size > _READ_WHOLE:
+        buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
+    else:
+        buffer = os.read(number, size)
+    try:
+        header = scan_header(buffer, force=force)
+    except NotDicomError as error:
+        return InstanceRecord(Status.NOT_DICOM, reason=_reason(error), error=type(error).__name__)
+    except MMIndexError as error:
+        return _unreadable(type(error).__name__, _reason(error))
+    try:
+        return scan_frames(header)
+    except MMIndexError as error:
+        return make_record(
+            header, Status.UNREADABLE, reason=_reason(error), error=type(error).__name__
+        )
+
+
+def _reason(error: MMIndexError) -> str:
+    return str(error)
+
+
+def _unreadable(error: str, reason: str) -> InstanceRecord:
+    return InstanceRecord(Status.UNREADABLE, reason=reason, error=error)

@@ -1,0 +1,399 @@
+"""The index file: its databases, what is read from them and what a build writes.
+
+All keys are short, since LMDB takes at most 511 bytes:
+
+    meta       "format", "root", "next"  -> format version, archive root, next file id
+    files      file id, 8 bytes, big-endian -> packed record (see record.py)
+    paths      16-byte blake2b digest of the path -> file id and fingerprint
+    instances  SOP Instance UID -> ids of files with frames to read
+    others     SOP Instance UID -> ids of files without
+    studies    Study Instance UID -> file ids
+    series     Series Instance UID -> file ids
+
+A file id is never used twice and its record never changes: a file that is scanned anew gets a
+new one. So what was read of a record stays right or is gone, whatever a build does meanwhile.
+No LMDB memory leaves a transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
+from mmindex.index import environment
+from mmindex.index.environment import Environment, LMDBError
+from mmindex.index.record import FORMAT_VERSION, entries_offset, unpack_keys, unpack_record
+from mmindex.model import Fingerprint, InstanceRecord
+
+_MAX_KEY_LENGTH = 500
+_COPIED_ENTRIES = 1 << 20  # bytes of entries that are copied when a record is read
+_BATCH = 256  # records a transaction while all are read
+
+_ID = struct.Struct(">Q")
+_PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
+_FORMAT = struct.Struct("<7sI")
+_DATABASES = {  # and whether a key has several, sorted, values
+    "meta": False,
+    "files": False,
+    "paths": False,
+    "instances": True,
+    "others": True,
+    "studies": True,
+    "series": True,
+}
+
+UidKind = Literal["instances", "others", "studies", "series"]
+
+
+class Store:
+    """An index file, open.
+
+    Parameters
+    ----------
+    path : str
+        The index file.
+    root : bytes, optional
+        Archive root of an index that may be made or written here; without it the store is only
+        read, and the index has to be there.
+
+    Raises
+    ------
+    MissingFileError, IndexFormatError, IndexWriteError
+        There is no such index, it is none, or it cannot be written.
+    """
+
+    def __init__(self, path: str, *, root: bytes | None = None) -> None:
+        self.path = os.path.abspath(path)
+        self._write = root is not None
+        if root is not None and not os.path.exists(self.path):
+            meta = {
+                b"format": _FORMAT.pack(b"mmindex", FORMAT_VERSION),
+                b"root": _portable_root(self.path, root),
+                b"next": _ID.pack(1),
+            }
+            environment.create(self.path, _DATABASES, meta)
+        self._shared: Environment | None = self._acquire()
+
+    def _acquire(self) -> Environment:
+        shared = environment.acquire(self.path, _DATABASES, write=self._write)
+        try:
+            with shared.env.begin(db=shared.databases["meta"]) as txn:
+                _check_format(txn.get(b"format"), self.path)
+        except LMDBError as error:
+            environment.release(shared)
+            raise _damaged(self.path, error) from error
+        except IndexFormatError:
+            environment.release(shared)
+            raise
+        return shared
+
+    def close(self) -> None:
+        """Let go of the index."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            environment.release(shared)
+
+    def _environment(self) -> Environment:
+        shared = self._shared
+        if shared is None:
+            raise ValueError("the index is closed")
+        if shared.generation != environment.generation:  # this process was forked
+            shared = self._shared = self._acquire()
+        return shared
+
+    # What is read: each in a transaction of its own, copied out of LMDB's memory.
+
+    @property
+    def root(self) -> bytes:
+        """The archive's root, absolute."""
+        stored = self._get("meta", b"root") or b""
+        folder = os.path.dirname(os.fsencode(self.path))
+        return os.path.normpath(os.path.join(folder, stored))
+
+    def _get(self, database: str, key: bytes) -> bytes | None:
+        shared = self._environment()
+        try:
+            with shared.env.begin(db=shared.databases[database]) as txn:
+                value: bytes | None = txn.get(key)
+                return value
+        except LMDBError as error:
+            raise _damaged(self.path, error) from error
+
+    def read_slice(self, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of a packed record.
+
+        Raises
+        ------
+        StaleIndexError
+            The record is gone: a build has replaced or removed it.
+        """
+        shared = self._environment()
+        try:
+            with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
+                packed = txn.get(_ID.pack(file_id))
+                if packed is not None:
+                    return bytes(packed[start:stop])
+        except LMDBError as error:
+            raise _damaged(self.path, error) from error
+        raise StaleIndexError("the index was rebuilt: look the instance up anew", path=self.path)
+
+    def read_record(self, file_id: int) -> InstanceRecord | None:
+        """Return the record of a file, None where it is gone; long entries stay in the index."""
+        shared = self._environment()
+        try:
+            with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
+                packed = txn.get(_ID.pack(file_id))
+                return None if packed is None else self._unpack(file_id, packed)
+        except LMDBError as error:
+            raise _damaged(self.path, error) from error
+
+    def _unpack(self, file_id: int, packed: memoryview) -> InstanceRecord:
+        offset = entries_offset(packed)
+        length = len(packed) - offset
+        try:
+            if length <= _COPIED_ENTRIES:
+                return unpack_record(packed)
+            return unpack_record(packed, StoredEntries(self, file_id, offset, length))
+        except IndexFormatError as error:
+            error.at(self.path)
+            raise
+
+    def find_uid(self, kind: UidKind, uid: str) -> list[int]:
+        """Return the ids of the files that have this UID, in ascending order."""
+        shared = self._environment()
+        try:
+            with (
+                shared.env.begin(db=shared.databases[kind]) as txn,
+                txn.cursor() as cursor,
+            ):
+                if not cursor.set_key(_uid_key(uid)):
+                    return []
+                return [_ID.unpack(value)[0] for value in cursor.iternext_dup()]
+        except LMDBError as error:
+            raise _damaged(self.path, error) from error
+
+    def find_path(self, path: bytes) -> int | None:
+        """Return the id of the file at this path."""
+        value = self._get("paths", _path_key(path))
+        return None if value is None else _PATH_VALUE.unpack(value)[0]
+
+    def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, Fingerprint] | None]:
+        """Return id and fingerprint of the files at these paths, None for those not known."""
+        shared = self._environment()
+        known: list[tuple[int, Fingerprint] | None] = []
+        with shared.env.begin(db=shared.databases["paths"]) as txn:
+            get = txn.get
+            for path in paths:
+                value = get(_path_key(path))
+                if value is None:
+                    known.append(None)
+                else:
+                    file_id, *fingerprint = _PATH_VALUE.unpack(value)
+                    known.append((file_id, Fingerprint(*fingerprint)))
+        return known
+
+    def iterate_records(self) -> Iterator[InstanceRecord]:
+        """Yield every record in the order of file ids, a batch a transaction."""
+        shared = self._environment()
+        next_id = 0
+        while True:
+            batch: list[InstanceRecord] = []
+            try:
+                with (
+                    shared.env.begin(db=shared.databases["files"], buffers=True) as txn,
+                    txn.cursor() as cursor,
+                ):
+                    cursor.set_range(_ID.pack(next_id))
+                    for key, packed in cursor.iternext():
+                        file_id = _ID.unpack(key)[0]
+                        batch.append(self._unpack(file_id, packed))
+                        next_id = file_id + 1
+                        if len(batch) == _BATCH:
+                            break
+            except LMDBError as error:
+                raise _damaged(self.path, error) from error
+            yield from batch
+            if len(batch) < _BATCH:
+                return
+
+    def iterate_uids(self, kind: UidKind) -> Iterator[str]:
+        """Yield the UIDs of a kind in the order of their bytes, each once."""
+        shared = self._environment()
+        last = b""
+        while True:
+            try:
+                with (
+                    shared.env.begin(db=shared.databases[kind]) as txn,
+                    txn.cursor() as cursor,
+                ):
+                    batch: list[bytes] = []
+                    found = cursor.set_range(last + b"\0") if last else cursor.first()
+                    while found and len(batch) < _BATCH:
+                        batch.append(cursor.key())
+                        found = cursor.next_nodup()
+            except LMDBError as error:
+                raise _damaged(self.path, error) from error
+            yield from (key.decode("latin-1") for key in batch)
+            if len(batch) < _BATCH:
+                return
+            last = batch[-1]
+
+    def count_uids(self, kind: UidKind) -> int:
+        """Return the number of different UIDs of a kind."""
+        return sum(1 for _ in self.iterate_uids(kind))
+
+    def find_unseen(self, seen: bytearray) -> list[int]:
+        """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
+        shared = self._environment()
+        with shared.env.begin(db=shared.databases["files"]) as txn, txn.cursor() as cursor:
+            ids = (_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
+            return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
+
+    def next_file_id(self) -> int:
+        """Return the id that the next new file will get."""
+        file_id: int = _ID.unpack(self._get("meta", b"next") or bytes(8))[0]
+        return file_id
+
+    # What a build writes: all of a batch, or nothing.
+
+    def replace(self, packed_records: Iterable[bytes], removed: Iterable[int] = ()) -> None:
+        """Put in the records of files, in place of those at the same paths, and drop others.
+
+        Raises
+        ------
+        IndexWriteError
+            The disk or the map is full, or the index cannot be written.
+        """
+        shared = self._environment()
+        try:
+            with shared.env.begin(write=True) as txn:
+                _Writer(txn, shared.databases).replace(packed_records, removed)
+        except LMDBError as error:
+            raise IndexWriteError(
+                f"cannot write the index: {error}; it is as it was before this batch",
+                path=self.path,
+            ) from error
+
+
+class _Writer:
+    """One write transaction."""
+
+    def __init__(self, txn: Any, databases: dict[str, Any]) -> None:
+        self._txn = txn
+        self._databases = databases
+        self._uids: dict[str, list[tuple[bytes, bytes]]] = {
+            kind: [] for kind, duplicates in _DATABASES.items() if duplicates
+        }
+
+    def replace(self, packed_records: Iterable[bytes], removed: Iterable[int]) -> None:
+        meta, files, paths = (self._databases[name] for name in ("meta", "files", "paths"))
+        txn = self._txn
+        for file_id in removed:
+            self._remove(file_id)
+        next_id = _ID.unpack(txn.get(b"next", db=meta))[0]
+        new_files, new_paths = [], []
+        for packed in packed_records:
+            keys = unpack_keys(packed)
+            path_key = _path_key(keys.path)
+            known = txn.get(path_key, db=paths)
+            if known is not None:
+                self._remove(_PATH_VALUE.unpack(known)[0])
+            id_bytes = _ID.pack(next_id)
+            new_files.append((id_bytes, packed))
+            new_paths.append((path_key, _PATH_VALUE.pack(next_id, *keys.fingerprint)))
+            for kind, uid in _uid_entries(packed):
+                self._uids[kind].append((uid, id_bytes))
+            next_id += 1
+        txn.put(b"next", _ID.pack(next_id), db=meta)
+        with txn.cursor(files) as cursor:
+            cursor.putmulti(new_files, append=True)
+        with txn.cursor(paths) as cursor:
+            cursor.putmulti(sorted(new_paths))
+        for kind, entries in self._uids.items():
+            with txn.cursor(self._databases[kind]) as cursor:
+                cursor.putmulti(sorted(entries))
+
+    def _remove(self, file_id: int) -> None:
+        """Drop a file's record and all that leads to it."""
+        txn = self._txn
+        id_bytes = _ID.pack(file_id)
+        packed = txn.pop(id_bytes, db=self._databases["files"])
+        if packed is None:
+            return
+        path_key = _path_key(unpack_keys(packed).path)
+        known = txn.get(path_key, db=self._databases["paths"])
+        if known is not None and _PATH_VALUE.unpack(known)[0] == file_id:
+            txn.delete(path_key, db=self._databases["paths"])
+        for kind, uid in _uid_entries(packed):
+            txn.delete(uid, id_bytes, db=self._databases[kind])
+
+
+class StoredEntries:
+    """The entries of one packed record, read from the index where they are sliced."""
+
+    __slots__ = ("_file_id", "_length", "_offset", "_store")
+
+    def __init__(self, store: Store, file_id: int, offset: int, length: int) -> None:
+        self._store = store
+        self._file_id = file_id
+        self._offset = offset
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, where: slice, /) -> bytes:
+        start, stop, _ = where.indices(self._length)
+        return self._store.read_slice(self._file_id, self._offset + start, self._offset + stop)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytes, (self[:],)
+
+
+def _uid_entries(packed: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the databases that lead to a record by UID, and its keys there."""
+    keys = unpack_keys(packed)
+    sop = "instances" if keys.status.has_frames else "others"
+    for kind, uid in (
+        (sop, keys.sop_instance_uid),
+        ("studies", keys.study_instance_uid),
+        ("series", keys.series_instance_uid),
+    ):
+        if uid:
+            yield kind, uid[:_MAX_KEY_LENGTH]
+
+
+def _uid_key(uid: str) -> bytes:
+    return uid.encode("latin-1", "replace")[:_MAX_KEY_LENGTH] or b"\0"
+
+
+def _path_key(path: bytes) -> bytes:
+    return hashlib.blake2b(path, digest_size=16).digest()
+
+
+def _portable_root(index: str, root: bytes) -> bytes:
+    """Return the root relative to the index's folder where the index lies inside, else absolute."""
+    folder = os.path.realpath(os.path.dirname(os.fsencode(index)))
+    root = os.path.realpath(root)
+    if os.path.commonpath([folder, root]) == root:
+        return os.path.relpath(root, folder)
+    return root
+
+
+def _damaged(path: str, error: LMDBError) -> IndexFormatError:
+    return IndexFormatError(f"damaged index: {error}; build it anew", path=path)
+
+
+def _check_format(found: bytes | None, path: str) -> None:
+    if found is None or len(found) != _FORMAT.size or not found.startswith(b"mmindex"):
+        raise IndexFormatError("not an mmindex index", path=path)
+    version = _FORMAT.unpack(found)[1]
+    if version != FORMAT_VERSION:
+        remedy = "update mmindex" if version > FORMAT_VERSION else "delete it and build it anew"
+        raise IndexFormatError(
+            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
+        )

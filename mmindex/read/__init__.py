@@ -1,0 +1,1 @@
+"""Frame N: open instances and archives, their bytes and their pixels."""

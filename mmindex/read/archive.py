@@ -1,0 +1,317 @@
+"""Archive: SOP Instance UID or path -> Instance, by way of the index."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmindex.errors import (
+    InstanceNotFoundError,
+    MissingFileError,
+    StaleIndexError,
+)
+from mmindex.index.store import Store, UidKind
+from mmindex.model import InstanceRecord, Status
+from mmindex.read.instance import Instance, recorded_error
+from mmindex.read.source import FileSource, open_descriptor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+INDEX_NAME = ".mmindex"
+
+
+class _Opened(NamedTuple):
+    """An instance that is kept open, and when its place in the index was last looked up."""
+
+    instance: Instance
+    file_id: int
+    due: float
+
+
+class Archive:
+    """An index, open for reading; see `mmindex.open`.
+
+    It serves many threads, survives a fork, and pickles as its paths.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        archive_root: str | os.PathLike[str] | None = None,
+        revalidate_after: float = 1.0,
+        max_open_files: int | None = None,
+    ) -> None:
+        path = os.path.abspath(os.fspath(path))
+        if os.path.isdir(path):
+            path = os.path.join(path, INDEX_NAME)
+        self._arguments = (path, archive_root, revalidate_after, max_open_files)
+        self._store = Store(path)
+        root = self._store.root if archive_root is None else os.path.abspath(archive_root)
+        self.root: str = os.fsdecode(root)
+        self._root = os.fsencode(root)
+        self._revalidate_after = revalidate_after
+        self._max_open_files = max_open_files or _default_max_open_files()
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()  # least recently used first
+
+    @property
+    def path(self) -> str:
+        """The index file."""
+        return self._store.path
+
+    def close(self) -> None:
+        """Let go of the index and of the files that are kept open."""
+        self._opened.clear()
+        self._store.close()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopen, self._arguments
+
+    def __len__(self) -> int:
+        return self._store.count_uids("instances")
+
+    def __iter__(self) -> Iterator[str]:
+        return self._store.iterate_uids("instances")
+
+    def __contains__(self, sop_instance_uid: object) -> bool:
+        return isinstance(sop_instance_uid, str) and bool(
+            self._store.find_uid("instances", sop_instance_uid)
+        )
+
+    def __getitem__(self, sop_instance_uid: str) -> Instance:
+        """Return the instance with this UID, open; of two files that have it, the newer one.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            No file of the archive has this SOP Instance UID.
+        StaleIndexError, MissingFileError
+            The file changed after it was indexed, or is gone.
+        FormatError
+            The file could not be read when it was indexed.
+        """
+        _, record = self._find_newest(sop_instance_uid)
+        return self._open_instance(record)
+
+    def file(self, path: str | bytes | os.PathLike[str]) -> Instance:
+        """Return the instance in the file at `path`, relative to the archive's root, open.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The index has no such file.
+        StaleIndexError, MissingFileError, FormatError
+            As by UID.
+        """
+        name = os.fsencode(path)
+        if os.sep != "/":
+            name = name.replace(os.fsencode(os.sep), b"/")
+        file_id = self._store.find_path(name)
+        record = None if file_id is None else self._store.read_record(file_id)
+        if record is None or record.path != name:
+            raise InstanceNotFoundError(
+                f"the index has no file {os.fsdecode(name)!r}", path=self.path
+            )
+        return self._open_instance(record)
+
+    def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
+        """Return a frame as stored; see `Instance.frame`. Files stay open for the next call.
+
+        Raises
+        ------
+        InstanceNotFoundError, StaleIndexError, MissingFileError, FormatError
+            As by UID.
+        FrameIndexError, TruncatedFrameError, NoPixelDataError, NotAddressableError
+            As `Instance.frame`.
+        """
+        try:
+            return self._keep_open(sop_instance_uid).frame(frame_index)
+        except (StaleIndexError, MissingFileError):
+            return self._reopened(sop_instance_uid).frame(frame_index)
+
+    def array(
+        self, sop_instance_uid: str, frame_index: int, *, raw: bool = False, copy: bool = False
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of a frame; see `Instance.array`."""
+        try:
+            return self._keep_open(sop_instance_uid).array(frame_index, raw=raw, copy=copy)
+        except (StaleIndexError, MissingFileError):
+            return self._reopened(sop_instance_uid).array(frame_index, raw=raw, copy=copy)
+
+    def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
+        """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
+
+        They are read file by file and in ascending order, however they are asked for.
+
+        Raises
+        ------
+        MMIndexError
+            As `frame`, for the first pair that fails.
+        """
+        wanted = list(pairs)
+        found: list[bytes] = [b""] * len(wanted)
+        for at in sorted(range(len(wanted)), key=wanted.__getitem__):
+            found[at] = self.frame(*wanted[at])
+        return found
+
+    def instances(
+        self, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
+    ) -> Iterator[InstanceRecord]:
+        """Yield records of instances with frames: a study's, a series', all; opens no file."""
+        if study_instance_uid is None and series_instance_uid is None:
+            yield from (record for record in self.records() if record.status.has_frames)
+            return
+        if series_instance_uid is not None:
+            file_ids = self._store.find_uid("series", series_instance_uid)
+        else:
+            file_ids = self._store.find_uid("studies", study_instance_uid or "")
+        for file_id in file_ids:
+            record = self._store.read_record(file_id)
+            if record is None or not record.status.has_frames:
+                continue
+            if study_instance_uid in (None, record.study_instance_uid) and (
+                series_instance_uid in (None, record.series_instance_uid)
+            ):
+                yield record
+
+    def records(self) -> Iterator[InstanceRecord]:
+        """Yield the record of every file, with its status and anomalies; no file is opened."""
+        return self._store.iterate_records()
+
+    def full_path(self, record: InstanceRecord) -> str:
+        """Return where the file of a record is."""
+        return os.fsdecode(os.path.join(self._root, record.path))
+
+    def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
+        """Return the file with this UID that was changed last, before those without frames."""
+        kinds: tuple[UidKind, ...] = ("instances", "others")
+        for kind in kinds:
+            newest: tuple[int, InstanceRecord] | None = None
+            for file_id in self._store.find_uid(kind, uid):
+                record = self._store.read_record(file_id)
+                if record is None or record.sop_instance_uid != uid:
+                    continue
+                if newest is None or _mtime(record) >= _mtime(newest[1]):
+                    newest = file_id, record
+            if newest is not None:
+                return newest
+        raise InstanceNotFoundError(f"the index has no SOP Instance UID {uid!r}", path=self.path)
+
+    def _open_instance(self, record: InstanceRecord) -> Instance:
+        path = self.full_path(record)
+        if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
+            raise recorded_error(record, path)
+        assert record.fingerprint is not None
+        try:
+            descriptor = open_descriptor(path)
+        except FileNotFoundError:
+            raise MissingFileError("the file is gone", path=path) from None
+        source = FileSource(descriptor, path, record.fingerprint, self._revalidate_after)
+        return Instance(record, source)
+
+    def _keep_open(self, uid: str) -> Instance:
+        """Return the instance from those kept open, else open it.
+
+        Nothing here is locked: each step on the OrderedDict is atomic, and a file that another
+        thread lets go of stays open for those that still read it.
+        """
+        opened = self._opened.get(uid)
+        if opened is None or monotonic() >= opened.due:
+            return self._reopened(uid)
+        with suppress(KeyError):  # another thread may have just let it go
+            self._opened.move_to_end(uid)
+        return opened.instance
+
+    def _reopened(self, uid: str) -> Instance:
+        """Look the instance up anew, and keep it open; where it is as it was, it stays open."""
+        file_id, record = self._find_newest(uid)
+        opened = self._opened.get(uid)
+        if opened is not None and opened.file_id == file_id:
+            instance = opened.instance
+        else:
+            instance = self._open_instance(record)
+        self._opened[uid] = _Opened(instance, file_id, monotonic() + self._revalidate_after)
+        while len(self._opened) > self._max_open_files:
+            self._opened.popitem(last=False)
+        return instance
+
+
+def open_archive(
+    path: str | os.PathLike[str],
+    *,
+    archive_root: str | os.PathLike[str] | None = None,
+    revalidate_after: float = 1.0,
+    max_open_files: int | None = None,
+) -> Archive:
+    """Open an archive's index for reading.
+
+    Parameters
+    ----------
+    path : path
+        The archive's root, or the index file.
+    archive_root : path, optional
+        Where the archive is now, if it was moved away from its index.
+    revalidate_after : float
+        Seconds after which a read looks anew whether a file has changed; 0 for every read.
+    max_open_files : int, optional
+        How many files are kept open; half of what the system allows unless given.
+
+    Raises
+    ------
+    MissingFileError
+        There is no index.
+    IndexFormatError
+        It is no mmindex index, is damaged, or has another format version.
+    """
+    return Archive(
+        path,
+        archive_root=archive_root,
+        revalidate_after=revalidate_after,
+        max_open_files=max_open_files,
+    )
+
+
+def _reopen(
+    path: str,
+    archive_root: str | None,
+    revalidate_after: float,
+    max_open_files: int | None,
+) -> Archive:
+    return Archive(
+        path,
+        archive_root=archive_root,
+        revalidate_after=revalidate_after,
+        max_open_files=max_open_files,
+    )
+
+
+def _mtime(record: InstanceRecord) -> int:
+    return record.fingerprint.mtime_ns if record.fingerprint is not None else 0
+
+
+def _default_max_open_files() -> int:
+    """Return half of the files that this process may have open, at most 4096."""
+    try:
+        import resource
+    except ImportError:  # not POSIX
+        return 256
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(1, min(4096, soft // 2))

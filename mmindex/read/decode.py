@@ -1,0 +1,146 @@
+"""Pixels: one frame's bytes -> numpy array. The only importer of pydicom's decoders.
+
+Native frames that need no conversion are viewed as they lie; everything else is pydicom's,
+which is handed one frame as a small value of its own.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmindex.errors import DecodeError, MissingDependencyError
+from mmindex.model import ImagePixel
+from mmindex.scan.transfer_syntax import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    find_transfer_syntax,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
+
+_EMPTY_OFFSET_TABLE = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+_OPTIONS = (
+    "rows",
+    "columns",
+    "samples_per_pixel",
+    "bits_allocated",
+    "bits_stored",
+    "pixel_representation",
+    "planar_configuration",
+)
+
+
+def decode_frame(
+    instance: Instance, frame_index: int, *, raw: bool, copy: bool
+) -> NDArray[np.generic]:
+    """Return a frame's pixels; see `Instance.array`.
+
+    Raises
+    ------
+    DecodeError, MissingDependencyError
+    """
+    image, frames = instance.record.image_pixel, instance.record.frames
+    if frames is None or not frames.frame_bits:
+        return _decode(instance.frame(frame_index), instance.record.transfer_syntax_uid, image, raw)
+    if "422" in image.photometric_interpretation and frames.frame_bits == _full_frame_bits(image):
+        image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
+    big_endian = find_transfer_syntax(instance.record.transfer_syntax_uid).big_endian
+    syntax_uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
+    if instance.swaps_pairs and image.bits_allocated == 8:
+        return _decode(_unswapped(instance, frame_index), syntax_uid, image, raw)
+    dtype = _plain_dtype(image, big_endian, raw)
+    if dtype is None:
+        return _decode(instance.frame(frame_index), syntax_uid, image, raw)
+    array = np.frombuffer(instance.view(frame_index), dtype)
+    unused_bits = (image.bits_allocated or 0) - (image.bits_stored or 0)
+    must_shift = unused_bits and dtype.kind in "iu"
+    if copy or must_shift:
+        array = array.copy()
+    if must_shift:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
+        np.left_shift(array, unused_bits, out=array)
+        np.right_shift(array, unused_bits, out=array)
+    return _reshape(array, image)
+
+
+def _plain_dtype(image: ImagePixel, big_endian: bool, raw: bool) -> np.dtype[Any] | None:
+    """Return the dtype of samples that are pixels as they lie, None where they need pydicom."""
+    order = ">" if big_endian else "<"
+    if not raw and image.photometric_interpretation == "YBR_FULL":
+        return None
+    if image.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422"):
+        return None
+    if image.samples_per_pixel not in (1, 3):
+        return None
+    if image.samples_per_pixel == 3 and image.planar_configuration not in (0, 1):
+        return None
+    if image.pixel_keyword != "PixelData":
+        return np.dtype(f"{order}f{4 if image.pixel_keyword == 'FloatPixelData' else 8}")
+    if image.bits_allocated not in (8, 16, 32, 64) or image.pixel_representation not in (0, 1):
+        return None
+    if not image.bits_stored or image.bits_stored > image.bits_allocated:
+        return None
+    return np.dtype(f"{order}{'ui'[image.pixel_representation]}{image.bits_allocated // 8}")
+
+
+def _full_frame_bits(image: ImagePixel) -> int:
+    """Return the length of a frame that has all three samples of every pixel, in bits."""
+    return (image.rows or 0) * (image.columns or 0) * 3 * (image.bits_allocated or 0)
+
+
+def _reshape(array: NDArray[np.generic], image: ImagePixel) -> NDArray[np.generic]:
+    """Return samples as (rows, columns[, samples]), whatever the planar configuration."""
+    rows, columns, samples = image.rows or 0, image.columns or 0, image.samples_per_pixel or 1
+    if samples == 1:
+        return array.reshape(rows, columns)
+    if image.planar_configuration == 0:
+        return array.reshape(rows, columns, samples)
+    return array.reshape(samples, rows, columns).transpose(1, 2, 0)
+
+
+def _unswapped(instance: Instance, frame_index: int) -> bytes:
+    """Return a frame of 8-bit samples whose bytes are stored swapped in pairs (PS3.5 7.3)."""
+    words = np.frombuffer(instance.read_pairs(frame_index), "<u2").byteswap().tobytes()
+    frames = instance.record.frames
+    assert frames is not None
+    start = frame_index * frames.frame_bits // 8 % 2
+    return words[start : start + frames.frame_bits // 8]
+
+
+def _decode(frame: bytes, syntax_uid: str, image: ImagePixel, raw: bool) -> NDArray[np.generic]:
+    """Return the pixels of one frame as pydicom decodes them."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    syntax = find_transfer_syntax(syntax_uid)
+    try:
+        decoder = get_decoder(syntax_uid)
+    except NotImplementedError:
+        raise DecodeError(f"pydicom decodes no frames of {syntax.name} ({syntax_uid})") from None
+    if not decoder.is_available:
+        raise MissingDependencyError(
+            f"no decoder for {syntax.name} is installed: pip install 'mmindex[codecs]'"
+        )
+    options: dict[str, Any] = {
+        "number_of_frames": 1,
+        "photometric_interpretation": image.photometric_interpretation,
+        "pixel_keyword": image.pixel_keyword,
+        "pixel_vr": "OB",
+    }
+    for name in _OPTIONS:
+        if getattr(image, name) is not None:
+            options[name] = getattr(image, name)
+    value = frame
+    if UID(syntax_uid).is_encapsulated:
+        value = _EMPTY_OFFSET_TABLE + struct.pack("<HHI", 0xFFFE, 0xE000, len(frame)) + frame
+    try:
+        array, _ = decoder.as_array(value, index=0, raw=raw, **options)
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DecodeError(f"cannot decode the frame: {error}") from error
+    return array

@@ -1,0 +1,345 @@
+"""Instance: the frames of one file as bytes, views, ranges and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+from mmindex import errors
+from mmindex.errors import (
+    FormatError,
+    MMIndexError,
+    NoPixelDataError,
+    NotAddressableError,
+    NotContiguousError,
+    TruncatedFrameError,
+)
+from mmindex.model import ByteRange, FrameTable, InstanceRecord, Status
+from mmindex.read.source import BufferSource, Source
+from mmindex.scan.instance import inflate_data_set
+from mmindex.scan.transfer_syntax import find_transfer_syntax
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Instance(Sequence[bytes]):
+    """One SOP instance, open: a sequence of its frames as stored.
+
+    `instance[i]` is `instance.frame(i)`; a negative or too large index raises FrameIndexError.
+    Frame indices are 0-based. An instance serves many threads at once.
+
+    Attributes
+    ----------
+    record : InstanceRecord
+        What was found when the file was scanned.
+    """
+
+    def __init__(self, record: InstanceRecord, source: Source) -> None:
+        if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
+            raise recorded_error(record, source.path)
+        self.record = record
+        self._file = source
+        self._source: Source | None = None if record.status is Status.DEFLATED else source
+        self._frames = record.frames if record.status.has_frames else None
+
+    def close(self) -> None:
+        """Let go of the file. Views that are still in use keep it mapped."""
+        self._source = None
+        self._frames = None
+        self._file = _CLOSED
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str | None:
+        """The file; None where a file object had no name."""
+        return self._file.path
+
+    @property
+    def number_of_frames(self) -> int:
+        """(0028,0008) Number of Frames, checked against the bytes (PS3.3 C.7.6.6)."""
+        return self.record.number_of_frames
+
+    def __len__(self) -> int:
+        return self.record.number_of_frames if self.record.status.has_frames else 0
+
+    @overload
+    def __getitem__(self, frame_index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, frame_index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, frame_index: int | slice) -> bytes | list[bytes]:
+        if isinstance(frame_index, slice):
+            return [self.frame(index) for index in range(*frame_index.indices(len(self)))]
+        return self.frame(frame_index)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.frame(index) for index in range(len(self)))
+
+    def frame(self, frame_index: int) -> bytes:
+        """Return a frame as stored: an encapsulated one's fragments joined, a native one's bytes.
+
+        A native frame that does not begin on a byte (Bits Allocated 1, PS3.5 8.2) is shifted to
+        begin at bit 0 of the first byte; the bits after its last one are zero.
+
+        Raises
+        ------
+        FrameIndexError
+            There is no such frame.
+        TruncatedFrameError
+            The frame runs past the end of the file.
+        StaleIndexError, MissingFileError
+            The file changed, or is gone.
+        NoPixelDataError, NotAddressableError
+            The instance has no pixel data, or one video stream for all frames.
+        """
+        frames, source = self._frames, self._source
+        if frames is None or source is None:
+            frames, source = self._require_frames(), self._require_source()
+        try:
+            place = frames.contiguous_range(frame_index)
+            if place is not None:
+                return source.read(*place)
+            ranges = frames.fragment_ranges(frame_index)
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+        pieces = [source.read(*piece) for piece in ranges]
+        if not frames.frame_bits:
+            return b"".join(pieces)
+        return self._shift(pieces[0], frame_index, frames, ranges[0])
+
+    def view(self, frame_index: int) -> memoryview:
+        """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
+
+        The file's size is checked when the view is made. A view is memory that the file backs:
+        if the file is cut short while the view is in use, touching the lost part kills the
+        process (SIGBUS). Where files may change, use `frame`.
+
+        Raises
+        ------
+        NotContiguousError
+            The frame lies in several pieces or off byte boundaries.
+        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
+        NotAddressableError
+            As `frame`.
+        """
+        frames, source = self._frames, self._source
+        if frames is None or source is None:
+            frames, source = self._require_frames(), self._require_source()
+        try:
+            place = frames.contiguous_range(frame_index)
+            if place is not None:
+                return source.view(*place)
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+        why = "off byte boundaries" if frames.frame_bits else "in several fragments"
+        raise NotContiguousError(
+            f"frame index {frame_index} lies {why}: use frame() or fragments()", path=self.path
+        )
+
+    def fragments(self, frame_index: int) -> tuple[memoryview, ...]:
+        """Return the fragments of a frame as views (uint8), zero-copy; a native frame is one.
+
+        Raises
+        ------
+        NotContiguousError
+            The frame is native and lies off byte boundaries.
+        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
+        NotAddressableError
+            As `frame`. What `view` says of mapped memory holds here.
+        """
+        frames = self._require_frames()
+        if frames.frame_bits:
+            return (self.view(frame_index),)
+        source = self._require_source()
+        try:
+            return tuple(source.view(*piece) for piece in frames.fragment_ranges(frame_index))
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+
+    def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
+        """Return where a frame's bytes are in the file: one range a fragment.
+
+        A native frame off byte boundaries gives the bytes that cover its bits (PS3.5 8.2).
+
+        Raises
+        ------
+        NotAddressableError
+            The data set is deflated: the frame has no bytes of its own in the file.
+        TruncatedFrameError
+            The frame runs past the end of the file.
+        FrameIndexError, NoPixelDataError
+            As `frame`.
+        """
+        frames = self._require_frames()
+        if self.record.status is Status.DEFLATED:
+            raise NotAddressableError(
+                "the data set is deflated as a whole: frames have no byte ranges in the file",
+                path=self.path,
+            )
+        try:
+            ranges = frames.fragment_ranges(frame_index)
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+        fingerprint = self.record.fingerprint
+        end = ranges[-1].offset + ranges[-1].length
+        if fingerprint is not None and end > fingerprint.size:
+            raise TruncatedFrameError(
+                f"the frame runs past the end of the file: expected {end} bytes, "
+                f"found {fingerprint.size}",
+                path=self.path,
+                offset=ranges[0].offset,
+            )
+        return ranges
+
+    def array(
+        self, frame_index: int, *, raw: bool = False, copy: bool = False
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of a frame, as `pydicom.pixels.pixel_array` does.
+
+        Parameters
+        ----------
+        raw : bool
+            Leave YBR_FULL and YBR_FULL_422 as they are; else they become RGB.
+        copy : bool
+            Return an array of its own that can be written to.
+
+        Returns
+        -------
+        ndarray
+            Shape (rows, columns), or (rows, columns, samples) of several samples a pixel;
+            (u)int8 to (u)int64 as Bits Allocated and Pixel Representation say, uint8 for Bits
+            Allocated 1, float32 or float64 for float pixel data. Native frames that need no
+            conversion are read-only and zero-copy; what `view` says of mapped memory holds.
+
+        Raises
+        ------
+        DecodeError
+            The frame cannot be decoded.
+        MissingDependencyError
+            No decoder for the transfer syntax is installed.
+        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
+        NotAddressableError
+            As `frame`.
+        """
+        from mmindex.read.decode import decode_frame
+
+        try:
+            return decode_frame(self, frame_index, raw=raw, copy=copy)
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+
+    @property
+    def stream_length(self) -> int:
+        """Length of a video stream, in bytes (status "stream").
+
+        Raises
+        ------
+        NotAddressableError
+            The instance has no video stream.
+        """
+        return sum(piece.length for piece in self._stream_ranges())
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield the fragments of a video stream; joined, they are the bit stream (PS3.5 8.2.5).
+
+        Raises
+        ------
+        NotAddressableError
+            The instance has no video stream.
+        TruncatedFrameError, StaleIndexError, MissingFileError
+            As `frame`.
+        """
+        ranges = self._stream_ranges()
+        source = self._require_source()
+        return (source.read(*piece) for piece in ranges)
+
+    def _stream_ranges(self) -> tuple[ByteRange, ...]:
+        if self.record.status is not Status.STREAM or self.record.frames is None:
+            raise NotAddressableError("the instance has no video stream", path=self.path)
+        return self.record.frames.fragment_ranges(0)
+
+    def read_pairs(self, frame_index: int) -> bytes:
+        """Return the whole 16-bit words that cover a native frame, as stored.
+
+        In Explicit VR Big Endian the bytes of an OW value come swapped in pairs (PS3.5 7.3).
+        """
+        frames = self._require_frames()
+        (covering,) = frames.fragment_ranges(frame_index)
+        start = covering.offset - (covering.offset - frames.value_offset) % 2
+        end = covering.offset + covering.length
+        end += (end - frames.value_offset) % 2
+        return self._require_source().read(start, end - start)
+
+    def _shift(
+        self, stored: bytes, frame_index: int, frames: FrameTable, covering: ByteRange
+    ) -> bytes:
+        """Return a native frame's bits, moved to begin at bit 0."""
+        if self.swaps_pairs:
+            words = bytearray(self.read_pairs(frame_index))
+            words[0::2], words[1::2] = words[1::2], words[0::2]
+            start = (covering.offset - frames.value_offset) % 2
+            stored = bytes(words[start : start + covering.length])
+        bits = frames.frame_bits
+        number = int.from_bytes(stored, "little") >> frame_index * bits % 8
+        return (number & (1 << bits) - 1).to_bytes((bits + 7) // 8, "little")
+
+    @property
+    def swaps_pairs(self) -> bool:
+        """Whether samples below 16 bits come swapped in pairs: OW in Explicit VR Big Endian."""
+        image = self.record.image_pixel
+        syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
+        return syntax.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
+
+    def _require_frames(self) -> FrameTable:
+        """Return the frame table, or raise why there is none."""
+        if self._frames is not None:
+            return self._frames
+        if self._file is _CLOSED:
+            raise ValueError("the instance is closed")
+        if self.record.status is Status.STREAM:
+            raise NotAddressableError(
+                "the frames are one video stream: use instance.stream()", path=self.path
+            )
+        raise NoPixelDataError("the instance has no pixel data", path=self.path)
+
+    def _require_source(self) -> Source:
+        """Return what offsets count from; a deflated data set is inflated once."""
+        if self._source is None:
+            if self._file is _CLOSED or self.record.fingerprint is None:
+                raise ValueError("the instance is closed")
+            deflated = self._file.read(0, self.record.fingerprint.size)
+            try:
+                self._source = BufferSource(inflate_data_set(deflated), self.path)
+            except FormatError as error:
+                error.at(self.path)
+                raise
+        return self._source
+
+
+_CLOSED = BufferSource(b"", None)
+
+
+def recorded_error(record: InstanceRecord, path: str | None) -> MMIndexError:
+    """Return the error that a file's scan ended with, as it was recorded."""
+    kind: Any = getattr(errors, record.error, FormatError)
+    error: MMIndexError = kind(record.reason, path=path)
+    return error

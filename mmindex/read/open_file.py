@@ -1,0 +1,107 @@
+"""One file without an index: scanned when it is opened, nothing written."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import mmap
+import os
+import stat
+from typing import BinaryIO
+
+from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
+from mmindex.model import Buffer, Fingerprint
+from mmindex.read.instance import Instance
+from mmindex.read.source import (
+    BufferSource,
+    Descriptor,
+    FileSource,
+    fingerprint_of,
+    open_descriptor,
+)
+from mmindex.scan.instance import scan
+
+REVALIDATE_AFTER = 1.0  # seconds
+
+
+def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False) -> Instance:
+    """Open one DICOM file.
+
+    Parameters
+    ----------
+    source : path or binary file object
+        A file object is read from its start, and may be closed while the instance is in use; one
+        that is not a plain file of the file system is read into memory.
+    force : bool
+        Accept a file without preamble and File Meta Information (PS3.10 7.1).
+
+    Returns
+    -------
+    Instance
+        To be used in a `with` statement or closed.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such file.
+    NotDicomError, FormatError
+        It is no DICOM file, or broken; AmbiguousFramesError where its frame boundaries
+        cannot be told.
+    """
+    path: str | None
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        try:
+            descriptor = open_descriptor(path)
+        except FileNotFoundError:
+            raise MissingFileError("there is no such file", path=path) from None
+        return _open_descriptor(descriptor, path, watched=path, force=force)
+    name = getattr(source, "name", None)
+    path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
+    if _is_plain_file(source):
+        descriptor = Descriptor(os.dup(source.fileno()))
+        return _open_descriptor(descriptor, path, watched=None, force=force)
+    position = source.tell()
+    source.seek(0)
+    data = source.read()
+    source.seek(position)
+    return _scan(data, Fingerprint(len(data), 0, 0), BufferSource(data, path), path, force)
+
+
+def _is_plain_file(source: BinaryIO) -> bool:
+    """Return whether the descriptor of a file object holds the bytes that it reads.
+
+    That of a gzip.GzipFile, for one, does not.
+    """
+    raw = source.raw if isinstance(source, io.BufferedReader) else source
+    return isinstance(raw, io.FileIO)
+
+
+def _open_descriptor(
+    descriptor: Descriptor, path: str | None, *, watched: str | None, force: bool
+) -> Instance:
+    status = os.stat(descriptor.number)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotDicomError("expected a file, found a folder or a device", path=path)
+    fingerprint = fingerprint_of(status)
+    file = FileSource(descriptor, watched, fingerprint, REVALIDATE_AFTER)
+    buffer: Buffer = b""
+    if fingerprint.size:
+        buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)
+    return _scan(buffer, fingerprint, file, path, force)
+
+
+def _scan(
+    buffer: Buffer,
+    fingerprint: Fingerprint,
+    source: FileSource | BufferSource,
+    path: str | None,
+    force: bool,
+) -> Instance:
+    try:
+        record = scan(buffer, force=force)
+    except MMIndexError as error:
+        error.at(path)
+        raise
+    record = dataclasses.replace(record, fingerprint=fingerprint)
+    return Instance(record, source)

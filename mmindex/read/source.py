@@ -1,0 +1,202 @@
+"""Where frames are read from: a file that is watched for changes, or bytes in memory.
+
+Bytes are copied with pread, which says when a file has become shorter; a map would kill the
+process. Every read is followed by a look at the file, if one is due: what was read before the
+look is what was scanned.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError
+from mmindex.model import Buffer, Fingerprint
+
+_HAS_PREAD = hasattr(os, "pread")
+
+
+class Source(Protocol):
+    """Bytes of one data set, by offset."""
+
+    path: str | None
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes."""
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Return exactly these bytes without a copy, read-only."""
+
+
+def fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """Return the fingerprint of a file whose status this is."""
+    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class Descriptor:
+    """An open file descriptor that is closed when nobody uses it any more.
+
+    A thread that is reading holds a reference: the number can't be closed under it and
+    be given to another file.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.number)
+
+
+def open_descriptor(path: str | bytes) -> Descriptor:
+    """Open a file to be read; a FIFO does not make it wait.
+
+    Raises
+    ------
+    OSError
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return Descriptor(os.open(path, flags))
+
+
+class FileSource:
+    """A file as it was when its fingerprint was taken.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+        The open file.
+    path : str or None
+        Where it is looked for again; without a path only the open file itself is looked at.
+    fingerprint : Fingerprint
+        What the file has to be.
+    revalidate_after : float
+        Seconds after which a read looks at the file anew.
+
+    Raises
+    ------
+    StaleIndexError, MissingFileError
+        The file is another one, or gone: now, or at a later read.
+    """
+
+    __slots__ = ("_descriptor", "_due", "_fingerprint", "_map", "_revalidate_after", "path")
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        path: str | None,
+        fingerprint: Fingerprint,
+        revalidate_after: float,
+    ) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._fingerprint = fingerprint
+        self._revalidate_after = revalidate_after
+        self._map: memoryview | None = None
+        self._due = 0.0
+        self.check()
+
+    def check(self) -> None:
+        """Raise StaleIndexError or MissingFileError unless the file is as it was."""
+        now = monotonic()
+        try:
+            target = self._descriptor.number if self.path is None else self.path
+            found = fingerprint_of(os.stat(target))
+        except FileNotFoundError:
+            raise MissingFileError("the file is gone", path=self.path) from None
+        if found != self._fingerprint:
+            expected = self._fingerprint
+            raise StaleIndexError(
+                f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns "
+                f"(inode {expected.inode}), found {found.size} of {found.mtime_ns} "
+                f"({found.inode}); build the index anew",
+                path=self.path,
+            )
+        self._due = now + self._revalidate_after
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset` on.
+
+        Raises
+        ------
+        TruncatedFrameError
+            The file ends before them, as it did when it was scanned.
+        StaleIndexError, MissingFileError
+            The file changed since, or is gone.
+        """
+        if _HAS_PREAD:
+            data = os.pread(self._descriptor.number, length, offset)
+        else:
+            data = bytes(self.view(offset, length))
+        if len(data) != length:
+            data = self._read_on(data, offset, length)
+        if monotonic() >= self._due:
+            self.check()
+        return data
+
+    def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
+        """Read what a pread left out: it returns at most 2 GiB at once."""
+        pieces, done = [data], len(data)
+        while done < length:
+            piece = os.pread(self._descriptor.number, length - done, offset + done)
+            if not piece:
+                self.check()
+                raise _cut(self.path, offset, length, done)
+            pieces.append(piece)
+            done += len(piece)
+        return b"".join(pieces)
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Return exactly these bytes of the mapped file.
+
+        Raises
+        ------
+        TruncatedFrameError, StaleIndexError, MissingFileError
+            As `read`.
+        """
+        if monotonic() >= self._due:
+            self.check()
+        mapped = self._map
+        if mapped is None:
+            mapped = self._map = self._map_file()
+        if offset + length > len(mapped):
+            raise _cut(self.path, offset, length, max(0, len(mapped) - offset))
+        return mapped[offset : offset + length]
+
+    def _map_file(self) -> memoryview:
+        self.check()
+        if not self._fingerprint.size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(self._descriptor.number, 0, access=mmap.ACCESS_READ))
+
+
+class BufferSource:
+    """Bytes in memory: an inflated data set, or what a file object held."""
+
+    __slots__ = ("_buffer", "path")
+
+    def __init__(self, buffer: Buffer, path: str | None) -> None:
+        self.path = path
+        self._buffer = memoryview(buffer).toreadonly()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes, or raise TruncatedFrameError."""
+        return bytes(self.view(offset, length))
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Return exactly these bytes without a copy, or raise TruncatedFrameError."""
+        if offset + length > len(self._buffer):
+            raise _cut(self.path, offset, length, max(0, len(self._buffer) - offset))
+        return self._buffer[offset : offset + length]
+
+
+def _cut(path: str | None, offset: int, length: int, found: int) -> TruncatedFrameError:
+    return TruncatedFrameError(
+        f"the frame runs past the end of the file: expected {length} bytes, found {found}",
+        path=path,
+        offset=offset,
+    )
