@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmindex.model import Anomaly, ByteRange, FrameTable, ImagePixel, InstanceRecord, Status
     from mmindex.read.archive import Archive
     from mmindex.read.archive import open_archive as open
+    from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
     from mmindex.read.open_file import open_file
 
@@ -32,6 +33,7 @@ __all__ = [
     "Archive",
     "BuildReport",
     "ByteRange",
+    "FrameDataset",
     "FrameTable",
     "ImagePixel",
     "Instance",
@@ -50,6 +52,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "Archive": "mmindex.read.archive",
     "BuildReport": "mmindex.index.build",
     "ByteRange": "mmindex.model",
+    "FrameDataset": "mmindex.read.dataset",
     "FrameTable": "mmindex.model",
     "ImagePixel": "mmindex.model",
     "Instance": "mmindex.read.instance",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from mmindex.errors import FrameIndexError, TruncatedFrameError
+from mmindex.errors import FrameIndexError, IndexFormatError, TruncatedFrameError
 
 Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
 
@@ -164,6 +166,8 @@ class FrameTable:
     def __post_init__(self) -> None:
         if self.entry_size not in _PAIRS:
             raise ValueError(f"entry_size is 4 or 8, not {self.entry_size}")
+        if (self.layout is Layout.NATIVE) != (self.frame_bits > 0):
+            raise ValueError(f"{self.frame_bits} bits a frame in layout {self.layout.name}")
         if not 0 <= self.frames_located <= self.number_of_frames:
             raise ValueError(f"{self.frames_located} of {self.number_of_frames} frames located")
         expected = self.expected_entries_length()
@@ -199,8 +203,8 @@ class FrameTable:
 
         Raises
         ------
-        FrameIndexError, TruncatedFrameError
-            There is no such frame, or the file ends before it.
+        FrameIndexError, TruncatedFrameError, IndexFormatError
+            There is no such frame, or the file ends before it; the entries are damaged.
         """
         if not 0 <= frame_index < self.frames_located:
             self.check_index(frame_index)
@@ -211,6 +215,8 @@ class FrameTable:
             length = end - start - ITEM_HEADER_LENGTH
             if self.trimmed:
                 length -= self._is_trimmed(frame_index)
+            if length < 0:
+                raise _damaged(frame_index)
             return self.value_offset + start + ITEM_HEADER_LENGTH, length
         if self.layout is Layout.NATIVE:
             start, length = frame_index * self.frame_bits, self.frame_bits
@@ -228,8 +234,8 @@ class FrameTable:
 
         Raises
         ------
-        FrameIndexError, TruncatedFrameError
-            There is no such frame, or the file ends before it.
+        FrameIndexError, TruncatedFrameError, IndexFormatError
+            There is no such frame, or the file ends before it; the entries are damaged.
         """
         self.check_index(frame_index)
         if self.layout is Layout.NATIVE:
@@ -245,21 +251,43 @@ class FrameTable:
             items_at = (self.frames_located + 1) * size
         packed = self.entries[items_at + first * size : items_at + (last + 1) * size]
         if not first < last or len(packed) != (last - first + 1) * size:
-            raise ValueError(f"frame {frame_index} claims fragments {first} to {last}")
+            raise _damaged(frame_index)
         starts = struct.unpack(f"<{last - first + 1}{'I' if size == 4 else 'Q'}", packed)
         header = ITEM_HEADER_LENGTH
         ranges = [
             ByteRange(self.value_offset + start + header, end - start - header)
             for start, end in pairwise(starts)
         ]
+        if min(ranges, key=itemgetter(1)).length < 0:
+            raise _damaged(frame_index)
         if self.trimmed and self._is_trimmed(frame_index):
-            owner = max(at for at, piece in enumerate(ranges) if piece.length)
+            owner = max((at for at, piece in enumerate(ranges) if piece.length), default=None)
+            if owner is None:
+                raise _damaged(frame_index)
             ranges[owner] = ByteRange(ranges[owner].offset, ranges[owner].length - 1)
         return tuple(ranges)
+
+    def all_fragment_ranges(self) -> Iterator[ByteRange]:
+        """Yield the byte range of every fragment, whatever frame it belongs to."""
+        size, header = self.entry_size, ITEM_HEADER_LENGTH
+        items_at = (self.frames_located + 1) * size if self.layout is Layout.FRAGMENTS else 0
+        for fragment in range(self.number_of_fragments):
+            at = items_at + fragment * size
+            start, end = _PAIRS[size].unpack(self.entries[at : at + 2 * size])
+            if end - start < header:
+                raise IndexFormatError("damaged record: fragments overlap; build the index anew")
+            yield ByteRange(self.value_offset + start + header, end - start - header)
 
     def _is_trimmed(self, frame_index: int) -> int:
         at = len(self.entries) - (self.frames_located + 7) // 8 + frame_index // 8
         return self.entries[at : at + 1][0] >> (frame_index % 8) & 1
+
+
+def _damaged(frame_index: int) -> IndexFormatError:
+    return IndexFormatError(
+        f"damaged record: the entries of frame index {frame_index} are no ranges; "
+        "build the index anew"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,13 @@ class Store:
                 return
             last = batch[-1]
 
+    def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[int]]]:
+        """Yield the UIDs of a kind that several files have, with the ids of these."""
+        for uid in self.iterate_uids(kind):
+            file_ids = self.find_uid(kind, uid)
+            if len(file_ids) > 1:
+                yield uid, file_ids
+
     def count_uids(self, kind: UidKind) -> int:
         """Return the number of different UIDs of a kind."""
         return sum(1 for _ in self.iterate_uids(kind))

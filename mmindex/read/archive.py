@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mmindex.errors import (
     InstanceNotFoundError,
@@ -21,10 +22,13 @@ from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import FileSource, open_descriptor
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from numpy.typing import NDArray
 
 INDEX_NAME = ".mmindex"
+Read = TypeVar("Read")
 
 
 class _Opened(NamedTuple):
@@ -145,21 +149,19 @@ class Archive:
         try:
             return self._keep_open(sop_instance_uid).frame(frame_index)
         except (StaleIndexError, MissingFileError):
-            return self._reopened(sop_instance_uid).frame(frame_index)
+            return self._reopened(sop_instance_uid, anew=True).frame(frame_index)
 
     def array(
         self, sop_instance_uid: str, frame_index: int, *, raw: bool = False, copy: bool = False
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of a frame; see `Instance.array`."""
-        try:
-            return self._keep_open(sop_instance_uid).array(frame_index, raw=raw, copy=copy)
-        except (StaleIndexError, MissingFileError):
-            return self._reopened(sop_instance_uid).array(frame_index, raw=raw, copy=copy)
+        read = partial(Instance.array, frame_index=frame_index, raw=raw, copy=copy)
+        return self._retry(sop_instance_uid, read)
 
     def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
         """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
 
-        They are read file by file and in ascending order, however they are asked for.
+        They are read file by file and in the order of the file, neighbours at once.
 
         Raises
         ------
@@ -168,9 +170,49 @@ class Archive:
         """
         wanted = list(pairs)
         found: list[bytes] = [b""] * len(wanted)
-        for at in sorted(range(len(wanted)), key=wanted.__getitem__):
-            found[at] = self.frame(*wanted[at])
+        by_uid: dict[str, list[int]] = {}
+        for at, (uid, _) in enumerate(wanted):
+            by_uid.setdefault(uid, []).append(at)
+        for uid, places in by_uid.items():
+            indices = [wanted[at][1] for at in places]
+            frames = self._retry(uid, partial(Instance.frames, frame_indices=indices))
+            for at, frame in zip(places, frames, strict=True):
+                found[at] = frame
         return found
+
+    def arrays(
+        self,
+        pairs: Iterable[tuple[str, int]],
+        *,
+        raw: bool = False,
+        executor: Executor | None = None,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of frames of one shape, stacked, in the order of the pairs.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, int)
+            SOP Instance UID and frame index.
+        raw, executor
+            As in `Instance.arrays`.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, rows, columns[, samples]); its own, writable.
+
+        Raises
+        ------
+        DecodeError
+            A frame cannot be decoded, or differs from the first one in shape or dtype.
+        MMIndexError
+            As `frame`.
+        """
+        from mmindex.read.decode import stack_frames
+
+        wanted = list(pairs)
+        run = map if executor is None else executor.map
+        return stack_frames(run(lambda pair: self.array(*pair, raw=raw), wanted), len(wanted))
 
     def instances(
         self, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
@@ -195,6 +237,12 @@ class Archive:
     def records(self) -> Iterator[InstanceRecord]:
         """Yield the record of every file, with its status and anomalies; no file is opened."""
         return self._store.iterate_records()
+
+    def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
+        """Yield each SOP Instance UID that several files have, with their records."""
+        for uid, file_ids in self._store.iterate_duplicates("instances"):
+            records = [self._store.read_record(file_id) for file_id in file_ids]
+            yield uid, [record for record in records if record is not None]
 
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is."""
@@ -227,6 +275,13 @@ class Archive:
         source = FileSource(descriptor, path, record.fingerprint, self._revalidate_after)
         return Instance(record, source)
 
+    def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
+        """Read from an instance; if its file was replaced, once more as the index has it now."""
+        try:
+            return read(self._keep_open(uid))
+        except (StaleIndexError, MissingFileError):
+            return read(self._reopened(uid, anew=True))
+
     def _keep_open(self, uid: str) -> Instance:
         """Return the instance from those kept open, else open it.
 
@@ -240,15 +295,17 @@ class Archive:
             self._opened.move_to_end(uid)
         return opened.instance
 
-    def _reopened(self, uid: str) -> Instance:
-        """Look the instance up anew, and keep it open; where it is as it was, it stays open."""
-        file_id, record = self._find_newest(uid)
+    def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
+        """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
         opened = self._opened.get(uid)
-        if opened is not None and opened.file_id == file_id:
-            instance = opened.instance
-        else:
-            instance = self._open_instance(record)
-        self._opened[uid] = _Opened(instance, file_id, monotonic() + self._revalidate_after)
+        due = monotonic() + self._revalidate_after
+        file_ids = self._store.find_uid("instances", uid)
+        if opened is not None and file_ids == [opened.file_id] and not anew:
+            self._opened[uid] = opened._replace(due=due)
+            return opened.instance
+        file_id, record = self._find_newest(uid)
+        instance = self._open_instance(record)
+        self._opened[uid] = _Opened(instance, file_id, due)
         while len(self._opened) > self._max_open_files:
             self._opened.popitem(last=False)
         return instance

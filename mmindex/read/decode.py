@@ -7,6 +7,7 @@ which is handed one frame as a small value of its own.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,29 @@ def decode_frame(
         np.left_shift(array, unused_bits, out=array)
         np.right_shift(array, unused_bits, out=array)
     return _reshape(array, image)
+
+
+def stack_frames(frames: Iterable[NDArray[np.generic]], count: int) -> NDArray[np.generic]:
+    """Return `count` frames of one shape and dtype as one array, each copied once.
+
+    Raises
+    ------
+    DecodeError
+        There are none, or they differ in shape.
+    """
+    stacked: NDArray[np.generic] | None = None
+    for at, frame in enumerate(frames):
+        if stacked is None:
+            stacked = np.empty((count, *frame.shape), frame.dtype)
+        if frame.shape != stacked.shape[1:] or frame.dtype != stacked.dtype:
+            raise DecodeError(
+                f"frames that are stacked have one shape and dtype: expected {stacked.shape[1:]} "
+                f"of {stacked.dtype}, found {frame.shape} of {frame.dtype}"
+            )
+        stacked[at] = frame
+    if stacked is None:
+        raise DecodeError("there are no frames to stack")
+    return stacked
 
 
 def _plain_dtype(image: ImagePixel, big_endian: bool, raw: bool) -> np.dtype[Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,11 +17,14 @@ from mmindex.errors import (
     TruncatedFrameError,
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Status
+from mmindex.read.batch import Piece, read_pieces
 from mmindex.read.source import BufferSource, Source
 from mmindex.scan.instance import inflate_data_set
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -114,13 +118,39 @@ class Instance(Sequence[bytes]):
             if place is not None:
                 return source.read(*place)
             ranges = frames.fragment_ranges(frame_index)
+            return self._join(source, frames, frame_index, ranges)
         except MMIndexError as error:
             error.at(self.path)
             raise
-        pieces = [source.read(*piece) for piece in ranges]
-        if not frames.frame_bits:
-            return b"".join(pieces)
-        return self._shift(pieces[0], frame_index, frames, ranges[0])
+
+    def frames(self, frame_indices: Iterable[int] | None = None) -> list[bytes]:
+        """Return frames as stored, in the order asked; all of them unless told which.
+
+        They are read in the order of the file, neighbours at once.
+
+        Raises
+        ------
+        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
+        NotAddressableError
+            As `frame`.
+        """
+        indices = list(range(len(self)) if frame_indices is None else frame_indices)
+        found: list[bytes | None] = [None] * len(indices)
+        table, source = self._require_frames(), self._require_source()
+        pieces = []
+        try:
+            for wanted, frame_index in enumerate(indices):
+                place = table.contiguous_range(frame_index)
+                if place is None:
+                    found[wanted] = self.frame(frame_index)
+                else:
+                    pieces.append(Piece(*place, wanted))
+            for piece, data in read_pieces(source, pieces):
+                found[piece.wanted] = data
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+        return [frame for frame in found if frame is not None]
 
     def view(self, frame_index: int) -> memoryview:
         """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
@@ -173,6 +203,22 @@ class Instance(Sequence[bytes]):
             error.at(self.path)
             raise
 
+    def all_fragments(self) -> Iterator[memoryview]:
+        """Yield every fragment of the pixel data (uint8), zero-copy, whatever frame it belongs to.
+
+        Those of a video stream, too; of native pixel data, the frames.
+
+        Raises
+        ------
+        NoPixelDataError, TruncatedFrameError, StaleIndexError, MissingFileError
+            As `frame`. What `view` says of mapped memory holds here.
+        """
+        table = self.record.frames
+        if table is None or table.frame_bits:
+            return (self.view(frame_index) for frame_index in range(self._require_length()))
+        source = self._require_source()
+        return (source.view(*piece) for piece in table.all_fragment_ranges())
+
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
 
@@ -208,6 +254,38 @@ class Instance(Sequence[bytes]):
                 offset=ranges[0].offset,
             )
         return ranges
+
+    def arrays(
+        self,
+        frame_indices: Iterable[int] | None = None,
+        *,
+        raw: bool = False,
+        executor: Executor | None = None,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of frames, stacked; of all of them unless told which.
+
+        Parameters
+        ----------
+        raw : bool
+            As in `array`.
+        executor : concurrent.futures.Executor, optional
+            Threads that decode at the same time.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, rows, columns[, samples]), in the order asked; its own, writable.
+
+        Raises
+        ------
+        DecodeError
+            As `array`; or the frames asked for are none.
+        """
+        from mmindex.read.decode import stack_frames
+
+        indices = list(range(len(self)) if frame_indices is None else frame_indices)
+        run = map if executor is None else executor.map
+        return stack_frames(run(partial(self.array, raw=raw), indices), len(indices))
 
     def array(
         self, frame_index: int, *, raw: bool = False, copy: bool = False
@@ -289,6 +367,18 @@ class Instance(Sequence[bytes]):
         end += (end - frames.value_offset) % 2
         return self._require_source().read(start, end - start)
 
+    def _join(
+        self, source: Source, table: FrameTable, frame_index: int, ranges: tuple[ByteRange, ...]
+    ) -> bytes:
+        """Return a frame that is no run of whole bytes: its fragments joined, or its bits moved."""
+        if table.frame_bits:
+            return self._shift(source.read(*ranges[0]), frame_index, table, ranges[0])
+        start = ranges[0].offset
+        data = memoryview(source.read(start, ranges[-1].offset + ranges[-1].length - start))
+        return b"".join(
+            data[piece.offset - start : piece.offset - start + piece.length] for piece in ranges
+        )
+
     def _shift(
         self, stored: bytes, frame_index: int, frames: FrameTable, covering: ByteRange
     ) -> bytes:
@@ -308,6 +398,9 @@ class Instance(Sequence[bytes]):
         image = self.record.image_pixel
         syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
         return syntax.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
+
+    def _require_length(self) -> int:
+        return self._require_frames().number_of_frames
 
     def _require_frames(self) -> FrameTable:
         """Return the frame table, or raise why there is none."""

@@ -1,0 +1,48 @@
+"""The command line: one module a command, imported when that command is asked for.
+
+A command's module holds it as `command`; its name here makes it known. The exit codes are
+0 done, 1 failed or problems found, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import mmindex
+from mmindex.cli.output import ends_quietly
+
+COMMANDS = ("build", "ls", "info", "frame", "ranges")  # in the order of --help
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mmindex.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        with ends_quietly(ctx):
+            return super().invoke(ctx)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Any frame of any DICOM file, in constant time.
+
+    \b
+    mmindex build /data/archive              index it, once; later builds look for changes
+    mmindex frame /data/archive/a.dcm 42     frame 42, as it is stored, to standard output
+
+    Frame numbers start at 1. Data goes to standard output, all else to standard error.
+    Exit codes: 0 done, 1 failed or problems found, 2 wrong usage, 130 interrupted.
+    """  # noqa: D301

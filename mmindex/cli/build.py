@@ -1,0 +1,126 @@
+"""`mmindex build`: make or update the index of an archive."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+import mmindex
+from mmindex.cli.output import FAILED, plain, print_error, print_json
+from mmindex.cli.progress import ProgressLine
+from mmindex.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from mmindex import BuildReport
+
+_PROBLEMS_PRINTED = 20
+
+
+@click.command("build", short_help="Build or update the index of an archive.")
+@click.argument("root", type=click.Path())
+@click.option("--index", metavar="PATH", help="The index file; .mmindex in ROOT unless given.")
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Processes that scan; one a core unless given.",
+)
+@click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
+@click.option("--full", is_flag=True, help="Scan unchanged files, too.")
+@click.option("--force", is_flag=True, help="Accept DICOM files without preamble and file meta.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if a file could not be read.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    root: str,
+    index: str | None,
+    workers: int | None,
+    dask: str | None,
+    full: bool,
+    force: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Build or update the index of an archive: scan what is new or changed, drop what is gone.
+
+    Nothing but the index is written. A build that was stopped is gone on with by the next.
+
+    \b
+    mmindex build /data/archive
+    mmindex build /data/archive --index /fast/archive.mmindex --workers 8
+    """  # noqa: D301
+    if dask is not None and workers is not None:
+        raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
+    with _executor(dask) as executor, ProgressLine() as progress:
+        report = mmindex.build(
+            root,
+            index,
+            workers=workers,
+            executor=executor,
+            full=full,
+            force=force,
+            progress=progress.show if sys.stderr.isatty() else None,
+        )
+    for path, reason in report.problems[:_PROBLEMS_PRINTED]:
+        print_error(f"{path}: {reason}")
+    if report.problem_count > _PROBLEMS_PRINTED:
+        print_error(f"and {report.problem_count - _PROBLEMS_PRINTED} more problems")
+    if as_json:
+        print_json(_describe(report))
+    else:
+        _print_summary(report)
+    if strict and report.problem_count:
+        click.get_current_context().exit(FAILED)
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Executor | None]:
+    """Connect to a Dask cluster where one is given."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingDependencyError(
+            "--dask needs distributed: pip install 'mmindex[dask]'"
+        ) from None
+    try:
+        client = Client(address)
+    except ValueError as error:
+        raise click.BadParameter(f"{address!r}: {error}", param_hint="--dask") from None
+    with client:
+        yield client.get_executor()
+
+
+def _print_summary(report: BuildReport) -> None:
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items()))
+    click.echo(f"Index {plain(report.index)}")
+    click.echo(
+        f"{report.found} files in {report.seconds:.1f} s: {report.scanned} scanned, "
+        f"{report.unchanged} unchanged, {report.removed} removed"
+    )
+    if report.scanned:
+        click.echo(f"Scanned {statuses}; {report.frames} frames")
+    if report.problem_count:
+        click.echo(f"{report.problem_count} problems")
+
+
+def _describe(report: BuildReport) -> dict[str, object]:
+    return {
+        "root": report.root,
+        "index": report.index,
+        "found": report.found,
+        "unchanged": report.unchanged,
+        "scanned": report.scanned,
+        "removed": report.removed,
+        "statuses": dict(report.statuses),
+        "frames": report.frames,
+        "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
+        "problem_count": report.problem_count,
+        "seconds": round(report.seconds, 3),
+    }

@@ -1,0 +1,167 @@
+"""`mmindex info`: what is known of one instance."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from mmindex.cli.output import plain, print_json
+from mmindex.cli.source import Opened, instance_option, open_source, source_argument
+from mmindex.model import Boundaries, FrameTable, Layout, Status
+from mmindex.scan.transfer_syntax import find_transfer_syntax
+
+if TYPE_CHECKING:
+    from mmindex import ImagePixel, InstanceRecord
+
+_MOST_FRAMES_MEASURED = 100_000
+
+_BOUNDARIES = {
+    Boundaries.NONE: "no frames to be told apart",
+    Boundaries.NATIVE: "native: computed from the image's size",
+    Boundaries.BASIC_OFFSET_TABLE: "the Basic Offset Table, as the fragments confirm",
+    Boundaries.EXTENDED_OFFSET_TABLE: "the Extended Offset Table, as the fragments confirm",
+    Boundaries.ONE_FRAGMENT_A_FRAME: "one fragment a frame",
+    Boundaries.ALL_FRAGMENTS: "one frame of all fragments",
+    Boundaries.START_MARKERS: "the start markers of the codec in the fragments",
+}
+
+
+@click.command("info", short_help="Print what is known of an instance.")
+@source_argument
+@instance_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(source: str, instance_uid: str | None, as_json: bool) -> None:
+    """Print what is known of an instance: attributes, frames, anomalies.
+
+    SOURCE is a DICOM file, or with --instance an archive's folder or an index. A file is served
+    from an index in its folder or one above where that is up to date, else it is scanned.
+
+    \b
+    mmindex info cine.dcm
+    mmindex info /data/archive --instance 1.2.840.113619.2 --json
+    """  # noqa: D301
+    with open_source(source, instance_uid) as opened:
+        if as_json:
+            print_json(_describe(opened))
+            return
+        lines = [line for line in _walk_lines(opened) if line[1]]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:{width}}  {plain(value)}")
+
+
+def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
+    """Yield name and value, empty where there is nothing to be said."""
+    record = opened.instance.record
+    syntax = find_transfer_syntax(record.transfer_syntax_uid)
+    yield "Path", opened.path
+    yield "Served from", f"the index {opened.index}" if opened.index else "the file, scanned now"
+    yield "Status", record.status.value
+    yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""
+    yield "Transfer syntax", f"{syntax.name} ({record.transfer_syntax_uid})"
+    yield "SOP Class UID", record.sop_class_uid
+    yield "SOP Instance UID", record.sop_instance_uid
+    yield "Study Instance UID", record.study_instance_uid
+    yield "Series Instance UID", record.series_instance_uid
+    yield "Modality", record.modality
+    if record.frames is not None:
+        yield from _walk_image_lines(record.image_pixel)
+        yield from _walk_frame_lines(record, record.frames)
+    if record.status is Status.STREAM:
+        yield "Stream", _bytes(opened.instance.stream_length)
+    yield "Anomalies", "" if record.anomalies else "none"
+    for anomaly in record.anomalies:
+        times = f", {anomaly.count} times" if anomaly.count > 1 else ""
+        yield "Anomaly", f"{anomaly.code} @0x{anomaly.offset:x}{times}"
+
+
+def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:
+    yield "Rows x columns", f"{_known(image.rows)} x {_known(image.columns)}"
+    planes = {0: ", by pixel", 1: ", by plane"}.get(image.planar_configuration or 0, "")
+    samples = f"{_known(image.samples_per_pixel)} a pixel"
+    yield "Samples", samples + (planes if image.planar_configuration is not None else "")
+    kind = {0: "unsigned", 1: "signed"}.get(image.pixel_representation or 0, "unknown")
+    if image.pixel_keyword != "PixelData":
+        kind = "floating point"
+    stored = f", {image.bits_stored} stored" if image.bits_stored is not None else ""
+    high = f", high bit {image.high_bit}" if image.high_bit is not None else ""
+    yield "Bits", f"{_known(image.bits_allocated)} allocated{stored}{high}, {kind}"
+    yield "Photometric", image.photometric_interpretation
+
+
+def _walk_frame_lines(record: InstanceRecord, frames: FrameTable) -> Iterator[tuple[str, str]]:
+    lost = record.number_of_frames - frames.frames_located
+    cut = f", the last {lost} of them lost with the end of the file" if lost else ""
+    yield "Frames", f"{record.number_of_frames}{cut}"
+    yield "Frame boundaries", _BOUNDARIES[record.boundaries]
+    if frames.layout is Layout.NATIVE:
+        yield "Layout", f"native, from @0x{frames.value_offset:x} on"
+    else:
+        yield "Layout", f"{frames.number_of_fragments} fragments from @0x{frames.value_offset:x} on"
+    lengths = _measure_frames(frames) if record.status.has_frames else None
+    if lengths is not None and lengths["min"] == lengths["max"]:
+        yield "Frame length", _bytes(lengths["min"])
+    elif lengths is not None:
+        yield "Frame length", "{min} to {max} bytes, median {median}".format_map(lengths)
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _bytes(length: int) -> str:
+    return f"{length} bytes"
+
+
+def _describe(opened: Opened) -> dict[str, object]:
+    """Return all that is known of an instance, under names that stay the same."""
+    record = opened.instance.record
+    frames = record.frames
+    has_frames = frames is not None and record.status.has_frames
+    return {
+        "path": opened.path,
+        "index": opened.index,
+        "status": record.status.value,
+        "file_size": record.fingerprint.size if record.fingerprint else None,
+        "transfer_syntax_uid": record.transfer_syntax_uid,
+        "transfer_syntax_name": find_transfer_syntax(record.transfer_syntax_uid).name,
+        "sop_class_uid": record.sop_class_uid,
+        "sop_instance_uid": record.sop_instance_uid,
+        "study_instance_uid": record.study_instance_uid,
+        "series_instance_uid": record.series_instance_uid,
+        "modality": record.modality,
+        "image_pixel": dataclasses.asdict(record.image_pixel) if frames else None,
+        "number_of_frames": record.number_of_frames,
+        "frames_located": frames.frames_located if frames and has_frames else 0,
+        "boundaries": record.boundaries.value,
+        "layout": frames.layout.name.lower().replace("_", "-") if frames else None,
+        "number_of_fragments": frames.number_of_fragments if frames else 0,
+        "value_offset": frames.value_offset if frames else None,
+        "frame_length": _measure_frames(frames) if frames and has_frames else None,
+        "stream_length": (
+            opened.instance.stream_length if record.status is Status.STREAM else None
+        ),
+        "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
+    }
+
+
+def _measure_frames(frames: FrameTable) -> dict[str, int] | None:
+    """Return least, median and greatest length of a frame; None where they are too many."""
+    if frames.frame_bits:
+        length = (frames.frame_bits + 7) // 8
+        return {"min": length, "median": length, "max": length}
+    if not 0 < frames.frames_located <= _MOST_FRAMES_MEASURED:
+        return None
+    lengths = [
+        sum(piece.length for piece in frames.fragment_ranges(index))
+        for index in range(frames.frames_located)
+    ]
+    return {
+        "min": min(lengths),
+        "median": statistics.median_low(lengths),
+        "max": max(lengths),
+    }

@@ -1,0 +1,78 @@
+"""What the commands share in printing, and how every one of them ends.
+
+Paths and values of files are printed so that none of them can break a line or steer a terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from mmindex.errors import MMIndexError
+
+FAILED = 1
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def plain(text: str) -> str:
+    """Return text with control characters and undecodable bytes as backslash escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON; an undecodable byte of a path becomes a lone surrogate."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_error(message: str) -> None:
+    """Print one line on standard error."""
+    click.echo(f"mmindex: {plain(message)}", err=True)
+
+
+@contextmanager
+def ends_quietly(ctx: click.Context) -> Iterator[None]:
+    """End a command that fails with one line on standard error, and the exit code for it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may be ASCII
+    try:
+        yield
+        _flush()
+    except MMIndexError as error:
+        print_error(str(error))
+        ctx.exit(FAILED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_unwritten_output()
+        ctx.exit(FAILED)
+    except OSError as error:
+        what = error.strerror or str(error)
+        print_error(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
+        _drop_unwritten_output()
+        ctx.exit(FAILED)
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        ctx.exit(_INTERRUPTED)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop_unwritten_output() -> None:
+    """Send what standard output refuses to nowhere: the interpreter would try it once more."""
+    try:
+        _flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

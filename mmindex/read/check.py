@@ -1,0 +1,63 @@
+"""What is wrong with the files of an archive: as they were scanned, and as they are now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmindex.model import Anomaly, InstanceRecord, Status
+from mmindex.read.archive import Archive
+from mmindex.read.source import fingerprint_of
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with one file.
+
+    Attributes
+    ----------
+    path : str
+        The file, relative to the archive's root.
+    kind : str
+        "missing": it is gone. "stale": it changed after it was indexed. "unreadable": its frames
+        cannot be told. "anomaly": it breaks the standard, and mmindex could live with it.
+        "duplicate": another file has the same SOP Instance UID.
+    detail : str
+        What exactly, for people.
+    anomaly : Anomaly or None
+        Code, place and count, of an anomaly.
+    """
+
+    path: str
+    kind: str
+    detail: str
+    anomaly: Anomaly | None = None
+
+
+def walk_problems(archive: Archive) -> Iterator[Problem]:
+    """Yield every problem of an archive's files; looks at each file's status, opens none."""
+    for record in archive.records():
+        yield from _walk_file_problems(archive, record)
+    for uid, records in archive.duplicates():
+        paths = sorted(os.fsdecode(record.path) for record in records)
+        for path in paths:
+            others = ", ".join(other for other in paths if other != path)
+            yield Problem(path, "duplicate", f"SOP Instance UID {uid} is also that of {others}")
+
+
+def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
+    path = os.fsdecode(record.path)
+    try:
+        found = fingerprint_of(os.stat(archive.full_path(record)))
+    except OSError as error:
+        yield Problem(path, "missing", error.strerror or "it is gone")
+    else:
+        if record.status is not Status.UNREADABLE and found != record.fingerprint:
+            yield Problem(path, "stale", "it changed after it was indexed; build the index anew")
+    if record.status is Status.UNREADABLE:
+        yield Problem(path, "unreadable", f"{record.error}: {record.reason}")
+    for anomaly in record.anomalies:
+        times = f" ({anomaly.count} times)" if anomaly.count > 1 else ""
+        detail = f"{anomaly.code} @0x{anomaly.offset:x}{times}"
+        yield Problem(path, "anomaly", detail, anomaly)
