@@ -15,7 +15,12 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from mmindex.errors import FrameIndexError, IndexFormatError, TruncatedFrameError
+from mmindex.errors import (
+    FrameIndexError,
+    IndexFormatError,
+    NotAddressableError,
+    TruncatedFrameError,
+)
 
 Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
 
@@ -56,6 +61,7 @@ class Layout(IntEnum):
     NATIVE = 1  # a first offset and a stride
     FRAGMENT_A_FRAME = 2  # one item a frame
     FRAGMENTS = 3  # a run of items a frame
+    TRUSTED = 4  # a run of items a frame, which is looked at when the frame is read
 
 
 class ByteRange(NamedTuple):
@@ -132,10 +138,12 @@ class FrameTable:
     from `value_offset` on. Encapsulated ones have little-endian `entries` of `entry_size`
     bytes each, in this order:
 
+    * of Layout.TRUSTED, for every frame the offset of its first item from `value_offset`, and after
+      the last one the offset at which its last item ends; the items are not known, nor counted;
     * of Layout.FRAGMENTS, for every located frame its first fragment's number, and after
       the last one the number of fragments that are claimed by frames;
-    * for every item its offset from `value_offset`, and after the last one the offset at which
-      the last item ends: items follow each other without gaps;
+    * of the others, for every item its offset from `value_offset`, and after the last one the
+      offset at which it ends: items follow each other without gaps;
     * where `trimmed`, one bit a located frame (bit i % 8 of byte i // 8): its last byte is the
       padding that the Extended Offset Table Lengths leave out (PS3.3 C.7.6.3.1.8).
 
@@ -179,7 +187,9 @@ class FrameTable:
         if self.layout is Layout.NATIVE:
             return 0
         count = self.number_of_fragments + 1
-        if self.layout is Layout.FRAGMENTS:
+        if self.layout is Layout.TRUSTED:
+            count = self.frames_located + 1
+        elif self.layout is Layout.FRAGMENTS:
             count += self.frames_located + 1
         elif self.frames_located > self.number_of_fragments:
             raise ValueError("more frames than fragments")
@@ -199,7 +209,7 @@ class FrameTable:
             )
 
     def contiguous_range(self, frame_index: int) -> tuple[int, int] | None:
-        """Return (offset, length) of a frame that is one run of whole bytes, else None.
+        """Return (offset, length) of a frame that is known to be one run of whole bytes, else None.
 
         Raises
         ------
@@ -223,6 +233,8 @@ class FrameTable:
             if (start | length) & 7:
                 return None
             return self.value_offset + (start >> 3), length >> 3
+        if self.layout is Layout.TRUSTED:
+            return None
         ranges = self.fragment_ranges(frame_index)
         return ranges[0] if len(ranges) == 1 else None
 
@@ -238,6 +250,8 @@ class FrameTable:
             There is no such frame, or the file ends before it; the entries are damaged.
         """
         self.check_index(frame_index)
+        if self.layout is Layout.TRUSTED:
+            raise NotAddressableError("the fragments of the frame are known once it is read")
         if self.layout is Layout.NATIVE:
             first_bit = frame_index * self.frame_bits
             start, end = first_bit // 8, (first_bit + self.frame_bits + 7) // 8
@@ -260,12 +274,31 @@ class FrameTable:
         ]
         if min(ranges, key=itemgetter(1)).length < 0:
             raise _damaged(frame_index)
+        return self.without_padding(frame_index, ranges)
+
+    def without_padding(self, frame_index: int, ranges: list[ByteRange]) -> tuple[ByteRange, ...]:
+        """Return a frame's fragments without the padding byte that its table leaves out."""
         if self.trimmed and self._is_trimmed(frame_index):
             owner = max((at for at, piece in enumerate(ranges) if piece.length), default=None)
             if owner is None:
                 raise _damaged(frame_index)
             ranges[owner] = ByteRange(ranges[owner].offset, ranges[owner].length - 1)
         return tuple(ranges)
+
+    def span(self, frame_index: int) -> ByteRange:
+        """Return where the items of a frame of Layout.TRUSTED are, headers included.
+
+        Raises
+        ------
+        FrameIndexError, TruncatedFrameError, IndexFormatError
+            As `fragment_ranges`.
+        """
+        self.check_index(frame_index)
+        at = frame_index * self.entry_size
+        start, end = _PAIRS[self.entry_size].unpack(self.entries[at : at + 2 * self.entry_size])
+        if end < start:
+            raise _damaged(frame_index)
+        return ByteRange(self.value_offset + start, end - start)
 
     def all_fragment_ranges(self) -> Iterator[ByteRange]:
         """Yield the byte range of every fragment, whatever frame it belongs to."""

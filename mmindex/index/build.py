@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.discover import FoundFile, Skipped, walk_archive
-from mmindex.index.record import pack_record, unpack_keys, unpack_record
-from mmindex.index.scan_file import scan_files
+from mmindex.index.record import pack_record, unpack_count, unpack_record
+from mmindex.index.scan_file import ScanOptions, scan_files
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
@@ -95,6 +95,7 @@ def build(
     workers: int | None = None,
     executor: Executor | None = None,
     full: bool = False,
+    trust_offset_tables: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -113,6 +114,10 @@ def build(
         to see the archive under the same path.
     full : bool
         Scan unchanged files, too.
+    trust_offset_tables : bool
+        Take an offset table's entries after a look at the first, the last and some between, not
+        at all of them: a slide then costs a handful of page reads. A frame whose entry is wrong
+        raises FormatError when it is read.
     force : bool
         Accept files without preamble and File Meta Information (PS3.10 7.1).
     progress : callable, optional
@@ -148,7 +153,8 @@ def build(
                 path=index_path,
             )
         with _only_build(index_path):
-            _Build(store, root_bytes, report, full, force, progress).run(workers, executor)
+            options = ScanOptions(force, trust_offset_tables)
+            _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
     finally:
         store.close()
     report.seconds = time.monotonic() - started
@@ -164,14 +170,14 @@ class _Build:
         root: bytes,
         report: BuildReport,
         full: bool,
-        force: bool,
+        options: ScanOptions,
         progress: Progress | None,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
         self._full = full
-        self._force = force
+        self._options = options
         self._progress = progress or (lambda report: None)
         self._seen = bytearray(store.next_file_id())  # one byte a file id
         self._unreadable_folders: list[bytes] = []
@@ -238,7 +244,7 @@ class _Build:
         chunks = itertools.chain(first, chunks)
         if workers == 1 or len(first) < 2:
             for chunk in chunks:
-                self._take(scan_files(self._root, chunk, self._force))
+                self._take(scan_files(self._root, chunk, self._options))
             return
         remaining: Iterator[list[bytes]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
@@ -258,7 +264,7 @@ class _Build:
         try:
             for chunk in chunks:
                 try:
-                    pending[executor.submit(scan_files, self._root, chunk, self._force)] = chunk
+                    pending[executor.submit(scan_files, self._root, chunk, self._options)] = chunk
                 except BrokenExecutor:
                     failed += chunk
                     broken = True
@@ -293,7 +299,7 @@ class _Build:
                     path = paths.pop()
                     try:
                         self._take(
-                            pool.submit(scan_files, self._root, [path], self._force).result()
+                            pool.submit(scan_files, self._root, [path], self._options).result()
                         )
                     except BrokenExecutor:
                         record = InstanceRecord(
@@ -310,12 +316,13 @@ class _Build:
         """Count records, and commit when there are enough of them."""
         report = self._report
         for packed in packed_records:
-            keys = unpack_keys(packed)
+            status, number_of_frames = unpack_count(packed)
             report.scanned += 1
-            report.statuses[keys.status.value] += 1
-            report.frames += keys.number_of_frames
-            if keys.status is Status.UNREADABLE:
-                report.add_problem(keys.path, unpack_record(packed, b"").reason)
+            report.statuses[status.value] += 1
+            report.frames += number_of_frames
+            if status is Status.UNREADABLE:
+                record = unpack_record(packed)
+                report.add_problem(record.path, record.reason)
             self._uncommitted_bytes += len(packed)
         self._uncommitted += packed_records
         if (

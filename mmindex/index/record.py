@@ -10,7 +10,8 @@ read of fixed size.
     1       1     u1     boundaries: 0 none, 1 native, 2 basic-offset-table,
                          3 extended-offset-table, 4 one-fragment-a-frame, 5 all-fragments,
                          6 start-markers
-    2       1     u1     layout: 0 no frame table, 1 native, 2 fragment a frame, 3 fragments
+    2       1     u1     layout: 0 no frame table, 1 native, 2 fragment a frame, 3 fragments,
+                         4 trusted
     3       1     u1     flags: bit 0 entries of 8 bytes (else 4), bit 1 trimmed,
                          bit 2 fingerprint present
     4       4     u4     offset of the entries from the start of the record
@@ -59,6 +60,7 @@ FORMAT_VERSION = 1
 
 _HEADER = struct.Struct("<4BI QqQ QQQQQQ 8H BB2sH")
 _ENTRIES_OFFSET = struct.Struct("<I")
+_COUNT = struct.Struct("<Q")
 _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
@@ -92,20 +94,25 @@ class RecordKeys(NamedTuple):
     path: bytes
     fingerprint: Fingerprint
     status: Status
-    number_of_frames: int
     sop_instance_uid: bytes
     study_instance_uid: bytes
     series_instance_uid: bytes
 
 
-def pack_record(record: InstanceRecord) -> bytes:
-    """Return the record in the format above."""
+def pack_record(
+    record: InstanceRecord,
+    path: bytes | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> bytes:
+    """Return the record in the format above, with this path and fingerprint where given."""
     frames, image = record.frames, record.image_pixel
+    path = record.path if path is None else path
+    fingerprint = fingerprint or record.fingerprint
     numbers = [getattr(image, name) for name in _NUMBERS]
     texts = b"".join(
         _LENGTH.pack(len(text)) + text
         for text in (
-            record.path,
+            path,
             record.transfer_syntax_uid.encode("latin-1"),
             record.sop_class_uid.encode("latin-1"),
             record.sop_instance_uid.encode("latin-1"),
@@ -125,7 +132,7 @@ def pack_record(record: InstanceRecord) -> bytes:
     flags = 0
     if frames is not None:
         flags = _LONG_ENTRIES * (frames.entry_size == 8) | _TRIMMED * frames.trimmed
-    if record.fingerprint is not None:
+    if fingerprint is not None:
         flags |= _HAS_FINGERPRINT
     header = _HEADER.pack(
         _STATUSES.index(record.status) + 1,
@@ -133,7 +140,7 @@ def pack_record(record: InstanceRecord) -> bytes:
         frames.layout if frames is not None else 0,
         flags,
         _HEADER.size + len(texts) + len(anomalies),
-        *(record.fingerprint or (0, 0, 0)),
+        *(fingerprint or (0, 0, 0)),
         record.number_of_frames,
         frames.number_of_frames if frames is not None else 0,
         frames.frames_located if frames is not None else 0,
@@ -179,14 +186,17 @@ def entries_offset(packed: bytes | memoryview) -> int:
     return offset
 
 
+def unpack_count(packed: bytes) -> tuple[Status, int]:
+    """Return status and Number of Frames of a record that this process trusts."""
+    return _status_of(packed[0]), _COUNT.unpack_from(packed, 32)[0]
+
+
 def unpack_keys(packed: bytes) -> RecordKeys:
     """Return what a record that this process trusts is looked up by."""
     fields = _HEADER.unpack_from(packed)
     texts, _ = _unpack_texts(packed, 6)
     path, _, _, sop, study, series = texts
-    return RecordKeys(
-        path, Fingerprint(*fields[5:8]), _status_of(fields[0]), fields[8], sop, study, series
-    )
+    return RecordKeys(path, Fingerprint(*fields[5:8]), _status_of(fields[0]), sop, study, series)
 
 
 def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:

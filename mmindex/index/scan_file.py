@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import mmap
 import os
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.index.record import pack_record
@@ -16,13 +16,20 @@ from mmindex.scan.instance import make_record, scan_frames, scan_header
 _READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 
 
-def scan_files(root: bytes, paths: Sequence[bytes], force: bool) -> list[bytes]:
+class ScanOptions(NamedTuple):
+    """What a build asks of every scan."""
+
+    force: bool = False
+    trust_offset_tables: bool = False
+
+
+def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> list[bytes]:
     """Return the packed records of the files at these paths, relative to `root`."""
-    return [pack_record(scan_file(root, path, force)) for path in paths]
+    return [scan_file(root, path, options) for path in paths]
 
 
-def scan_file(root: bytes, path: bytes, force: bool) -> InstanceRecord:
-    """Return the record of a file; one that can't be read has its reason in it."""
+def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
+    """Return the packed record of a file; one that can't be read has its reason in it."""
     fingerprint = Fingerprint(0, 0, 0)
     try:
         number = os.open(
@@ -31,7 +38,7 @@ def scan_file(root: bytes, path: bytes, force: bool) -> InstanceRecord:
         )
         try:
             fingerprint = _fingerprint(number)
-            record = _scan_descriptor(number, fingerprint.size, force)
+            record = _scan_descriptor(number, fingerprint.size, options)
             if _fingerprint(number) != fingerprint:
                 record = _unreadable("OSError", "the file changed while it was scanned")
         finally:
@@ -40,7 +47,7 @@ def scan_file(root: bytes, path: bytes, force: bool) -> InstanceRecord:
         record = _unreadable("MissingFileError", f"cannot read the file: {error.strerror}")
     except Exception as error:  # the line around one file: a bug costs that file, and is told
         record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
-    return dataclasses.replace(record, path=path, fingerprint=fingerprint)
+    return pack_record(record, path, fingerprint)
 
 
 def _fingerprint(number: int) -> Fingerprint:
@@ -50,20 +57,20 @@ def _fingerprint(number: int) -> Fingerprint:
     return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def _scan_descriptor(number: int, size: int, force: bool) -> InstanceRecord:
+def _scan_descriptor(number: int, size: int, options: ScanOptions) -> InstanceRecord:
     buffer: Buffer
     if size > _READ_WHOLE:
         buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
     else:
         buffer = os.read(number, size)
     try:
-        header = scan_header(buffer, force=force)
+        header = scan_header(buffer, force=options.force)
     except NotDicomError as error:
         return InstanceRecord(Status.NOT_DICOM, reason=_reason(error), error=type(error).__name__)
     except MMIndexError as error:
         return _unreadable(type(error).__name__, _reason(error))
     try:
-        return scan_frames(header)
+        return scan_frames(header, trust_offset_tables=options.trust_offset_tables)
     except MMIndexError as error:
         return make_record(
             header, Status.UNREADABLE, reason=_reason(error), error=type(error).__name__

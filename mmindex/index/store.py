@@ -26,7 +26,13 @@ from typing import Any, Literal
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
 from mmindex.index.environment import Environment, LMDBError
-from mmindex.index.record import FORMAT_VERSION, entries_offset, unpack_keys, unpack_record
+from mmindex.index.record import (
+    FORMAT_VERSION,
+    RecordKeys,
+    entries_offset,
+    unpack_keys,
+    unpack_record,
+)
 from mmindex.model import Fingerprint, InstanceRecord
 
 _MAX_KEY_LENGTH = 500
@@ -312,7 +318,7 @@ class _Writer:
             id_bytes = _ID.pack(next_id)
             new_files.append((id_bytes, packed))
             new_paths.append((path_key, _PATH_VALUE.pack(next_id, *keys.fingerprint)))
-            for kind, uid in _uid_entries(packed):
+            for kind, uid in _uid_entries(keys):
                 self._uids[kind].append((uid, id_bytes))
             next_id += 1
         txn.put(b"next", _ID.pack(next_id), db=meta)
@@ -331,11 +337,12 @@ class _Writer:
         packed = txn.pop(id_bytes, db=self._databases["files"])
         if packed is None:
             return
-        path_key = _path_key(unpack_keys(packed).path)
+        keys = unpack_keys(packed)
+        path_key = _path_key(keys.path)
         known = txn.get(path_key, db=self._databases["paths"])
         if known is not None and _PATH_VALUE.unpack(known)[0] == file_id:
             txn.delete(path_key, db=self._databases["paths"])
-        for kind, uid in _uid_entries(packed):
+        for kind, uid in _uid_entries(keys):
             txn.delete(uid, id_bytes, db=self._databases[kind])
 
 
@@ -361,9 +368,8 @@ class StoredEntries:
         return bytes, (self[:],)
 
 
-def _uid_entries(packed: bytes) -> Iterator[tuple[str, bytes]]:
+def _uid_entries(keys: RecordKeys) -> Iterator[tuple[str, bytes]]:
     """Yield the databases that lead to a record by UID, and its keys there."""
-    keys = unpack_keys(packed)
     sop = "instances" if keys.status.has_frames else "others"
     for kind, uid in (
         (sop, keys.sop_instance_uid),

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmindex.errors import DecodeError, MissingDependencyError
 from mmindex.model import ImagePixel
+from mmindex.read.native import read_unswapped, swaps_pairs
 from mmindex.scan.transfer_syntax import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -54,8 +55,9 @@ def decode_frame(
         image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
     big_endian = find_transfer_syntax(instance.record.transfer_syntax_uid).big_endian
     syntax_uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
-    if instance.swaps_pairs and image.bits_allocated == 8:
-        return _decode(_unswapped(instance, frame_index), syntax_uid, image, raw)
+    if swaps_pairs(instance.record) and image.bits_allocated == 8:
+        frame = read_unswapped(instance.source, frames, frame_index)
+        return _decode(frame, syntax_uid, image, raw)
     dtype = _plain_dtype(image, big_endian, raw)
     if dtype is None:
         return _decode(instance.frame(frame_index), syntax_uid, image, raw)
@@ -126,15 +128,6 @@ def _reshape(array: NDArray[np.generic], image: ImagePixel) -> NDArray[np.generi
     if image.planar_configuration == 0:
         return array.reshape(rows, columns, samples)
     return array.reshape(samples, rows, columns).transpose(1, 2, 0)
-
-
-def _unswapped(instance: Instance, frame_index: int) -> bytes:
-    """Return a frame of 8-bit samples whose bytes are stored swapped in pairs (PS3.5 7.3)."""
-    words = np.frombuffer(instance.read_pairs(frame_index), "<u2").byteswap().tobytes()
-    frames = instance.record.frames
-    assert frames is not None
-    start = frame_index * frames.frame_bits // 8 % 2
-    return words[start : start + frames.frame_bits // 8]
 
 
 def _decode(frame: bytes, syntax_uid: str, image: ImagePixel, raw: bool) -> NDArray[np.generic]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,10 +17,11 @@ from mmindex.errors import (
     NotContiguousError,
     TruncatedFrameError,
 )
-from mmindex.model import ByteRange, FrameTable, InstanceRecord, Status
+from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.batch import Piece, read_pieces
+from mmindex.read.native import read_bits, swaps_pairs
 from mmindex.read.source import BufferSource, Source
-from mmindex.scan.instance import inflate_data_set
+from mmindex.scan.file_format import inflate_data_set
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
@@ -117,8 +119,7 @@ class Instance(Sequence[bytes]):
             place = frames.contiguous_range(frame_index)
             if place is not None:
                 return source.read(*place)
-            ranges = frames.fragment_ranges(frame_index)
-            return self._join(source, frames, frame_index, ranges)
+            return self._join(source, frames, frame_index)
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -172,6 +173,9 @@ class Instance(Sequence[bytes]):
             frames, source = self._require_frames(), self._require_source()
         try:
             place = frames.contiguous_range(frame_index)
+            if place is None and frames.layout is Layout.TRUSTED:
+                ranges = self._ranges(frames, frame_index)
+                place = ranges[0] if len(ranges) == 1 else None
             if place is not None:
                 return source.view(*place)
         except MMIndexError as error:
@@ -198,7 +202,7 @@ class Instance(Sequence[bytes]):
             return (self.view(frame_index),)
         source = self._require_source()
         try:
-            return tuple(source.view(*piece) for piece in frames.fragment_ranges(frame_index))
+            return tuple(source.view(*piece) for piece in self._ranges(frames, frame_index))
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -217,6 +221,8 @@ class Instance(Sequence[bytes]):
         if table is None or table.frame_bits:
             return (self.view(frame_index) for frame_index in range(self._require_length()))
         source = self._require_source()
+        if table.layout is Layout.TRUSTED:
+            return chain.from_iterable(self.fragments(index) for index in range(len(self)))
         return (source.view(*piece) for piece in table.all_fragment_ranges())
 
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
@@ -240,7 +246,7 @@ class Instance(Sequence[bytes]):
                 path=self.path,
             )
         try:
-            ranges = frames.fragment_ranges(frame_index)
+            ranges = self._ranges(frames, frame_index)
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -355,49 +361,46 @@ class Instance(Sequence[bytes]):
             raise NotAddressableError("the instance has no video stream", path=self.path)
         return self.record.frames.fragment_ranges(0)
 
-    def read_pairs(self, frame_index: int) -> bytes:
-        """Return the whole 16-bit words that cover a native frame, as stored.
-
-        In Explicit VR Big Endian the bytes of an OW value come swapped in pairs (PS3.5 7.3).
-        """
-        frames = self._require_frames()
-        (covering,) = frames.fragment_ranges(frame_index)
-        start = covering.offset - (covering.offset - frames.value_offset) % 2
-        end = covering.offset + covering.length
-        end += (end - frames.value_offset) % 2
-        return self._require_source().read(start, end - start)
-
-    def _join(
-        self, source: Source, table: FrameTable, frame_index: int, ranges: tuple[ByteRange, ...]
-    ) -> bytes:
+    def _join(self, source: Source, table: FrameTable, frame_index: int) -> bytes:
         """Return a frame that is no run of whole bytes: its fragments joined, or its bits moved."""
         if table.frame_bits:
-            return self._shift(source.read(*ranges[0]), frame_index, table, ranges[0])
-        start = ranges[0].offset
-        data = memoryview(source.read(start, ranges[-1].offset + ranges[-1].length - start))
-        return b"".join(
-            data[piece.offset - start : piece.offset - start + piece.length] for piece in ranges
-        )
+            return read_bits(source, table, frame_index, swaps_pairs(self.record))
+        if table.layout is Layout.TRUSTED:
+            start, length = table.span(frame_index)
+            data = source.read(start, length)
+            ranges = self._parse_span(table, frame_index, data, start)
+        else:
+            ranges = table.fragment_ranges(frame_index)
+            start = ranges[0].offset
+            data = source.read(start, ranges[-1].offset + ranges[-1].length - start)
+        with memoryview(data) as view:
+            return b"".join(
+                view[piece.offset - start : piece.offset - start + piece.length] for piece in ranges
+            )
 
-    def _shift(
-        self, stored: bytes, frame_index: int, frames: FrameTable, covering: ByteRange
-    ) -> bytes:
-        """Return a native frame's bits, moved to begin at bit 0."""
-        if self.swaps_pairs:
-            words = bytearray(self.read_pairs(frame_index))
-            words[0::2], words[1::2] = words[1::2], words[0::2]
-            start = (covering.offset - frames.value_offset) % 2
-            stored = bytes(words[start : start + covering.length])
-        bits = frames.frame_bits
-        number = int.from_bytes(stored, "little") >> frame_index * bits % 8
-        return (number & (1 << bits) - 1).to_bytes((bits + 7) // 8, "little")
+    def _ranges(self, table: FrameTable, frame_index: int) -> tuple[ByteRange, ...]:
+        """Return where a frame's fragments are, looking at their headers if need be."""
+        if table.layout is not Layout.TRUSTED:
+            return table.fragment_ranges(frame_index)
+        start, length = table.span(frame_index)
+        data = self._require_source().read(start, length)
+        return self._parse_span(table, frame_index, data, start)
 
-    @property
-    def swaps_pairs(self) -> bool:
-        """Whether samples below 16 bits come swapped in pairs: OW in Explicit VR Big Endian."""
-        image = self.record.image_pixel
+    def _parse_span(
+        self, table: FrameTable, frame_index: int, data: bytes, start: int
+    ) -> tuple[ByteRange, ...]:
+        """Return the fragments of a frame of a trusted table, whose items are `data`."""
+        from mmindex.scan.items import parse_items  # needs numpy
+
         syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
-        return syntax.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
+        ranges = parse_items(data, start, ">" if syntax.big_endian else "<")
+        if ranges is None:
+            raise FormatError(
+                f"the offset table's entry of frame index {frame_index} is wrong: build the index "
+                "without trusting offset tables",
+                offset=start,
+            )
+        return table.without_padding(frame_index, ranges)
 
     def _require_length(self) -> int:
         return self._require_frames().number_of_frames
@@ -413,6 +416,11 @@ class Instance(Sequence[bytes]):
                 "the frames are one video stream: use instance.stream()", path=self.path
             )
         raise NoPixelDataError("the instance has no pixel data", path=self.path)
+
+    @property
+    def source(self) -> Source:
+        """What the offsets of the frame table count in."""
+        return self._require_source()
 
     def _require_source(self) -> Source:
         """Return what offsets count from; a deflated data set is inflated once."""

@@ -7,93 +7,17 @@ what a sequence delimiter does not vouch for has to be vouched for by markers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.errors import AmbiguousFramesError, FormatError, TruncatedFrameError
-from mmindex.model import ITEM_HEADER_LENGTH, Boundaries, Buffer
+from mmindex.model import Boundaries, Buffer
+from mmindex.scan.items import Items
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Offsets = NDArray[np.int64]
-
-_LONGEST_MARKER = 12
-_TAIL = 4096  # bytes looked at together for the end of a frame
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """The items after the Basic Offset Table, as far as the data goes.
-
-    Attributes
-    ----------
-    origin : int
-        Offset of the first byte after the Basic Offset Table.
-    starts : ndarray of int64
-        Where the items begin, from `origin`.
-    end : int
-        Where the last one ends, from `origin`; may be past the end of the data.
-    available : int
-        Bytes from `origin` to the end of the data.
-    closed : bool
-        Whether a sequence delimiter (or a defined length) says that these are all.
-    """
-
-    origin: int
-    starts: Offsets
-    end: int
-    available: int
-    closed: bool
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the last item runs past the end of the data."""
-        return self.end > self.available
-
-    @property
-    def lengths(self) -> Offsets:
-        """Lengths of the fragments, in bytes."""
-        return np.diff(self.starts, append=self.end) - ITEM_HEADER_LENGTH
-
-    def header_offset(self, fragment: int) -> int:
-        """Return the offset of an item's tag in the data."""
-        return self.origin + int(self.starts[fragment])
-
-    def value_range(self, fragment: int) -> tuple[int, int]:
-        """Return [start, end) of what is there of a fragment's value, in the data."""
-        start = int(self.starts[fragment]) + ITEM_HEADER_LENGTH
-        end = int(self.starts[fragment + 1]) if fragment + 1 < len(self.starts) else self.end
-        return self.origin + start, self.origin + max(start, min(end, self.available))
-
-    def begins_frame(self, buffer: Buffer, fragment: int, codec: Codec) -> bool:
-        """Return whether a fragment begins with a start marker of the codec.
-
-        Of one that was cut before its marker, the end of the one before it has to tell.
-        """
-        start, end = self.value_range(fragment)
-        head = bytes(buffer[start : min(end, start + _LONGEST_MARKER)])
-        cut = self.truncated and fragment == len(self.starts) - 1
-        if cut and fragment and len(head) < min(map(len, codec.start_markers), default=0):
-            return self.ends_frame(buffer, 0, fragment - 1, codec)
-        return head.startswith(codec.start_markers)
-
-    def ends_frame(self, buffer: Buffer, first: int, last: int, codec: Codec) -> bool:
-        """Return whether fragments `first` to `last`, joined, end with the codec's end marker.
-
-        Padding after it does not count.
-        """
-        marker, tail = codec.end_marker, b""
-        for fragment in range(last, first - 1, -1):
-            start, end = self.value_range(fragment)
-            while start < end and len(tail) < len(marker):
-                piece = bytes(buffer[max(start, end - _TAIL) : end])
-                end -= len(piece)
-                tail = (piece + tail).rstrip(b"\0\xff") if not tail else piece + tail
-        return bool(marker) and tail.endswith(marker)
+    from mmindex.scan.items import Offsets
 
 
 def find_first_fragments(

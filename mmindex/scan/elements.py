@@ -26,13 +26,9 @@ _SHORT_VRS = (
 
 
 class Element(NamedTuple):
-    """One data element: where its header and its value are.
-
-    `vr` is empty in Implicit VR; `length` may be UNDEFINED_LENGTH.
-    """
+    """One data element: where its header and its value are; `length` may be UNDEFINED_LENGTH."""
 
     tag: int
-    vr: str
     element_offset: int
     value_offset: int
     length: int
@@ -56,8 +52,9 @@ class Encoding:
         self.item = self._raw_tag(tags.ITEM)
         self.item_end = self._raw_tag(tags.ITEM_DELIMITATION)
         self.sequence_end = self._raw_tag(tags.SEQUENCE_DELIMITATION)
-        self.short_vrs = frozenset(self._raw_vr(vr) for vr in _SHORT_VRS)
-        self.known_vrs = self.short_vrs | {self._raw_vr(vr) for vr in _LONG_VRS}
+        short_vrs = frozenset(self._raw_vr(vr) for vr in _SHORT_VRS)
+        self.known_vrs = short_vrs | {self._raw_vr(vr) for vr in _LONG_VRS}
+        self.short_vrs = frozenset() if implicit else short_vrs
         self.un = self._raw_vr("UN")
         # A 4-byte length, put together from the two halves that `header` takes apart.
         self.vr_shift, self.length_shift = (16, 0) if big_endian else (0, 16)
@@ -84,10 +81,14 @@ EXPLICIT_BIG = Encoding(implicit=False, big_endian=True)
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The wanted elements of a data set by tag, and its pixel data element, where it has one."""
+    """The wanted elements of a data set by tag, and its pixel data element, where it has one.
+
+    `pixel_vr` is the value representation of that element, empty in Implicit VR.
+    """
 
     elements: dict[int, Element]
-    pixel_data: Element | None
+    pixel_data: Element | None = None
+    pixel_vr: str = ""
 
 
 def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encoding) -> DataSet:
@@ -105,15 +106,18 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
     position = element_offset
     last_header = end - 8
     while position <= last_header:
-        element_offset = position
         tag, vr, length = unpack(buffer, position)
-        if implicit:
+        if vr in short_vrs:
+            if tag not in wanted:  # most elements end here
+                element_offset = position
+                position += 8 + length
+                continue
+            value_offset = position + 8
+        elif implicit:
             value_offset = position + 8
             length = vr << vr_shift | length << length_shift
             if not tag and not length:
                 break  # zeros after the last element
-        elif vr in short_vrs:
-            value_offset = position + 8
         else:
             if vr not in known_vrs:
                 if not tag and not vr:
@@ -123,12 +127,12 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
             if value_offset > end:
                 break
             (length,) = unpack_length(buffer, position + 8)
+        element_offset = position
         if tag in wanted:
             known_tag = wanted[tag]
-            name = "" if implicit else encoding.vr_of(vr)
-            element = Element(known_tag, name, position, value_offset, length)
+            element = Element(known_tag, position, value_offset, length)
             if known_tag in tags.PIXEL_KEYWORDS:
-                return DataSet(found, element)
+                return DataSet(found, element, "" if implicit else encoding.vr_of(vr))
             found[known_tag] = element
         if length == UNDEFINED_LENGTH:
             inside = IMPLICIT_LITTLE if vr == encoding.un and not implicit else encoding
@@ -146,7 +150,15 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
             f"expected an element or the end, found {end - position} bytes of something else",
             offset=position,
         )
-    return DataSet(found, None)
+    return DataSet(found)
+
+
+def read_value(buffer: Buffer, data_set: DataSet, tag: int) -> bytes:
+    """Return the value of an element that was found, empty where it is absent."""
+    element = data_set.elements.get(tag)
+    if element is None or element.length == UNDEFINED_LENGTH:
+        return b""
+    return bytes(buffer[element.value_offset : element.value_offset + element.length])
 
 
 def skip_undefined_length(buffer: Buffer, value_offset: int, end: int, encoding: Encoding) -> int:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mmindex.errors import FormatError, NotDicomError
+from mmindex.errors import FormatError
 from mmindex.model import (
     Anomaly,
     Boundaries,
@@ -24,26 +23,27 @@ from mmindex.model import (
 )
 from mmindex.scan import tags
 from mmindex.scan.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
     DataSet,
     Element,
     Encoding,
+    read_value,
     scan_elements,
+)
+from mmindex.scan.file_format import (
+    detect_encoding,
+    detect_vr,
+    encoding_of,
+    find_start,
+    inflate,
+    scan_file_meta,
 )
 from mmindex.scan.native import scan_native
 from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_syntax
 
 if TYPE_CHECKING:
-    from mmindex.scan.encapsulated import OffsetTable
+    from mmindex.scan.offset_tables import OffsetTable
 
-PREAMBLE_LENGTH = 128
-MAX_INFLATION = 1000  # times the file
-MAX_INFLATED_LENGTH = 1 << 31  # bytes
-
-_LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest with an image
 
 _INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
 
@@ -107,25 +107,31 @@ def scan_header(buffer: Buffer, *, force: bool = False) -> Header:
     if isinstance(buffer, memoryview) and (buffer.format != "B" or buffer.ndim != 1):
         buffer = buffer.cast("B")
     anomalies: list[Anomaly] = []
-    start = _find_start(buffer, force, anomalies)
-    uid, start = _scan_file_meta(buffer, start, force, anomalies)
+    start = find_start(buffer, force, anomalies)
+    uid, start = scan_file_meta(buffer, start, force, anomalies)
     syntax = find_transfer_syntax(uid)
     if syntax.deflated:
-        buffer, start = _inflate(buffer, start), 0
+        buffer, start = inflate(buffer, start), 0
     if uid:
-        declared = _encoding_of(implicit=syntax.implicit, big_endian=syntax.big_endian)
-        encoding = _detect_vr(buffer, start, declared)
+        declared = encoding_of(implicit=syntax.implicit, big_endian=syntax.big_endian)
+        encoding = detect_vr(buffer, start, declared)
         if encoding is not declared:
             anomalies.append(Anomaly("vr-mismatch", start))
     else:
-        encoding = _detect_encoding(buffer, start)
+        encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
     data_set = scan_elements(buffer, start, len(buffer), encoding)
     return Header(buffer, syntax, encoding, data_set, anomalies)
 
 
-def scan_frames(header: Header) -> InstanceRecord:
+def scan_frames(header: Header, *, trust_offset_tables: bool = False) -> InstanceRecord:
     """Find the frames of the instance whose header this is.
+
+    Parameters
+    ----------
+    trust_offset_tables : bool
+        Take an offset table's entries after a look at some of them; a frame's fragments are then
+        found when it is read.
 
     Raises
     ------
@@ -138,7 +144,9 @@ def scan_frames(header: Header) -> InstanceRecord:
     number_of_frames = 0
     status = Status.NO_PIXEL_DATA
     if pixel_data is not None:
-        frames, boundaries, number_of_frames = _scan_pixel_data(header, pixel_data, image)
+        frames, boundaries, number_of_frames = _scan_pixel_data(
+            header, pixel_data, image, trust_offset_tables
+        )
         status = Status.DEFLATED if header.transfer_syntax.deflated else Status.INDEXED
         if header.transfer_syntax.codec is Codec.VIDEO:
             status = Status.STREAM
@@ -158,18 +166,6 @@ def scan_frames(header: Header) -> InstanceRecord:
     )
 
 
-def inflate_data_set(buffer: Buffer) -> bytes:
-    """Return the data set of a deflated file, inflated.
-
-    Raises
-    ------
-    FormatError
-        As `scan`.
-    """
-    _, start = _scan_file_meta(buffer, _find_start(buffer, True, []), True, [])
-    return _inflate(buffer, start)
-
-
 def make_record(header: Header, status: Status, **known: object) -> InstanceRecord:
     """Return the record of an instance with the identifiers that its header has."""
     return InstanceRecord(
@@ -185,151 +181,8 @@ def make_record(header: Header, status: Status, **known: object) -> InstanceReco
     )
 
 
-def read_value(buffer: Buffer, data_set: DataSet, tag: int) -> bytes:
-    """Return the value of an element that was found, empty where it is absent."""
-    element = data_set.elements.get(tag)
-    if element is None or element.length == UNDEFINED_LENGTH:
-        return b""
-    return bytes(buffer[element.value_offset : element.value_offset + element.length])
-
-
-def _find_start(buffer: Buffer, force: bool, anomalies: list[Anomaly]) -> int:
-    """Return where the File Meta Information begins, or without it the data set."""
-    if bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4]) == b"DICM":
-        return PREAMBLE_LENGTH + 4
-    if not force:
-        found = bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
-        raise NotDicomError(
-            f"expected 'DICM' after a preamble of 128 bytes, found {found!r}; force=True reads "
-            "files that have neither",
-            offset=PREAMBLE_LENGTH,
-        )
-    anomalies.append(Anomaly("no-file-meta", 0))
-    return 0
-
-
-def _scan_file_meta(
-    buffer: Buffer, start: int, force: bool, anomalies: list[Anomaly]
-) -> tuple[str, int]:
-    """Return the Transfer Syntax UID, empty where it is absent, and where the data set begins.
-
-    The group ends where its elements do: a group length that says otherwise is an anomaly.
-    """
-    if bytes(buffer[start : start + 2]) != b"\x02\x00":
-        if not force:
-            raise NotDicomError(
-                "expected File Meta Information (0002,xxxx), found none; force=True reads files "
-                "that have none",
-                offset=start,
-            )
-        if start:
-            anomalies.append(Anomaly("no-file-meta", start))
-        return "", start
-    encoding = _detect_vr(buffer, start, EXPLICIT_LITTLE)
-    if encoding is not EXPLICIT_LITTLE:
-        anomalies.append(Anomaly("vr-mismatch", start))
-    end = _skip_file_meta(buffer, start, encoding)
-    meta = scan_elements(buffer, start, end, encoding)
-    length = read_value(buffer, meta, tags.FILE_META_GROUP_LENGTH)
-    element = meta.elements.get(tags.FILE_META_GROUP_LENGTH)
-    counted_from = element.value_offset + 4 if element else start
-    if len(length) != 4 or struct.unpack("<I", length)[0] != end - counted_from:
-        anomalies.append(Anomaly("file-meta-group-length", start))
-    uid = read_value(buffer, meta, tags.TRANSFER_SYNTAX_UID)
-    return uid.strip(b" \0").decode("latin-1"), end
-
-
-def _skip_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> int:
-    """Return the offset of the first element that is not of group 0002."""
-    position, end = start, len(buffer)
-    while position + 8 <= end and bytes(buffer[position : position + 2]) == b"\x02\x00":
-        _, vr, length = encoding.header.unpack_from(buffer, position)
-        if encoding.implicit:
-            position += 8 + (vr | length << 16)
-        elif vr in encoding.short_vrs:
-            position += 8 + length
-        elif position + 12 <= end:
-            position += 12 + encoding.length.unpack_from(buffer, position + 8)[0]
-        else:
-            break
-    if position > end:
-        raise FormatError("the File Meta Information runs past the end", offset=start)
-    return position
-
-
-def _encoding_of(*, implicit: bool, big_endian: bool) -> Encoding:
-    if implicit:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if big_endian else EXPLICIT_LITTLE
-
-
-def _detect_vr(buffer: Buffer, start: int, declared: Encoding) -> Encoding:
-    """Return the encoding that the first element shows: as declared, or the other VR form.
-
-    Two letters of a value representation, read as the length of a first element in Implicit VR,
-    would be at least 16,705 bytes, which no first element of a data set has.
-    """
-    if start + 8 > len(buffer):
-        return declared
-    _, vr, _ = EXPLICIT_LITTLE.header.unpack_from(buffer, start)
-    if declared.implicit:
-        return EXPLICIT_LITTLE if vr in EXPLICIT_LITTLE.known_vrs else declared
-    letters = bytes(buffer[start + 4 : start + 6])
-    if letters.isalpha() and letters.isupper():
-        return declared
-    return IMPLICIT_LITTLE if _implicit_length_fits(buffer, start) else declared
-
-
-def _detect_encoding(buffer: Buffer, start: int) -> Encoding:
-    """Return the encoding of a data set that no transfer syntax describes.
-
-    Raises
-    ------
-    NotDicomError
-        The bytes do not begin like a data set.
-    """
-    if start + 8 <= len(buffer):
-        for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
-            raw_tag, vr, _ = encoding.header.unpack_from(buffer, start)
-            if vr in encoding.known_vrs and encoding.tag_of(raw_tag) >> 16 < _LAST_FIRST_GROUP:
-                return encoding
-        raw_tag, _, _ = IMPLICIT_LITTLE.header.unpack_from(buffer, start)
-        group = IMPLICIT_LITTLE.tag_of(raw_tag) >> 16
-        if 0 < group < _LAST_FIRST_GROUP and _implicit_length_fits(buffer, start):
-            return IMPLICIT_LITTLE
-    raise NotDicomError("expected a data set, found something else", offset=start)
-
-
-def _implicit_length_fits(buffer: Buffer, start: int) -> bool:
-    """Return whether an element in Implicit VR may stand here."""
-    length: int = struct.unpack_from("<I", buffer, start + 4)[0]
-    return length == UNDEFINED_LENGTH or start + 8 + length <= len(buffer)
-
-
-def _inflate(buffer: Buffer, start: int) -> bytes:
-    """Return the inflated data set (PS3.5 A.5).
-
-    Raises
-    ------
-    FormatError
-        It is no deflate stream, or it inflates beyond all measure.
-    """
-    limit = min(MAX_INFLATION * len(buffer), MAX_INFLATED_LENGTH)
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        with memoryview(buffer) as view, view[start:] as deflated:
-            inflated = decompressor.decompress(deflated, limit)
-    except zlib.error as error:
-        raise FormatError(f"expected a deflated data set: {error}", offset=start) from error
-    if decompressor.unconsumed_tail and not decompressor.eof:
-        raise FormatError(f"the data set inflates to over {limit} bytes", offset=start)
-    if not decompressor.eof:
-        raise FormatError("the deflated data set ends too early", offset=len(buffer))
-    return inflated
-
-
 def _scan_pixel_data(
-    header: Header, pixel_data: Element, image: ImagePixel
+    header: Header, pixel_data: Element, image: ImagePixel, trust_offset_tables: bool
 ) -> tuple[FrameTable, Boundaries, int]:
     """Return the frame table, where the boundaries came from, and the number of frames."""
     number_of_frames = _read_number_of_frames(header)
@@ -347,7 +200,8 @@ def _scan_pixel_data(
     if not undefined:
         _check_begins_with_item(header, pixel_data)
         header.anomalies.append(Anomaly("defined-length-encapsulated", pixel_data.element_offset))
-    from mmindex.scan.encapsulated import PixelDataValue, scan_encapsulated  # needs numpy
+    from mmindex.scan.encapsulated import scan_encapsulated  # these two need numpy
+    from mmindex.scan.items import PixelDataValue
 
     frames, boundaries = scan_encapsulated(
         header.buffer,
@@ -361,6 +215,7 @@ def _scan_pixel_data(
         number_of_frames,
         _read_extended_offset_table(header),
         header.anomalies,
+        trust_offset_tables=trust_offset_tables,
     )
     count = frames.number_of_frames
     if codec is Codec.VIDEO:
@@ -406,7 +261,7 @@ def _read_extended_offset_table(header: Header) -> OffsetTable | None:
     if tags.EXTENDED_OFFSET_TABLE_LENGTHS in header.data_set.elements:
         lengths = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE_LENGTHS)
     value = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE)
-    from mmindex.scan.encapsulated import parse_extended_offset_table  # needs numpy
+    from mmindex.scan.offset_tables import parse_extended_offset_table  # needs numpy
 
     return parse_extended_offset_table(
         element.element_offset, value, lengths, header.encoding.byte_order
@@ -426,5 +281,5 @@ def _read_image_pixel(header: Header) -> ImagePixel:
         planar_configuration=header.number(tags.PLANAR_CONFIGURATION),
         photometric_interpretation=header.text(tags.PHOTOMETRIC_INTERPRETATION),
         pixel_keyword=tags.PIXEL_KEYWORDS[pixel_data.tag] if pixel_data else "PixelData",
-        pixel_vr=pixel_data.vr if pixel_data else "",
+        pixel_vr=header.data_set.pixel_vr,
     )
