@@ -9,10 +9,10 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from itertools import pairwise
-from operator import itemgetter
+from operator import index, itemgetter
 from typing import NamedTuple, Protocol
 
 from mmindex.errors import (
@@ -178,6 +178,8 @@ class FrameTable:
             raise ValueError(f"{self.frame_bits} bits a frame in layout {self.layout.name}")
         if not 0 <= self.frames_located <= self.number_of_frames:
             raise ValueError(f"{self.frames_located} of {self.number_of_frames} frames located")
+        if self.value_offset + self.frames_located * self.frame_bits // 8 >= 1 << 62:
+            raise ValueError(f"frames beyond 0x{self.value_offset:x}")
         expected = self.expected_entries_length()
         if len(self.entries) != expected:
             raise ValueError(f"expected {expected} bytes of entries, found {len(self.entries)}")
@@ -216,6 +218,7 @@ class FrameTable:
         FrameIndexError, TruncatedFrameError, IndexFormatError
             There is no such frame, or the file ends before it; the entries are damaged.
         """
+        frame_index = index(frame_index)  # a numpy integer could overflow
         if not 0 <= frame_index < self.frames_located:
             self.check_index(frame_index)
         if self.layout is Layout.FRAGMENT_A_FRAME:
@@ -249,6 +252,7 @@ class FrameTable:
         FrameIndexError, TruncatedFrameError, IndexFormatError
             There is no such frame, or the file ends before it; the entries are damaged.
         """
+        frame_index = index(frame_index)
         self.check_index(frame_index)
         if self.layout is Layout.TRUSTED:
             raise NotAddressableError("the fragments of the frame are known once it is read")
@@ -293,6 +297,7 @@ class FrameTable:
         FrameIndexError, TruncatedFrameError, IndexFormatError
             As `fragment_ranges`.
         """
+        frame_index = index(frame_index)
         self.check_index(frame_index)
         at = frame_index * self.entry_size
         start, end = _PAIRS[self.entry_size].unpack(self.entries[at : at + 2 * self.entry_size])
@@ -346,6 +351,8 @@ class InstanceRecord:
         Where the frames lie; None where there is no pixel data.
     anomalies : tuple of Anomaly
         What was wrong and could be lived with, by place.
+    scan_microseconds : int
+        How long the scan took; 0 where a buffer was scanned.
     """
 
     status: Status
@@ -364,3 +371,4 @@ class InstanceRecord:
     image_pixel: ImagePixel = ImagePixel()
     frames: FrameTable | None = None
     anomalies: tuple[Anomaly, ...] = ()
+    scan_microseconds: int = field(default=0, compare=False)

@@ -13,7 +13,10 @@ import click
 import mmindex
 from mmindex.cli.output import ends_quietly
 
-COMMANDS = ("build", "ls", "info", "frame", "ranges")  # in the order of --help
+COMMANDS = (  # in the order of --help
+    *("build", "ls", "info", "frame", "ranges"),
+    *("check", "stats", "merge", "compact"),
+)
 
 
 class _LazyGroup(click.Group):

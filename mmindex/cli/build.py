@@ -32,6 +32,11 @@ _PROBLEMS_PRINTED = 20
 )
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
 @click.option("--full", is_flag=True, help="Scan unchanged files, too.")
+@click.option(
+    "--trust-offset-tables",
+    is_flag=True,
+    help="Look at some entries of an offset table, not at all.",
+)
 @click.option("--force", is_flag=True, help="Accept DICOM files without preamble and file meta.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if a file could not be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -41,6 +46,7 @@ def command(
     workers: int | None,
     dask: str | None,
     full: bool,
+    trust_offset_tables: bool,
     force: bool,
     strict: bool,
     as_json: bool,
@@ -62,6 +68,7 @@ def command(
             workers=workers,
             executor=executor,
             full=full,
+            trust_offset_tables=trust_offset_tables,
             force=force,
             progress=progress.show if sys.stderr.isatty() else None,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import plain
+from mmindex.cli.output import plain, print_array
 from mmindex.cli.source import open_archive
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
@@ -48,7 +47,7 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     with open_archive(root) as archive:
         records = _walk_records(archive, study, series)
         if as_json:
-            _print_array(records)
+            print_array(_describe(record) for record in records)
             return
         rows = sorted((_row(record) for record in records), key=itemgetter(0))
     if sys.stdout.isatty():
@@ -111,12 +110,3 @@ def _print_aligned(rows: list[tuple[str, ...]]) -> None:
             for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
-
-
-def _print_array(records: Iterator[InstanceRecord]) -> None:
-    """Print a JSON array one record a line, as they come: an archive may have millions."""
-    before = "[\n"
-    for record in records:
-        click.echo(before + json.dumps(_describe(record)), nl=False)
-        before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")

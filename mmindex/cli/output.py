@@ -9,7 +9,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -32,6 +32,15 @@ def plain(text: str) -> str:
 def print_json(value: object) -> None:
     """Print a value as JSON; an undecodable byte of a path becomes a lone surrogate."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_array(values: Iterable[object]) -> None:
+    """Print a JSON array one value a line, as they come: an archive may have millions."""
+    before = "[\n"
+    for value in values:
+        click.echo(before + json.dumps(value), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
 
 
 def print_error(message: str) -> None:

@@ -23,7 +23,6 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
@@ -31,6 +30,7 @@ from mmindex.index.discover import FoundFile, Skipped, walk_archive
 from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.scan_file import ScanOptions, scan_files
 from mmindex.index.store import Store
+from mmindex.index.write_lock import only_writer
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
 INDEX_NAME = ".mmindex"
@@ -137,12 +137,12 @@ def build(
         The index cannot be written, belongs to another archive, or another build is at work.
     """
     started = time.monotonic()
-    root_bytes = os.path.abspath(os.fsencode(root))
+    root_bytes = os.path.join(os.getcwdb(), os.fsencode(root))
     if not os.path.isdir(root_bytes):
         raise MissingFileError("there is no such folder", path=os.fsdecode(root_bytes))
-    index_path = os.path.abspath(
-        os.path.join(os.fsdecode(root_bytes), INDEX_NAME) if index is None else os.fspath(index)
-    )
+    if index is None:
+        index = os.path.join(os.fsdecode(root_bytes), INDEX_NAME)
+    index_path = os.path.realpath(index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
     store = Store(index_path, root=root_bytes)
     try:
@@ -152,7 +152,7 @@ def build(
                 f"{report.root}",
                 path=index_path,
             )
-        with _only_build(index_path):
+        with only_writer(index_path):
             options = ScanOptions(force, trust_offset_tables)
             _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
     finally:
@@ -180,7 +180,7 @@ class _Build:
         self._options = options
         self._progress = progress or (lambda report: None)
         self._seen = bytearray(store.next_file_id())  # one byte a file id
-        self._unreadable_folders: list[bytes] = []
+        self._hidden: list[bytes] = []  # where files may be that were not met
         self._uncommitted: list[bytes] = []
         self._uncommitted_bytes = 0
         self._last_commit = time.monotonic()
@@ -189,10 +189,12 @@ class _Build:
         """Walk, scan, commit, and drop what is gone. Interrupted, it commits what is finished."""
         chunks = self._plan()
         try:
+            workers = workers or _count_cores()
+            left: Iterator[list[bytes]] | None = chunks
             if executor is not None:
-                self._scan_in(executor, chunks, _CHUNKS_AHEAD * (workers or _count_cores()))
-            else:
-                self._scan_here_or_in_processes(chunks, workers or _count_cores())
+                left = self._scan_in(executor, chunks, _CHUNKS_AHEAD * workers)
+            if left is not None:
+                self._scan_here_or_in_processes(left, workers)
         finally:
             self._commit()
         self._remove_unseen()
@@ -206,8 +208,8 @@ class _Build:
         for found in walk_archive(self._root, os.fsencode(self._store.path)):
             if isinstance(found, Skipped):
                 self._report.add_problem(found.path, found.reason)
-                if found.is_folder:
-                    self._unreadable_folders.append(found.path)
+                if found.may_hide:
+                    self._hidden.append(found.path)
                 continue
             files.append(found)
             if len(files) < _LOOKED_UP:
@@ -343,17 +345,18 @@ class _Build:
     def _remove_unseen(self) -> None:
         """Drop the files that the walk did not meet, unless it could not look where they are."""
         gone = self._store.find_unseen(self._seen)
-        folders = self._unreadable_folders
-        if folders:
-            gone = [file_id for file_id in gone if not self._is_under(file_id, folders)]
+        if self._hidden:
+            gone = [file_id for file_id in gone if not self._may_be_hidden(file_id)]
         for at in range(0, len(gone), _COMMIT_FILES):
             self._store.replace([], removed=gone[at : at + _COMMIT_FILES])
         self._report.removed += len(gone)
 
-    def _is_under(self, file_id: int, folders: list[bytes]) -> bool:
+    def _may_be_hidden(self, file_id: int) -> bool:
         record = self._store.read_record(file_id)
         path = b"" if record is None else record.path
-        return any(not folder or path.startswith(folder + b"/") for folder in folders)
+        return any(
+            hidden in (b"", path) or path.startswith(hidden + b"/") for hidden in self._hidden
+        )
 
 
 def _begin_worker() -> None:
@@ -374,24 +377,3 @@ def _count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def _only_build(index_path: str) -> Iterator[None]:
-    """Hold the right to build this index, or raise IndexWriteError.
-
-    The lock is on the index file, which LMDB itself never locks (it has a file for that).
-    """
-    try:
-        import fcntl
-    except ImportError:  # not POSIX
-        yield
-        return
-    with open(index_path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IndexWriteError(
-                "another build of this index is at work: wait for it to end", path=index_path
-            ) from None
-        yield

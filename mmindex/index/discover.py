@@ -22,48 +22,60 @@ class FoundFile(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """Something that is no readable folder or regular file, and why it was left out."""
+    """Something that is no readable folder or regular file, and why it was left out.
+
+    `may_hide` says whether files may be at or under its path though they were not met.
+    """
 
     path: bytes
     reason: str
-    is_folder: bool
+    may_hide: bool
 
 
 def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
-    """Yield the files under `root` but for those of the index, as the folders list them."""
-    own_files = (index, index + b"-lock")
-    unfinished = index + b".new-"
+    """Yield the files under `root`, as the folders list them, but for those of the index.
+
+    Folders are walked before links to folders, so that a folder has its own path.
+    """
+    index_folder, name = os.path.split(os.path.realpath(index))
+    own_names = (name, name + b"-lock", name + b"-writing")
+    unfinished = name + b".new-"
     prefix = len(os.path.join(root, b""))
     walked: set[tuple[int, int]] = set()
     folders = [root]
-    while folders:
-        folder = folders.pop()
+    links: list[bytes] = []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in walked:
-                if folder != root:
-                    yield Skipped(folder[prefix:], "folder walked already: a link to it", False)
+                yield Skipped(folder[prefix:], "a link to a folder that was walked already", False)
                 continue
             walked.add((status.st_dev, status.st_ino))
-            entries = os.scandir(folder)
-        except OSError as error:
-            yield Skipped(folder[prefix:], f"cannot read the folder: {error.strerror}", True)
-            continue
-        with entries:
-            for entry in entries:
-                path = entry.path
-                try:
-                    if entry.is_dir():
-                        folders.append(path)
+            has_index = os.path.realpath(folder) == index_folder
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if has_index and (entry.name in own_names or entry.name.startswith(unfinished)):
                         continue
-                    found = entry.stat()
-                except OSError as error:
-                    yield Skipped(path[prefix:], f"cannot look at it: {error.strerror}", False)
-                    continue
-                if not stat.S_ISREG(found.st_mode):
-                    yield Skipped(path[prefix:], "neither a file nor a folder", False)
-                elif path not in own_files and not path.startswith(unfinished):
-                    yield FoundFile(
-                        path[prefix:],
-                        Fingerprint(found.st_size, found.st_mtime_ns, found.st_ino),
-                    )
+                    try:
+                        if entry.is_dir():
+                            (links if entry.is_symlink() else folders).append(entry.path)
+                            continue
+                        found = entry.stat()
+                    except OSError as error:
+                        yield _skipped(entry.path[prefix:], error)
+                        continue
+                    if not stat.S_ISREG(found.st_mode):
+                        yield Skipped(entry.path[prefix:], "neither a file nor a folder", False)
+                    else:
+                        yield FoundFile(
+                            entry.path[prefix:],
+                            Fingerprint(found.st_size, found.st_mtime_ns, found.st_ino),
+                        )
+        except OSError as error:
+            yield _skipped(folder[prefix:], error, "cannot read the folder")
+
+
+def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
+    gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return Skipped(path, f"{what}: {error.strerror}", not gone)

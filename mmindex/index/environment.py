@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ LMDBError = lmdb.Error
 # Address space, not disk: the file grows as it is written. The smaller ones are for `ulimit -v`.
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
 _MAX_READERS = 1024
+WRITING = "-writing"  # added to the index file's name
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
 # share its environment. A read-only disk needs, and has, no lock file.
@@ -46,15 +48,16 @@ class Environment:
 generation = 0  # counts the forks that led to this process
 _environments: dict[tuple[int, int], Environment] = {}
 _lock = threading.RLock()
-_inherited: list[Environment] = []  # the parent's, which a child must not even close
 
 
 def _forget_environments() -> None:
+    """Close the parent's environments in a forked child, which py-lmdb does without harm to it."""
     global generation, _lock
-    _inherited.extend(_environments.values())
-    _environments.clear()
     generation += 1
     _lock = threading.RLock()
+    for shared in _environments.values():
+        shared.env.close()
+    _environments.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -101,13 +104,45 @@ def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environmen
 
 def release(shared: Environment) -> None:
     """Let go of an environment; the last one to do so closes it."""
+    if drop(shared):
+        shared.env.close()
+
+
+def drop(shared: Environment) -> bool:
+    """Let go of an environment that may be in use; return whether nobody else has it.
+
+    It is closed when the last transaction in it has ended.
+    """
     with _lock:
         if shared.generation != generation:
-            return
+            return False
         shared.users -= 1
         if not shared.users:
             del _environments[shared.key]
-            shared.env.close()
+        return not shared.users
+
+
+def used_length(env: Any) -> int:
+    """Return the length that the file of an environment has to have, in bytes."""
+    length: int = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    return length
+
+
+@contextmanager
+def lengthening(shared: Environment, path: str) -> Iterator[None]:
+    """Let a transaction be committed, and give the file the length that it then says it has.
+
+    LMDB leaves pages at the end unwritten that were freed in the transaction that took them. A
+    file beside the index says that its length is not to be relied on meanwhile.
+    """
+    writing = path + WRITING
+    with open(writing, "wb"):
+        pass
+    yield
+    needed = used_length(shared.env)
+    if os.path.getsize(path) < needed:
+        os.truncate(path, needed)
+    os.remove(writing)
 
 
 def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> None:
@@ -130,8 +165,8 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
                     txn.put(key, value, db=env.open_db(b"meta", txn=txn))
         finally:
             env.close()
-        if not os.path.exists(path):
-            os.rename(unfinished, path)
+        with suppress(FileExistsError):  # another build may have made it meanwhile
+            os.link(unfinished, path)
     except (lmdb.Error, OSError) as error:
         raise IndexWriteError(f"cannot make the index: {error}", path=path) from error
     finally:
@@ -180,9 +215,9 @@ def _check_lmdb_file(path: str) -> None:
 def _open_databases(env: Any, path: str, databases: dict[str, bool]) -> dict[str, Any]:
     """Return the databases of a file that is as long as it says it is."""
     try:
-        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        needed = used_length(env)
         size = os.path.getsize(path)
-        if size < needed:
+        if size < needed and not os.path.exists(path + WRITING):
             raise IndexFormatError(
                 f"damaged index: expected {needed} bytes, found {size}; build it anew", path=path
             )

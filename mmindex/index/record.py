@@ -30,7 +30,8 @@ read of fixed size.
     97      1     u1     pixel data element: 0 Pixel Data, 1 Float, 2 Double Float
     98      2     s2     value representation of that element, zeros in Implicit VR
     100     2     u2     number of anomalies
-    102           text   ten texts, each a u2 length and that many bytes: path (as the file
+    102     4     u4     microseconds that the scan took
+    106           text   ten texts, each a u2 length and that many bytes: path (as the file
                          system has it), Transfer Syntax UID, SOP Class UID, SOP Instance UID,
                          Study Instance UID, Series Instance UID, Modality,
                          Photometric Interpretation (latin-1), name of the error, reason (utf-8)
@@ -58,12 +59,13 @@ from mmindex.model import (
 
 FORMAT_VERSION = 1
 
-_HEADER = struct.Struct("<4BI QqQ QQQQQQ 8H BB2sH")
+_HEADER = struct.Struct("<4BI QqQ QQQQQQ 8H BB2sHI")
 _ENTRIES_OFFSET = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
 _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
+_MAX_U4 = 0xFFFF_FFFF
 _LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT = 1, 2, 4
 
 _STATUSES = (
@@ -103,8 +105,9 @@ def pack_record(
     record: InstanceRecord,
     path: bytes | None = None,
     fingerprint: Fingerprint | None = None,
+    scan_microseconds: int | None = None,
 ) -> bytes:
-    """Return the record in the format above, with this path and fingerprint where given."""
+    """Return the record in the format above, with path, fingerprint and time where given."""
     frames, image = record.frames, record.image_pixel
     path = record.path if path is None else path
     fingerprint = fingerprint or record.fingerprint
@@ -152,6 +155,7 @@ def pack_record(
         _PIXEL_KEYWORDS.index(image.pixel_keyword),
         image.pixel_vr.encode("latin-1"),
         len(record.anomalies),
+        min(record.scan_microseconds if scan_microseconds is None else scan_microseconds, _MAX_U4),
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
     return header + texts + anomalies + entries
@@ -252,6 +256,7 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         ),
         frames=frames,
         anomalies=tuple(anomalies),
+        scan_microseconds=fields[26],
     )
 
 

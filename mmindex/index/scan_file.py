@@ -6,6 +6,7 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
+from time import perf_counter_ns
 from typing import NamedTuple
 
 from mmindex.errors import MMIndexError, NotDicomError
@@ -30,6 +31,7 @@ def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> lis
 
 def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
     """Return the packed record of a file; one that can't be read has its reason in it."""
+    started = perf_counter_ns()
     fingerprint = Fingerprint(0, 0, 0)
     try:
         number = os.open(
@@ -47,7 +49,7 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
         record = _unreadable("MissingFileError", f"cannot read the file: {error.strerror}")
     except Exception as error:  # the line around one file: a bug costs that file, and is told
         record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
-    return pack_record(record, path, fingerprint)
+    return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
 
 
 def _fingerprint(number: int) -> Fingerprint:

@@ -17,42 +17,32 @@ No LMDB memory leaves a transaction.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
 from mmindex.index.environment import Environment, LMDBError
-from mmindex.index.record import (
-    FORMAT_VERSION,
-    RecordKeys,
-    entries_offset,
-    unpack_keys,
-    unpack_record,
+from mmindex.index.keys import (
+    DATABASES,
+    FILE_ID,
+    FORMAT,
+    PATH_VALUE,
+    UidKind,
+    path_key,
+    uid_key,
 )
+from mmindex.index.record import FORMAT_VERSION, entries_offset, unpack_record
+from mmindex.index.replace import replace_files
 from mmindex.model import Fingerprint, InstanceRecord
 
-_MAX_KEY_LENGTH = 500
 _COPIED_ENTRIES = 1 << 20  # bytes of entries that are copied when a record is read
 _BATCH = 256  # records a transaction while all are read
+_DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
 
-_ID = struct.Struct(">Q")
-_PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
-_FORMAT = struct.Struct("<7sI")
-_DATABASES = {  # and whether a key has several, sorted, values
-    "meta": False,
-    "files": False,
-    "paths": False,
-    "instances": True,
-    "others": True,
-    "studies": True,
-    "series": True,
-}
-
-UidKind = Literal["instances", "others", "studies", "series"]
+Taken = TypeVar("Taken")
 
 
 class Store:
@@ -73,19 +63,22 @@ class Store:
     """
 
     def __init__(self, path: str, *, root: bytes | None = None) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.realpath(path)
         self._write = root is not None
         if root is not None and not os.path.exists(self.path):
-            meta = {
-                b"format": _FORMAT.pack(b"mmindex", FORMAT_VERSION),
-                b"root": _portable_root(self.path, root),
-                b"next": _ID.pack(1),
-            }
-            environment.create(self.path, _DATABASES, meta)
+            self._create(root)
         self._shared: Environment | None = self._acquire()
 
+    def _create(self, root: bytes) -> None:
+        meta = {
+            b"format": FORMAT.pack(b"mmindex", FORMAT_VERSION),
+            b"root": _portable_root(self.path, root),
+            b"next": FILE_ID.pack(1),
+        }
+        environment.create(self.path, DATABASES, meta)
+
     def _acquire(self) -> Environment:
-        shared = environment.acquire(self.path, _DATABASES, write=self._write)
+        shared = environment.acquire(self.path, DATABASES, write=self._write)
         try:
             with shared.env.begin(db=shared.databases["meta"]) as txn:
                 _check_format(txn.get(b"format"), self.path)
@@ -96,6 +89,29 @@ class Store:
             environment.release(shared)
             raise
         return shared
+
+    def follow(self) -> None:
+        """Go on with the file that is at the index's path now, if another was put there."""
+        shared = self._environment()
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return  # the file that is open is all there is
+        if (status.st_dev, status.st_ino) != shared.key:
+            self._shared = self._acquire()
+            environment.drop(shared)
+
+    def copy_compact(self, path: str) -> None:
+        """Write a copy of the index without unused pages.
+
+        Raises
+        ------
+        IndexWriteError
+        """
+        try:
+            self._environment().env.copy(path, compact=True)
+        except LMDBError as error:
+            raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
     def close(self) -> None:
         """Let go of the index."""
@@ -114,6 +130,11 @@ class Store:
     # What is read: each in a transaction of its own, copied out of LMDB's memory.
 
     @property
+    def key(self) -> tuple[int, int]:
+        """Device and inode of the index file."""
+        return self._environment().key
+
+    @property
     def root(self) -> bytes:
         """The archive's root, absolute."""
         stored = self._get("meta", b"root") or b""
@@ -126,24 +147,26 @@ class Store:
             with shared.env.begin(db=shared.databases[database]) as txn:
                 value: bytes | None = txn.get(key)
                 return value
-        except LMDBError as error:
+        except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
-    def read_slice(self, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of a packed record.
+    def read_slice(self, index_key: tuple[int, int], file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of a packed record of the index file with this key.
 
         Raises
         ------
         StaleIndexError
-            The record is gone: a build has replaced or removed it.
+            The record is gone: a build has replaced or removed it, or another file is here now.
         """
         shared = self._environment()
+        if shared.key != index_key:
+            raise StaleIndexError("the index was replaced: look the instance up anew")
         try:
             with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
-                packed = txn.get(_ID.pack(file_id))
+                packed = txn.get(FILE_ID.pack(file_id))
                 if packed is not None:
                     return bytes(packed[start:stop])
-        except LMDBError as error:
+        except _DAMAGE as error:
             raise _damaged(self.path, error) from error
         raise StaleIndexError("the index was rebuilt: look the instance up anew", path=self.path)
 
@@ -152,9 +175,9 @@ class Store:
         shared = self._environment()
         try:
             with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
-                packed = txn.get(_ID.pack(file_id))
+                packed = txn.get(FILE_ID.pack(file_id))
                 return None if packed is None else self._unpack(file_id, packed)
-        except LMDBError as error:
+        except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
     def _unpack(self, file_id: int, packed: memoryview) -> InstanceRecord:
@@ -176,51 +199,61 @@ class Store:
                 shared.env.begin(db=shared.databases[kind]) as txn,
                 txn.cursor() as cursor,
             ):
-                if not cursor.set_key(_uid_key(uid)):
+                if not cursor.set_key(uid_key(uid)):
                     return []
-                return [_ID.unpack(value)[0] for value in cursor.iternext_dup()]
-        except LMDBError as error:
+                return [FILE_ID.unpack(value)[0] for value in cursor.iternext_dup()]
+        except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
     def find_path(self, path: bytes) -> int | None:
         """Return the id of the file at this path."""
-        value = self._get("paths", _path_key(path))
-        return None if value is None else _PATH_VALUE.unpack(value)[0]
+        (known,) = self.find_paths([path])
+        return None if known is None else known[0]
 
     def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, Fingerprint] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
         shared = self._environment()
         known: list[tuple[int, Fingerprint] | None] = []
-        with shared.env.begin(db=shared.databases["paths"]) as txn:
-            get = txn.get
-            for path in paths:
-                value = get(_path_key(path))
-                if value is None:
-                    known.append(None)
-                else:
-                    file_id, *fingerprint = _PATH_VALUE.unpack(value)
-                    known.append((file_id, Fingerprint(*fingerprint)))
+        try:
+            with shared.env.begin(db=shared.databases["paths"]) as txn:
+                get = txn.get
+                for path in paths:
+                    value = get(path_key(path))
+                    if value is None:
+                        known.append(None)
+                    else:
+                        file_id, *fingerprint = PATH_VALUE.unpack(value)
+                        known.append((file_id, Fingerprint(*fingerprint)))
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
         return known
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record in the order of file ids, a batch a transaction."""
-        shared = self._environment()
+        return self._iterate_files(self._unpack)
+
+    def iterate_packed(self) -> Iterator[bytes]:
+        """Yield every record as it is packed, in the order of file ids, a batch a transaction."""
+        return self._iterate_files(lambda _, packed: bytes(packed))
+
+    def _iterate_files(self, take: Callable[[int, memoryview], Taken]) -> Iterator[Taken]:
         next_id = 0
         while True:
-            batch: list[InstanceRecord] = []
+            shared = self._environment()
+            batch: list[Taken] = []
             try:
                 with (
                     shared.env.begin(db=shared.databases["files"], buffers=True) as txn,
                     txn.cursor() as cursor,
                 ):
-                    cursor.set_range(_ID.pack(next_id))
-                    for key, packed in cursor.iternext():
-                        file_id = _ID.unpack(key)[0]
-                        batch.append(self._unpack(file_id, packed))
+                    found = cursor.set_range(FILE_ID.pack(next_id))
+                    for key, packed in cursor.iternext() if found else ():
+                        file_id = FILE_ID.unpack(key)[0]
+                        batch.append(take(file_id, packed))
                         next_id = file_id + 1
                         if len(batch) == _BATCH:
                             break
-            except LMDBError as error:
+            except _DAMAGE as error:
                 raise _damaged(self.path, error) from error
             yield from batch
             if len(batch) < _BATCH:
@@ -241,7 +274,7 @@ class Store:
                     while found and len(batch) < _BATCH:
                         batch.append(cursor.key())
                         found = cursor.next_nodup()
-            except LMDBError as error:
+            except _DAMAGE as error:
                 raise _damaged(self.path, error) from error
             yield from (key.decode("latin-1") for key in batch)
             if len(batch) < _BATCH:
@@ -262,13 +295,19 @@ class Store:
     def find_unseen(self, seen: bytearray) -> list[int]:
         """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
         shared = self._environment()
-        with shared.env.begin(db=shared.databases["files"]) as txn, txn.cursor() as cursor:
-            ids = (_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
-            return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
+        try:
+            with shared.env.begin(db=shared.databases["files"]) as txn, txn.cursor() as cursor:
+                ids = (FILE_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
+                return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
 
     def next_file_id(self) -> int:
         """Return the id that the next new file will get."""
-        file_id: int = _ID.unpack(self._get("meta", b"next") or bytes(8))[0]
+        stored = self._get("meta", b"next") or b""
+        if len(stored) != FILE_ID.size:
+            raise _damaged(self.path, ValueError("no next file id"))
+        file_id: int = FILE_ID.unpack(stored)[0]
         return file_id
 
     # What a build writes: all of a batch, or nothing.
@@ -283,76 +322,26 @@ class Store:
         """
         shared = self._environment()
         try:
-            with shared.env.begin(write=True) as txn:
-                _Writer(txn, shared.databases).replace(packed_records, removed)
-        except LMDBError as error:
+            with (
+                environment.lengthening(shared, self.path),
+                shared.env.begin(write=True) as txn,
+            ):
+                replace_files(txn, shared.databases, packed_records, removed)
+        except (LMDBError, OSError) as error:
             raise IndexWriteError(
                 f"cannot write the index: {error}; it is as it was before this batch",
                 path=self.path,
             ) from error
 
 
-class _Writer:
-    """One write transaction."""
-
-    def __init__(self, txn: Any, databases: dict[str, Any]) -> None:
-        self._txn = txn
-        self._databases = databases
-        self._uids: dict[str, list[tuple[bytes, bytes]]] = {
-            kind: [] for kind, duplicates in _DATABASES.items() if duplicates
-        }
-
-    def replace(self, packed_records: Iterable[bytes], removed: Iterable[int]) -> None:
-        meta, files, paths = (self._databases[name] for name in ("meta", "files", "paths"))
-        txn = self._txn
-        for file_id in removed:
-            self._remove(file_id)
-        next_id = _ID.unpack(txn.get(b"next", db=meta))[0]
-        new_files, new_paths = [], []
-        for packed in packed_records:
-            keys = unpack_keys(packed)
-            path_key = _path_key(keys.path)
-            known = txn.get(path_key, db=paths)
-            if known is not None:
-                self._remove(_PATH_VALUE.unpack(known)[0])
-            id_bytes = _ID.pack(next_id)
-            new_files.append((id_bytes, packed))
-            new_paths.append((path_key, _PATH_VALUE.pack(next_id, *keys.fingerprint)))
-            for kind, uid in _uid_entries(keys):
-                self._uids[kind].append((uid, id_bytes))
-            next_id += 1
-        txn.put(b"next", _ID.pack(next_id), db=meta)
-        with txn.cursor(files) as cursor:
-            cursor.putmulti(new_files, append=True)
-        with txn.cursor(paths) as cursor:
-            cursor.putmulti(sorted(new_paths))
-        for kind, entries in self._uids.items():
-            with txn.cursor(self._databases[kind]) as cursor:
-                cursor.putmulti(sorted(entries))
-
-    def _remove(self, file_id: int) -> None:
-        """Drop a file's record and all that leads to it."""
-        txn = self._txn
-        id_bytes = _ID.pack(file_id)
-        packed = txn.pop(id_bytes, db=self._databases["files"])
-        if packed is None:
-            return
-        keys = unpack_keys(packed)
-        path_key = _path_key(keys.path)
-        known = txn.get(path_key, db=self._databases["paths"])
-        if known is not None and _PATH_VALUE.unpack(known)[0] == file_id:
-            txn.delete(path_key, db=self._databases["paths"])
-        for kind, uid in _uid_entries(keys):
-            txn.delete(uid, id_bytes, db=self._databases[kind])
-
-
 class StoredEntries:
     """The entries of one packed record, read from the index where they are sliced."""
 
-    __slots__ = ("_file_id", "_length", "_offset", "_store")
+    __slots__ = ("_file_id", "_index_key", "_length", "_offset", "_store")
 
     def __init__(self, store: Store, file_id: int, offset: int, length: int) -> None:
         self._store = store
+        self._index_key = store.key
         self._file_id = file_id
         self._offset = offset
         self._length = length
@@ -362,30 +351,12 @@ class StoredEntries:
 
     def __getitem__(self, where: slice, /) -> bytes:
         start, stop, _ = where.indices(self._length)
-        return self._store.read_slice(self._file_id, self._offset + start, self._offset + stop)
+        return self._store.read_slice(
+            self._index_key, self._file_id, self._offset + start, self._offset + stop
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         return bytes, (self[:],)
-
-
-def _uid_entries(keys: RecordKeys) -> Iterator[tuple[str, bytes]]:
-    """Yield the databases that lead to a record by UID, and its keys there."""
-    sop = "instances" if keys.status.has_frames else "others"
-    for kind, uid in (
-        (sop, keys.sop_instance_uid),
-        ("studies", keys.study_instance_uid),
-        ("series", keys.series_instance_uid),
-    ):
-        if uid:
-            yield kind, uid[:_MAX_KEY_LENGTH]
-
-
-def _uid_key(uid: str) -> bytes:
-    return uid.encode("latin-1", "replace")[:_MAX_KEY_LENGTH] or b"\0"
-
-
-def _path_key(path: bytes) -> bytes:
-    return hashlib.blake2b(path, digest_size=16).digest()
 
 
 def _portable_root(index: str, root: bytes) -> bytes:
@@ -397,14 +368,15 @@ def _portable_root(index: str, root: bytes) -> bytes:
     return root
 
 
-def _damaged(path: str, error: LMDBError) -> IndexFormatError:
+def _damaged(path: str, error: Exception) -> IndexFormatError:
     return IndexFormatError(f"damaged index: {error}; build it anew", path=path)
 
 
 def _check_format(found: bytes | None, path: str) -> None:
-    if found is None or len(found) != _FORMAT.size or not found.startswith(b"mmindex"):
+    """Raise IndexFormatError unless this is the format that is read here."""
+    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
         raise IndexFormatError("not an mmindex index", path=path)
-    version = _FORMAT.unpack(found)[1]
+    version = FORMAT.unpack(found)[1]
     if version != FORMAT_VERSION:
         remedy = "update mmindex" if version > FORMAT_VERSION else "delete it and build it anew"
         raise IndexFormatError(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -16,7 +14,8 @@ from mmindex.errors import (
     MissingFileError,
     StaleIndexError,
 )
-from mmindex.index.store import Store, UidKind
+from mmindex.index.keys import UidKind
+from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import FileSource, open_descriptor
@@ -53,17 +52,21 @@ class Archive:
         revalidate_after: float = 1.0,
         max_open_files: int | None = None,
     ) -> None:
-        path = os.path.abspath(os.fspath(path))
+        path = os.path.realpath(path)
         if os.path.isdir(path):
             path = os.path.join(path, INDEX_NAME)
+        if archive_root is not None:
+            archive_root = os.path.realpath(archive_root)
         self._arguments = (path, archive_root, revalidate_after, max_open_files)
         self._store = Store(path)
-        root = self._store.root if archive_root is None else os.path.abspath(archive_root)
+        root = self._store.root if archive_root is None else archive_root
         self.root: str = os.fsdecode(root)
         self._root = os.fsencode(root)
+        self._moved = archive_root is not None
         self._revalidate_after = revalidate_after
         self._max_open_files = max_open_files or _default_max_open_files()
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()  # least recently used first
+        self._recent: dict[str, _Opened] = {}
+        self._older: dict[str, _Opened] = {}
 
     @property
     def path(self) -> str:
@@ -72,7 +75,7 @@ class Archive:
 
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
-        self._opened.clear()
+        self._recent, self._older = {}, {}
         self._store.close()
 
     def __enter__(self) -> Archive:
@@ -267,12 +270,15 @@ class Archive:
         path = self.full_path(record)
         if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
             raise recorded_error(record, path)
-        assert record.fingerprint is not None
+        fingerprint = record.fingerprint
+        assert fingerprint is not None
         try:
             descriptor = open_descriptor(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=path) from None
-        source = FileSource(descriptor, path, record.fingerprint, self._revalidate_after)
+        if self._moved:  # what was copied has other inodes
+            fingerprint = fingerprint._replace(inode=os.stat(descriptor.number).st_ino)
+        source = FileSource(descriptor, path, fingerprint, self._revalidate_after)
         return Instance(record, source)
 
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
@@ -285,29 +291,41 @@ class Archive:
     def _keep_open(self, uid: str) -> Instance:
         """Return the instance from those kept open, else open it.
 
-        Nothing here is locked: each step on the OrderedDict is atomic, and a file that another
-        thread lets go of stays open for those that still read it.
+        Nothing is locked: a step on a dict is atomic, and a file that another thread lets go of
+        stays open for those that still read it.
         """
-        opened = self._opened.get(uid)
+        opened = self._recent.get(uid)
+        if opened is None:
+            opened = self._older.get(uid)
+            if opened is not None:
+                self._keep(uid, opened)
         if opened is None or monotonic() >= opened.due:
             return self._reopened(uid)
-        with suppress(KeyError):  # another thread may have just let it go
-            self._opened.move_to_end(uid)
         return opened.instance
+
+    def _keep(self, uid: str, opened: _Opened) -> None:
+        """Keep an instance open; where too many are, let go of those not used for longest.
+
+        Two dicts take turns: when the recent one is full, it becomes the older one, whose
+        instances come back when they are used or are let go of at the next turn.
+        """
+        if len(self._recent) >= max(1, self._max_open_files // 2) and uid not in self._recent:
+            self._older = self._recent if self._max_open_files > 1 else {}
+            self._recent = {}
+        self._recent[uid] = opened
 
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
         """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
-        opened = self._opened.get(uid)
+        self._store.follow()
+        opened = self._recent.get(uid) or self._older.get(uid)
         due = monotonic() + self._revalidate_after
         file_ids = self._store.find_uid("instances", uid)
         if opened is not None and file_ids == [opened.file_id] and not anew:
-            self._opened[uid] = opened._replace(due=due)
+            self._keep(uid, opened._replace(due=due))
             return opened.instance
         file_id, record = self._find_newest(uid)
         instance = self._open_instance(record)
-        self._opened[uid] = _Opened(instance, file_id, due)
-        while len(self._opened) > self._max_open_files:
-            self._opened.popitem(last=False)
+        self._keep(uid, _Opened(instance, file_id, due))
         return instance
 
 
@@ -325,7 +343,8 @@ def open_archive(
     path : path
         The archive's root, or the index file.
     archive_root : path, optional
-        Where the archive is now, if it was moved away from its index.
+        Where the archive is now, if it was moved away from its index. Its files may have other
+        inodes there, but the sizes and modification times that they had.
     revalidate_after : float
         Seconds after which a read looks anew whether a file has changed; 0 for every read.
     max_open_files : int, optional

@@ -19,7 +19,7 @@ from mmindex.errors import (
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.batch import Piece, read_pieces
-from mmindex.read.native import read_bits, swaps_pairs
+from mmindex.read.native import read_bits, read_swapped_bits, swaps_pairs
 from mmindex.read.source import BufferSource, Source
 from mmindex.scan.file_format import inflate_data_set
 from mmindex.scan.transfer_syntax import find_transfer_syntax
@@ -41,12 +41,15 @@ class Instance(Sequence[bytes]):
     ----------
     record : InstanceRecord
         What was found when the file was scanned.
+    path : str or None
+        The file; None where a file object had no name.
     """
 
     def __init__(self, record: InstanceRecord, source: Source) -> None:
         if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
             raise recorded_error(record, source.path)
         self.record = record
+        self.path = source.path
         self._file = source
         self._source: Source | None = None if record.status is Status.DEFLATED else source
         self._frames = record.frames if record.status.has_frames else None
@@ -67,11 +70,6 @@ class Instance(Sequence[bytes]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def path(self) -> str | None:
-        """The file; None where a file object had no name."""
-        return self._file.path
 
     @property
     def number_of_frames(self) -> int:
@@ -364,7 +362,8 @@ class Instance(Sequence[bytes]):
     def _join(self, source: Source, table: FrameTable, frame_index: int) -> bytes:
         """Return a frame that is no run of whole bytes: its fragments joined, or its bits moved."""
         if table.frame_bits:
-            return read_bits(source, table, frame_index, swaps_pairs(self.record))
+            read = read_swapped_bits if swaps_pairs(self.record) else read_bits
+            return read(source, table, frame_index)
         if table.layout is Layout.TRUSTED:
             start, length = table.span(frame_index)
             data = source.read(start, length)

@@ -25,12 +25,17 @@ def read_unswapped(source: Source, table: FrameTable, frame_index: int) -> bytes
     return bytes(words[covering.offset - start : covering.offset - start + covering.length])
 
 
-def read_bits(source: Source, table: FrameTable, frame_index: int, swapped: bool) -> bytes:
+def read_bits(source: Source, table: FrameTable, frame_index: int) -> bytes:
     """Return a frame's bits, moved to begin at bit 0 of the first byte; zeros follow the last."""
-    if swapped:
-        covering = read_unswapped(source, table, frame_index)
-    else:
-        covering = source.read(*table.fragment_ranges(frame_index)[0])
-    bits = table.frame_bits
-    number = int.from_bytes(covering, "little") >> frame_index * bits % 8
-    return (number & (1 << bits) - 1).to_bytes((bits + 7) // 8, "little")
+    (covering,) = table.fragment_ranges(frame_index)
+    return _shift(source.read(*covering), table.frame_bits, frame_index)
+
+
+def read_swapped_bits(source: Source, table: FrameTable, frame_index: int) -> bytes:
+    """Return a frame's bits, whose words are stored swapped, moved to begin at bit 0."""
+    return _shift(read_unswapped(source, table, frame_index), table.frame_bits, frame_index)
+
+
+def _shift(covering: bytes, frame_bits: int, frame_index: int) -> bytes:
+    number = int.from_bytes(covering, "little") >> frame_index * frame_bits % 8
+    return (number & (1 << frame_bits) - 1).to_bytes((frame_bits + 7) // 8, "little")

@@ -50,17 +50,17 @@ def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False)
     """
     path: str | None
     if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
+        path = os.path.join(os.getcwd(), os.fspath(source))  # the folder may change
         try:
             descriptor = open_descriptor(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("there is no such file", path=path) from None
-        return _open_descriptor(descriptor, path, watched=path, force=force)
+        return _open_descriptor(descriptor, path, by_path=True, force=force)
     name = getattr(source, "name", None)
     path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if _is_plain_file(source):
         descriptor = Descriptor(os.dup(source.fileno()))
-        return _open_descriptor(descriptor, path, watched=None, force=force)
+        return _open_descriptor(descriptor, path, by_path=False, force=force)
     position = source.tell()
     source.seek(0)
     data = source.read()
@@ -78,13 +78,13 @@ def _is_plain_file(source: BinaryIO) -> bool:
 
 
 def _open_descriptor(
-    descriptor: Descriptor, path: str | None, *, watched: str | None, force: bool
+    descriptor: Descriptor, path: str | None, *, by_path: bool, force: bool
 ) -> Instance:
     status = os.stat(descriptor.number)
     if not stat.S_ISREG(status.st_mode):
         raise NotDicomError("expected a file, found a folder or a device", path=path)
     fingerprint = fingerprint_of(status)
-    file = FileSource(descriptor, watched, fingerprint, REVALIDATE_AFTER)
+    file = FileSource(descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path)
     buffer: Buffer = b""
     if fingerprint.size:
         buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)

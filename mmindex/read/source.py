@@ -71,11 +71,13 @@ class FileSource:
     descriptor : Descriptor
         The open file.
     path : str or None
-        Where it is looked for again; without a path only the open file itself is looked at.
+        Its name.
     fingerprint : Fingerprint
         What the file has to be.
     revalidate_after : float
         Seconds after which a read looks at the file anew.
+    by_path : bool
+        Whether it is looked for at its path; else only the open file itself is looked at.
 
     Raises
     ------
@@ -83,7 +85,15 @@ class FileSource:
         The file is another one, or gone: now, or at a later read.
     """
 
-    __slots__ = ("_descriptor", "_due", "_fingerprint", "_map", "_revalidate_after", "path")
+    __slots__ = (
+        "_descriptor",
+        "_due",
+        "_fingerprint",
+        "_map",
+        "_revalidate_after",
+        "_watched",
+        "path",
+    )
 
     def __init__(
         self,
@@ -91,8 +101,11 @@ class FileSource:
         path: str | None,
         fingerprint: Fingerprint,
         revalidate_after: float,
+        *,
+        by_path: bool = True,
     ) -> None:
         self.path = path
+        self._watched = path if path is not None and by_path else descriptor.number
         self._descriptor = descriptor
         self._fingerprint = fingerprint
         self._revalidate_after = revalidate_after
@@ -104,9 +117,8 @@ class FileSource:
         """Raise StaleIndexError or MissingFileError unless the file is as it was."""
         now = monotonic()
         try:
-            target = self._descriptor.number if self.path is None else self.path
-            found = fingerprint_of(os.stat(target))
-        except FileNotFoundError:
+            found = fingerprint_of(os.stat(self._watched))
+        except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=self.path) from None
         if found != self._fingerprint:
             expected = self._fingerprint

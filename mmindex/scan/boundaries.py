@@ -66,17 +66,14 @@ def find_first_fragments(
 def last_frame_is_cut(buffer: Buffer, items: Items, first_fragments: Offsets, codec: Codec) -> bool:
     """Return whether the last frame lacks its end, where nothing says that its items are all there.
 
-    Where every frame of several has one item, the last one has, too. Else a frame that begins
-    like the codec's has to end like them, but for padding.
+    A frame that begins like the codec's has to end like them, but for padding.
     """
-    if items.truncated or not codec.end_marker:
+    if not codec.end_marker:
         return False
-    if 1 < len(first_fragments) == len(items.starts):
-        return False
-    first = int(first_fragments[-1])
-    return items.begins_frame(buffer, first, codec) and not items.ends_frame(
-        buffer, first, len(items.starts) - 1, codec
-    )
+    first, last = int(first_fragments[-1]), len(items.starts) - 1
+    filled = np.flatnonzero(items.lengths[first:])
+    begins = bool(len(filled)) and items.begins_frame(buffer, first + int(filled[0]), codec)
+    return begins and not items.ends_frame(buffer, first, last, codec)
 
 
 def _first_of_each(filled: Offsets) -> Offsets:

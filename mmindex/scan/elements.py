@@ -26,9 +26,13 @@ _SHORT_VRS = (
 
 
 class Element(NamedTuple):
-    """One data element: where its header and its value are; `length` may be UNDEFINED_LENGTH."""
+    """One data element: where its header and its value are.
+
+    `vr` is empty in Implicit VR; `length` may be UNDEFINED_LENGTH.
+    """
 
     tag: int
+    vr: str
     element_offset: int
     value_offset: int
     length: int
@@ -52,9 +56,8 @@ class Encoding:
         self.item = self._raw_tag(tags.ITEM)
         self.item_end = self._raw_tag(tags.ITEM_DELIMITATION)
         self.sequence_end = self._raw_tag(tags.SEQUENCE_DELIMITATION)
-        short_vrs = frozenset(self._raw_vr(vr) for vr in _SHORT_VRS)
-        self.known_vrs = short_vrs | {self._raw_vr(vr) for vr in _LONG_VRS}
-        self.short_vrs = frozenset() if implicit else short_vrs
+        self.vr_names = {self._raw_vr(vr): vr for vr in (*_SHORT_VRS, *_LONG_VRS)}
+        self.short_vrs = frozenset(() if implicit else map(self._raw_vr, _SHORT_VRS))
         self.un = self._raw_vr("UN")
         # A 4-byte length, put together from the two halves that `header` takes apart.
         self.vr_shift, self.length_shift = (16, 0) if big_endian else (0, 16)
@@ -71,7 +74,9 @@ class Encoding:
 
     def vr_of(self, raw_vr: int) -> str:
         """Return the two characters of a value representation that `header` read."""
-        return raw_vr.to_bytes(2, "big" if self.big_endian else "little").decode("latin-1")
+        return self.vr_names.get(raw_vr) or raw_vr.to_bytes(
+            2, "big" if self.big_endian else "little"
+        ).decode("latin-1")
 
 
 IMPLICIT_LITTLE = Encoding(implicit=True, big_endian=False)
@@ -81,14 +86,10 @@ EXPLICIT_BIG = Encoding(implicit=False, big_endian=True)
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The wanted elements of a data set by tag, and its pixel data element, where it has one.
-
-    `pixel_vr` is the value representation of that element, empty in Implicit VR.
-    """
+    """The wanted elements of a data set by tag, and its pixel data element, where it has one."""
 
     elements: dict[int, Element]
     pixel_data: Element | None = None
-    pixel_vr: str = ""
 
 
 def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encoding) -> DataSet:
@@ -100,7 +101,7 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
         An element runs past the end, has no value representation, or nests too deeply.
     """
     unpack, unpack_length = encoding.header.unpack_from, encoding.length.unpack_from
-    wanted, short_vrs, known_vrs = encoding.wanted, encoding.short_vrs, encoding.known_vrs
+    wanted, short_vrs, vr_names = encoding.wanted, encoding.short_vrs, encoding.vr_names
     implicit, vr_shift, length_shift = encoding.implicit, encoding.vr_shift, encoding.length_shift
     found: dict[int, Element] = {}
     position = element_offset
@@ -119,7 +120,7 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
             if not tag and not length:
                 break  # zeros after the last element
         else:
-            if vr not in known_vrs:
+            if vr not in vr_names:
                 if not tag and not vr:
                     break  # zeros after the last element
                 _check_vr(encoding, tag, vr, position)
@@ -130,9 +131,10 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
         element_offset = position
         if tag in wanted:
             known_tag = wanted[tag]
-            element = Element(known_tag, position, value_offset, length)
+            name = "" if implicit else encoding.vr_of(vr)
+            element = Element(known_tag, name, position, value_offset, length)
             if known_tag in tags.PIXEL_KEYWORDS:
-                return DataSet(found, element, "" if implicit else encoding.vr_of(vr))
+                return DataSet(found, element)
             found[known_tag] = element
         if length == UNDEFINED_LENGTH:
             inside = IMPLICIT_LITTLE if vr == encoding.un and not implicit else encoding
@@ -181,7 +183,7 @@ def skip_undefined_length(buffer: Buffer, value_offset: int, end: int, encoding:
     while True:
         unpack, unpack_length = encoding.header.unpack_from, encoding.length.unpack_from
         item, item_end, sequence_end = encoding.item, encoding.item_end, encoding.sequence_end
-        short_vrs, known_vrs, implicit = encoding.short_vrs, encoding.known_vrs, encoding.implicit
+        short_vrs, vr_names, implicit = encoding.short_vrs, encoding.vr_names, encoding.implicit
         vr_shift, length_shift = encoding.vr_shift, encoding.length_shift
         while position <= last_header:
             tag, vr, length = unpack(buffer, position)
@@ -195,7 +197,7 @@ def skip_undefined_length(buffer: Buffer, value_offset: int, end: int, encoding:
                     position += 8 + length
                     continue
                 else:
-                    if vr not in known_vrs:
+                    if vr not in vr_names:
                         _check_vr(encoding, tag, vr, position)
                     if position + 12 > end:
                         position = end

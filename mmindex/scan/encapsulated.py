@@ -134,11 +134,14 @@ def _count_located(
     located = len(first_fragments)
     if items.closed:
         return located
-    if located < number_of_frames:
-        whole = table is None or unwrap(table, items.available)[located] == items.end
-        return located if whole else located - 1
+    lost = located < number_of_frames
+    if lost and table is not None:
+        ends_where_next_begins = unwrap(table, items.available)[located] == items.end
+        return located if ends_where_next_begins else located - 1
+    if items.truncated or codec is Codec.ONE_FRAGMENT:
+        return located
     cut = last_frame_is_cut(buffer, items, first_fragments, codec)
-    return located - 1 if cut else located
+    return located - 1 if cut or (lost and not codec.end_marker) else located
 
 
 def _trust_table(

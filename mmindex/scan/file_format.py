@@ -121,7 +121,7 @@ def detect_vr(buffer: Buffer, start: int, declared: Encoding) -> Encoding:
         return declared
     _, vr, _ = EXPLICIT_LITTLE.header.unpack_from(buffer, start)
     if declared.implicit:
-        return EXPLICIT_LITTLE if vr in EXPLICIT_LITTLE.known_vrs else declared
+        return EXPLICIT_LITTLE if vr in EXPLICIT_LITTLE.vr_names else declared
     letters = bytes(buffer[start + 4 : start + 6])
     if letters.isalpha() and letters.isupper():
         return declared
@@ -139,7 +139,7 @@ def detect_encoding(buffer: Buffer, start: int) -> Encoding:
     if start + 8 <= len(buffer):
         for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
             raw_tag, vr, _ = encoding.header.unpack_from(buffer, start)
-            if vr in encoding.known_vrs and encoding.tag_of(raw_tag) >> 16 < _LAST_FIRST_GROUP:
+            if vr in encoding.vr_names and encoding.tag_of(raw_tag) >> 16 < _LAST_FIRST_GROUP:
                 return encoding
         raw_tag, _, _ = IMPLICIT_LITTLE.header.unpack_from(buffer, start)
         group = IMPLICIT_LITTLE.tag_of(raw_tag) >> 16

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mmindex.scan.offset_tables import OffsetTable
 
 
+_NUMBER_VRS = ("", "US", "SS", "UL", "SL", "UN")  # "" in Implicit VR
+_LONGEST_TEXT = 256  # bytes; a UID has at most 64, a code string 16 (PS3.5 6.2)
 _INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
 
 
@@ -59,15 +61,28 @@ class Header:
     anomalies: list[Anomaly] = field(default_factory=list)
 
     def text(self, tag: int) -> str:
-        """Return the value of an element as text without padding, empty where it is absent."""
+        """Return the value of an element as text without padding.
+
+        It is empty where the element is absent, or longer than any text of its kind may be.
+        """
+        element = self.data_set.elements.get(tag)
+        if element is None or element.length > _LONGEST_TEXT:
+            return ""
         return read_value(self.buffer, self.data_set, tag).strip(b" \0").decode("latin-1")
 
     def number(self, tag: int) -> int | None:
-        """Return the first value of a US element; None where it is absent or has another length."""
-        value = read_value(self.buffer, self.data_set, tag)
-        if len(value) < 2:
+        """Return the value of a US element; None where it is absent or is no such number."""
+        element = self.data_set.elements.get(tag)
+        if element is None or element.vr not in _NUMBER_VRS:
             return None
-        number: int = struct.unpack_from(self.encoding.byte_order + "H", value)[0]
+        value = read_value(self.buffer, self.data_set, tag)
+        long = element.vr in ("UL", "SL")
+        if len(value) < (4 if long else 2):
+            return None
+        form = self.encoding.byte_order + ("I" if long else "H")
+        number: int = struct.unpack_from(form, value)[0]
+        if number > 0xFFFF:
+            return None
         return number
 
 
@@ -281,5 +296,5 @@ def _read_image_pixel(header: Header) -> ImagePixel:
         planar_configuration=header.number(tags.PLANAR_CONFIGURATION),
         photometric_interpretation=header.text(tags.PHOTOMETRIC_INTERPRETATION),
         pixel_keyword=tags.PIXEL_KEYWORDS[pixel_data.tag] if pixel_data else "PixelData",
-        pixel_vr=header.data_set.pixel_vr,
+        pixel_vr=pixel_data.vr if pixel_data else "",
     )

@@ -112,7 +112,9 @@ def match_table(table: OffsetTable, items: Items, codec: Codec) -> tuple[Offsets
         return None, f"{table.prefix}-count"
     if (np.diff(starts) <= 0).any():
         return None, f"{table.prefix}-order"
-    present = starts if items.closed else starts[starts < items.available]
+    present = starts
+    if not items.closed:
+        present = starts[starts + ITEM_HEADER_LENGTH <= items.available]
     fragments = _find_items(present, items.starts)
     if fragments is None and items.available > WRAP and table.prefix == "bot":
         fragments = _find_items(table.entries % WRAP, items.starts % WRAP)

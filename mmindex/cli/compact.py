@@ -1,0 +1,25 @@
+"""`mmindex compact`: an index without unused pages."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command("compact", short_help="Rewrite an index without unused pages.")
+@click.argument("root", type=click.Path())
+def command(root: str) -> None:
+    """Rewrite an index without the pages that changes left unused.
+
+    ROOT is the archive's folder, or the index file. Programs that have it open go on reading.
+
+    \b
+    mmindex compact /data/archive
+    """  # noqa: D301
+    from mmindex.index.compact import compact_index  # loads the index
+    from mmindex.read.archive import INDEX_NAME
+
+    path = os.path.join(root, INDEX_NAME) if os.path.isdir(root) else root
+    before, after = compact_index(path)
+    click.echo(f"{before} bytes before, {after} after")

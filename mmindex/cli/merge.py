@@ -1,0 +1,32 @@
+"""`mmindex merge`: indexes that were built apart, joined."""
+
+from __future__ import annotations
+
+import click
+
+from mmindex.cli.output import plain
+
+
+@click.command("merge", short_help="Join indexes that were built apart.")
+@click.argument("out", type=click.Path())
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--root",
+    metavar="PATH",
+    help="Archive root of a new OUT; the folder that all archives share unless given.",
+)
+def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
+    """Join indexes to one, OUT, which is made or added to. No file is scanned.
+
+    Each INDEX is an index file, and stays as it is: the jobs of an array build one a folder,
+    then a last one joins them.
+
+    \b
+    mmindex build /data/archive/2024 --index /fast/2024.mmindex
+    mmindex build /data/archive/2025 --index /fast/2025.mmindex
+    mmindex merge /fast/all.mmindex /fast/2024.mmindex /fast/2025.mmindex
+    """  # noqa: D301
+    from mmindex.index.merge import merge_indexes  # loads the index
+
+    report = merge_indexes(out, indexes, root=root)
+    click.echo(f"Index {plain(report.index)} of {plain(report.root)}: {report.files} files")

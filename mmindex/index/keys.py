@@ -1,0 +1,48 @@
+"""Names, keys and fixed-size values of the databases; `store.py` says what leads where."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+from mmindex.index.record import RecordKeys
+
+DATABASES = {  # and whether a key has several, sorted, values
+    "meta": False,
+    "files": False,
+    "paths": False,
+    "instances": True,
+    "others": True,
+    "studies": True,
+    "series": True,
+}
+UidKind = Literal["instances", "others", "studies", "series"]
+
+FILE_ID = struct.Struct(">Q")
+PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
+FORMAT = struct.Struct("<7sI")  # "mmindex", format version
+_MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
+
+
+def path_key(path: bytes) -> bytes:
+    """Return the key of a path, which may be longer than any key."""
+    return hashlib.blake2b(path, digest_size=16).digest()
+
+
+def uid_key(uid: str) -> bytes:
+    """Return the key of a UID; of what can be none, one that no UID has."""
+    key = uid.encode("latin-1", "replace")
+    return key if 0 < len(key) <= _MAX_UID_LENGTH else b"\0"
+
+
+def uid_entries(keys: RecordKeys) -> Iterator[tuple[UidKind, bytes]]:
+    """Yield the databases that lead to a record by UID, and its keys there."""
+    sop: UidKind = "instances" if keys.status.has_frames else "others"
+    entries: tuple[tuple[UidKind, bytes], ...] = (
+        (sop, keys.sop_instance_uid),
+        ("studies", keys.study_instance_uid),
+        ("series", keys.series_instance_uid),
+    )
+    return ((kind, uid) for kind, uid in entries if 0 < len(uid) <= _MAX_UID_LENGTH)

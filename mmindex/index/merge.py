@@ -1,0 +1,86 @@
+"""Indexes that were built apart, such as by the jobs of an array, joined to one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from mmindex.errors import IndexWriteError
+from mmindex.index.record import pack_record, unpack_record
+from mmindex.index.store import Store
+from mmindex.index.write_lock import only_writer
+
+_BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What was joined: the index, its archive's root, and the number of files taken over."""
+
+    index: str
+    root: str
+    files: int
+
+
+def merge_indexes(
+    out: str | os.PathLike[str],
+    indexes: Sequence[str | os.PathLike[str]],
+    *,
+    root: str | os.PathLike[str] | None = None,
+) -> MergeReport:
+    """Put the records of indexes into one, with paths relative to its root; no file is scanned.
+
+    Parameters
+    ----------
+    out : path
+        The index file to make, or to add to. A file that it knows already is replaced.
+    indexes : sequence of path
+        Index files, which stay as they are.
+    root : path, optional
+        Archive root of a new `out`; the folder that the roots of all indexes share unless given.
+
+    Raises
+    ------
+    MissingFileError, IndexFormatError
+        One of the indexes is not there, or is none.
+    IndexWriteError
+        The archive of an index is not under the root, or `out` cannot be written.
+    """
+    out = os.path.abspath(os.fspath(out))
+    roots = []
+    for index in indexes:
+        with closing(Store(os.fspath(index))) as store:
+            roots.append(os.path.realpath(store.root))
+    common = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
+    with closing(Store(out, root=common)) as merged, only_writer(out):
+        merged_root = os.path.realpath(merged.root)
+        files = 0
+        for index, source_root in zip(indexes, roots, strict=True):
+            if os.path.commonpath([source_root, merged_root]) != merged_root:
+                raise IndexWriteError(
+                    f"the archive of {os.fspath(index)}, {os.fsdecode(source_root)}, is not under "
+                    f"{os.fsdecode(merged_root)}, the root of this index",
+                    path=out,
+                )
+            prefix = os.path.relpath(source_root, merged_root)
+            with closing(Store(os.fspath(index))) as source:
+                files += _copy(source, merged, b"" if prefix == b"." else prefix)
+    return MergeReport(out, os.fsdecode(merged_root), files)
+
+
+def _copy(source: Store, merged: Store, prefix: bytes) -> int:
+    """Copy all records of an index, their paths lengthened by `prefix`; return how many."""
+    batch: list[bytes] = []
+    batch_bytes = files = 0
+    for packed in source.iterate_packed():
+        record = unpack_record(packed)
+        batch.append(pack_record(record, os.path.join(prefix, record.path)))
+        batch_bytes += len(packed)
+        files += 1
+        if len(batch) >= _BATCH_FILES or batch_bytes >= _BATCH_BYTES:
+            merged.replace(batch)
+            batch, batch_bytes = [], 0
+    merged.replace(batch)
+    return files

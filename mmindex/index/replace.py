@@ -1,0 +1,52 @@
+"""What one write transaction of a build does to the databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mmindex.index.keys import DATABASES, FILE_ID, PATH_VALUE, path_key, uid_entries
+from mmindex.index.record import unpack_keys
+
+
+def replace_files(
+    txn: Any, databases: dict[str, Any], packed_records: Iterable[bytes], removed: Iterable[int]
+) -> None:
+    """Put in records, in place of those at the same paths, and drop those with other ids."""
+    for file_id in removed:
+        _remove_file(txn, databases, file_id)
+    by_path = {}
+    for packed in packed_records:
+        keys = unpack_keys(packed)
+        by_path[path_key(keys.path)] = packed, keys  # of one path twice, the last one
+    next_id = FILE_ID.unpack(txn.get(b"next", db=databases["meta"]))[0]
+    new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES}
+    for key, (packed, keys) in by_path.items():
+        known = txn.get(key, db=databases["paths"])
+        if known is not None:
+            _remove_file(txn, databases, PATH_VALUE.unpack(known)[0])
+        id_bytes = FILE_ID.pack(next_id)
+        new["files"].append((id_bytes, packed))
+        new["paths"].append((key, PATH_VALUE.pack(next_id, *keys.fingerprint)))
+        for kind, uid in uid_entries(keys):
+            new[kind].append((uid, id_bytes))
+        next_id += 1
+    new["meta"].append((b"next", FILE_ID.pack(next_id)))
+    for name, pairs in new.items():
+        with txn.cursor(databases[name]) as cursor:  # LMDB is fastest when keys come in order
+            cursor.putmulti(sorted(pairs), append=name == "files")
+
+
+def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
+    """Drop a file's record and all that leads to it."""
+    id_bytes = FILE_ID.pack(file_id)
+    packed = txn.pop(id_bytes, db=databases["files"])
+    if packed is None:
+        return
+    keys = unpack_keys(packed)
+    key = path_key(keys.path)
+    known = txn.get(key, db=databases["paths"])
+    if known is not None and PATH_VALUE.unpack(known)[0] == file_id:
+        txn.delete(key, db=databases["paths"])
+    for kind, uid in uid_entries(keys):
+        txn.delete(uid, id_bytes, db=databases[kind])

@@ -1,0 +1,30 @@
+"""The right to write an index: one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmindex.errors import IndexWriteError
+
+
+@contextmanager
+def only_writer(path: str) -> Iterator[None]:
+    """Hold the right to write this index, or raise IndexWriteError.
+
+    The lock is on the index file, which LMDB itself never locks (it has a file for that), and
+    ends with the process.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: LMDB still lets one transaction write at a time
+        yield
+        return
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IndexWriteError(
+                "another build of this index is at work: wait for it to end", path=path
+            ) from None
+        yield

@@ -1,0 +1,159 @@
+"""Real files with ground truth that other projects publish as test data.
+
+They are not part of this project: MMINDEX_CORPUS names their folder, or it lies in
+`../shared/corpus`. `truth.json` there gives the SHA-256 of every frame. pydicom and GDCM,
+where it is installed, are asked for the same frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_pydicom_files import our_array, pydicom_array, read_data_set, same_array
+
+import mmindex
+from mmindex.model import Status
+
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+CORPUS = Path(os.environ.get("MMINDEX_CORPUS", _BESIDE))
+if not (CORPUS / "truth.json").is_file():
+    pytest.skip("no corpus: set MMINDEX_CORPUS", allow_module_level=True)
+TRUTH: dict[str, dict[str, Any]] = json.loads((CORPUS / "truth.json").read_text())
+WITH_FRAMES = sorted(name for name, truth in TRUTH.items() if truth.get("kind"))
+
+NO_PREAMBLE = ("JLSL_RGB_ILV", "JLSN_RGB_ILV")  # File Meta Information without a preamble
+UNDECODABLE = {  # part of a path: why neither pydicom nor we have an array
+    "libdicom/data/test_files/generated_encapsulated": "fragments that are no JPEG 2000",
+    "liver_deflate": "pydicom decodes no Deflated Image Frames",
+    "liver_nonbyte_aligned_deflate": "pydicom decodes no Deflated Image Frames",
+    "liver_rle": "RLE of single bits",
+    "liver_nonbyte_aligned_rle": "RLE of single bits",
+}
+
+
+@pytest.fixture
+def instance(request: pytest.FixtureRequest) -> Iterator[mmindex.Instance]:
+    """Open one file of the corpus."""
+    with mmindex.open_file(CORPUS / request.param, force=needs_force(request.param)) as opened:
+        yield opened
+
+
+def needs_force(name: str) -> bool:
+    """Return whether a file has no preamble."""
+    return any(part in name for part in NO_PREAMBLE)
+
+
+def name_of(instance: mmindex.Instance) -> str:
+    """Return the key of an instance in the ground truth."""
+    assert instance.path is not None
+    return Path(instance.path).relative_to(CORPUS).as_posix()
+
+
+def covering_bytes(instance: mmindex.Instance) -> list[bytes]:
+    """Return the bytes that cover each frame's bits, by their place in the file."""
+    assert instance.path is not None
+    data = Path(instance.path).read_bytes()
+    ranges = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+    return [data[place.offset : place.offset + place.length] for place in ranges]
+
+
+def test_the_corpus_is_there_as_a_whole() -> None:
+    """Every file that has a ground truth can be found."""
+    missing = [name for name in TRUTH if not (CORPUS / name).is_file()]
+    assert not missing
+    assert len(TRUTH) >= 140
+
+
+@pytest.mark.parametrize("instance", sorted(TRUTH), indirect=True)
+def test_status_and_number_of_frames_are_the_true_ones(instance: mmindex.Instance) -> None:
+    """Files with pixel data are indexed or deflated, the others have none."""
+    truth = TRUTH[name_of(instance)]
+    status = Status.NO_PIXEL_DATA
+    if truth.get("kind"):
+        status = Status.DEFLATED if truth.get("deflated") else Status.INDEXED
+    assert instance.record.status is status
+    assert len(instance) == truth.get("number_of_frames", 0)
+    assert instance.record.transfer_syntax_uid == truth["transfer_syntax_uid"]
+
+
+@pytest.mark.parametrize("instance", WITH_FRAMES, indirect=True)
+def test_every_frame_has_its_true_hash(instance: mmindex.Instance) -> None:
+    """The frames are the true ones, byte for byte."""
+    truth = TRUTH[name_of(instance)]
+    frames = covering_bytes(instance) if truth["kind"] == "native-bits" else list(instance)
+    assert [hashlib.sha256(frame).hexdigest() for frame in frames] == truth["frame_sha256"]
+
+
+@pytest.mark.parametrize(
+    "instance", [n for n in WITH_FRAMES if TRUTH[n]["kind"] == "native-bits"], indirect=True
+)
+def test_R31_shifted_frames_are_the_bits_of_the_covering_bytes(
+    instance: mmindex.Instance,
+) -> None:
+    """A frame's bits, unpacked by numpy from the bytes that cover them, are its own."""
+    bits = instance.record.image_pixel
+    length = (bits.rows or 0) * (bits.columns or 0)
+    for index, covering in enumerate(covering_bytes(instance)):
+        every_bit = np.unpackbits(np.frombuffer(covering, "u1"), bitorder="little")
+        expected = every_bit[index * length % 8 :][:length]
+        assert instance.frame(index) == np.packbits(expected, bitorder="little").tobytes()
+
+
+@pytest.mark.parametrize("instance", WITH_FRAMES, indirect=True)
+def test_arrays_are_those_of_pydicom(instance: mmindex.Instance) -> None:
+    """The first three frames decode to pydicom's pixels, or neither has any."""
+    name = name_of(instance)
+    data_set = read_data_set(CORPUS / name, force=needs_force(name))
+    for index in range(min(3, len(instance))):
+        ours = our_array(instance, index)
+        assert same_array(ours, pydicom_array(data_set, index))
+        assert (ours is None) == any(part in name for part in UNDECODABLE)
+
+
+def gdcm_value(path: Path) -> tuple[bytes, int]:
+    """Return GDCM's pixel data without item headers, and its number of fragments."""
+    gdcm = pytest.importorskip("gdcm")
+    reader = gdcm.Reader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    element = reader.GetFile().GetDataSet().GetDataElement(gdcm.Tag(0x7FE0, 0x0010))
+    fragments = element.GetSequenceOfFragments()
+    if fragments is None:
+        values, count = [element.GetByteValue()], 0
+    else:
+        count = fragments.GetNumberOfFragments()
+        values = [fragments.GetFragment(index).GetByteValue() for index in range(count)]
+    # GDCM hands bytes over as text
+    texts = [value.GetBuffer() for value in values if value is not None]
+    return b"".join(text.encode("utf-8", "surrogateescape") for text in texts), count
+
+
+@pytest.mark.parametrize("instance", WITH_FRAMES, indirect=True)
+def test_all_frames_together_are_the_pixel_data_of_gdcm(instance: mmindex.Instance) -> None:
+    """GDCM's fragments, or its native value, are our frames in their order, but for padding."""
+    name = name_of(instance)
+    theirs, fragments = gdcm_value(CORPUS / name)
+    frames, image = instance.record.frames, instance.record.image_pixel
+    assert frames is not None
+    if TRUTH[name]["kind"] == "native-bits":
+        bits = np.concatenate(
+            [
+                np.unpackbits(np.frombuffer(frame, "u1"), bitorder="little")[: frames.frame_bits]
+                for frame in instance
+            ]
+        )
+        ours = np.packbits(bits, bitorder="little").tobytes()
+    else:
+        ours = b"".join(instance)
+    if TRUTH[name]["transfer_syntax_uid"] == "1.2.840.10008.1.2.2" and image.pixel_vr == "OW":
+        theirs = np.frombuffer(theirs, "<u2").byteswap().tobytes()  # GDCM hands over little-endian
+    assert fragments == frames.number_of_fragments
+    assert theirs.startswith(ours)
+    assert len(theirs) - len(ours) in (0, 1)
