@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
-from mmindex.cli.output import FAILED, plain, print_error, print_json
-from mmindex.cli.progress import ProgressLine
+from mmindex.cli.output import FAILED, counted, plain, print_json, print_message
+from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -35,10 +34,18 @@ _PROBLEMS_PRINTED = 20
 @click.option(
     "--trust-offset-tables",
     is_flag=True,
-    help="Look at some entries of an offset table, not at all.",
+    help="Check only some entries of each offset table.",
 )
-@click.option("--force", is_flag=True, help="Accept DICOM files without preamble and file meta.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if a file could not be read.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Accept files without preamble and file meta; scan again those recorded as not-dicom.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 if a file could not be read, now or in an earlier build.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     root: str,
@@ -53,7 +60,7 @@ def command(
 ) -> None:
     """Build or update the index of an archive: scan what is new or changed, drop what is gone.
 
-    Nothing but the index is written. A build that was stopped is gone on with by the next.
+    Nothing but the index is written. A build that was stopped is continued by the next.
 
     \b
     mmindex build /data/archive
@@ -61,7 +68,7 @@ def command(
     """  # noqa: D301
     if dask is not None and workers is not None:
         raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
-    with _executor(dask) as executor, ProgressLine() as progress:
+    with _executor(dask) as executor, showing_progress() as show:
         report = mmindex.build(
             root,
             index,
@@ -70,17 +77,17 @@ def command(
             full=full,
             trust_offset_tables=trust_offset_tables,
             force=force,
-            progress=progress.show if sys.stderr.isatty() else None,
+            progress=show,
         )
     for path, reason in report.problems[:_PROBLEMS_PRINTED]:
-        print_error(f"{path}: {reason}")
+        print_message(f"{path}: {reason}")
     if report.problem_count > _PROBLEMS_PRINTED:
-        print_error(f"and {report.problem_count - _PROBLEMS_PRINTED} more problems")
+        print_message(f"and {counted(report.problem_count - _PROBLEMS_PRINTED, 'more problem')}")
     if as_json:
         print_json(_describe(report))
     else:
         _print_summary(report)
-    if strict and report.problem_count:
+    if strict and (report.problem_count or report.unreadable):
         click.get_current_context().exit(FAILED)
 
 
@@ -108,13 +115,16 @@ def _print_summary(report: BuildReport) -> None:
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items()))
     click.echo(f"Index {plain(report.index)}")
     click.echo(
-        f"{report.found} files in {report.seconds:.1f} s: {report.scanned} scanned, "
+        f"{counted(report.found, 'file')} in {report.seconds:.1f} s: {report.scanned} scanned, "
         f"{report.unchanged} unchanged, {report.removed} removed"
     )
     if report.scanned:
-        click.echo(f"Scanned {statuses}; {report.frames} frames")
+        click.echo(f"Scanned {statuses}; {counted(report.frames, 'frame')}")
     if report.problem_count:
-        click.echo(f"{report.problem_count} problems")
+        click.echo(counted(report.problem_count, "problem"))
+    if report.unreadable:
+        files = counted(report.unreadable, "file")
+        click.echo(f"{files} of the index cannot be read: `mmindex check` says why")
 
 
 def _describe(report: BuildReport) -> dict[str, object]:
@@ -129,5 +139,6 @@ def _describe(report: BuildReport) -> dict[str, object]:
         "frames": report.frames,
         "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
         "problem_count": report.problem_count,
+        "unreadable": report.unreadable,
         "seconds": round(report.seconds, 3),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import FAILED, plain, print_array
+from mmindex.cli.output import FAILED, plain, print_array, print_message, print_table
 from mmindex.cli.source import open_archive
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def command(root: str, as_json: bool) -> None:
     """List every missing, stale, unreadable, anomalous or duplicate file of an archive.
 
     ROOT is the archive's folder, or the index file. Each file is looked at, none is opened; the
-    README says what each anomaly means. Exits with 1 if there is any problem.
+    README says what each anomaly means. Problems are aligned and sorted by path on a terminal,
+    else separated by tabs and in no order. Exits with 1 if there is any problem.
 
     \b
     mmindex check /data/archive
@@ -41,11 +43,25 @@ def command(root: str, as_json: bool) -> None:
     with open_archive(root) as archive:
         if as_json:
             print_array(_describe(problem) for problem in walk())
+        elif sys.stdout.isatty():
+            _print_sorted(walk())
         else:
             for problem in walk():
-                click.echo(f"{plain(problem.path)}\t{problem.kind}\t{plain(problem.detail)}")
+                click.echo("\t".join(_row(problem)))
     if found:
         click.get_current_context().exit(FAILED)
+
+
+def _print_sorted(problems: Iterator[Problem]) -> None:
+    rows = sorted(map(_row, problems))
+    if rows:
+        print_table(("Path", "Kind", "Problem"), rows)
+    else:
+        print_message("no problems")
+
+
+def _row(problem: Problem) -> tuple[str, str, str]:
+    return plain(problem.path), problem.kind, plain(problem.detail)
 
 
 def _describe(problem: Problem) -> dict[str, object]:

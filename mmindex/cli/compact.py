@@ -6,6 +6,8 @@ import os
 
 import click
 
+from mmindex.cli.output import counted
+
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")
 @click.argument("root", type=click.Path())
@@ -22,4 +24,4 @@ def command(root: str) -> None:
 
     path = os.path.join(root, INDEX_NAME) if os.path.isdir(root) else root
     before, after = compact_index(path)
-    click.echo(f"{before} bytes before, {after} after")
+    click.echo(f"{counted(before, 'byte')} before, {after} after")

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import plain, print_json
-from mmindex.cli.source import Opened, instance_option, open_source, source_argument
+from mmindex.cli.output import counted, plain, print_json
+from mmindex.cli.source import (
+    Opened,
+    force_option,
+    instance_option,
+    open_source,
+    source_argument,
+)
 from mmindex.model import Boundaries, FrameTable, Layout, Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
@@ -33,8 +39,9 @@ _BOUNDARIES = {
 @click.command("info", short_help="Print what is known of an instance.")
 @source_argument
 @instance_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(source: str, instance_uid: str | None, as_json: bool) -> None:
+def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -> None:
     """Print what is known of an instance: attributes, frames, anomalies.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A file is served
@@ -44,7 +51,7 @@ def command(source: str, instance_uid: str | None, as_json: bool) -> None:
     mmindex info cine.dcm
     mmindex info /data/archive --instance 1.2.840.113619.2 --json
     """  # noqa: D301
-    with open_source(source, instance_uid) as opened:
+    with open_source(source, instance_uid, force=force) as opened:
         if as_json:
             print_json(_describe(opened))
             return
@@ -57,12 +64,12 @@ def command(source: str, instance_uid: str | None, as_json: bool) -> None:
 def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     """Yield name and value, empty where there is nothing to be said."""
     record = opened.instance.record
-    syntax = find_transfer_syntax(record.transfer_syntax_uid)
+    uid = record.transfer_syntax_uid
     yield "Path", opened.path
     yield "Served from", f"the index {opened.index}" if opened.index else "the file, scanned now"
     yield "Status", record.status.value
     yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""
-    yield "Transfer syntax", f"{syntax.name} ({record.transfer_syntax_uid})"
+    yield "Transfer syntax", f"{_syntax_name(uid)} ({uid})" if uid else "none given"
     yield "SOP Class UID", record.sop_class_uid
     yield "SOP Instance UID", record.sop_instance_uid
     yield "Study Instance UID", record.study_instance_uid
@@ -70,13 +77,15 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     yield "Modality", record.modality
     if record.frames is not None:
         yield from _walk_image_lines(record.image_pixel)
-        yield from _walk_frame_lines(record, record.frames)
-    if record.status is Status.STREAM:
-        yield "Stream", _bytes(opened.instance.stream_length)
+        if record.status is Status.STREAM:
+            yield "Video", _describe_stream(opened, record.frames)
+        else:
+            yield from _walk_frame_lines(record, record.frames)
     yield "Anomalies", "" if record.anomalies else "none"
     for anomaly in record.anomalies:
         times = f", {anomaly.count} times" if anomaly.count > 1 else ""
-        yield "Anomaly", f"{anomaly.code} @0x{anomaly.offset:x}{times}"
+        within = "" if "file-meta" in anomaly.code else _within(record)
+        yield "Anomaly", f"{anomaly.code} @0x{anomaly.offset:x}{within}{times}"
 
 
 def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:
@@ -93,15 +102,30 @@ def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:
     yield "Photometric", image.photometric_interpretation
 
 
+def _describe_stream(opened: Opened, frames: FrameTable) -> str:
+    number_of_frames = opened.instance.record.number_of_frames  # 1 also where it is absent
+    length = f", with {number_of_frames} frames by (0028,0008)" if number_of_frames > 1 else ""
+    return (
+        f"one bit stream of {_bytes(opened.instance.stream_length)} in "
+        f"{counted(frames.number_of_fragments, 'fragment')} from @0x{frames.value_offset:x} on"
+        f"{length}"
+    )
+
+
 def _walk_frame_lines(record: InstanceRecord, frames: FrameTable) -> Iterator[tuple[str, str]]:
     lost = record.number_of_frames - frames.frames_located
-    cut = f", the last {lost} of them lost with the end of the file" if lost else ""
+    last = "the last" if lost == 1 else f"the last {lost}"
+    cut = f", {last} of them lost with the end of the file" if lost else ""
     yield "Frames", f"{record.number_of_frames}{cut}"
-    yield "Frame boundaries", _BOUNDARIES[record.boundaries]
+    boundaries = _BOUNDARIES[record.boundaries]
+    layout = counted(frames.number_of_fragments, "fragment")
     if frames.layout is Layout.NATIVE:
-        yield "Layout", f"native, from @0x{frames.value_offset:x} on"
-    else:
-        yield "Layout", f"{frames.number_of_fragments} fragments from @0x{frames.value_offset:x} on"
+        layout = "native,"
+    elif frames.layout is Layout.TRUSTED:
+        boundaries = boundaries.replace("the fragments confirm", "some of its entries confirm")
+        layout = "fragments, not counted,"
+    yield "Frame boundaries", boundaries
+    yield "Layout", f"{layout} from @0x{frames.value_offset:x}{_within(record)} on"
     lengths = _measure_frames(frames) if record.status.has_frames else None
     if lengths is not None and lengths["min"] == lengths["max"]:
         yield "Frame length", _bytes(lengths["min"])
@@ -109,12 +133,21 @@ def _walk_frame_lines(record: InstanceRecord, frames: FrameTable) -> Iterator[tu
         yield "Frame length", "{min} to {max} bytes, median {median}".format_map(lengths)
 
 
+def _within(record: InstanceRecord) -> str:
+    """Return what an offset needs to be said with it where it is none in the file."""
+    return " in the inflated data set" if record.status is Status.DEFLATED else ""
+
+
+def _syntax_name(uid: str) -> str:
+    return find_transfer_syntax(uid).name if uid else ""
+
+
 def _known(value: int | None) -> str:
     return "unknown" if value is None else str(value)
 
 
 def _bytes(length: int) -> str:
-    return f"{length} bytes"
+    return counted(length, "byte")
 
 
 def _describe(opened: Opened) -> dict[str, object]:
@@ -122,13 +155,20 @@ def _describe(opened: Opened) -> dict[str, object]:
     record = opened.instance.record
     frames = record.frames
     has_frames = frames is not None and record.status.has_frames
+    is_stream = record.status is Status.STREAM
+    layout = "stream" if is_stream else None
+    if frames and not is_stream:
+        layout = frames.layout.name.lower().replace("_", "-")
+    number_of_fragments: int | None = frames.number_of_fragments if frames else 0
+    if frames and frames.layout is Layout.TRUSTED:
+        number_of_fragments = None
     return {
         "path": opened.path,
         "index": opened.index,
         "status": record.status.value,
         "file_size": record.fingerprint.size if record.fingerprint else None,
         "transfer_syntax_uid": record.transfer_syntax_uid,
-        "transfer_syntax_name": find_transfer_syntax(record.transfer_syntax_uid).name,
+        "transfer_syntax_name": _syntax_name(record.transfer_syntax_uid),
         "sop_class_uid": record.sop_class_uid,
         "sop_instance_uid": record.sop_instance_uid,
         "study_instance_uid": record.study_instance_uid,
@@ -136,25 +176,26 @@ def _describe(opened: Opened) -> dict[str, object]:
         "modality": record.modality,
         "image_pixel": dataclasses.asdict(record.image_pixel) if frames else None,
         "number_of_frames": record.number_of_frames,
-        "frames_located": frames.frames_located if frames and has_frames else 0,
-        "boundaries": record.boundaries.value,
-        "layout": frames.layout.name.lower().replace("_", "-") if frames else None,
-        "number_of_fragments": frames.number_of_fragments if frames else 0,
+        "frames_located": None if is_stream else frames.frames_located if frames else 0,
+        "boundaries": (Boundaries.NONE if is_stream else record.boundaries).value,
+        "layout": layout,
+        "number_of_fragments": number_of_fragments,
         "value_offset": frames.value_offset if frames else None,
         "frame_length": _measure_frames(frames) if frames and has_frames else None,
-        "stream_length": (
-            opened.instance.stream_length if record.status is Status.STREAM else None
-        ),
+        "stream_length": opened.instance.stream_length if is_stream else None,
         "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
     }
 
 
 def _measure_frames(frames: FrameTable) -> dict[str, int] | None:
-    """Return least, median and greatest length of a frame; None where they are too many."""
+    """Return least, median and greatest length of a frame.
+
+    None where frames are too many, or each would have to be read.
+    """
     if frames.frame_bits:
         length = (frames.frame_bits + 7) // 8
         return {"min": length, "median": length, "max": length}
-    if not 0 < frames.frames_located <= _MOST_FRAMES_MEASURED:
+    if not 0 < frames.frames_located <= _MOST_FRAMES_MEASURED or frames.layout is Layout.TRUSTED:
         return None
     lengths = [
         sum(piece.length for piece in frames.fragment_ranges(index))

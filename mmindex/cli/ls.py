@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import plain, print_array
+from mmindex.cli.output import plain, print_array, print_message, print_table
 from mmindex.cli.source import open_archive
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
@@ -38,7 +39,8 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     """List the DICOM files of an archive by path: instance, modality, frames, size, status.
 
     ROOT is the archive's folder, or the index file. No other file is opened. Columns are
-    aligned on a terminal, else separated by tabs and without a heading.
+    aligned on a terminal, and names of transfer syntaxes shortened to fit; else columns are
+    separated by tabs, without a heading.
 
     \b
     mmindex ls /data/archive
@@ -46,15 +48,24 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     """  # noqa: D301
     with open_archive(root) as archive:
         records = _walk_records(archive, study, series)
+        first = list(islice(records, 1))
+        if not first and (study is not None or series is not None):
+            _say_that_none_is_of(study=study, series=series)
+        records = chain(first, records)
         if as_json:
             print_array(_describe(record) for record in records)
             return
         rows = sorted((_row(record) for record in records), key=itemgetter(0))
     if sys.stdout.isatty():
-        _print_aligned(rows)
+        print_table(_COLUMNS, rows, to_the_right=("Frames", "Size"), shortened="Transfer syntax")
     else:
         for row in rows:
             click.echo("\t".join(row))
+
+
+def _say_that_none_is_of(**uids: str | None) -> None:
+    named = [f"{name} {uid}" for name, uid in uids.items() if uid is not None]
+    print_message(f"no instance of {' and '.join(named)} with frames in the index")
 
 
 def _walk_records(
@@ -100,13 +111,3 @@ def _syntax_name(record: InstanceRecord) -> str:
 
 def _size(record: InstanceRecord) -> int:
     return record.fingerprint.size if record.fingerprint is not None else 0
-
-
-def _print_aligned(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    for row in [_COLUMNS, *rows]:
-        cells = [
-            cell.rjust(width) if name in ("Frames", "Size") else cell.ljust(width)
-            for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mmindex.cli.output import plain
+from mmindex.cli.output import counted, plain
 
 
 @click.command("merge", short_help="Join indexes that were built apart.")
@@ -29,4 +29,5 @@ def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
     from mmindex.index.merge import merge_indexes  # loads the index
 
     report = merge_indexes(out, indexes, root=root)
-    click.echo(f"Index {plain(report.index)} of {plain(report.root)}: {report.files} files")
+    files = counted(report.files, "file")
+    click.echo(f"Index {plain(report.index)} of {plain(report.root)}: {files}")

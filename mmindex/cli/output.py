@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -43,7 +45,45 @@ def print_array(values: Iterable[object]) -> None:
     click.echo("[]" if before == "[\n" else "\n]")
 
 
-def print_error(message: str) -> None:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_table(
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    to_the_right: Collection[str] = (),
+    shortened: str | None = None,
+) -> None:
+    """Print aligned columns under a heading.
+
+    Parameters
+    ----------
+    to_the_right : collection of str
+        Columns whose cells end where the column does: numbers.
+    shortened : str, optional
+        The column that gives way where the terminal is too narrow, down to its name's width.
+    """
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    if shortened is not None:
+        at = heading.index(shortened)
+        excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+        widths[at] -= min(max(0, excess), widths[at] - len(shortened))
+    for row in [heading, *rows]:
+        cells = [
+            cell.rjust(width) if name in to_the_right else _shorten(cell, width).ljust(width)
+            for name, cell, width in zip(heading, row, widths, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _shorten(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 3] + "..."
+
+
+def print_message(message: str) -> None:
     """Print one line on standard error."""
     click.echo(f"mmindex: {plain(message)}", err=True)
 
@@ -57,19 +97,25 @@ def ends_quietly(ctx: click.Context) -> Iterator[None]:
         yield
         _flush()
     except MMIndexError as error:
-        print_error(str(error))
+        error.message = _join_lines(error.message)
+        print_message(str(error))
         ctx.exit(FAILED)
     except BrokenPipeError:  # whoever read our output has seen enough
         _drop_unwritten_output()
         ctx.exit(FAILED)
     except OSError as error:
         what = error.strerror or str(error)
-        print_error(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
+        print_message(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
         _drop_unwritten_output()
         ctx.exit(FAILED)
     except KeyboardInterrupt:
-        print_error("interrupted")
+        print_message("interrupted")
         ctx.exit(_INTERRUPTED)
+
+
+def _join_lines(message: str) -> str:
+    """Return a message on one line; those of decoders have several."""
+    return re.sub(r"\s*\n\s*", "; ", message.strip()).replace(":; ", ": ")
 
 
 def _flush() -> None:

@@ -1,50 +1,81 @@
-"""One line on a terminal that says how far a build is. The total grows while the walk goes on."""
+"""How far a build is: a line on a terminal that is written over, else a plain line now and then.
+
+There is no total, and so no bar and no time left, while the folders are still being listed.
+"""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING
+
+from mmindex.cli.output import counted, print_message
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
 
-_EVERY = 0.1  # seconds between two looks of the line
+_LINE_EVERY, _LOG_EVERY = 0.1, 10.0  # seconds
 _BAR_WIDTH = 24
 
 
-class ProgressLine:
-    """A line that is written over, and wiped when the `with` statement ends."""
+@contextmanager
+def showing_progress() -> Iterator[Callable[[BuildReport], None]]:
+    """Yield what shows a report on standard error, for a `with` statement."""
+    if not sys.stderr.isatty():
+        yield ProgressLog().show
+        return
+    line = ProgressLine()
+    try:
+        yield line.show
+    finally:
+        line.wipe()
 
-    def __init__(self) -> None:
-        self._started = monotonic()
+
+class ProgressLog:
+    """Plain lines, some seconds apart: for a file, a mail, the journal of a service."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._due = self._started + _LOG_EVERY
+
+    def show(self, report: BuildReport) -> None:
+        """Show a report, unless one was shown a while ago."""
+        now = self._clock()
+        if now >= self._due:
+            self._due = now + _LOG_EVERY
+            print_message(describe_progress(report, now - self._started))
+
+
+class ProgressLine:
+    """A line that is written over, and wiped in the end."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
         self._due = self._started
         self._shown = 0
 
-    def __enter__(self) -> ProgressLine:
-        return self
+    def show(self, report: BuildReport) -> None:
+        """Show a report, unless one was shown a moment ago."""
+        now = self._clock()
+        if now < self._due:
+            return
+        self._due = now + _LINE_EVERY
+        line = describe_progress(report, now - self._started)
+        if not report.listing:
+            line = f"[{_draw_bar(report)}] {line}"
+        self._write(line[: shutil.get_terminal_size().columns - 1])
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def wipe(self) -> None:
+        """Leave an empty line, and the cursor at its start."""
         if self._shown:
             self._write("")
             sys.stderr.write("\r")
             sys.stderr.flush()
-
-    def show(self, report: BuildReport) -> None:
-        """Show a report, unless one was shown a moment ago."""
-        now = monotonic()
-        if now < self._due:
-            return
-        self._due = now + _EVERY
-        columns = shutil.get_terminal_size().columns
-        self._write(describe_progress(report, now - self._started)[: columns - 1])
 
     def _write(self, line: str) -> None:
         sys.stderr.write("\r" + line.ljust(self._shown))
@@ -52,15 +83,32 @@ class ProgressLine:
         self._shown = len(line)
 
 
+def _draw_bar(report: BuildReport) -> str:
+    part = min(1.0, _done(report) / report.found) if report.found else 0.0
+    return ("#" * int(part * _BAR_WIDTH)).ljust(_BAR_WIDTH, "-")
+
+
 def describe_progress(report: BuildReport, seconds: float) -> str:
-    """Return a bar, files done of those found so far, files a second, and the time left."""
-    done = report.scanned + report.unchanged
-    part = min(1.0, done / report.found) if report.found else 0.0
-    bar = ("#" * int(part * _BAR_WIDTH)).ljust(_BAR_WIDTH, "-")
-    line = f"[{bar}] {done} of {report.found} files"
-    if not done or seconds <= 0:
-        return line
-    left = round(max(0, report.found - done) * seconds / done)
-    minutes, left_seconds = divmod(left, 60)
+    """Return files done of those found, files a second, the time left, frames and problems."""
+    done = _done(report)
+    found = f"{report.found}+ files" if report.listing else counted(report.found, "file")
+    parts = [f"{done} of {found}"]
+    if done and seconds > 0:
+        parts.append(f"{done / seconds:.0f} files/s")
+        if not report.listing:
+            parts.append(f"{_clock_time(max(0, report.found - done) * seconds / done)} left")
+    if report.frames:
+        parts.append(counted(report.frames, "frame"))
+    if report.problem_count:
+        parts.append(counted(report.problem_count, "problem"))
+    return ", ".join(parts)
+
+
+def _done(report: BuildReport) -> int:
+    return report.scanned + report.unchanged
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, left_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{line}, {done / seconds:.0f} files/s, {hours}:{minutes:02}:{left_seconds:02} left"
+    return f"{hours}:{minutes:02}:{left_seconds:02}"

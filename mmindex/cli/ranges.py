@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mmindex.cli.output import print_json
 from mmindex.cli.source import (
     FrameCommand,
     check_numbers,
+    force_option,
     instance_option,
     numbers_argument,
     open_source,
     source_argument,
 )
 
+if TYPE_CHECKING:
+    from mmindex import Instance
+
 
 @click.command(
     "ranges", cls=FrameCommand, short_help="Print where the bytes of frames are, as JSON."
 )
 @source_argument
-@numbers_argument
+@numbers_argument(required=True)
 @instance_option
-def command(source: str, numbers: tuple[int, ...], instance_uid: str | None) -> None:
+@force_option
+def command(source: str, numbers: tuple[int, ...], instance_uid: str | None, force: bool) -> None:
     """Print where the bytes of frames are, as JSON; their numbers start at 1.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A frame has a
@@ -31,14 +38,24 @@ def command(source: str, numbers: tuple[int, ...], instance_uid: str | None) -> 
     mmindex ranges cine.dcm 42
     {"path": "cine.dcm",
      "frames": [{"number": 42, "ranges": [{"offset": 1206448, "length": 29144}]}]}
+
+    The range of a frame off byte boundaries (Bits Allocated 1) covers more than its bits: it has
+    "bits" bits from "first_bit" on, 0 being the least significant bit of the first byte.
     """  # noqa: D301
-    with open_source(source, instance_uid) as opened:
+    with open_source(source, instance_uid, force=force) as opened:
         check_numbers(opened, numbers)
-        frames = [
-            {
-                "number": number,
-                "ranges": [piece._asdict() for piece in opened.instance.byte_ranges(number - 1)],
-            }
-            for number in numbers
-        ]
+        frames = [_describe(opened.instance, number) for number in numbers]
         print_json({"path": opened.path, "frames": frames})
+
+
+def _describe(instance: Instance, number: int) -> dict[str, object]:
+    described: dict[str, object] = {
+        "number": number,
+        "ranges": [piece._asdict() for piece in instance.byte_ranges(number - 1)],
+    }
+    frame_bits = instance.record.frames.frame_bits if instance.record.frames else 0
+    first_bit = (number - 1) * frame_bits
+    if first_bit % 8 or frame_bits % 8:
+        described["first_bit"] = first_bit % 8
+        described["bits"] = frame_bits
+    return described

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import mmindex
-from mmindex.errors import FrameIndexError, MissingFileError, MMIndexError, TruncatedFrameError
+from mmindex.cli.output import counted
+from mmindex.errors import (
+    FrameIndexError,
+    MissingFileError,
+    MMIndexError,
+    NotAddressableError,
+    TruncatedFrameError,
+)
+from mmindex.model import Status
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
@@ -62,13 +70,8 @@ def _check_starts_at_one(
 
 
 source_argument = click.argument("source", type=click.Path())
-numbers_argument = click.argument(
-    "numbers",
-    metavar="NUMBER...",
-    nargs=-1,
-    required=True,
-    type=int,
-    callback=_check_starts_at_one,
+force_option = click.option(
+    "--force", is_flag=True, help="Accept a file without preamble and file meta."
 )
 instance_option = click.option(
     "--instance",
@@ -76,6 +79,18 @@ instance_option = click.option(
     metavar="UID",
     help="SOP Instance UID, of an archive or index.",
 )
+
+
+def numbers_argument(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the decorator that adds NUMBER..., the frames that are asked for."""
+    return click.argument(
+        "numbers",
+        metavar="NUMBER..." if required else "[NUMBER...]",
+        nargs=-1,
+        required=required,
+        type=int,
+        callback=_check_starts_at_one,
+    )
 
 
 def open_archive(path: str) -> Archive:
@@ -96,11 +111,12 @@ def open_archive(path: str) -> Archive:
 
 
 @contextmanager
-def open_source(source: str, instance_uid: str | None) -> Iterator[Opened]:
+def open_source(source: str, instance_uid: str | None, *, force: bool = False) -> Iterator[Opened]:
     """Open the instance that SOURCE and --instance name, for a `with` statement.
 
     A file is served from an index in its folder or one above where that knows the file and the
-    file is as it was; else it is scanned. An index that cannot be used is passed over.
+    file is as it was; else it is scanned, with `force` also one without preamble and File Meta
+    Information. An index that cannot be used is passed over.
 
     Raises
     ------
@@ -125,21 +141,33 @@ def open_source(source: str, instance_uid: str | None) -> Iterator[Opened]:
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
         yield _find_in_indices(source, stack) or Opened(
-            stack.enter_context(mmindex.open_file(source)), source, None
+            stack.enter_context(mmindex.open_file(source, force=force)), source, None
         )
 
 
 def check_numbers(opened: Opened, numbers: Sequence[int]) -> None:
-    """Raise FrameIndexError or TruncatedFrameError unless the file has all these frames."""
+    """Raise an error unless the instance has all these frames.
+
+    Raises
+    ------
+    FrameIndexError, TruncatedFrameError, NotAddressableError
+        There is no such frame, the file ends before it, or it is part of a video.
+    """
     record = opened.instance.record
+    if record.status is Status.STREAM:
+        raise NotAddressableError(
+            "the frames of a video are one bit stream: use `mmindex frame --stream`, which writes "
+            "the whole of it",
+            path=opened.path,
+        )
     if record.frames is None or not record.status.has_frames:
         return  # reading a frame says why there is none
     for number in numbers:
         if number > record.number_of_frames:
+            last = record.number_of_frames
+            frames = counted(last, "frame") if last == 1 else f"frames 1 to {last}"
             raise FrameIndexError(
-                f"there is no frame {number}: the instance has frames 1 to "
-                f"{record.number_of_frames}",
-                path=opened.path,
+                f"there is no frame {number}: the instance has {frames}", path=opened.path
             )
         if number > record.frames.frames_located:
             raise TruncatedFrameError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import click
 
-from mmindex.cli.output import plain, print_json
+from mmindex.cli.output import counted, plain, print_json
 from mmindex.cli.source import open_archive
 
 
@@ -30,20 +31,27 @@ def command(root: str, as_json: bool) -> None:
         described["index_bytes_a_frame"] = statistics.index_bytes_a_frame
         print_json(described)
         return
+    index = counted(statistics.index_bytes, "byte")
+    if statistics.frames:
+        index += f", {statistics.index_bytes_a_frame:.1f} a frame"
+    largest = [(str(count), path) for path, count in statistics.largest]
+    slowest = [(f"{seconds:.3f} s", path) for path, seconds in statistics.slowest]
     rows = [
-        ("Files", f"{statistics.files}, {statistics.file_bytes} bytes"),
+        ("Files", f"{statistics.files}, {counted(statistics.file_bytes, 'byte')}"),
         *((f"  {status}", str(count)) for status, count in sorted(statistics.statuses.items())),
         ("Instances", str(statistics.instances)),
         ("Frames", str(statistics.frames)),
-        (
-            "Index",
-            f"{statistics.index_bytes} bytes, {statistics.index_bytes_a_frame:.1f} a frame",
-        ),
-        *((f"Most frames {at}", f"{count}  {plain(path)}")
-          for at, (path, count) in enumerate(statistics.largest, 1)),
-        *((f"Slowest {at}", f"{seconds:.3f} s  {plain(path)}")
-          for at, (path, seconds) in enumerate(statistics.slowest, 1)),
-    ]  # fmt: skip
+        ("Index", index),
+        *_walk_ranks("Most frames", largest),
+        *_walk_ranks("Slowest", slowest),
+    ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:{width}}  {value}")
+
+
+def _walk_ranks(name: str, ranks: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each rank: what was measured, and the path, below each other."""
+    width = max((len(measured) for measured, _ in ranks), default=0)
+    for rank, (measured, path) in enumerate(ranks, 1):
+        yield f"{name} {rank}", f"{measured:{width}}  {plain(path)}"

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -23,13 +23,14 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.discover import FoundFile, Skipped, walk_archive
 from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.scan_file import ScanOptions, scan_files
-from mmindex.index.store import Store
+from mmindex.index.store import Store, create_index
 from mmindex.index.write_lock import only_writer
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
@@ -51,6 +52,8 @@ class BuildReport:
         The archive and its index file.
     found : int
         Files met.
+    listing : bool
+        Whether the folders are still being listed, so that `found` grows.
     unchanged, scanned, removed : int
         Files left as they were, scanned because they were new or changed, and dropped from
         the index because they are gone.
@@ -62,6 +65,8 @@ class BuildReport:
         Path and reason of what could not be read, the first thousand.
     problem_count : int
         How many there were.
+    unreadable : int
+        Files of the whole index that could not be read, in this build or an earlier one.
     seconds : float
         How long it took.
     """
@@ -69,6 +74,7 @@ class BuildReport:
     root: str
     index: str
     found: int = 0
+    listing: bool = True
     unchanged: int = 0
     scanned: int = 0
     removed: int = 0
@@ -76,6 +82,7 @@ class BuildReport:
     frames: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
     problem_count: int = 0
+    unreadable: int = 0
     seconds: float = 0.0
 
     def add_problem(self, path: bytes, reason: str) -> None:
@@ -119,7 +126,8 @@ def build(
         at all of them: a slide then costs a handful of page reads. A frame whose entry is wrong
         raises FormatError when it is read.
     force : bool
-        Accept files without preamble and File Meta Information (PS3.10 7.1).
+        Accept files without preamble and File Meta Information (PS3.10 7.1); those that an earlier
+        build took for something else are scanned again.
     progress : callable, optional
         Called with the report so far, often.
 
@@ -144,19 +152,16 @@ def build(
         index = os.path.join(os.fsdecode(root_bytes), INDEX_NAME)
     index_path = os.path.realpath(index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
-    store = Store(index_path, root=root_bytes)
-    try:
+    create_index(index_path, root_bytes)
+    with only_writer(index_path), closing(Store(index_path, root=root_bytes)) as store:
         if os.path.realpath(store.root) != os.path.realpath(root_bytes):
             raise IndexWriteError(
                 f"the index is that of {os.fsdecode(store.root)}: give another one for "
                 f"{report.root}",
                 path=index_path,
             )
-        with only_writer(index_path):
-            options = ScanOptions(force, trust_offset_tables)
-            _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
-    finally:
-        store.close()
+        options = ScanOptions(force, trust_offset_tables)
+        _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
     report.seconds = time.monotonic() - started
     return report
 
@@ -176,7 +181,12 @@ class _Build:
         self._store = store
         self._root = root
         self._report = report
-        self._full = full
+        # Known files that are scanned again though they did not change.
+        self._rescanned: Container[int] = ()
+        if full:
+            self._rescanned = range(store.next_file_id())
+        elif options.force:
+            self._rescanned = frozenset(store.find_unscanned(Status.NOT_DICOM))
         self._options = options
         self._progress = progress or (lambda report: None)
         self._seen = bytearray(store.next_file_id())  # one byte a file id
@@ -198,6 +208,7 @@ class _Build:
         finally:
             self._commit()
         self._remove_unseen()
+        self._report.unreadable = len(self._store.find_unscanned(Status.UNREADABLE))
         self._progress(self._report)
 
     def _plan(self) -> Iterator[list[bytes]]:
@@ -222,6 +233,7 @@ class _Build:
                     chunk, chunk_bytes = [], 0
             files = []
         chunk += [file.path for file in self._select_changed(files)]
+        self._report.listing = False
         yield from (chunk[at : at + _CHUNK_FILES] for at in range(0, len(chunk), _CHUNK_FILES))
 
     def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
@@ -233,7 +245,7 @@ class _Build:
             if known is not None:
                 file_id, fingerprint = known
                 self._seen[file_id] = 1
-                if fingerprint == file.fingerprint and not self._full:
+                if fingerprint == file.fingerprint and file_id not in self._rescanned:
                     continue
             changed.append(file)
         self._report.unchanged += len(files) - len(changed)

@@ -29,7 +29,8 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
     """
     path = os.path.abspath(os.fspath(path))
     unfinished = f"{path}.new-{os.getpid()}"
-    with closing(Store(path)) as store, only_writer(path):
+    Store(path).close()  # it is an index
+    with only_writer(path), closing(Store(path)) as store:
         before = os.path.getsize(path)
         try:
             store.copy_compact(unfinished)

@@ -13,6 +13,7 @@ DATABASES = {  # and whether a key has several, sorted, values
     "meta": False,
     "files": False,
     "paths": False,
+    "unscanned": False,
     "instances": True,
     "others": True,
     "studies": True,

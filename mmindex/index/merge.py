@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.record import pack_record, unpack_record
-from mmindex.index.store import Store
+from mmindex.index.store import Store, create_index
 from mmindex.index.write_lock import only_writer
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
@@ -40,34 +40,44 @@ def merge_indexes(
         Index files, which stay as they are.
     root : path, optional
         Archive root of a new `out`; the folder that the roots of all indexes share unless given.
+        One that is there already keeps its own.
 
     Raises
     ------
     MissingFileError, IndexFormatError
         One of the indexes is not there, or is none.
     IndexWriteError
-        The archive of an index is not under the root, or `out` cannot be written.
+        The archive of an index is not under the root, `out` is one of the indexes, or it cannot
+        be written. Nothing is merged then.
     """
-    out = os.path.abspath(os.fspath(out))
-    roots = []
-    for index in indexes:
-        with closing(Store(os.fspath(index))) as store:
-            roots.append(os.path.realpath(store.root))
-    common = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
-    with closing(Store(out, root=common)) as merged, only_writer(out):
-        merged_root = os.path.realpath(merged.root)
-        files = 0
+    out = os.path.realpath(out)
+    roots = [_find_root(os.fspath(index), out) for index in indexes]
+    merged_root = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
+    if os.path.exists(out):
+        merged_root = _find_root(out)
+    for index, source_root in zip(indexes, roots, strict=True):
+        if os.path.commonpath([source_root, merged_root]) != merged_root:
+            raise IndexWriteError(
+                f"the archive of {os.fspath(index)}, {os.fsdecode(source_root)}, is not under "
+                f"{os.fsdecode(merged_root)}, the root of this index",
+                path=out,
+            )
+    create_index(out, merged_root)
+    files = 0
+    with only_writer(out), closing(Store(out, root=merged_root)) as merged:
         for index, source_root in zip(indexes, roots, strict=True):
-            if os.path.commonpath([source_root, merged_root]) != merged_root:
-                raise IndexWriteError(
-                    f"the archive of {os.fspath(index)}, {os.fsdecode(source_root)}, is not under "
-                    f"{os.fsdecode(merged_root)}, the root of this index",
-                    path=out,
-                )
             prefix = os.path.relpath(source_root, merged_root)
             with closing(Store(os.fspath(index))) as source:
                 files += _copy(source, merged, b"" if prefix == b"." else prefix)
     return MergeReport(out, os.fsdecode(merged_root), files)
+
+
+def _find_root(index: str, out: str | None = None) -> bytes:
+    """Return the real path of an index's archive root."""
+    if out is not None and os.path.realpath(index) == out:
+        raise IndexWriteError("the index cannot be merged into itself", path=out)
+    with closing(Store(index)) as store:
+        return os.path.realpath(store.root)
 
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmindex.index.keys import DATABASES, FILE_ID, PATH_VALUE, path_key, uid_entries
 from mmindex.index.record import unpack_keys
+from mmindex.model import Status
 
 
 def replace_files(
@@ -27,6 +28,8 @@ def replace_files(
             _remove_file(txn, databases, PATH_VALUE.unpack(known)[0])
         id_bytes = FILE_ID.pack(next_id)
         new["files"].append((id_bytes, packed))
+        if keys.status in (Status.NOT_DICOM, Status.UNREADABLE):
+            new["unscanned"].append((id_bytes, keys.status.value.encode()))
         new["paths"].append((key, PATH_VALUE.pack(next_id, *keys.fingerprint)))
         for kind, uid in uid_entries(keys):
             new[kind].append((uid, id_bytes))
@@ -43,6 +46,7 @@ def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
     packed = txn.pop(id_bytes, db=databases["files"])
     if packed is None:
         return
+    txn.delete(id_bytes, db=databases["unscanned"])
     keys = unpack_keys(packed)
     key = path_key(keys.path)
     known = txn.get(key, db=databases["paths"])

@@ -14,6 +14,7 @@ from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.instance import make_record, scan_frames, scan_header
 
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 
 
@@ -34,10 +35,7 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
     started = perf_counter_ns()
     fingerprint = Fingerprint(0, 0, 0)
     try:
-        number = os.open(
-            os.path.join(root, path),
-            os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
-        )
+        number = os.open(os.path.join(root, path), _OPEN_FLAGS)
         try:
             fingerprint = _fingerprint(number)
             record = _scan_descriptor(number, fingerprint.size, options)

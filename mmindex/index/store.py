@@ -5,6 +5,7 @@ All keys are short, since LMDB takes at most 511 bytes:
     meta       "format", "root", "next"  -> format version, archive root, next file id
     files      file id, 8 bytes, big-endian -> packed record (see record.py)
     paths      16-byte blake2b digest of the path -> file id and fingerprint
+    unscanned  file id -> status, of files that are not DICOM or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
     others     SOP Instance UID -> ids of files without
     studies    Study Instance UID -> file ids
@@ -36,7 +37,7 @@ from mmindex.index.keys import (
 )
 from mmindex.index.record import FORMAT_VERSION, entries_offset, unpack_record
 from mmindex.index.replace import replace_files
-from mmindex.model import Fingerprint, InstanceRecord
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 _COPIED_ENTRIES = 1 << 20  # bytes of entries that are copied when a record is read
 _BATCH = 256  # records a transaction while all are read
@@ -53,8 +54,8 @@ class Store:
     path : str
         The index file.
     root : bytes, optional
-        Archive root of an index that may be made or written here; without it the store is only
-        read, and the index has to be there.
+        Archive root of an index that is to be written (see `only_writer`), and made where it is
+        not there; without it the store is only read.
 
     Raises
     ------
@@ -65,17 +66,9 @@ class Store:
     def __init__(self, path: str, *, root: bytes | None = None) -> None:
         self.path = os.path.realpath(path)
         self._write = root is not None
-        if root is not None and not os.path.exists(self.path):
-            self._create(root)
+        if root is not None:
+            create_index(self.path, root)
         self._shared: Environment | None = self._acquire()
-
-    def _create(self, root: bytes) -> None:
-        meta = {
-            b"format": FORMAT.pack(b"mmindex", FORMAT_VERSION),
-            b"root": _portable_root(self.path, root),
-            b"next": FILE_ID.pack(1),
-        }
-        environment.create(self.path, DATABASES, meta)
 
     def _acquire(self) -> Environment:
         shared = environment.acquire(self.path, DATABASES, write=self._write)
@@ -302,6 +295,16 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
+    def find_unscanned(self, status: Status) -> list[int]:
+        """Return the ids of the files that are not DICOM, or of those that could not be read."""
+        shared = self._environment()
+        try:
+            with shared.env.begin(db=shared.databases["unscanned"]) as txn, txn.cursor() as cursor:
+                wanted = status.value.encode()
+                return [FILE_ID.unpack(key)[0] for key, value in cursor if value == wanted]
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
+
     def next_file_id(self) -> int:
         """Return the id that the next new file will get."""
         stored = self._get("meta", b"next") or b""
@@ -332,6 +335,24 @@ class Store:
                 f"cannot write the index: {error}; it is as it was before this batch",
                 path=self.path,
             ) from error
+
+
+def create_index(path: str, root: bytes) -> None:
+    """Make an empty index of the archive at `root`, where there is no file at `path` yet.
+
+    Raises
+    ------
+    IndexWriteError
+    """
+    path = os.path.realpath(path)
+    if os.path.exists(path):
+        return
+    meta = {
+        b"format": FORMAT.pack(b"mmindex", FORMAT_VERSION),
+        b"root": _portable_root(path, root),
+        b"next": FILE_ID.pack(1),
+    }
+    environment.create(path, DATABASES, meta)
 
 
 class StoredEntries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from mmindex.errors import IndexWriteError
 
 @contextmanager
 def only_writer(path: str) -> Iterator[None]:
-    """Hold the right to write this index, or raise IndexWriteError.
+    """Hold the right to write this index, or raise IndexWriteError. To be had before it is opened.
 
     The lock is on the index file, which LMDB itself never locks (it has a file for that), and
     ends with the process.
@@ -20,11 +21,15 @@ def only_writer(path: str) -> Iterator[None]:
     except ImportError:  # not POSIX: LMDB still lets one transaction write at a time
         yield
         return
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IndexWriteError(
-                "another build of this index is at work: wait for it to end", path=path
-            ) from None
-        yield
+    while True:
+        with open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise IndexWriteError(
+                    "another build of this index is at work: wait for it to end", path=path
+                ) from None
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                yield
+                return
+        # Between open and lock a compaction has put another file there.

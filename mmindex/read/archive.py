@@ -16,7 +16,7 @@ from mmindex.errors import (
 )
 from mmindex.index.keys import UidKind
 from mmindex.index.store import Store
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import FileSource, open_descriptor
 
@@ -93,14 +93,14 @@ class Archive:
         return _reopen, self._arguments
 
     def __len__(self) -> int:
-        return self._store.count_uids("instances")
+        return self._current().count_uids("instances")
 
     def __iter__(self) -> Iterator[str]:
-        return self._store.iterate_uids("instances")
+        return self._current().iterate_uids("instances")
 
     def __contains__(self, sop_instance_uid: object) -> bool:
         return isinstance(sop_instance_uid, str) and bool(
-            self._store.find_uid("instances", sop_instance_uid)
+            self._current().find_uid("instances", sop_instance_uid)
         )
 
     def __getitem__(self, sop_instance_uid: str) -> Instance:
@@ -131,7 +131,7 @@ class Archive:
         name = os.fsencode(path)
         if os.sep != "/":
             name = name.replace(os.fsencode(os.sep), b"/")
-        file_id = self._store.find_path(name)
+        file_id = self._current().find_path(name)
         record = None if file_id is None else self._store.read_record(file_id)
         if record is None or record.path != name:
             raise InstanceNotFoundError(
@@ -169,7 +169,7 @@ class Archive:
         Raises
         ------
         MMIndexError
-            As `frame`, for the first pair that fails.
+            As `frame`, for one of the pairs that fail.
         """
         wanted = list(pairs)
         found: list[bytes] = [b""] * len(wanted)
@@ -225,9 +225,9 @@ class Archive:
             yield from (record for record in self.records() if record.status.has_frames)
             return
         if series_instance_uid is not None:
-            file_ids = self._store.find_uid("series", series_instance_uid)
+            file_ids = self._current().find_uid("series", series_instance_uid)
         else:
-            file_ids = self._store.find_uid("studies", study_instance_uid or "")
+            file_ids = self._current().find_uid("studies", study_instance_uid or "")
         for file_id in file_ids:
             record = self._store.read_record(file_id)
             if record is None or not record.status.has_frames:
@@ -239,11 +239,11 @@ class Archive:
 
     def records(self) -> Iterator[InstanceRecord]:
         """Yield the record of every file, with its status and anomalies; no file is opened."""
-        return self._store.iterate_records()
+        return self._current().iterate_records()
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield each SOP Instance UID that several files have, with their records."""
-        for uid, file_ids in self._store.iterate_duplicates("instances"):
+        for uid, file_ids in self._current().iterate_duplicates("instances"):
             records = [self._store.read_record(file_id) for file_id in file_ids]
             yield uid, [record for record in records if record is not None]
 
@@ -251,16 +251,28 @@ class Archive:
         """Return where the file of a record is."""
         return os.fsdecode(os.path.join(self._root, record.path))
 
+    def expected_fingerprint(self, record: InstanceRecord, found: os.stat_result) -> Fingerprint:
+        """Return what the fingerprint of a record's file has to be.
+
+        In an archive that was moved away from its index, inodes may be others.
+        """
+        fingerprint = record.fingerprint
+        assert fingerprint is not None
+        return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
+
+    def _current(self) -> Store:
+        """Return the index, which may be another file at its path by now."""
+        self._store.follow()
+        return self._store
+
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""
         kinds: tuple[UidKind, ...] = ("instances", "others")
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
-            for file_id in self._store.find_uid(kind, uid):
+            for file_id in self._current().find_uid(kind, uid):
                 record = self._store.read_record(file_id)
-                if record is None or record.sop_instance_uid != uid:
-                    continue
-                if newest is None or _mtime(record) >= _mtime(newest[1]):
+                if record is not None and (newest is None or not is_newer(newest[1], record)):
                     newest = file_id, record
             if newest is not None:
                 return newest
@@ -270,14 +282,11 @@ class Archive:
         path = self.full_path(record)
         if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
             raise recorded_error(record, path)
-        fingerprint = record.fingerprint
-        assert fingerprint is not None
         try:
             descriptor = open_descriptor(path)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=path) from None
-        if self._moved:  # what was copied has other inodes
-            fingerprint = fingerprint._replace(inode=os.stat(descriptor.number).st_ino)
+        fingerprint = self.expected_fingerprint(record, os.stat(descriptor.number))
         source = FileSource(descriptor, path, fingerprint, self._revalidate_after)
         return Instance(record, source)
 
@@ -316,10 +325,10 @@ class Archive:
 
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
         """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
-        self._store.follow()
+        store = self._current()
         opened = self._recent.get(uid) or self._older.get(uid)
         due = monotonic() + self._revalidate_after
-        file_ids = self._store.find_uid("instances", uid)
+        file_ids = store.find_uid("instances", uid)
         if opened is not None and file_ids == [opened.file_id] and not anew:
             self._keep(uid, opened._replace(due=due))
             return opened.instance
@@ -379,8 +388,11 @@ def _reopen(
     )
 
 
-def _mtime(record: InstanceRecord) -> int:
-    return record.fingerprint.mtime_ns if record.fingerprint is not None else 0
+def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
+    """Return whether a file was changed after another that was indexed later."""
+    assert record.fingerprint is not None
+    assert other.fingerprint is not None
+    return record.fingerprint.mtime_ns > other.fingerprint.mtime_ns
 
 
 def _default_max_open_files() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from mmindex.errors import TruncatedFrameError
 from mmindex.read.source import Source
 
 _GAP = 4096  # bytes between two pieces that are read over rather than skipped
@@ -30,7 +31,13 @@ def read_pieces(source: Source, pieces: Iterable[Piece]) -> Iterator[tuple[Piece
     for group in _group(sorted(pieces)):
         start = group[0].offset
         end = max(piece.offset + piece.length for piece in group)
-        data = source.read(start, end - start)
+        try:
+            data = source.read(start, end - start)
+        except TruncatedFrameError:
+            if len(group) > 1:  # which of them it is
+                yield from ((piece, source.read(piece.offset, piece.length)) for piece in group)
+                continue
+            raise
         if len(group) == 1:
             yield group[0], data
             continue
@@ -45,7 +52,8 @@ def _group(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     start = end = 0
     for piece in pieces:
         piece_end = piece.offset + piece.length
-        if group and piece.offset - end <= _GAP and piece_end - start <= _TOGETHER:
+        is_near = piece.offset - end <= _GAP and piece_end - start <= _TOGETHER
+        if group and (is_near or piece_end <= end):
             group.append(piece)
             end = max(end, piece_end)
             continue

@@ -40,20 +40,23 @@ def walk_problems(archive: Archive) -> Iterator[Problem]:
     for record in archive.records():
         yield from _walk_file_problems(archive, record)
     for uid, records in archive.duplicates():
-        paths = sorted(os.fsdecode(record.path) for record in records)
-        for path in paths:
-            others = ", ".join(other for other in paths if other != path)
-            yield Problem(path, "duplicate", f"SOP Instance UID {uid} is also that of {others}")
+        first, *others = sorted(os.fsdecode(record.path) for record in records)
+        count = len(others)
+        detail = f"SOP Instance UID {uid} is also that of {others[0]}"
+        yield Problem(first, "duplicate", detail + (f" and {count - 1} more" if count > 1 else ""))
+        for path in others:
+            yield Problem(path, "duplicate", f"SOP Instance UID {uid} is also that of {first}")
 
 
 def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
     path = os.fsdecode(record.path)
     try:
-        found = fingerprint_of(os.stat(archive.full_path(record)))
+        found = os.stat(archive.full_path(record))
     except OSError as error:
         yield Problem(path, "missing", error.strerror or "it is gone")
     else:
-        if record.status is not Status.UNREADABLE and found != record.fingerprint:
+        expected = archive.expected_fingerprint(record, found)
+        if record.status is not Status.UNREADABLE and fingerprint_of(found) != expected:
             yield Problem(path, "stale", "it changed after it was indexed; build the index anew")
     if record.status is Status.UNREADABLE:
         yield Problem(path, "unreadable", f"{record.error}: {record.reason}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
-from mmindex.read.archive import Archive
+from mmindex.model import InstanceRecord
+from mmindex.read.archive import Archive, is_newer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,13 +56,16 @@ class FrameDataset(Sequence["NDArray[np.generic] | bytes"]):
         self.archive = archive
         self.decoded = decoded
         self.raw = raw
-        counts = {
-            record.sop_instance_uid: record.number_of_frames
-            for record in archive.instances(
-                study_instance_uid=study_instance_uid, series_instance_uid=series_instance_uid
-            )
-            if record.sop_instance_uid
-        }
+        newest: dict[
+            str, InstanceRecord
+        ] = {}  # of several files with a UID, the one that is served
+        for record in archive.instances(
+            study_instance_uid=study_instance_uid, series_instance_uid=series_instance_uid
+        ):
+            uid = record.sop_instance_uid
+            if uid and (uid not in newest or not is_newer(newest[uid], record)):
+                newest[uid] = record
+        counts = {uid: record.number_of_frames for uid, record in newest.items()}
         selected = sorted(counts) if sop_instance_uids is None else list(sop_instance_uids)
         self._uids: list[str] = []
         self._ends = array("q")  # running number after each instance's last frame
@@ -77,6 +81,9 @@ class FrameDataset(Sequence["NDArray[np.generic] | bytes"]):
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[NDArray[np.generic] | bytes]:
+        return (self[index] for index in range(len(self)))
 
     def locate(self, index: int) -> tuple[str, int]:
         """Return SOP Instance UID and frame index of an item.

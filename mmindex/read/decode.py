@@ -15,7 +15,7 @@ import numpy as np
 
 from mmindex.errors import DecodeError, MissingDependencyError
 from mmindex.model import ImagePixel
-from mmindex.read.native import read_swapped_bits, read_unswapped, swaps_pairs
+from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
 from mmindex.scan.transfer_syntax import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -56,9 +56,11 @@ def decode_frame(
     big_endian = find_transfer_syntax(instance.record.transfer_syntax_uid).big_endian
     syntax_uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
     if swaps_pairs(instance.record):
-        whole = frames.frame_bits % 8 == 0 and image.bits_allocated == 8
-        read = read_unswapped if whole else read_swapped_bits
-        return _decode(read(instance.source, frames, frame_index), syntax_uid, image, raw)
+        words = instance.source.read(*cover_words(frames, frame_index))
+        frame = unswap(words, frames, frame_index)
+        if image.bits_allocated == 1:
+            frame = shift_bits(frame, frames, frame_index)
+        return _decode(frame, syntax_uid, image, raw)
     dtype = _plain_dtype(image, big_endian, raw)
     if dtype is None:
         return _decode(instance.frame(frame_index), syntax_uid, image, raw)

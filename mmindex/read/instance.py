@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,10 +18,9 @@ from mmindex.errors import (
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.batch import Piece, read_pieces
-from mmindex.read.native import read_bits, read_swapped_bits, swaps_pairs
+from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
 from mmindex.read.source import BufferSource, Source
 from mmindex.scan.file_format import inflate_data_set
-from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -117,7 +115,8 @@ class Instance(Sequence[bytes]):
             place = frames.contiguous_range(frame_index)
             if place is not None:
                 return source.read(*place)
-            return self._join(source, frames, frame_index)
+            covering = cover_frame(self.record, frames, frame_index)
+            return join_frame(self.record, frames, frame_index, covering, source.read(*covering))
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -134,22 +133,20 @@ class Instance(Sequence[bytes]):
             As `frame`.
         """
         indices = list(range(len(self)) if frame_indices is None else frame_indices)
-        found: list[bytes | None] = [None] * len(indices)
+        found = [b""] * len(indices)
         table, source = self._require_frames(), self._require_source()
-        pieces = []
         try:
-            for wanted, frame_index in enumerate(indices):
-                place = table.contiguous_range(frame_index)
-                if place is None:
-                    found[wanted] = self.frame(frame_index)
-                else:
-                    pieces.append(Piece(*place, wanted))
-            for piece, data in read_pieces(source, pieces):
-                found[piece.wanted] = data
+            pieces = [
+                Piece(*cover_frame(self.record, table, frame_index), wanted)
+                for wanted, frame_index in enumerate(indices)
+            ]
+            for (offset, length, wanted), data in read_pieces(source, pieces):
+                covering = ByteRange(offset, length)
+                found[wanted] = join_frame(self.record, table, indices[wanted], covering, data)
         except MMIndexError as error:
             error.at(self.path)
             raise
-        return [frame for frame in found if frame is not None]
+        return found
 
     def view(self, frame_index: int) -> memoryview:
         """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
@@ -172,7 +169,7 @@ class Instance(Sequence[bytes]):
         try:
             place = frames.contiguous_range(frame_index)
             if place is None and frames.layout is Layout.TRUSTED:
-                ranges = self._ranges(frames, frame_index)
+                ranges = find_ranges(self.record, frames, frame_index, self._require_source())
                 place = ranges[0] if len(ranges) == 1 else None
             if place is not None:
                 return source.view(*place)
@@ -200,7 +197,10 @@ class Instance(Sequence[bytes]):
             return (self.view(frame_index),)
         source = self._require_source()
         try:
-            return tuple(source.view(*piece) for piece in self._ranges(frames, frame_index))
+            return tuple(
+                source.view(*piece)
+                for piece in find_ranges(self.record, frames, frame_index, self._require_source())
+            )
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -219,9 +219,7 @@ class Instance(Sequence[bytes]):
         if table is None or table.frame_bits:
             return (self.view(frame_index) for frame_index in range(self._require_length()))
         source = self._require_source()
-        if table.layout is Layout.TRUSTED:
-            return chain.from_iterable(self.fragments(index) for index in range(len(self)))
-        return (source.view(*piece) for piece in table.all_fragment_ranges())
+        return (source.view(*piece) for piece in walk_fragments(self.record, table, source))
 
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
@@ -244,7 +242,7 @@ class Instance(Sequence[bytes]):
                 path=self.path,
             )
         try:
-            ranges = self._ranges(frames, frame_index)
+            ranges = find_ranges(self.record, frames, frame_index, self._require_source())
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -359,48 +357,6 @@ class Instance(Sequence[bytes]):
             raise NotAddressableError("the instance has no video stream", path=self.path)
         return self.record.frames.fragment_ranges(0)
 
-    def _join(self, source: Source, table: FrameTable, frame_index: int) -> bytes:
-        """Return a frame that is no run of whole bytes: its fragments joined, or its bits moved."""
-        if table.frame_bits:
-            read = read_swapped_bits if swaps_pairs(self.record) else read_bits
-            return read(source, table, frame_index)
-        if table.layout is Layout.TRUSTED:
-            start, length = table.span(frame_index)
-            data = source.read(start, length)
-            ranges = self._parse_span(table, frame_index, data, start)
-        else:
-            ranges = table.fragment_ranges(frame_index)
-            start = ranges[0].offset
-            data = source.read(start, ranges[-1].offset + ranges[-1].length - start)
-        with memoryview(data) as view:
-            return b"".join(
-                view[piece.offset - start : piece.offset - start + piece.length] for piece in ranges
-            )
-
-    def _ranges(self, table: FrameTable, frame_index: int) -> tuple[ByteRange, ...]:
-        """Return where a frame's fragments are, looking at their headers if need be."""
-        if table.layout is not Layout.TRUSTED:
-            return table.fragment_ranges(frame_index)
-        start, length = table.span(frame_index)
-        data = self._require_source().read(start, length)
-        return self._parse_span(table, frame_index, data, start)
-
-    def _parse_span(
-        self, table: FrameTable, frame_index: int, data: bytes, start: int
-    ) -> tuple[ByteRange, ...]:
-        """Return the fragments of a frame of a trusted table, whose items are `data`."""
-        from mmindex.scan.items import parse_items  # needs numpy
-
-        syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
-        ranges = parse_items(data, start, ">" if syntax.big_endian else "<")
-        if ranges is None:
-            raise FormatError(
-                f"the offset table's entry of frame index {frame_index} is wrong: build the index "
-                "without trusting offset tables",
-                offset=start,
-            )
-        return table.without_padding(frame_index, ranges)
-
     def _require_length(self) -> int:
         return self._require_frames().number_of_frames
 
@@ -412,7 +368,7 @@ class Instance(Sequence[bytes]):
             raise ValueError("the instance is closed")
         if self.record.status is Status.STREAM:
             raise NotAddressableError(
-                "the frames are one video stream: use instance.stream()", path=self.path
+                "the frames are one video stream, which instance.stream() gives", path=self.path
             )
         raise NoPixelDataError("the instance has no pixel data", path=self.path)
 

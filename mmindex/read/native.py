@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mmindex.model import FrameTable, InstanceRecord
-from mmindex.read.source import Source
+from operator import index
+
+from mmindex.model import ByteRange, FrameTable, InstanceRecord
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 
@@ -14,28 +15,25 @@ def swaps_pairs(record: InstanceRecord) -> bool:
     return syntax.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
 
 
-def read_unswapped(source: Source, table: FrameTable, frame_index: int) -> bytes:
-    """Return the bytes that cover a frame, whose words are stored swapped, in the right order."""
+def cover_words(table: FrameTable, frame_index: int) -> ByteRange:
+    """Return the whole 16-bit words that cover a frame."""
     (covering,) = table.fragment_ranges(frame_index)
-    start = covering.offset - (covering.offset - table.value_offset) % 2
-    end = covering.offset + covering.length
-    end += (end - table.value_offset) % 2
-    words = bytearray(source.read(start, end - start))
-    words[0::2], words[1::2] = words[1::2], words[0::2]
-    return bytes(words[covering.offset - start : covering.offset - start + covering.length])
+    before = (covering.offset - table.value_offset) % 2
+    length = covering.length + before
+    return ByteRange(covering.offset - before, length + length % 2)
 
 
-def read_bits(source: Source, table: FrameTable, frame_index: int) -> bytes:
+def unswap(words: bytes, table: FrameTable, frame_index: int) -> bytes:
+    """Return the bytes that cover a frame, of the words that do, in the right order."""
+    (covering,) = table.fragment_ranges(frame_index)
+    before = (covering.offset - table.value_offset) % 2
+    unswapped = bytearray(words)
+    unswapped[0::2], unswapped[1::2] = words[1::2], words[0::2]
+    return bytes(unswapped[before : before + covering.length])
+
+
+def shift_bits(covering: bytes, table: FrameTable, frame_index: int) -> bytes:
     """Return a frame's bits, moved to begin at bit 0 of the first byte; zeros follow the last."""
-    (covering,) = table.fragment_ranges(frame_index)
-    return _shift(source.read(*covering), table.frame_bits, frame_index)
-
-
-def read_swapped_bits(source: Source, table: FrameTable, frame_index: int) -> bytes:
-    """Return a frame's bits, whose words are stored swapped, moved to begin at bit 0."""
-    return _shift(read_unswapped(source, table, frame_index), table.frame_bits, frame_index)
-
-
-def _shift(covering: bytes, frame_bits: int, frame_index: int) -> bytes:
-    number = int.from_bytes(covering, "little") >> frame_index * frame_bits % 8
-    return (number & (1 << frame_bits) - 1).to_bytes((frame_bits + 7) // 8, "little")
+    bits = table.frame_bits
+    number = int.from_bytes(covering, "little") >> index(frame_index) * bits % 8
+    return (number & (1 << bits) - 1).to_bytes((bits + 7) // 8, "little")

@@ -121,11 +121,8 @@ class FileSource:
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=self.path) from None
         if found != self._fingerprint:
-            expected = self._fingerprint
             raise StaleIndexError(
-                f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns "
-                f"(inode {expected.inode}), found {found.size} of {found.mtime_ns} "
-                f"({found.inode}); build the index anew",
+                f"{_describe_change(self._fingerprint, found)}; build the index anew",
                 path=self.path,
             )
         self._due = now + self._revalidate_after
@@ -204,6 +201,15 @@ class BufferSource:
         if offset + length > len(self._buffer):
             raise _cut(self.path, offset, length, max(0, len(self._buffer) - offset))
         return self._buffer[offset : offset + length]
+
+
+def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
+    if found._replace(inode=expected.inode) == expected:
+        return f"the file is another one, of inode {found.inode}, with the size and time of the old"
+    return (
+        f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
+        f"found {found.size} bytes of {found.mtime_ns} ns"
+    )
 
 
 def _cut(path: str | None, offset: int, length: int, found: int) -> TruncatedFrameError:

@@ -52,6 +52,7 @@ class Encoding:
         self.byte_order = order
         self.header = struct.Struct(order + "IHH")  # tag, VR, 2-byte length
         self.length = struct.Struct(order + "I")
+        self.number = struct.Struct(order + "H")
         self.wanted = {self._raw_tag(tag): tag for tag in tags.WANTED}
         self.item = self._raw_tag(tags.ITEM)
         self.item_end = self._raw_tag(tags.ITEM_DELIMITATION)
@@ -131,7 +132,7 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
         element_offset = position
         if tag in wanted:
             known_tag = wanted[tag]
-            name = "" if implicit else encoding.vr_of(vr)
+            name = "" if implicit else vr_names.get(vr) or encoding.vr_of(vr)
             element = Element(known_tag, name, position, value_offset, length)
             if known_tag in tags.PIXEL_KEYWORDS:
                 return DataSet(found, element)

@@ -47,8 +47,8 @@ def find_start(buffer: Buffer, force: bool, anomalies: list[Anomaly]) -> int:
     if not force:
         found = bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
         raise NotDicomError(
-            f"expected 'DICM' after a preamble of 128 bytes, found {found!r}; force=True reads "
-            "files that have neither",
+            f"no DICOM file: expected 'DICM' after a preamble of 128 bytes, found {found!r}; "
+            "force=True reads files that have neither",
             offset=PREAMBLE_LENGTH,
         )
     anomalies.append(Anomaly("no-file-meta", 0))
@@ -65,8 +65,8 @@ def scan_file_meta(
     if bytes(buffer[start : start + 2]) != b"\x02\x00":
         if not force:
             raise NotDicomError(
-                "expected File Meta Information (0002,xxxx), found none; force=True reads files "
-                "that have none",
+                "no DICOM file: expected File Meta Information (0002,xxxx), found none; "
+                "force=True reads files that have none",
                 offset=start,
             )
         if start:
@@ -89,8 +89,10 @@ def scan_file_meta(
 def _skip_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> int:
     """Return the offset of the first element that is not of group 0002."""
     position, end = start, len(buffer)
-    while position + 8 <= end and bytes(buffer[position : position + 2]) == b"\x02\x00":
-        _, vr, length = encoding.header.unpack_from(buffer, position)
+    while position + 8 <= end:
+        tag, vr, length = encoding.header.unpack_from(buffer, position)
+        if tag & 0xFFFF != 0x0002:
+            break
         if encoding.implicit:
             position += 8 + (vr | length << 16)
         elif vr in encoding.short_vrs:
@@ -145,7 +147,7 @@ def detect_encoding(buffer: Buffer, start: int) -> Encoding:
         group = IMPLICIT_LITTLE.tag_of(raw_tag) >> 16
         if 0 < group < _LAST_FIRST_GROUP and _implicit_length_fits(buffer, start):
             return IMPLICIT_LITTLE
-    raise NotDicomError("expected a data set, found something else", offset=start)
+    raise NotDicomError("no DICOM file: expected a data set, found something else", offset=start)
 
 
 def _implicit_length_fits(buffer: Buffer, start: int) -> bool:

@@ -7,8 +7,8 @@ within bounds, and scanned like any other; its offsets are then those in the inf
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FormatError
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from mmindex.scan.offset_tables import OffsetTable
 
 
-_NUMBER_VRS = ("", "US", "SS", "UL", "SL", "UN")  # "" in Implicit VR
+_SHORT_NUMBERS = ("US", "", "SS", "UN")  # "" in Implicit VR
+_LONG_NUMBERS = ("UL", "SL")
 _LONGEST_TEXT = 256  # bytes; a UID has at most 64, a code string 16 (PS3.5 6.2)
 _INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
 
@@ -66,24 +67,27 @@ class Header:
         It is empty where the element is absent, or longer than any text of its kind may be.
         """
         element = self.data_set.elements.get(tag)
-        if element is None or element.length > _LONGEST_TEXT:
+        if element is None:
             return ""
-        return read_value(self.buffer, self.data_set, tag).strip(b" \0").decode("latin-1")
+        _, _, _, value_offset, length = element
+        if length > _LONGEST_TEXT:
+            return ""
+        value = bytes(self.buffer[value_offset : value_offset + length])
+        return value.strip(b" \0").decode("latin-1")
 
     def number(self, tag: int) -> int | None:
         """Return the value of a US element; None where it is absent or is no such number."""
         element = self.data_set.elements.get(tag)
-        if element is None or element.vr not in _NUMBER_VRS:
+        if element is None:
             return None
-        value = read_value(self.buffer, self.data_set, tag)
-        long = element.vr in ("UL", "SL")
-        if len(value) < (4 if long else 2):
-            return None
-        form = self.encoding.byte_order + ("I" if long else "H")
-        number: int = struct.unpack_from(form, value)[0]
-        if number > 0xFFFF:
-            return None
-        return number
+        _, vr, _, value_offset, length = element
+        if length >= 2 and vr in _SHORT_NUMBERS:
+            number: int = self.encoding.number.unpack_from(self.buffer, value_offset)[0]
+            return number
+        if length >= 4 and vr in _LONG_NUMBERS:
+            number = self.encoding.length.unpack_from(self.buffer, value_offset)[0]
+            return number if number <= 0xFFFF else None
+        return None
 
 
 def scan(buffer: Buffer, *, force: bool = False) -> InstanceRecord:
@@ -191,7 +195,7 @@ def make_record(header: Header, status: Status, **known: object) -> InstanceReco
         study_instance_uid=header.text(tags.STUDY_INSTANCE_UID),
         series_instance_uid=header.text(tags.SERIES_INSTANCE_UID),
         modality=header.text(tags.MODALITY),
-        anomalies=tuple(sorted(header.anomalies, key=lambda anomaly: anomaly.offset)),
+        anomalies=tuple(sorted(header.anomalies, key=attrgetter("offset"))),
         **known,  # type: ignore[arg-type]
     )
 
