@@ -343,6 +343,8 @@ class InstanceRecord:
     reason, error : str
         Of an unreadable file or one that is not DICOM: what is wrong, and the name of the
         exception in mmindex.errors.
+    big_endian : bool
+        Whether the data set was found to be in Big Endian, whatever its transfer syntax says.
     number_of_frames : int
         (0028,0008), checked against the bytes; 0 where there is no pixel data.
     boundaries : Boundaries
@@ -366,6 +368,7 @@ class InstanceRecord:
     study_instance_uid: str = ""
     series_instance_uid: str = ""
     modality: str = ""
+    big_endian: bool = False
     number_of_frames: int = 0
     boundaries: Boundaries = Boundaries.NONE
     image_pixel: ImagePixel = ImagePixel()

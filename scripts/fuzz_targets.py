@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -26,6 +28,7 @@ def fuzz_scan(data: bytes) -> None:
             record = scan(data, force=force)
         except MMIndexError:
             continue
+        read_frames(data, force)
         if unpack_record(pack_record(record)) != record:
             raise AssertionError("the record does not come back from its packed form")
         read_ranges(record)
@@ -39,6 +42,18 @@ def fuzz_record(data: bytes) -> None:
         return
     unpack_record(pack_record(record))
     read_ranges(record)
+
+
+def read_frames(data: bytes, force: bool) -> None:
+    """Read the first and last frames of a file, in each way, and its stream."""
+    with mmindex.open_file(io.BytesIO(data), force=force) as instance:
+        ways = (instance.frame, instance.view, instance.fragments, instance.byte_ranges)
+        for frame_index in {0, 1, len(instance) - 1}:
+            for way in ways:
+                with contextlib.suppress(MMIndexError):
+                    way(frame_index)
+        with contextlib.suppress(MMIndexError):
+            list(instance.stream())
 
 
 def read_ranges(record: mmindex.InstanceRecord) -> None:

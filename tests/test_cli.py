@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import types
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,11 +19,15 @@ import pydicom
 import pytest
 from click.testing import CliRunner, Result
 from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    HEVC,
     PIXEL_DATA,
     RLE_LOSSLESS,
     dicom_file,
     element,
     encapsulated_file,
+    extended_offset_table,
+    image_attributes,
     native_file,
 )
 from pydicom.data import get_testdata_file
@@ -31,8 +36,10 @@ from pydicom.pixels import pixel_array
 
 import mmindex
 from mmindex.cli import COMMANDS, main
-from mmindex.cli.progress import describe_progress
+from mmindex.cli.output import print_table
+from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
 from mmindex.index.build import BuildReport
+from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 
 ROOT = Path(__file__).resolve().parent.parent
 CINE = "examples_ybr_color.dcm"
@@ -89,6 +96,17 @@ def cine(folder: Path) -> Path:
 def cine_frames() -> list[bytes]:
     """Every frame of the cine as pydicom takes it out."""
     return list(generate_frames(pydicom.dcmread(testdata(CINE)).PixelData, number_of_frames=30))
+
+
+VIDEO = [b"\0\0\1\xb3 first", b"second", b"a third one!"]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A video of 30 frames in three fragments."""
+    path = tmp_path / "video.dcm"
+    path.write_bytes(encapsulated_file(VIDEO, 30, HEVC))
+    return path
 
 
 def uid_of(path: Path) -> str:
@@ -181,6 +199,19 @@ def test_a_frame_lost_with_the_end_of_the_file_is_told_by_its_number(tmp_path, c
     path.write_bytes(encapsulated_file([b"ab" * 8] * 3, 3, RLE_LOSSLESS)[:-32])
     assert run(command, path, 1).stdout
     assert "frame 3 is missing" in run(command, path, 3, code=1).stderr
+
+
+def test_a_number_after_the_only_frame_says_so(tmp_path):
+    """One frame is no range of frames."""
+    path = tmp_path / "one.dcm"
+    path.write_bytes(native_file(bytes(4), vr="OB"))
+    assert run("frame", path, 2, code=1).stderr.endswith("no frame 2: the instance has 1 frame\n")
+
+
+def test_without_number_or_stream_frame_does_not_know_what_to_write(cine):
+    """One of the two is needed, and both are named."""
+    stderr = run("frame", cine, code=2).stderr
+    assert "NUMBER, or --stream" in stderr
 
 
 def test_frame_of_an_instance_without_pixels_fails(folder):
@@ -288,6 +319,72 @@ def test_png_without_pillow_names_the_extra(cine, monkeypatch):
     assert "pip install 'mmindex[codecs]'" in result.stderr
 
 
+def test_decoders_that_say_why_on_several_lines_are_told_on_one(cine, monkeypatch):
+    """Lines are joined by semicolons, and what breaks the line in a path is escaped."""
+
+    def fail(path: str, *, force: bool) -> None:
+        raise mmindex.MMIndexError("all plugins failed:\n  one: no\n  two: neither", path="a\nb")
+
+    monkeypatch.setattr(mmindex, "open_file", fail)
+    expected = "mmindex: a\\nb: all plugins failed: one: no; two: neither\n"
+    assert run("frame", cine, 1, code=1).stderr == expected
+
+
+# frame --stream
+
+
+def test_stream_writes_the_bit_stream_of_a_video(video):
+    """The fragments follow each other, with an index and without."""
+    assert run("frame", video, "--stream").stdout_bytes == b"".join(VIDEO)
+    mmindex.build(video.parent, workers=1)
+    assert run("frame", video, "--stream", "-o", "-").stdout_bytes == b"".join(VIDEO)
+
+
+@pytest.mark.parametrize(
+    ("uid", "extension"),
+    [(".100", "m2v"), (".101.1", "m2v"), (".102", "h264"), (".106.1", "h264"), (".108", "h265")],
+)
+def test_stream_has_the_extension_of_its_codec(tmp_path, uid, extension):
+    """{ext} is what players know the codec by."""
+    path = tmp_path / "video.dcm"
+    path.write_bytes(encapsulated_file(VIDEO, 30, f"1.2.840.10008.1.2.4{uid}"))
+    assert run("frame", path, "--stream", "-o", tmp_path / "new" / "v.{ext}").output == ""
+    assert (tmp_path / "new" / f"v.{extension}").read_bytes() == b"".join(VIDEO)
+
+
+@pytest.mark.parametrize(
+    "uid", [uid for uid, syntax in TRANSFER_SYNTAXES.items() if syntax.codec is Codec.VIDEO]
+)
+def test_every_video_can_be_written(tmp_path, uid):
+    """No video's transfer syntax is without an extension."""
+    path = tmp_path / "video.dcm"
+    path.write_bytes(encapsulated_file(VIDEO, 30, uid))
+    assert run("frame", path, "--stream").stdout_bytes == b"".join(VIDEO)
+
+
+@pytest.mark.parametrize("arguments", [(1,), ("--format", "png"), ("-o", "{number}.{ext}")])
+def test_stream_is_neither_numbered_nor_decoded(video, arguments):
+    """Frames of a video cannot be had, and that is wrong usage."""
+    stderr = " ".join(run("frame", video, "--stream", *arguments, code=2).stderr.split())
+    assert "leave out" in stderr or stderr.endswith("only {ext} can stand in it")
+
+
+@pytest.mark.parametrize("command", ["frame", "ranges"])
+def test_a_frame_of_a_video_is_refused_with_what_to_do(video, command):
+    """The remedy is one of the command line, not of Python."""
+    stderr = run(command, video, 1, code=1).stderr
+    assert stderr.startswith(f"mmindex: {video}: the frames of a video are one bit stream")
+    assert "--stream" in stderr
+    assert "()" not in stderr
+
+
+def test_stream_of_what_is_no_video_asks_for_numbers(cine, folder):
+    """Frames are asked for by NUMBER; without pixel data there is nothing to ask for."""
+    assert "by NUMBER" in run("frame", cine, "--stream", code=1).stderr
+    stderr = run("frame", folder / "rtplan.dcm", "--stream", code=1).stderr
+    assert "no video stream" in stderr
+
+
 # SOURCE
 
 
@@ -339,6 +436,19 @@ def test_a_file_that_is_not_dicom_fails_in_one_line(tmp_path):
     result = run("info", tmp_path / "note.txt", code=1)
     assert result.stderr.startswith(f"mmindex: {tmp_path / 'note.txt'}")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("frame", 1), ("info",), ("ranges", 1)])
+def test_force_reads_a_file_without_preamble_and_file_meta(tmp_path, command):
+    """Without --force such a file is refused; it is read whether or not an index has it."""
+    name, *rest = command
+    path = tmp_path / "bare.dcm"
+    path.write_bytes(image_attributes() + element(PIXEL_DATA, "OB", b"bare"))
+    assert "force" in run(name, path, *rest, code=1).stderr
+    printed = run(name, path, *rest, "--force").stdout
+    mmindex.build(tmp_path, workers=1)
+    assert "force" in run(name, path, *rest, code=1).stderr
+    assert run(name, path, *rest, "--force").stdout == printed
 
 
 def test_a_file_is_served_from_an_index_above_it(folder, tmp_path):
@@ -435,6 +545,30 @@ def test_ranges_of_a_frame_in_fragments_are_one_each(tmp_path):
     assert pieces == [b"\xff\xd8ab", b"cdef", b"g\xff\xd9\0"]
 
 
+def test_ranges_of_frames_off_byte_boundaries_say_which_bits_are_theirs(tmp_path):
+    """Frames of 12 bits: the second one begins in the middle of the range's first byte."""
+    path = tmp_path / "mask.dcm"
+    value = b"\x96\xa5\x0f\0\xff\0"
+    path.write_bytes(native_file(value, vr="OB", rows=3, columns=4, bits=1, number_of_frames=4))
+    frames = json.loads(run("ranges", path, 1, 2, 3, 4).stdout)["frames"]
+    assert [(frame["first_bit"], frame["bits"]) for frame in frames] == [(0, 12), (4, 12)] * 2
+    data = path.read_bytes()
+    for frame in frames:
+        (where,) = frame["ranges"]
+        covering = int.from_bytes(data[where["offset"] :][: where["length"]], "little")
+        bits = covering >> frame["first_bit"] & (1 << frame["bits"]) - 1
+        with mmindex.open_file(path) as instance:
+            assert bits.to_bytes(2, "little") == instance.frame(frame["number"] - 1)
+
+
+def test_ranges_of_frames_on_byte_boundaries_say_nothing_of_bits(tmp_path):
+    """Frames of 16 bits are whole bytes, though a pixel is one bit."""
+    path = tmp_path / "mask.dcm"
+    path.write_bytes(native_file(b"abcd", vr="OB", rows=4, columns=4, bits=1, number_of_frames=2))
+    for frame in json.loads(run("ranges", path, 1, 2).stdout)["frames"]:
+        assert set(frame) == {"number", "ranges"}
+
+
 # info
 
 
@@ -498,6 +632,79 @@ def test_info_of_an_instance_without_pixels_leaves_the_image_out(folder):
     assert "Frame" not in printed
 
 
+def info_values(path: Path) -> dict[str, str]:
+    lines = [line.split("  ", 1) for line in run("info", path).stdout.splitlines()]
+    return {name: value.strip() for name, value in lines}
+
+
+def test_info_of_a_video_tells_of_its_stream_not_of_frames(video):
+    """A video is one bit stream: no frame of it is lost, and there are no boundaries."""
+    values = info_values(video)
+    described = describe(video)
+    offset = video.read_bytes().index(VIDEO[0]) - 8
+    length = len(b"".join(VIDEO))
+    assert values["Video"] == (
+        f"one bit stream of {length} bytes in 3 fragments from @0x{offset:x} on, "
+        "with 30 frames by (0028,0008)"
+    )
+    assert not any(name.startswith("Frame") for name in values)
+    assert described["number_of_frames"] == 30
+    assert described["frames_located"] is None
+    assert (described["boundaries"], described["layout"]) == ("none", "stream")
+    assert (described["stream_length"], described["number_of_fragments"]) == (length, 3)
+
+
+def test_info_of_a_video_does_not_say_what_its_file_may_not(tmp_path):
+    """Without (0028,0008) there is no number of frames to be told."""
+    path = tmp_path / "video.dcm"
+    path.write_bytes(encapsulated_file([VIDEO[0]], None, HEVC))
+    video = info_values(path)["Video"]
+    assert "in 1 fragment from" in video
+    assert video.endswith(" on")
+
+
+def test_info_says_which_offsets_are_in_the_inflated_data_set(tmp_path):
+    """Those of a deflated file's data set, not those of its File Meta Information."""
+    path = tmp_path / "deflated.dcm"
+    data_set = image_attributes(number_of_frames=2) + element(PIXEL_DATA, "OB", bytes(6))
+    deflate = zlib.compressobj(wbits=-15)
+    deflated = deflate.compress(data_set) + deflate.flush()
+    syntax = DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    path.write_bytes(dicom_file(deflated + bytes(len(deflated) % 2), syntax, group_length=7))
+    printed = run("info", path).stdout
+    offset = len(data_set) - 6
+    assert f"native, from @0x{offset:x} in the inflated data set on" in printed
+    assert "1, the last" not in printed
+    assert "2, the last of them lost with the end of the file" in printed
+    (meta,) = (line for line in printed.splitlines() if "file-meta-group-length" in line)
+    assert "inflated" not in meta
+    others = [line for line in printed.splitlines() if line.startswith("Anomaly ") and line != meta]
+    assert others
+    assert all("in the inflated data set" in line for line in others)
+
+
+def test_info_without_transfer_syntax_says_that_none_is_given(tmp_path):
+    """An empty UID is not put into brackets."""
+    path = tmp_path / "none.dcm"
+    path.write_bytes(dicom_file(image_attributes() + element(PIXEL_DATA, "OB", bytes(4)), None))
+    assert info_values(path)["Transfer syntax"] == "none given"
+    assert describe(path)["transfer_syntax_name"] == ""
+
+
+def test_info_of_a_trusted_table_does_not_say_what_nobody_looked_at(tmp_path):
+    """Fragments are not counted and frames not measured where the table was taken as it is."""
+    path = tmp_path / "trusted.dcm"
+    frames = [bytes([0xFF, 0xD8, at, 0, 0xFF, 0xD9]) for at in range(40)]
+    table = extended_offset_table([14 * at for at in range(40)], [6] * 40)
+    path.write_bytes(encapsulated_file(frames, 40, before=table))
+    run("build", tmp_path, "--workers", 1, "--trust-offset-tables")
+    values, described = info_values(path), describe(path)
+    assert described["layout"] == "trusted"
+    assert values["Frame boundaries"].endswith("as some of its entries confirm")
+    assert values["Layout"].startswith("fragments, not counted, from @0x")
+    assert (described["number_of_fragments"], described["frame_length"]) == (None, None)
+
+
 # ls
 
 
@@ -527,6 +734,19 @@ def test_ls_of_a_study_or_series_has_its_instances_only(archive, option, keyword
         row["path"] for row in json.loads(run("ls", archive, option, uid, "--json").stdout)
     ] == [CINE]
     assert json.loads(run("ls", archive, option, "1.2.3", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_ls_of_a_study_that_is_not_there_says_so(archive, as_json):
+    """An empty list is told in one line, and is no failure."""
+    result = run("ls", archive, "--study", "1.2", "--series", "1.3", *as_json)
+    assert result.stdout == ("[]\n" if as_json else "")
+    assert (
+        result.stderr
+        == "mmindex: no instance of study 1.2 and series 1.3 with frames in the index\n"
+    )
+    run_series = run("ls", archive, "--series", "1.3", *as_json)
+    assert "no instance of series 1.3 with frames" in run_series.stderr
 
 
 def test_ls_as_json_is_one_array(archive):
@@ -592,8 +812,33 @@ def test_build_prints_problems_and_goes_on(folder):
     (folder / "bad.dcm").write_bytes(bad)
     result = run("build", folder, "--workers", 1)
     assert result.stderr.startswith("mmindex: bad.dcm: ")
-    assert "1 problems" in result.stdout
+    assert "\n1 problem\n" in result.stdout
+    assert "1 file of the index cannot be read: `mmindex check` says why" in result.stdout
     run("build", folder, "--workers", 1, "--full", "--strict", code=1)
+
+
+def test_strict_is_not_content_with_files_that_an_earlier_build_could_not_read(folder):
+    """A later build leaves such a file unchanged, and tells of it all the same."""
+    bad = dicom_file(element(PIXEL_DATA, "OB", b"", length=0xFFFFFFFF) + b"junk")
+    (folder / "bad.dcm").write_bytes(bad)
+    run("build", folder, "--workers", 1)
+    result = run("build", folder, "--workers", 1, "--strict", code=1)
+    assert "0 scanned, 6 unchanged" in result.stdout
+    assert "1 file of the index cannot be read" in result.stdout
+    report = json.loads(run("build", folder, "--workers", 1, "--json").stdout)
+    assert (report["problem_count"], report["unreadable"]) == (0, 1)
+    (folder / "bad.dcm").unlink()
+    result = run("build", folder, "--workers", 1, "--strict")
+    assert "cannot be read" not in result.stdout
+
+
+def test_build_counts_one_as_one(tmp_path):
+    """One file is not 1 files."""
+    (tmp_path / "one.dcm").write_bytes(native_file(bytes(4), vr="OB"))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    printed = run("build", tmp_path, "--workers", 1).stdout
+    assert "\n1 file in " in printed
+    assert "Scanned 1 indexed; 1 frame\n1 problem\n" in printed
 
 
 def test_build_prints_few_of_many_problems(folder):
@@ -649,20 +894,144 @@ def test_build_scans_in_the_executor_of_a_dask_client(folder, monkeypatch):
     run("build", folder, "--dask", "localhost:8786", "--workers", 2, code=2)
 
 
+def report_of(found: int, scanned: int = 0, **counts: object) -> BuildReport:
+    return BuildReport("/a", "/a/.mmindex", found=found, scanned=scanned, **counts)
+
+
 @pytest.mark.parametrize(
-    ("done", "found", "seconds", "expected"),
+    ("report", "seconds", "expected"),
     [
-        (0, 0, 0.0, "[------------------------] 0 of 0 files"),
-        (0, 512, 1.0, "[------------------------] 0 of 512 files"),
-        (256, 512, 2.0, "[############------------] 256 of 512 files, 128 files/s, 0:00:02 left"),
-        (1, 3662, 1.0, "[------------------------] 1 of 3662 files, 1 files/s, 1:01:01 left"),
-        (5, 5, 1.0, "[########################] 5 of 5 files, 5 files/s, 0:00:00 left"),
+        (report_of(0), 0.0, "0 of 0+ files"),
+        (report_of(512), 1.0, "0 of 512+ files"),
+        (
+            report_of(4700, 4600, unchanged=8, frames=12345, problem_count=2),
+            2.0,
+            "4608 of 4700+ files, 2304 files/s, 12345 frames, 2 problems",
+        ),
+        (
+            report_of(3662, 1, frames=1, problem_count=1, listing=False),
+            1.0,
+            "1 of 3662 files, 1 files/s, 1:01:01 left, 1 frame, 1 problem",
+        ),
+        (report_of(1, 1, listing=False), 0.5, "1 of 1 file, 2 files/s, 0:00:00 left"),
     ],
 )
-def test_progress_tells_files_rate_and_time_left(done, found, seconds, expected):
-    """The bar is of the files found so far."""
-    report = BuildReport("/a", "/a/.mmindex", found=found, scanned=done)
+def test_progress_tells_the_time_left_once_the_total_is_known(report, seconds, expected):
+    """While folders are being listed, the total is no less than what was found."""
     assert describe_progress(report, seconds) == expected
+
+
+def test_progress_has_a_bar_once_the_total_is_known(capsys):
+    """The line is written over as it becomes longer and shorter, and wiped."""
+    now = iter([0.0, 1.0, 1.05, 2.0, 3.0])
+    line = ProgressLine(clock=lambda: next(now))
+    line.show(report_of(512, 256))
+    line.show(report_of(512, 300))
+    line.show(report_of(512, 256, listing=False))
+    line.show(report_of(0, listing=False))
+    line.wipe()
+    shown = capsys.readouterr().err.split("\r")
+    assert [text.rstrip() for text in shown] == [
+        "",
+        "256 of 512+ files, 256 files/s",
+        "[############------------] 256 of 512 files, 128 files/s, 0:00:02 left",
+        "[------------------------] 0 of 0 files",
+        *("", ""),
+    ]
+    assert len(shown[3]) == len(shown[2])
+
+
+def test_progress_that_was_never_shown_is_not_wiped(capsys):
+    """Nothing is written where nothing was."""
+    ProgressLine().wipe()
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_off_a_terminal_is_a_plain_line_now_and_then(capsys):
+    """Every ten seconds, the first time after ten, without a bar."""
+    now = iter([100.0, 100.0, 109.9, 110.0, 119.0, 120.5])
+    log = ProgressLog(clock=lambda: next(now))
+    for done in (1, 50, 100, 110):
+        log.show(report_of(500, done))
+    log.show(report_of(410, 205, listing=False))
+    assert capsys.readouterr().err.splitlines() == [
+        "mmindex: 100 of 500+ files, 10 files/s",
+        "mmindex: 205 of 410 files, 10 files/s, 0:00:20 left",
+    ]
+
+
+def test_build_off_a_terminal_reports_to_the_plain_lines(folder, monkeypatch):
+    """Standard error that is a file gets lines, each whole."""
+    monkeypatch.setattr("mmindex.cli.progress._LOG_EVERY", 0.0)
+    lines = run("build", folder, "--workers", 1).stderr.splitlines()
+    assert lines[0].startswith("mmindex: 0 of 5+ files")
+    assert lines[-1].startswith("mmindex: 5 of 5 files, ")
+
+
+# check, stats
+
+
+def test_check_on_a_terminal_is_sorted_under_a_heading(archive, terminal):
+    """Off a terminal the same rows are separated by tabs."""
+    for name in NAMES:
+        (archive / name).unlink()
+    ours, theirs = terminal
+    assert run_child("check", archive, stdout=theirs).returncode == 1
+    heading, *rows = read_terminal(ours, theirs).splitlines()
+    assert heading.split() == ["Path", "Kind", "Problem"]
+    assert [row.split()[0] for row in rows if " missing " in row] == sorted(NAMES)
+    for name in ("Kind", "Problem"):
+        column = heading.index(name)
+        assert all(row[column - 1] == " " and row[column] != " " for row in rows)
+    piped = [line.split("\t") for line in run("check", archive, code=1).stdout.splitlines()]
+    assert sorted(map(tuple, piped)) == [tuple(row.split(None, 2)) for row in rows]
+
+
+def test_check_on_a_terminal_says_that_all_is_well(tmp_path, terminal):
+    """No problems are one line on standard error, and nothing off a terminal."""
+    (tmp_path / "one.dcm").write_bytes(native_file(bytes(4), vr="OB"))
+    mmindex.build(tmp_path, workers=1)
+    assert run("check", tmp_path).output == ""
+    ours, theirs = terminal
+    done = run_child("check", tmp_path, stdout=theirs)
+    assert (done.returncode, done.stderr) == (0, "mmindex: no problems\n")
+    assert read_terminal(ours, theirs) == ""
+
+
+def test_stats_without_frames_has_no_bytes_a_frame(tmp_path):
+    """Nothing is divided by nothing."""
+    (tmp_path / "note.txt").write_text("x")
+    mmindex.build(tmp_path, workers=1)
+    printed = run("stats", tmp_path).stdout
+    assert "a frame" not in printed
+    assert "1, 1 byte\n" in printed
+
+
+def test_stats_has_the_paths_of_its_ranks_below_each_other(archive):
+    """What was measured is as wide as its longest."""
+    lines = run("stats", archive).stdout.splitlines()
+    ranks = [line for line in lines if line.startswith("Most frames")]
+    assert [line.split()[3] for line in ranks] == ["30", "15", "1", "1"]
+    assert len({line.index(line.split()[4]) for line in ranks}) == 1
+
+
+def test_a_table_too_wide_for_the_terminal_shortens_one_column(monkeypatch, capsys):
+    """It gives way by as much as is needed, no further than to its heading."""
+    rows = [("1", "a long name of it", "end"), ("22", "short", "end")]
+    heading = ("Path", "Syntax", "Last")
+    printed = {}
+    for columns in (29, 28, 25, 10):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(heading, rows, to_the_right=("Path",), shortened="Syntax")
+        printed[columns] = capsys.readouterr().out.splitlines()
+    assert printed[29] == [
+        "Path  Syntax             Last",
+        "   1  a long name of it  end",
+        "  22  short              end",
+    ]
+    assert printed[28][1] == "   1  a long name o...  end"
+    assert printed[25][1] == "   1  a long nam...  end"
+    assert printed[10][1] == "   1  a l...  end"
 
 
 # how commands end
@@ -681,7 +1050,7 @@ def test_interrupted_is_130(folder, monkeypatch):
 def test_an_error_of_the_system_is_one_line(cine, monkeypatch):
     """A file that may not be read is told with its path, without a traceback."""
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, *, force: bool) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(mmindex, "open_file", refuse)
@@ -766,7 +1135,7 @@ def test_build_shows_progress_on_a_terminal_and_wipes_it(folder, terminal):
     done = run_child("build", folder, "--workers", 1, stderr=theirs)
     shown = read_terminal(ours, theirs)
     assert done.returncode == 0
-    assert "of 5 files" in shown
+    assert "of 5+ files" in shown
     assert shown.endswith("\r")
     assert shown.rstrip("\r").rpartition("\r")[2].strip() == ""
     assert "5 scanned" in done.stdout
@@ -799,7 +1168,7 @@ def test_help_lists_every_command():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_fits_a_screen_and_has_an_example(name):
-    """--help of a command is at most 24 lines of 80 columns."""
+    """--help of a command is at most 24 lines of 80 columns, and shows an example."""
     lines = run(name, "--help").stdout.splitlines()
     assert any(line.startswith(f"  mmindex {name} ") for line in lines)
     assert len(lines) <= 24

@@ -14,7 +14,7 @@ from mmindex.cli.output import counted
 def command(root: str) -> None:
     """Rewrite an index without the pages that changes left unused.
 
-    ROOT is the archive's folder, or the index file. Programs that have it open go on reading.
+    ROOT is the archive's folder, or the index file. No program may have it open.
 
     \b
     mmindex compact /data/archive

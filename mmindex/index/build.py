@@ -36,9 +36,9 @@ from mmindex.model import Fingerprint, InstanceRecord, Status
 
 INDEX_NAME = ".mmindex"
 _LOOKED_UP = 512  # files a transaction when the index is asked which are known
-_CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 28  # scanned by a worker at once
-_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 10_000, 1 << 26, 5.0
-_CHUNKS_AHEAD = 4  # submitted a worker before the first is done
+_CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 25  # scanned by a worker at once
+_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 10_000, 1 << 24, 5.0
+_CHUNKS_AHEAD = 2  # submitted a worker before the first is done
 _PROBLEMS_KEPT = 1000
 
 
@@ -244,7 +244,8 @@ class _Build:
         for file, known in zip(files, known_files, strict=True):
             if known is not None:
                 file_id, fingerprint = known
-                self._seen[file_id] = 1
+                if file_id < len(self._seen):  # it is, unless the index is damaged
+                    self._seen[file_id] = 1
                 if fingerprint == file.fingerprint and file_id not in self._rescanned:
                     continue
             changed.append(file)
@@ -279,13 +280,13 @@ class _Build:
             for chunk in chunks:
                 try:
                     pending[executor.submit(scan_files, self._root, chunk, self._options)] = chunk
-                except BrokenExecutor:
+                except Exception:  # whatever an executor raises that can do no more
                     failed += chunk
                     broken = True
                     break
                 if len(pending) >= most_ahead:
                     failed += self._collect(pending, FIRST_COMPLETED)
-            failed += self._collect(pending, ALL_COMPLETED)
+            failed += self._abandon(pending) if broken else self._collect(pending, ALL_COMPLETED)
         except BaseException:
             for future in pending:
                 future.cancel()
@@ -298,12 +299,20 @@ class _Build:
         failed: list[bytes] = []
         for future in wait(pending, return_when=when).done:
             chunk = pending.pop(future)
-            error = future.exception()
-            if error is None:
-                self._take(future.result())
-            else:
+            if future.cancelled() or future.exception() is not None:
                 failed += chunk
+            else:
+                self._take(future.result())
         return failed
+
+    def _abandon(self, pending: dict[Future[list[bytes]], list[bytes]]) -> list[bytes]:
+        """Take in what a broken executor has finished, and return the paths of the other chunks."""
+        for future in pending:
+            future.cancel()
+        done = {future: chunk for future, chunk in pending.items() if future.done()}
+        lost = [path for future in pending if future not in done for path in pending[future]]
+        pending.clear()
+        return lost + (self._collect(done, ALL_COMPLETED) if done else [])
 
     def _scan_one_by_one(self, paths: list[bytes]) -> None:
         """Scan files of chunks whose worker died, so that only the file that killed it is lost."""

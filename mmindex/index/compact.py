@@ -6,14 +6,13 @@ import os
 from contextlib import closing, suppress
 
 from mmindex.errors import IndexWriteError
+from mmindex.index import environment
 from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
 
 
 def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Rewrite an index, and put the new file in the old one's place.
-
-    Programs that have it open go on with the old file until they look at it again.
+    """Rewrite an index that nobody has open, and put the new file in the old one's place.
 
     Returns
     -------
@@ -25,21 +24,22 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
     MissingFileError, IndexFormatError
         There is no such index, or it is none.
     IndexWriteError
-        A build is at work, or the new file cannot be written.
+        A program has it open, a build is at work, or the new file cannot be written.
     """
-    path = os.path.abspath(os.fspath(path))
+    path = os.path.realpath(path)
     unfinished = f"{path}.new-{os.getpid()}"
     Store(path).close()  # it is an index
-    with only_writer(path), closing(Store(path)) as store:
+    with only_writer(path):
         before = os.path.getsize(path)
         try:
-            store.copy_compact(unfinished)
-            with only_writer(unfinished):
+            with closing(Store(path)) as store:
+                store.copy_compact(unfinished)
+            with environment.exclusively(path), only_writer(unfinished):
                 after = os.path.getsize(unfinished)
                 os.replace(unfinished, path)
-                # LMDB's lock file counts transactions of the old file: the new one needs its own.
-                with suppress(FileNotFoundError):
-                    os.remove(f"{path}-lock")
+                # LMDB's lock file has the old file's transactions: the first to open it sets it up
+                # anew, and nobody else can be that while it is held here.
+                Store(path).close()
         except OSError as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
         finally:

@@ -7,6 +7,7 @@ followed; a folder that was walked already, by whatever path, is not walked agai
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -39,7 +40,7 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
     """
     index_folder, name = os.path.split(os.path.realpath(index))
     own_names = (name, name + b"-lock", name + b"-writing")
-    unfinished = name + b".new-"
+    unfinished = re.compile(re.escape(name) + rb"\.new-[0-9]+(-lock)?")
     prefix = len(os.path.join(root, b""))
     walked: set[tuple[int, int]] = set()
     folders = [root]
@@ -55,7 +56,7 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
             has_index = os.path.realpath(folder) == index_folder
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if has_index and (entry.name in own_names or entry.name.startswith(unfinished)):
+                    if has_index and (entry.name in own_names or unfinished.fullmatch(entry.name)):
                         continue
                     try:
                         if entry.is_dir():

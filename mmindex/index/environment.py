@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lmdb
@@ -36,13 +36,61 @@ _MODES: tuple[dict[str, bool], ...] = (
 
 @dataclass(slots=True)
 class Environment:
-    """An open LMDB file, its databases, and how many stores use it."""
+    """An open LMDB file, its databases, and how many stores use it.
+
+    Every transaction holds `lock`: the file can neither be closed nor the process be forked under
+    it, which py-lmdb would answer with a crash or wait for without end.
+    """
 
     env: Any
     databases: dict[str, Any]
     generation: int  # of the process that opened it
     key: tuple[int, int]  # device and inode
     users: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    closed: bool = False
+
+
+class Transaction:
+    """One transaction, to be entered, and the right to have it while it lasts.
+
+    Parameters
+    ----------
+    shared : Environment
+        Where.
+    database : str, optional
+        What is read; without it the transaction writes, and is committed unless left by an error.
+    buffers : bool
+        Whether values are views of the map, which end with the transaction.
+    """
+
+    __slots__ = ("_options", "_shared", "_txn")
+
+    def __init__(
+        self, shared: Environment, database: str | None = None, *, buffers: bool = False
+    ) -> None:
+        self._shared = shared
+        self._options: dict[str, Any] = {"write": True}
+        if database is not None:
+            self._options = {"db": shared.databases[database], "buffers": buffers}
+
+    def __enter__(self) -> Any:
+        shared = self._shared
+        shared.lock.acquire()
+        try:
+            if shared.closed:
+                raise ValueError("the index is closed")
+            self._txn = shared.env.begin(**self._options)
+            return self._txn.__enter__()
+        except BaseException:
+            shared.lock.release()
+            raise
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._txn.__exit__(*error)
+        finally:
+            self._shared.lock.release()
 
 
 generation = 0  # counts the forks that led to this process
@@ -50,21 +98,46 @@ _environments: dict[tuple[int, int], Environment] = {}
 _lock = threading.RLock()
 
 
-def _forget_environments() -> None:
-    """Close the parent's environments in a forked child, which py-lmdb does without harm to it."""
+def _before_fork() -> None:
+    """Wait until no transaction is under way, and let none begin."""
+    _lock.acquire()
+    for shared in _environments.values():
+        shared.lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    for shared in _environments.values():
+        shared.lock.release()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Close the parent's environments, which does it no harm as long as nobody is in one."""
     global generation, _lock
     generation += 1
-    _lock = threading.RLock()
     for shared in _environments.values():
+        shared.closed = True
         shared.env.close()
+        shared.lock = threading.RLock()
     _environments.clear()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_environments)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
-def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environment:
+def acquire(
+    path: str,
+    databases: dict[str, bool],
+    check_format: Callable[[bytes | None, str], None],
+    *,
+    write: bool,
+) -> Environment:
     """Return the environment of an LMDB file, opened if no store of this process has it open.
 
     Parameters
@@ -73,6 +146,8 @@ def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environmen
         The file, absolute.
     databases : dict
         Names of the databases, and whether their keys have sorted duplicates.
+    check_format : callable
+        Given what "meta" has as "format" and the path; raises IndexFormatError.
     write : bool
         Whether it has to be writable.
 
@@ -93,7 +168,7 @@ def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environmen
             _check_lmdb_file(path)
             env = _open(path, _MODES[:1] if write else _MODES)
             try:
-                opened = _open_databases(env, path, databases)
+                opened = _open_databases(env, path, databases, check_format)
             except BaseException:
                 env.close()
                 raise
@@ -104,22 +179,44 @@ def acquire(path: str, databases: dict[str, bool], *, write: bool) -> Environmen
 
 def release(shared: Environment) -> None:
     """Let go of an environment; the last one to do so closes it."""
-    if drop(shared):
-        shared.env.close()
-
-
-def drop(shared: Environment) -> bool:
-    """Let go of an environment that may be in use; return whether nobody else has it.
-
-    It is closed when the last transaction in it has ended.
-    """
     with _lock:
         if shared.generation != generation:
-            return False
+            return
         shared.users -= 1
         if not shared.users:
             del _environments[shared.key]
-        return not shared.users
+            with shared.lock:
+                shared.closed = True
+                shared.env.close()
+
+
+@contextmanager
+def exclusively(path: str) -> Iterator[None]:
+    """Hold an index file that no store of this process and no other process has open.
+
+    LMDB's users each hold a shared lock on the first byte of its lock file, and wait for it.
+
+    Raises
+    ------
+    IndexWriteError
+        Somebody has it open.
+    """
+    import fcntl
+
+    with _lock:
+        status = os.stat(path)
+        in_use = (status.st_dev, status.st_ino) in _environments
+        with open(f"{path}-lock", "ab") as lock_file:
+            try:
+                if not in_use:
+                    fcntl.lockf(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+            except OSError:
+                in_use = True
+            if in_use:
+                raise IndexWriteError(
+                    "programs have the index open: try again when they have closed it", path=path
+                )
+            yield
 
 
 def used_length(env: Any) -> int:
@@ -136,13 +233,15 @@ def lengthening(shared: Environment, path: str) -> Iterator[None]:
     file beside the index says that its length is not to be relied on meanwhile.
     """
     writing = path + WRITING
-    with open(writing, "wb"):
-        pass
-    yield
-    needed = used_length(shared.env)
-    if os.path.getsize(path) < needed:
-        os.truncate(path, needed)
-    os.remove(writing)
+    with open(writing, "w", encoding="ascii") as file:
+        file.write(str(os.path.getsize(path)))  # it gets no shorter
+    try:
+        yield
+        needed = used_length(shared.env)
+        if os.path.getsize(path) < needed:
+            os.truncate(path, needed)
+    finally:
+        os.remove(writing)
 
 
 def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> None:
@@ -201,8 +300,19 @@ def _open(path: str, modes: tuple[dict[str, bool], ...]) -> Any:
     raise IndexFormatError(f"cannot open the index: {problem}", path=path) from problem
 
 
+def _length_before_writing(path: str, otherwise: int) -> int:
+    """Return the length that an index had before a commit that is under way, or was killed."""
+    try:
+        with open(path + WRITING, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return otherwise
+
+
 def _check_lmdb_file(path: str) -> None:
     """Raise IndexFormatError for a file that does not begin like LMDB's, before LMDB sees it."""
+    if not os.path.isfile(path):
+        raise IndexFormatError("not an mmindex index: no regular file", path=path)
     try:
         with open(path, "rb") as file:
             head = file.read(28)
@@ -212,15 +322,23 @@ def _check_lmdb_file(path: str) -> None:
         raise IndexFormatError("not an mmindex index", path=path)
 
 
-def _open_databases(env: Any, path: str, databases: dict[str, bool]) -> dict[str, Any]:
-    """Return the databases of a file that is as long as it says it is."""
+def _open_databases(
+    env: Any,
+    path: str,
+    databases: dict[str, bool],
+    check_format: Callable[[bytes | None, str], None],
+) -> dict[str, Any]:
+    """Return the databases of a file that is as long as it says it is, and of our format."""
     try:
         needed = used_length(env)
         size = os.path.getsize(path)
-        if size < needed and not os.path.exists(path + WRITING):
+        if size < needed and size < _length_before_writing(path, needed):
             raise IndexFormatError(
                 f"damaged index: expected {needed} bytes, found {size}; build it anew", path=path
             )
+        meta = env.open_db(b"meta", create=False)
+        with env.begin(db=meta) as txn:
+            check_format(txn.get(b"format"), path)
         return {
             name: env.open_db(name.encode(), create=False, dupsort=duplicates, dupfixed=duplicates)
             for name, duplicates in databases.items()

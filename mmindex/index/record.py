@@ -13,7 +13,7 @@ read of fixed size.
     2       1     u1     layout: 0 no frame table, 1 native, 2 fragment a frame, 3 fragments,
                          4 trusted
     3       1     u1     flags: bit 0 entries of 8 bytes (else 4), bit 1 trimmed,
-                         bit 2 fingerprint present
+                         bit 2 fingerprint present, bit 3 data set in Big Endian
     4       4     u4     offset of the entries from the start of the record
     8       8     u8     file size in bytes             \
     16      8     i8     modification time in ns         > fingerprint
@@ -66,7 +66,7 @@ _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
-_LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT = 1, 2, 4
+_LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN = 1, 2, 4, 8
 
 _STATUSES = (
     Status.INDEXED,
@@ -137,6 +137,8 @@ def pack_record(
         flags = _LONG_ENTRIES * (frames.entry_size == 8) | _TRIMMED * frames.trimmed
     if fingerprint is not None:
         flags |= _HAS_FINGERPRINT
+    if record.big_endian:
+        flags |= _BIG_ENDIAN
     header = _HEADER.pack(
         _STATUSES.index(record.status) + 1,
         _BOUNDARIES.index(record.boundaries),
@@ -246,6 +248,7 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         study_instance_uid=names[3],
         series_instance_uid=names[4],
         modality=names[5],
+        big_endian=bool(flags & _BIG_ENDIAN),
         number_of_frames=fields[8],
         boundaries=_BOUNDARIES[boundaries],
         image_pixel=ImagePixel(

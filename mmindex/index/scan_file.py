@@ -40,14 +40,17 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
             fingerprint = _fingerprint(number)
             record = _scan_descriptor(number, fingerprint.size, options)
             if _fingerprint(number) != fingerprint:
-                record = _unreadable("OSError", "the file changed while it was scanned")
+                record = _unreadable("StaleIndexError", "the file changed while it was scanned")
         finally:
             os.close(number)
+        return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
+    except FileNotFoundError:
+        record = _unreadable("MissingFileError", "the file is gone")
     except OSError as error:
-        record = _unreadable("MissingFileError", f"cannot read the file: {error.strerror}")
+        record = _unreadable("FormatError", f"cannot read the file: {error.strerror}")
     except Exception as error:  # the line around one file: a bug costs that file, and is told
         record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
-    return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
+    return pack_record(record, path, fingerprint)
 
 
 def _fingerprint(number: int) -> Fingerprint:

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
-from mmindex.index.environment import Environment, LMDBError
+from mmindex.index.environment import Environment, LMDBError, Transaction
 from mmindex.index.keys import (
     DATABASES,
     FILE_ID,
@@ -71,28 +71,7 @@ class Store:
         self._shared: Environment | None = self._acquire()
 
     def _acquire(self) -> Environment:
-        shared = environment.acquire(self.path, DATABASES, write=self._write)
-        try:
-            with shared.env.begin(db=shared.databases["meta"]) as txn:
-                _check_format(txn.get(b"format"), self.path)
-        except LMDBError as error:
-            environment.release(shared)
-            raise _damaged(self.path, error) from error
-        except IndexFormatError:
-            environment.release(shared)
-            raise
-        return shared
-
-    def follow(self) -> None:
-        """Go on with the file that is at the index's path now, if another was put there."""
-        shared = self._environment()
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return  # the file that is open is all there is
-        if (status.st_dev, status.st_ino) != shared.key:
-            self._shared = self._acquire()
-            environment.drop(shared)
+        return environment.acquire(self.path, DATABASES, _check_format, write=self._write)
 
     def copy_compact(self, path: str) -> None:
         """Write a copy of the index without unused pages.
@@ -101,8 +80,10 @@ class Store:
         ------
         IndexWriteError
         """
+        shared = self._environment()
         try:
-            self._environment().env.copy(path, compact=True)
+            with shared.lock:
+                shared.env.copy(path, compact=True)
         except LMDBError as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
@@ -120,12 +101,10 @@ class Store:
             shared = self._shared = self._acquire()
         return shared
 
-    # What is read: each in a transaction of its own, copied out of LMDB's memory.
+    def _read(self, database: str, *, buffers: bool = False) -> Transaction:
+        return Transaction(self._environment(), database, buffers=buffers)
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """Device and inode of the index file."""
-        return self._environment().key
+    # What is read: each in a transaction of its own, copied out of LMDB's memory.
 
     @property
     def root(self) -> bytes:
@@ -135,27 +114,23 @@ class Store:
         return os.path.normpath(os.path.join(folder, stored))
 
     def _get(self, database: str, key: bytes) -> bytes | None:
-        shared = self._environment()
         try:
-            with shared.env.begin(db=shared.databases[database]) as txn:
+            with self._read(database) as txn:
                 value: bytes | None = txn.get(key)
                 return value
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
-    def read_slice(self, index_key: tuple[int, int], file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of a packed record of the index file with this key.
+    def read_slice(self, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of a packed record.
 
         Raises
         ------
         StaleIndexError
-            The record is gone: a build has replaced or removed it, or another file is here now.
+            The record is gone: a build has replaced or removed it.
         """
-        shared = self._environment()
-        if shared.key != index_key:
-            raise StaleIndexError("the index was replaced: look the instance up anew")
         try:
-            with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
+            with self._read("files", buffers=True) as txn:
                 packed = txn.get(FILE_ID.pack(file_id))
                 if packed is not None:
                     return bytes(packed[start:stop])
@@ -165,9 +140,8 @@ class Store:
 
     def read_record(self, file_id: int) -> InstanceRecord | None:
         """Return the record of a file, None where it is gone; long entries stay in the index."""
-        shared = self._environment()
         try:
-            with shared.env.begin(db=shared.databases["files"], buffers=True) as txn:
+            with self._read("files", buffers=True) as txn:
                 packed = txn.get(FILE_ID.pack(file_id))
                 return None if packed is None else self._unpack(file_id, packed)
         except _DAMAGE as error:
@@ -186,10 +160,9 @@ class Store:
 
     def find_uid(self, kind: UidKind, uid: str) -> list[int]:
         """Return the ids of the files that have this UID, in ascending order."""
-        shared = self._environment()
         try:
             with (
-                shared.env.begin(db=shared.databases[kind]) as txn,
+                self._read(kind) as txn,
                 txn.cursor() as cursor,
             ):
                 if not cursor.set_key(uid_key(uid)):
@@ -198,6 +171,23 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
+    def read_records(self, kind: UidKind, uid: str) -> list[tuple[int, InstanceRecord]]:
+        """Return ids and records of the files that have this UID, in ascending order of ids."""
+        key = uid_key(uid)
+        files = self._environment().databases["files"]
+        found = []
+        try:
+            with self._read(kind, buffers=True) as txn, txn.cursor() as cursor:
+                if cursor.set_key(key):
+                    for id_bytes in cursor.iternext_dup():
+                        file_id = FILE_ID.unpack(id_bytes)[0]
+                        packed = txn.get(id_bytes, db=files)
+                        if packed is not None:
+                            found.append((file_id, self._unpack(file_id, packed)))
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
+        return found
+
     def find_path(self, path: bytes) -> int | None:
         """Return the id of the file at this path."""
         (known,) = self.find_paths([path])
@@ -205,10 +195,9 @@ class Store:
 
     def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, Fingerprint] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
-        shared = self._environment()
         known: list[tuple[int, Fingerprint] | None] = []
         try:
-            with shared.env.begin(db=shared.databases["paths"]) as txn:
+            with self._read("paths") as txn:
                 get = txn.get
                 for path in paths:
                     value = get(path_key(path))
@@ -232,11 +221,10 @@ class Store:
     def _iterate_files(self, take: Callable[[int, memoryview], Taken]) -> Iterator[Taken]:
         next_id = 0
         while True:
-            shared = self._environment()
             batch: list[Taken] = []
             try:
                 with (
-                    shared.env.begin(db=shared.databases["files"], buffers=True) as txn,
+                    self._read("files", buffers=True) as txn,
                     txn.cursor() as cursor,
                 ):
                     found = cursor.set_range(FILE_ID.pack(next_id))
@@ -254,12 +242,11 @@ class Store:
 
     def iterate_uids(self, kind: UidKind) -> Iterator[str]:
         """Yield the UIDs of a kind in the order of their bytes, each once."""
-        shared = self._environment()
         last = b""
         while True:
             try:
                 with (
-                    shared.env.begin(db=shared.databases[kind]) as txn,
+                    self._read(kind) as txn,
                     txn.cursor() as cursor,
                 ):
                     batch: list[bytes] = []
@@ -287,9 +274,8 @@ class Store:
 
     def find_unseen(self, seen: bytearray) -> list[int]:
         """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
-        shared = self._environment()
         try:
-            with shared.env.begin(db=shared.databases["files"]) as txn, txn.cursor() as cursor:
+            with self._read("files") as txn, txn.cursor() as cursor:
                 ids = (FILE_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
                 return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
         except _DAMAGE as error:
@@ -297,9 +283,8 @@ class Store:
 
     def find_unscanned(self, status: Status) -> list[int]:
         """Return the ids of the files that are not DICOM, or of those that could not be read."""
-        shared = self._environment()
         try:
-            with shared.env.begin(db=shared.databases["unscanned"]) as txn, txn.cursor() as cursor:
+            with self._read("unscanned") as txn, txn.cursor() as cursor:
                 wanted = status.value.encode()
                 return [FILE_ID.unpack(key)[0] for key, value in cursor if value == wanted]
         except _DAMAGE as error:
@@ -323,14 +308,12 @@ class Store:
         IndexWriteError
             The disk or the map is full, or the index cannot be written.
         """
-        shared = self._environment()
         try:
-            with (
-                environment.lengthening(shared, self.path),
-                shared.env.begin(write=True) as txn,
-            ):
+            shared = self._environment()
+            shared.env.reader_check()  # a reader that was killed would keep pages from being reused
+            with environment.lengthening(shared, self.path), Transaction(shared) as txn:
                 replace_files(txn, shared.databases, packed_records, removed)
-        except (LMDBError, OSError) as error:
+        except (*_DAMAGE, ValueError, IndexError, OSError) as error:
             raise IndexWriteError(
                 f"cannot write the index: {error}; it is as it was before this batch",
                 path=self.path,
@@ -358,11 +341,10 @@ def create_index(path: str, root: bytes) -> None:
 class StoredEntries:
     """The entries of one packed record, read from the index where they are sliced."""
 
-    __slots__ = ("_file_id", "_index_key", "_length", "_offset", "_store")
+    __slots__ = ("_file_id", "_length", "_offset", "_store")
 
     def __init__(self, store: Store, file_id: int, offset: int, length: int) -> None:
         self._store = store
-        self._index_key = store.key
         self._file_id = file_id
         self._offset = offset
         self._length = length
@@ -372,9 +354,7 @@ class StoredEntries:
 
     def __getitem__(self, where: slice, /) -> bytes:
         start, stop, _ = where.indices(self._length)
-        return self._store.read_slice(
-            self._index_key, self._file_id, self._offset + start, self._offset + stop
-        )
+        return self._store.read_slice(self._file_id, self._offset + start, self._offset + stop)
 
     def __reduce__(self) -> tuple[object, ...]:
         return bytes, (self[:],)

@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmindex.errors import IndexWriteError
+from mmindex.errors import IndexFormatError, IndexWriteError
 
 
 @contextmanager
 def only_writer(path: str) -> Iterator[None]:
-    """Hold the right to write this index, or raise IndexWriteError. To be had before it is opened.
+    """Hold the right to write this index, which is to be had before it is opened.
 
     The lock is on the index file, which LMDB itself never locks (it has a file for that), and
     ends with the process.
     """
+    if not os.path.isfile(path):
+        raise IndexFormatError("not an mmindex index: no regular file", path=path)
     try:
         import fcntl
     except ImportError:  # not POSIX: LMDB still lets one transaction write at a time

@@ -93,14 +93,14 @@ class Archive:
         return _reopen, self._arguments
 
     def __len__(self) -> int:
-        return self._current().count_uids("instances")
+        return self._store.count_uids("instances")
 
     def __iter__(self) -> Iterator[str]:
-        return self._current().iterate_uids("instances")
+        return self._store.iterate_uids("instances")
 
     def __contains__(self, sop_instance_uid: object) -> bool:
         return isinstance(sop_instance_uid, str) and bool(
-            self._current().find_uid("instances", sop_instance_uid)
+            self._store.find_uid("instances", sop_instance_uid)
         )
 
     def __getitem__(self, sop_instance_uid: str) -> Instance:
@@ -131,7 +131,7 @@ class Archive:
         name = os.fsencode(path)
         if os.sep != "/":
             name = name.replace(os.fsencode(os.sep), b"/")
-        file_id = self._current().find_path(name)
+        file_id = self._store.find_path(name)
         record = None if file_id is None else self._store.read_record(file_id)
         if record is None or record.path != name:
             raise InstanceNotFoundError(
@@ -215,7 +215,10 @@ class Archive:
 
         wanted = list(pairs)
         run = map if executor is None else executor.map
-        return stack_frames(run(lambda pair: self.array(*pair, raw=raw), wanted), len(wanted))
+        return stack_frames(run(partial(self._array_of, raw=raw), wanted), len(wanted))
+
+    def _array_of(self, pair: tuple[str, int], raw: bool) -> NDArray[np.generic]:
+        return self.array(*pair, raw=raw, copy=True)
 
     def instances(
         self, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
@@ -225,9 +228,9 @@ class Archive:
             yield from (record for record in self.records() if record.status.has_frames)
             return
         if series_instance_uid is not None:
-            file_ids = self._current().find_uid("series", series_instance_uid)
+            file_ids = self._store.find_uid("series", series_instance_uid)
         else:
-            file_ids = self._current().find_uid("studies", study_instance_uid or "")
+            file_ids = self._store.find_uid("studies", study_instance_uid or "")
         for file_id in file_ids:
             record = self._store.read_record(file_id)
             if record is None or not record.status.has_frames:
@@ -239,11 +242,11 @@ class Archive:
 
     def records(self) -> Iterator[InstanceRecord]:
         """Yield the record of every file, with its status and anomalies; no file is opened."""
-        return self._current().iterate_records()
+        return self._store.iterate_records()
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield each SOP Instance UID that several files have, with their records."""
-        for uid, file_ids in self._current().iterate_duplicates("instances"):
+        for uid, file_ids in self._store.iterate_duplicates("instances"):
             records = [self._store.read_record(file_id) for file_id in file_ids]
             yield uid, [record for record in records if record is not None]
 
@@ -260,19 +263,13 @@ class Archive:
         assert fingerprint is not None
         return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
 
-    def _current(self) -> Store:
-        """Return the index, which may be another file at its path by now."""
-        self._store.follow()
-        return self._store
-
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""
         kinds: tuple[UidKind, ...] = ("instances", "others")
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
-            for file_id in self._current().find_uid(kind, uid):
-                record = self._store.read_record(file_id)
-                if record is not None and (newest is None or not is_newer(newest[1], record)):
+            for file_id, record in self._store.read_records(kind, uid):
+                if newest is None or not is_newer(newest[1], record):
                     newest = file_id, record
             if newest is not None:
                 return newest
@@ -325,10 +322,9 @@ class Archive:
 
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
         """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
-        store = self._current()
         opened = self._recent.get(uid) or self._older.get(uid)
         due = monotonic() + self._revalidate_after
-        file_ids = store.find_uid("instances", uid)
+        file_ids = self._store.find_uid("instances", uid)
         if opened is not None and file_ids == [opened.file_id] and not anew:
             self._keep(uid, opened._replace(due=due))
             return opened.instance
@@ -357,7 +353,8 @@ def open_archive(
     revalidate_after : float
         Seconds after which a read looks anew whether a file has changed; 0 for every read.
     max_open_files : int, optional
-        How many files are kept open; half of what the system allows unless given.
+        How many files are kept open; a quarter of what the system allows unless given. One
+        that is mapped, for views and arrays, takes two descriptors.
 
     Raises
     ------
@@ -396,10 +393,10 @@ def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
 
 
 def _default_max_open_files() -> int:
-    """Return half of the files that this process may have open, at most 4096."""
+    """Return a quarter of the files that this process may have open: a mapped one counts twice."""
     try:
         import resource
     except ImportError:  # not POSIX
         return 256
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 4096 if soft == resource.RLIM_INFINITY else max(1, min(4096, soft // 2))
+    return 4096 if soft == resource.RLIM_INFINITY else max(1, min(4096, soft // 4))

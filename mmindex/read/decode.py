@@ -19,6 +19,7 @@ from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
 from mmindex.scan.transfer_syntax import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
+    Codec,
     find_transfer_syntax,
 )
 
@@ -53,7 +54,10 @@ def decode_frame(
         return _decode(instance.frame(frame_index), instance.record.transfer_syntax_uid, image, raw)
     if "422" in image.photometric_interpretation and frames.frame_bits == _full_frame_bits(image):
         image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
-    big_endian = find_transfer_syntax(instance.record.transfer_syntax_uid).big_endian
+    uid = instance.record.transfer_syntax_uid
+    if uid and find_transfer_syntax(uid).codec is Codec.UNKNOWN:
+        raise DecodeError(f"the samples of a private transfer syntax are not known ({uid})")
+    big_endian = instance.record.big_endian
     syntax_uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
     if swaps_pairs(instance.record):
         words = instance.source.read(*cover_words(frames, frame_index))
@@ -64,12 +68,13 @@ def decode_frame(
     dtype = _plain_dtype(image, big_endian, raw)
     if dtype is None:
         return _decode(instance.frame(frame_index), syntax_uid, image, raw)
-    array = np.frombuffer(instance.view(frame_index), dtype)
-    unused_bits = (image.bits_allocated or 0) - (image.bits_stored or 0)
-    must_shift = unused_bits and dtype.kind in "iu"
-    if copy or must_shift:
-        array = array.copy()
-    if must_shift:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
+    unused_bits = 0
+    if dtype.kind in "iu":
+        unused_bits = (image.bits_allocated or 0) - (image.bits_stored or 0)
+    if not copy and not unused_bits:
+        return _reshape(np.frombuffer(instance.view(frame_index), dtype), image)
+    array = np.frombuffer(bytearray(instance.frame(frame_index)), dtype)
+    if unused_bits:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
         np.left_shift(array, unused_bits, out=array)
         np.right_shift(array, unused_bits, out=array)
     return _reshape(array, image)
@@ -161,6 +166,10 @@ def _decode(frame: bytes, syntax_uid: str, image: ImagePixel, raw: bool) -> NDAr
         value = _EMPTY_OFFSET_TABLE + struct.pack("<HHI", 0xFFFE, 0xE000, len(frame)) + frame
     try:
         array, _ = decoder.as_array(value, index=0, raw=raw, **options)
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (AttributeError, MemoryError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DecodeError(f"cannot decode the frame: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of codecs written in Rust
+            raise
         raise DecodeError(f"cannot decode the frame: {error}") from error
     return array

@@ -19,7 +19,7 @@ from mmindex.errors import (
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.batch import Piece, read_pieces
 from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
-from mmindex.read.source import BufferSource, Source
+from mmindex.read.source import BufferSource, FileSource, Source
 from mmindex.scan.file_format import inflate_data_set
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ class Instance(Sequence[bytes]):
         NotAddressableError
             As `frame`.
         """
-        indices = list(range(len(self)) if frame_indices is None else frame_indices)
-        found = [b""] * len(indices)
         table, source = self._require_frames(), self._require_source()
         try:
+            indices = self._list_indices(frame_indices)
+            found = [b""] * len(indices)
             pieces = [
                 Piece(*cover_frame(self.record, table, frame_index), wanted)
                 for wanted, frame_index in enumerate(indices)
@@ -151,9 +151,9 @@ class Instance(Sequence[bytes]):
     def view(self, frame_index: int) -> memoryview:
         """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
 
-        The file's size is checked when the view is made. A view is memory that the file backs:
-        if the file is cut short while the view is in use, touching the lost part kills the
-        process (SIGBUS). Where files may change, use `frame`.
+        The file is looked at when it is mapped, and again when `revalidate_after` seconds have
+        passed. A view is memory that the file backs: if the file is cut short, touching the lost
+        part of a view kills the process (SIGBUS). Where files may change, use `frame`.
 
         Raises
         ------
@@ -212,14 +212,20 @@ class Instance(Sequence[bytes]):
 
         Raises
         ------
-        NoPixelDataError, TruncatedFrameError, StaleIndexError, MissingFileError
-            As `frame`. What `view` says of mapped memory holds here.
+        NoPixelDataError, NotContiguousError, TruncatedFrameError, StaleIndexError, MissingFileError
+            As `view`. What that says of mapped memory holds here.
         """
         table = self.record.frames
         if table is None or table.frame_bits:
-            return (self.view(frame_index) for frame_index in range(self._require_length()))
+            count = self._require_frames().number_of_frames
+            yield from (self.view(frame_index) for frame_index in range(count))
+            return
         source = self._require_source()
-        return (source.view(*piece) for piece in walk_fragments(self.record, table, source))
+        try:
+            yield from (source.view(*piece) for piece in walk_fragments(self.record, table, source))
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
 
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
@@ -285,9 +291,9 @@ class Instance(Sequence[bytes]):
         """
         from mmindex.read.decode import stack_frames
 
-        indices = list(range(len(self)) if frame_indices is None else frame_indices)
+        indices = self._list_indices(frame_indices)
         run = map if executor is None else executor.map
-        return stack_frames(run(partial(self.array, raw=raw), indices), len(indices))
+        return stack_frames(run(partial(self.array, raw=raw, copy=True), indices), len(indices))
 
     def array(
         self, frame_index: int, *, raw: bool = False, copy: bool = False
@@ -357,8 +363,14 @@ class Instance(Sequence[bytes]):
             raise NotAddressableError("the instance has no video stream", path=self.path)
         return self.record.frames.fragment_ranges(0)
 
-    def _require_length(self) -> int:
-        return self._require_frames().number_of_frames
+    def _list_indices(self, frame_indices: Iterable[int] | None) -> list[int]:
+        """Return frame indices as a list; of all frames only if the last one is there."""
+        if frame_indices is not None:
+            return list(frame_indices)
+        count = len(self)
+        if count:
+            self._require_frames().check_index(count - 1)
+        return list(range(count))
 
     def _require_frames(self) -> FrameTable:
         """Return the frame table, or raise why there is none."""
@@ -384,10 +396,12 @@ class Instance(Sequence[bytes]):
                 raise ValueError("the instance is closed")
             deflated = self._file.read(0, self.record.fingerprint.size)
             try:
-                self._source = BufferSource(inflate_data_set(deflated), self.path)
+                inflated = inflate_data_set(deflated)
             except FormatError as error:
                 error.at(self.path)
                 raise
+            origin = self._file if isinstance(self._file, FileSource) else None
+            self._source = BufferSource(inflated, self.path, origin)
         return self._source
 
 
@@ -396,6 +410,8 @@ _CLOSED = BufferSource(b"", None)
 
 def recorded_error(record: InstanceRecord, path: str | None) -> MMIndexError:
     """Return the error that a file's scan ended with, as it was recorded."""
-    kind: Any = getattr(errors, record.error, FormatError)
+    kind: Any = FormatError
+    if record.error in errors.__all__:
+        kind = getattr(errors, record.error)
     error: MMIndexError = kind(record.reason, path=path)
     return error

@@ -5,14 +5,12 @@ from __future__ import annotations
 from operator import index
 
 from mmindex.model import ByteRange, FrameTable, InstanceRecord
-from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 
 def swaps_pairs(record: InstanceRecord) -> bool:
     """Return whether samples below 16 bits are stored swapped in pairs: OW in Big Endian."""
     image = record.image_pixel
-    syntax = find_transfer_syntax(record.transfer_syntax_uid)
-    return syntax.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
+    return record.big_endian and image.pixel_vr == "OW" and (image.bits_allocated or 0) <= 8
 
 
 def cover_words(table: FrameTable, frame_index: int) -> ByteRange:

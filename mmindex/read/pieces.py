@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mmindex.errors import FormatError
-from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout
+from mmindex.model import Boundaries, ByteRange, FrameTable, InstanceRecord, Layout
 from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
 from mmindex.read.source import Source
-from mmindex.scan.transfer_syntax import find_transfer_syntax
+from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 
 def cover_frame(record: InstanceRecord, table: FrameTable, frame_index: int) -> ByteRange:
@@ -100,9 +100,10 @@ def _parse_span(
     """Return the fragments of a frame of a trusted table, whose items are `data`."""
     from mmindex.scan.items import parse_items  # needs numpy
 
-    syntax = find_transfer_syntax(record.transfer_syntax_uid)
-    ranges = parse_items(data, start, ">" if syntax.big_endian else "<")
-    if ranges is None:
+    ranges = parse_items(data, start, ">" if record.big_endian else "<")
+    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
+    one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
+    if ranges is None or (one and len(ranges) > 1):
         raise FormatError(
             f"the offset table's entry of frame index {frame_index} is wrong: build the index "
             "without trusting offset tables",

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError
 from mmindex.model import Buffer, Fingerprint
@@ -47,6 +47,9 @@ class Descriptor:
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an open file cannot be copied or pickled: send the Archive or the path")
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self.number)
@@ -111,6 +114,7 @@ class FileSource:
         self._revalidate_after = revalidate_after
         self._map: memoryview | None = None
         self._due = 0.0
+        self._compare(fingerprint_of(os.stat(descriptor.number)))
         self.check()
 
     def check(self) -> None:
@@ -120,12 +124,20 @@ class FileSource:
             found = fingerprint_of(os.stat(self._watched))
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=self.path) from None
+        self._compare(found)
+        self._due = now + self._revalidate_after
+
+    def check_if_due(self) -> None:
+        """Do that if `revalidate_after` seconds have passed since the last time."""
+        if monotonic() >= self._due:
+            self.check()
+
+    def _compare(self, found: Fingerprint) -> None:
         if found != self._fingerprint:
             raise StaleIndexError(
                 f"{_describe_change(self._fingerprint, found)}; build the index anew",
                 path=self.path,
             )
-        self._due = now + self._revalidate_after
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes from `offset` on.
@@ -137,6 +149,9 @@ class FileSource:
         StaleIndexError, MissingFileError
             The file changed since, or is gone.
         """
+        if offset + length > self._fingerprint.size:  # and pread takes the memory first
+            self.check()
+            raise _cut(self.path, offset, length, max(0, self._fingerprint.size - offset))
         if _HAS_PREAD:
             data = os.pread(self._descriptor.number, length, offset)
         else:
@@ -184,13 +199,17 @@ class FileSource:
 
 
 class BufferSource:
-    """Bytes in memory: an inflated data set, or what a file object held."""
+    """Bytes in memory: an inflated data set, or what a file object held.
 
-    __slots__ = ("_buffer", "path")
+    Where they were made of a file, that is looked at as if it were read.
+    """
 
-    def __init__(self, buffer: Buffer, path: str | None) -> None:
+    __slots__ = ("_buffer", "_origin", "path")
+
+    def __init__(self, buffer: Buffer, path: str | None, origin: FileSource | None = None) -> None:
         self.path = path
         self._buffer = memoryview(buffer).toreadonly()
+        self._origin = origin  # the file that the bytes were made of
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes, or raise TruncatedFrameError."""
@@ -198,6 +217,8 @@ class BufferSource:
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return exactly these bytes without a copy, or raise TruncatedFrameError."""
+        if self._origin is not None:
+            self._origin.check_if_due()
         if offset + length > len(self._buffer):
             raise _cut(self.path, offset, length, max(0, len(self._buffer) - offset))
         return self._buffer[offset : offset + length]

@@ -85,8 +85,10 @@ def _first_of_each(filled: Offsets) -> Offsets:
 
 def _agree(buffer: Buffer, items: Items, filled: Offsets, codec: Codec) -> bool:
     """Return whether no fragment looks like the continuation of the one before it."""
-    if not codec.start_markers or not items.begins_frame(buffer, int(filled[0]), codec):
-        return True
+    if not codec.start_markers:
+        return False
+    if not items.begins_frame(buffer, int(filled[0]), codec):
+        return True  # not the codec's bytes at all: the counts stand
     return all(items.begins_frame(buffer, fragment, codec) for fragment in filled.tolist())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmindex.errors import TruncatedFrameError
 from mmindex.model import ITEM_HEADER_LENGTH, Anomaly, Boundaries, Buffer, FrameTable, Layout
 from mmindex.scan.boundaries import find_first_fragments, last_frame_is_cut
 from mmindex.scan.items import (
@@ -76,7 +77,7 @@ def scan_encapsulated(
             anomalies.append(Anomaly(f"{table.prefix}-count", table.table_offset))
 
     if trust_offset_tables and usable:
-        trusted = _trust_table(buffer, value, origin, usable[0], anomalies)
+        trusted = _trust_table(buffer, value, origin, usable[0], codec, anomalies)
         if trusted is not None:
             return trusted, usable[0].kind
     items = None
@@ -108,7 +109,14 @@ def scan_encapsulated(
     else:
         number_of_frames = number_of_frames or 1
         first_fragments, boundaries = find_first_fragments(buffer, items, number_of_frames, codec)
-    located = _count_located(buffer, items, first_fragments, number_of_frames, codec, chosen)
+    if codec is Codec.VIDEO:
+        located = 1  # what is there of the stream can be read, but for what is not of it
+        if items.truncated and value.end < len(buffer):
+            raise TruncatedFrameError(
+                "the last fragment runs past the end of the value", offset=items.header_offset(-1)
+            )
+    else:
+        located = _count_located(buffer, items, first_fragments, number_of_frames, codec, chosen)
     if located < len(first_fragments) and not items.truncated:
         anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
     trimmed = None
@@ -127,18 +135,17 @@ def _count_located(
     codec: Codec,
     table: OffsetTable | None,
 ) -> int:
-    """Return how many frames are there from their first fragment to their last.
-
-    A fragment that runs past the end counts as there: reading it says so.
-    """
+    """Return how many frames are there from their first fragment to the end of their last."""
     located = len(first_fragments)
+    if items.truncated:
+        return located - 1
     if items.closed:
         return located
     lost = located < number_of_frames
     if lost and table is not None:
         ends_where_next_begins = unwrap(table, items.available)[located] == items.end
         return located if ends_where_next_begins else located - 1
-    if items.truncated or codec is Codec.ONE_FRAGMENT:
+    if codec is Codec.ONE_FRAGMENT:
         return located
     cut = last_frame_is_cut(buffer, items, first_fragments, codec)
     return located - 1 if cut or (lost and not codec.end_marker) else located
@@ -149,6 +156,7 @@ def _trust_table(
     value: PixelDataValue,
     origin: int,
     table: OffsetTable,
+    codec: Codec,
     anomalies: list[Anomaly],
 ) -> FrameTable | None:
     """Return a frame table of the entries as they are, or None if a look at some finds one wrong.
@@ -157,19 +165,31 @@ def _trust_table(
     the sequence delimiter. Where fragments are within a frame is left open until it is read.
     """
     starts = unwrap(table, value.end - origin)
-    if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any():
+    if not len(starts) or starts[0] != 0 or int(starts.max()) > value.end - origin:
+        return None
+    if int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
         return None
     last = len(starts) - 1
     samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
-    for frame_index in samples[:-1]:
-        next_start = origin + int(starts[frame_index + 1])
-        if skip_items(buffer, value, origin + int(starts[frame_index]), next_start) != next_start:
+    most = len(buffer)
+    if table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT:
+        most = 1  # fragment a frame
+    end = origin
+    for frame_index in samples:
+        is_last = frame_index == last
+        next_start = value.end if is_last else origin + int(starts[frame_index + 1])
+        end, filled = skip_items(buffer, value, origin + int(starts[frame_index]), next_start)
+        if not 1 <= filled <= most or (end != next_start and not is_last):
             return None
-    end = skip_items(buffer, value, origin + int(starts[last]), value.end)
     if not close_items(buffer, value, origin, starts, end - origin).closed:
         return None
     starts = np.append(starts, end - origin)
-    trimmed = find_padding(table, np.diff(starts) - ITEM_HEADER_LENGTH, anomalies)
+    lengths = np.diff(starts) - ITEM_HEADER_LENGTH
+    if table.lengths is not None and len(table.lengths) == len(lengths):
+        excess = lengths - table.lengths
+        if ((excess != 0) & (excess != 1)).any():
+            return None  # some frame is more than one item
+    trimmed = find_padding(table, lengths, anomalies)
     entry_size = 4 if end - origin < WRAP else 8
     return FrameTable(
         layout=Layout.TRUSTED,

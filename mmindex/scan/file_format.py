@@ -25,6 +25,7 @@ from mmindex.scan.elements import (
 PREAMBLE_LENGTH = 128
 MAX_INFLATION = 1000  # times the file
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
+_LONGEST_UID = 256  # bytes; PS3.5 9.1 allows 64
 _LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest with an image
 
 
@@ -83,6 +84,8 @@ def scan_file_meta(
     if len(length) != 4 or struct.unpack("<I", length)[0] != end - counted_from:
         anomalies.append(Anomaly("file-meta-group-length", start))
     uid = read_value(buffer, meta, tags.TRANSFER_SYNTAX_UID)
+    if len(uid) > _LONGEST_UID:
+        raise FormatError(f"expected a Transfer Syntax UID, found {len(uid)} bytes", offset=start)
     return uid.strip(b" \0").decode("latin-1"), end
 
 

@@ -190,6 +190,7 @@ def make_record(header: Header, status: Status, **known: object) -> InstanceReco
     return InstanceRecord(
         status=status,
         transfer_syntax_uid=header.transfer_syntax.uid,
+        big_endian=header.encoding.big_endian,
         sop_class_uid=header.text(tags.SOP_CLASS_UID),
         sop_instance_uid=header.text(tags.SOP_INSTANCE_UID),
         study_instance_uid=header.text(tags.STUDY_INSTANCE_UID),

@@ -136,8 +136,10 @@ def chain_items(
     ends = starts + ITEM_HEADER_LENGTH + lengths.astype(np.int64)
     if (found_tags != item).any() or (ends[:-1] != starts[1:]).any():
         return None
-    if lengths[-1] == UNDEFINED_LENGTH or _tag_at(buffer, value, origin + int(ends[-1])) == item:
+    if (lengths == UNDEFINED_LENGTH).any():
         return None
+    if _tag_at(buffer, value, origin + int(ends[-1])) == item:
+        return None  # the last frame has several
     return close_items(buffer, value, origin, starts, int(ends[-1]))
 
 
@@ -165,17 +167,22 @@ def walk_items(buffer: Buffer, value: PixelDataValue, origin: int) -> Items:
     return items
 
 
-def skip_items(buffer: Buffer, value: PixelDataValue, position: int, end: int) -> int:
-    """Return where the run of items from `position` on ends, or comes to `end`."""
+def skip_items(buffer: Buffer, value: PixelDataValue, position: int, end: int) -> tuple[int, int]:
+    """Return where the run of items from `position` on ends or comes to `end`, and its size.
+
+    That is the number of items that are not empty.
+    """
     item, _ = RAW_TAGS[value.byte_order]
     unpack = struct.Struct(value.byte_order + "II").unpack_from
     last_header = min(end, value.end) - ITEM_HEADER_LENGTH
+    filled = 0
     while position <= last_header:
         tag, length = unpack(buffer, position)
         if tag != item:
             break
         position += ITEM_HEADER_LENGTH + length
-    return position
+        filled += length > 0
+    return position, filled
 
 
 def parse_items(data: bytes, start: int, byte_order: str) -> list[ByteRange] | None:

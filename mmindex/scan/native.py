@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmindex.errors import FormatError
+from mmindex.errors import AmbiguousFramesError, FormatError
 from mmindex.model import Anomaly, FrameTable, ImagePixel, Layout
 from mmindex.scan.elements import Element
 
@@ -32,11 +32,11 @@ def scan_native(
     """
     bits = find_frame_bits(image, pixel_data.element_offset)
     if image.photometric_interpretation in _SUBSAMPLED and image.samples_per_pixel == 3:
-        full_length = (bits * number_of_frames + 7) // 8
-        if pixel_data.length in (full_length, full_length + full_length % 2):
-            anomalies.append(Anomaly("photometric-length", pixel_data.element_offset))
+        subsampled = bits // 3 * 2
+        if _is_subsampled(pixel_data, subsampled, bits, number_of_frames):
+            bits = subsampled
         else:
-            bits = bits // 3 * 2
+            anomalies.append(Anomaly("photometric-length", pixel_data.element_offset))
     expected = (bits * number_of_frames + 7) // 8
     excess = available - expected
     if excess < 0:
@@ -51,6 +51,34 @@ def scan_native(
         value_offset=pixel_data.value_offset,
         frame_bits=bits,
     )
+
+
+def _is_subsampled(pixel_data: Element, subsampled: int, full: int, number_of_frames: int) -> bool:
+    """Return whether two samples a pixel are stored, going by the length of the value.
+
+    Raises
+    ------
+    AmbiguousFramesError
+        It has more or fewer frames than there should be, of either kind.
+    """
+    length = pixel_data.length
+
+    def is_frames(bits: int, count: int) -> bool:
+        exact = (bits * count + 7) // 8
+        return length in (exact, exact + exact % 2)
+
+    if not length or is_frames(subsampled, number_of_frames):
+        return True
+    if is_frames(full, number_of_frames):
+        return False
+    as_full = is_frames(full, length * 8 // full)
+    if as_full and is_frames(subsampled, length * 8 // subsampled):
+        raise AmbiguousFramesError(
+            f"{length} bytes of YBR_FULL_422 are whole frames of two and of three samples a pixel, "
+            f"but not {number_of_frames} of them",
+            offset=pixel_data.element_offset,
+        )
+    return not as_full
 
 
 def find_frame_bits(image: ImagePixel, element_offset: int) -> int:
@@ -71,7 +99,7 @@ def find_frame_bits(image: ImagePixel, element_offset: int) -> int:
     ):
         if not value:
             raise FormatError(
-                f"{keyword} is {'absent' if value is None else 'zero'}: "
+                f"{keyword} is {'absent or no number' if value is None else 'zero'}: "
                 "native frames cannot be told apart without it",
                 offset=element_offset,
             )
