@@ -296,23 +296,21 @@ class _Build:
 
     def _collect(self, pending: dict[Future[list[bytes]], list[bytes]], when: str) -> list[bytes]:
         """Take in the results that are there, and return the paths of chunks that failed."""
-        failed: list[bytes] = []
-        for future in wait(pending, return_when=when).done:
-            chunk = pending.pop(future)
-            if future.cancelled() or future.exception() is not None:
-                failed += chunk
-            else:
-                self._take(future.result())
-        return failed
+        done = wait(pending, return_when=when).done
+        return [path for future in done for path in self._take_result(future, pending.pop(future))]
 
     def _abandon(self, pending: dict[Future[list[bytes]], list[bytes]]) -> list[bytes]:
         """Take in what a broken executor has finished, and return the paths of the other chunks."""
         for future in pending:
             future.cancel()
-        done = {future: chunk for future, chunk in pending.items() if future.done()}
-        lost = [path for future in pending if future not in done for path in pending[future]]
-        pending.clear()
-        return lost + (self._collect(done, ALL_COMPLETED) if done else [])
+        return [path for future in pending for path in self._take_result(future, pending[future])]
+
+    def _take_result(self, future: Future[list[bytes]], chunk: list[bytes]) -> list[bytes]:
+        """Take in the result of a chunk; return its paths if there is none."""
+        if not future.done() or future.cancelled() or future.exception() is not None:
+            return chunk
+        self._take(future.result())
+        return []
 
     def _scan_one_by_one(self, paths: list[bytes]) -> None:
         """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
