@@ -127,6 +127,7 @@ class ImagePixel:
     pixel_vr: str = ""
 
 
+_FRAGMENT_A_FRAME = Layout.FRAGMENT_A_FRAME
 _PAIRS = {4: struct.Struct("<II"), 8: struct.Struct("<QQ")}
 
 
@@ -221,16 +222,16 @@ class FrameTable:
         frame_index = index(frame_index)  # a numpy integer could overflow
         if not 0 <= frame_index < self.frames_located:
             self.check_index(frame_index)
-        if self.layout is Layout.FRAGMENT_A_FRAME:
+        if self.layout is _FRAGMENT_A_FRAME:
             size = self.entry_size
             at = frame_index * size
-            start, end = _PAIRS[size].unpack(self.entries[at : at + 2 * size])
-            length = end - start - ITEM_HEADER_LENGTH
+            start, end = _PAIRS[size].unpack(self.entries[at : at + size + size])
+            length = end - start - 8  # ITEM_HEADER_LENGTH
             if self.trimmed:
                 length -= self._is_trimmed(frame_index)
             if length < 0:
                 raise _damaged(frame_index)
-            return self.value_offset + start + ITEM_HEADER_LENGTH, length
+            return self.value_offset + start + 8, length
         if self.layout is Layout.NATIVE:
             start, length = frame_index * self.frame_bits, self.frame_bits
             if (start | length) & 7:

@@ -149,7 +149,10 @@ class Archive:
         FrameIndexError, TruncatedFrameError, NoPixelDataError, NotAddressableError
             As `Instance.frame`.
         """
+        opened = self._recent.get(sop_instance_uid)
         try:
+            if opened is not None and monotonic() < opened.due:  # most calls end here
+                return opened.instance.frame(frame_index)
             return self._keep_open(sop_instance_uid).frame(frame_index)
         except (StaleIndexError, MissingFileError):
             return self._reopened(sop_instance_uid, anew=True).frame(frame_index)

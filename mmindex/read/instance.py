@@ -114,7 +114,8 @@ class Instance(Sequence[bytes]):
         try:
             place = frames.contiguous_range(frame_index)
             if place is not None:
-                return source.read(*place)
+                offset, length = place
+                return source.read(offset, length)
             covering = cover_frame(self.record, frames, frame_index)
             return join_frame(self.record, frames, frame_index, covering, source.read(*covering))
         except MMIndexError as error:

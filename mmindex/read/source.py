@@ -94,6 +94,7 @@ class FileSource:
         "_fingerprint",
         "_map",
         "_revalidate_after",
+        "_size",
         "_watched",
         "path",
     )
@@ -111,6 +112,7 @@ class FileSource:
         self._watched = path if path is not None and by_path else descriptor.number
         self._descriptor = descriptor
         self._fingerprint = fingerprint
+        self._size = fingerprint.size
         self._revalidate_after = revalidate_after
         self._map: memoryview | None = None
         self._due = 0.0
@@ -149,9 +151,9 @@ class FileSource:
         StaleIndexError, MissingFileError
             The file changed since, or is gone.
         """
-        if offset + length > self._fingerprint.size:  # and pread takes the memory first
+        if offset + length > self._size:  # and pread takes the memory first
             self.check()
-            raise _cut(self.path, offset, length, max(0, self._fingerprint.size - offset))
+            raise _cut(self.path, offset, length, max(0, self._size - offset))
         if _HAS_PREAD:
             data = os.pread(self._descriptor.number, length, offset)
         else:
