@@ -20,7 +20,7 @@ def command(root: str) -> None:
     mmindex compact /data/archive
     """  # noqa: D301
     from mmindex.index.compact import compact_index  # loads the index
-    from mmindex.read.archive import INDEX_NAME
+    from mmindex.model import INDEX_NAME
 
     path = os.path.join(root, INDEX_NAME) if os.path.isdir(root) else root
     before, after = compact_index(path)

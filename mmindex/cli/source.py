@@ -20,12 +20,11 @@ from mmindex.errors import (
     NotAddressableError,
     TruncatedFrameError,
 )
-from mmindex.model import Status
+from mmindex.model import INDEX_NAME, Status
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
-INDEX_NAME = ".mmindex"
 _LMDB_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page, after its 32- or 64-bit header
 
 

@@ -32,9 +32,8 @@ from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.scan_file import ScanOptions, scan_files
 from mmindex.index.store import Store, create_index
 from mmindex.index.write_lock import only_writer
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
 
-INDEX_NAME = ".mmindex"
 _LOOKED_UP = 512  # files a transaction when the index is asked which are known
 _CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 25  # scanned by a worker at once
 _COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 10_000, 1 << 24, 5.0

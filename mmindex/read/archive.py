@@ -16,7 +16,7 @@ from mmindex.errors import (
 )
 from mmindex.index.keys import UidKind
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import FileSource, open_descriptor
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-INDEX_NAME = ".mmindex"
 Read = TypeVar("Read")
 
 
