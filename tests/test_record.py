@@ -13,7 +13,10 @@ from mmindex.index.record import (
     FORMAT_VERSION,
     check_path,
     entries_offset,
+    join_record,
+    length_apart,
     pack_record,
+    split_record,
     unpack_count,
     unpack_keys,
     unpack_record,
@@ -222,6 +225,22 @@ def test_record_is_packed_as_the_format_says(packed: bytes, record: InstanceReco
     assert unpack_record(packed) == record
     assert unpack_record(packed).scan_microseconds == record.scan_microseconds
     assert unpack_record(memoryview(b"\xff" + packed)[1:]) == record
+
+
+def test_entries_that_are_kept_apart_leave_their_length() -> None:
+    """Bit 4 of the flags is set, a u8 stands for the entries, and both together are the record."""
+    packed, record = GOLDEN["fragment-a-frame-4"]
+    head, entries = split_record(packed)
+    assert head == packed[:3] + b"\x10" + packed[4:-16] + bytes.fromhex("1000000000000000")
+    assert entries == packed[-16:]
+    assert length_apart(head) == 16
+    assert length_apart(packed) is None
+    assert unpack_record(head, entries) == record
+    assert join_record(head, entries) == packed
+    with pytest.raises(IndexFormatError, match="damaged record"):
+        unpack_record(head)
+    with pytest.raises(IndexFormatError, match="damaged record"):
+        length_apart(head[:-1])
 
 
 def test_golden_fragments_are_where_the_bytes_say() -> None:

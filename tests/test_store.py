@@ -541,17 +541,45 @@ def test_long_entries_are_read_in_place(store: Store, monkeypatch: pytest.Monkey
     assert record.frames is not None
     assert not isinstance(record.frames.entries, bytes)
     asked = []
-    read_slice = store.read_slice
+    read_entries = store.read_entries
 
     def note(*place: int) -> bytes:
         asked.append(place[-1] - place[-2])
-        return read_slice(*place)
+        return read_entries(*place)
 
-    monkeypatch.setattr(store, "read_slice", note)
+    monkeypatch.setattr(store, "read_entries", note)
     for frame_index in (0, 150_000, 299_999):
         assert record.frames.contiguous_range(frame_index) == (1008 + 20 * frame_index, 12)
     assert asked == [8, 8, 8]
     assert [type(record.frames.entries) for record in store.iterate_records()] != [bytes]
+
+
+def test_long_entries_are_whole_across_the_bounds_of_their_chunks(store: Store) -> None:
+    """Whatever is sliced is what was put in, within 64 KiB, across, at the end and beyond it."""
+    put(store, long_record())
+    record = store.read_record(all_file_ids(store)[0])
+    whole = long_record().frames
+    assert record is not None
+    assert record.frames is not None
+    assert whole is not None
+    bounds = (0, 1, 65_535, 65_536, 65_537, 131_072, 1_200_000, 1_200_004, 2_000_000)
+    for start in bounds:
+        for stop in bounds:
+            assert record.frames.entries[start:stop] == whole.entries[start:stop], (start, stop)
+
+
+def test_long_entries_are_gone_with_their_record(store: Store) -> None:
+    """Nothing of them stays in the index when the file is removed."""
+    put(store, long_record())
+    put(store, removed=all_file_ids(store))
+    with store._read("entries") as txn:
+        assert txn.stat(store._environment().databases["entries"])["entries"] == 0
+
+
+def test_long_records_come_back_packed_whole(store: Store) -> None:
+    """As a merge needs them."""
+    put(store, long_record())
+    assert list(store.iterate_packed()) == [pack_record(long_record())]
 
 
 def test_long_entries_pickle_as_bytes(store: Store) -> None:

@@ -12,6 +12,7 @@ from mmindex.index.record import RecordKeys
 DATABASES = {  # and whether a key has several, sorted, values
     "meta": False,
     "files": False,
+    "entries": False,
     "paths": False,
     "unscanned": False,
     "instances": True,
@@ -22,6 +23,9 @@ DATABASES = {  # and whether a key has several, sorted, values
 UidKind = Literal["instances", "others", "studies", "series"]
 
 FILE_ID = struct.Struct(">Q")
+CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
+CHUNK_LENGTH = 1 << 16  # bytes of entries in a value of "entries"
+LONG_ENTRIES = 1 << 20  # bytes from which on entries are kept apart from their record
 PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version
 _MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key

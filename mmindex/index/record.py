@@ -13,7 +13,8 @@ read of fixed size.
     2       1     u1     layout: 0 no frame table, 1 native, 2 fragment a frame, 3 fragments,
                          4 trusted
     3       1     u1     flags: bit 0 entries of 8 bytes (else 4), bit 1 trimmed,
-                         bit 2 fingerprint present, bit 3 data set in Big Endian
+                         bit 2 fingerprint present, bit 3 data set in Big Endian,
+                         bit 4 entries kept apart
     4       4     u4     offset of the entries from the start of the record
     8       8     u8     file size in bytes             \
     16      8     i8     modification time in ns         > fingerprint
@@ -36,7 +37,8 @@ read of fixed size.
                          Study Instance UID, Series Instance UID, Modality,
                          Photometric Interpretation (latin-1), name of the error, reason (utf-8)
                          anomalies, each: u8 offset, u4 count, u1 length and code (latin-1)
-                         entries, to the end of the record: see `mmindex.model.FrameTable`
+                         entries, to the end of the record: see `mmindex.model.FrameTable`;
+                         of long ones, kept apart (see store.py), only their length, a u8
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
-_LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN = 1, 2, 4, 8
+_LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN, _APART = 1, 2, 4, 8, 16
 
 _STATUSES = (
     Status.INDEXED,
@@ -190,6 +192,36 @@ def entries_offset(packed: bytes | memoryview) -> int:
         raise IndexFormatError(f"damaged record: {len(packed)} bytes; build the index anew")
     offset: int = _ENTRIES_OFFSET.unpack_from(packed, 4)[0]
     return offset
+
+
+def split_record(packed: bytes) -> tuple[bytes, bytes]:
+    """Return a packed record whose entries are kept apart, and these."""
+    at = entries_offset(packed)
+    flags = packed[3] | _APART
+    head = packed[:3] + bytes([flags]) + packed[4:at] + _COUNT.pack(len(packed) - at)
+    return head, packed[at:]
+
+
+def join_record(head: bytes, entries: bytes) -> bytes:
+    """Return the packed record that was split."""
+    return head[:3] + bytes([head[3] & ~_APART]) + head[4 : entries_offset(head)] + entries
+
+
+def length_apart(packed: bytes | memoryview) -> int | None:
+    """Return the length of the entries of a record that are kept apart; None where they are not.
+
+    Raises
+    ------
+    IndexFormatError
+        The record is damaged.
+    """
+    at = entries_offset(packed)
+    if not packed[3] & _APART:
+        return None
+    if len(packed) != at + _COUNT.size:
+        raise IndexFormatError("damaged record: no length of its entries; build the index anew")
+    length: int = _COUNT.unpack_from(packed, at)[0]
+    return length
 
 
 def unpack_count(packed: bytes) -> tuple[Status, int]:

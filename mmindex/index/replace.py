@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mmindex.index.keys import DATABASES, FILE_ID, PATH_VALUE, path_key, uid_entries
-from mmindex.index.record import unpack_keys
+from mmindex.index.keys import (
+    CHUNK_KEY,
+    CHUNK_LENGTH,
+    DATABASES,
+    FILE_ID,
+    LONG_ENTRIES,
+    PATH_VALUE,
+    path_key,
+    uid_entries,
+)
+from mmindex.index.record import length_apart, split_record, unpack_keys
 from mmindex.model import Status
 
 
@@ -27,6 +36,11 @@ def replace_files(
         if known is not None:
             _remove_file(txn, databases, PATH_VALUE.unpack(known)[0])
         id_bytes = FILE_ID.pack(next_id)
+        if len(packed) > LONG_ENTRIES:
+            packed, entries = split_record(packed)
+            for number, at in enumerate(range(0, len(entries), CHUNK_LENGTH)):
+                chunk = entries[at : at + CHUNK_LENGTH]
+                new["entries"].append((CHUNK_KEY.pack(next_id, number), chunk))
         new["files"].append((id_bytes, packed))
         if keys.status in (Status.NOT_DICOM, Status.UNREADABLE):
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
@@ -37,7 +51,7 @@ def replace_files(
     new["meta"].append((b"next", FILE_ID.pack(next_id)))
     for name, pairs in new.items():
         with txn.cursor(databases[name]) as cursor:  # LMDB is fastest when keys come in order
-            cursor.putmulti(sorted(pairs), append=name == "files")
+            cursor.putmulti(sorted(pairs), append=name in ("files", "entries"))
 
 
 def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
@@ -47,6 +61,8 @@ def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
     if packed is None:
         return
     txn.delete(id_bytes, db=databases["unscanned"])
+    for number in range(-(-(length_apart(packed) or 0) // CHUNK_LENGTH)):
+        txn.delete(CHUNK_KEY.pack(file_id, number), db=databases["entries"])
     keys = unpack_keys(packed)
     key = path_key(keys.path)
     known = txn.get(key, db=databases["paths"])

@@ -4,6 +4,8 @@ All keys are short, since LMDB takes at most 511 bytes:
 
     meta       "format", "root", "next"  -> format version, archive root, next file id
     files      file id, 8 bytes, big-endian -> packed record (see record.py)
+    entries    file id and number of the chunk, 4 bytes, big-endian -> 64 KiB of long entries, since
+               LMDB looks at every page of a value
     paths      16-byte blake2b digest of the path -> file id and fingerprint
     unscanned  file id -> status, of files that are not DICOM or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
@@ -27,6 +29,8 @@ from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
 from mmindex.index.environment import Environment, LMDBError, Transaction
 from mmindex.index.keys import (
+    CHUNK_KEY,
+    CHUNK_LENGTH,
     DATABASES,
     FILE_ID,
     FORMAT,
@@ -35,11 +39,10 @@ from mmindex.index.keys import (
     path_key,
     uid_key,
 )
-from mmindex.index.record import FORMAT_VERSION, entries_offset, unpack_record
+from mmindex.index.record import FORMAT_VERSION, join_record, length_apart, unpack_record
 from mmindex.index.replace import replace_files
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
-_COPIED_ENTRIES = 1 << 20  # bytes of entries that are copied when a record is read
 _BATCH = 256  # records a transaction while all are read
 _DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
 
@@ -121,22 +124,31 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
-    def read_slice(self, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of a packed record.
+    def read_entries(self, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of the entries of a record that are kept apart.
 
         Raises
         ------
         StaleIndexError
             The record is gone: a build has replaced or removed it.
         """
+        pieces = []
         try:
-            with self._read("files", buffers=True) as txn:
-                packed = txn.get(FILE_ID.pack(file_id))
-                if packed is not None:
-                    return bytes(packed[start:stop])
+            with self._read("entries", buffers=True) as txn:
+                for number in range(start // CHUNK_LENGTH, -(-stop // CHUNK_LENGTH)):
+                    chunk = txn.get(CHUNK_KEY.pack(file_id, number))
+                    if chunk is None:
+                        break
+                    at = number * CHUNK_LENGTH
+                    pieces.append(bytes(chunk[max(0, start - at) : stop - at]))
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
-        raise StaleIndexError("the index was rebuilt: look the instance up anew", path=self.path)
+        found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(found) != max(0, stop - start):
+            raise StaleIndexError(
+                "the index was rebuilt: look the instance up anew", path=self.path
+            )
+        return found
 
     def read_record(self, file_id: int) -> InstanceRecord | None:
         """Return the record of a file, None where it is gone; long entries stay in the index."""
@@ -148,12 +160,11 @@ class Store:
             raise _damaged(self.path, error) from error
 
     def _unpack(self, file_id: int, packed: memoryview) -> InstanceRecord:
-        offset = entries_offset(packed)
-        length = len(packed) - offset
         try:
-            if length <= _COPIED_ENTRIES:
+            length = length_apart(packed)
+            if length is None:
                 return unpack_record(packed)
-            return unpack_record(packed, StoredEntries(self, file_id, offset, length))
+            return unpack_record(packed, StoredEntries(self, file_id, length))
         except IndexFormatError as error:
             error.at(self.path)
             raise
@@ -216,7 +227,13 @@ class Store:
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record as it is packed, in the order of file ids, a batch a transaction."""
-        return self._iterate_files(lambda _, packed: bytes(packed))
+        return self._iterate_files(self._join)
+
+    def _join(self, file_id: int, packed: memoryview) -> bytes:
+        length = length_apart(packed)
+        if length is None:
+            return bytes(packed)
+        return join_record(bytes(packed), self.read_entries(file_id, 0, length))
 
     def _iterate_files(self, take: Callable[[int, memoryview], Taken]) -> Iterator[Taken]:
         next_id = 0
@@ -339,14 +356,13 @@ def create_index(path: str, root: bytes) -> None:
 
 
 class StoredEntries:
-    """The entries of one packed record, read from the index where they are sliced."""
+    """Entries that are kept apart from their record, read from the index where they are sliced."""
 
-    __slots__ = ("_file_id", "_length", "_offset", "_store")
+    __slots__ = ("_file_id", "_length", "_store")
 
-    def __init__(self, store: Store, file_id: int, offset: int, length: int) -> None:
+    def __init__(self, store: Store, file_id: int, length: int) -> None:
         self._store = store
         self._file_id = file_id
-        self._offset = offset
         self._length = length
 
     def __len__(self) -> int:
@@ -354,7 +370,7 @@ class StoredEntries:
 
     def __getitem__(self, where: slice, /) -> bytes:
         start, stop, _ = where.indices(self._length)
-        return self._store.read_slice(self._file_id, self._offset + start, self._offset + stop)
+        return self._store.read_entries(self._file_id, start, stop)
 
     def __reduce__(self) -> tuple[object, ...]:
         return bytes, (self[:],)
