@@ -263,21 +263,21 @@ def depth(store: Store, database: str) -> int:
     return pages
 
 
-def test_a_frame_of_a_long_instance_reads_one_slice(
+def test_a_frame_of_a_long_instance_reads_its_entries_only(
     many: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its 2 MB of entries stay in the index: eight bytes are read for a frame."""
     many.replace([pack_record(large_record(500_000))])
     (file_id,) = many.find_uid("instances", LARGE)
     read: list[int] = []
-    read_slice: Callable[..., bytes] = Store.read_slice
+    read_entries: Callable[..., bytes] = Store.read_entries
 
     def count(store: Store, *arguments: object) -> bytes:
-        data = read_slice(store, *arguments)
+        data = read_entries(store, *arguments)
         read.append(len(data))
         return data
 
-    monkeypatch.setattr(Store, "read_slice", count)
+    monkeypatch.setattr(Store, "read_entries", count)
     record = many.read_record(file_id)
     assert record is not None
     assert record.frames is not None
