@@ -116,6 +116,8 @@ class Instance(Sequence[bytes]):
             if place is not None:
                 offset, length = place
                 return source.read(offset, length)
+            if frames.layout is Layout.FRAGMENTS:
+                return source.read_joined(frames.fragment_ranges(frame_index))
             covering = cover_frame(self.record, frames, frame_index)
             return join_frame(self.record, frames, frame_index, covering, source.read(*covering))
         except MMIndexError as error:

@@ -7,16 +7,20 @@ look is what was scanned.
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NoReturn, Protocol
 
 from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError
-from mmindex.model import Buffer, Fingerprint
+from mmindex.model import Buffer, ByteRange, Fingerprint
 
 _HAS_PREAD = hasattr(os, "pread")
+_HAS_PREADV = hasattr(os, "preadv")
+_MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
+_LONGEST_SCRAP = 4096  # bytes between ranges that are read over
 
 
 class Source(Protocol):
@@ -26,6 +30,9 @@ class Source(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes."""
+
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ascending ranges, joined."""
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return exactly these bytes without a copy, read-only."""
@@ -164,6 +171,38 @@ class FileSource:
             self.check()
         return data
 
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ascending ranges that lie near each other, joined.
+
+        They are read at once into what is returned, and what is between them into a scrap.
+
+        Raises
+        ------
+        TruncatedFrameError, StaleIndexError, MissingFileError
+            As `read`.
+        """
+        start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
+        length = sum(piece.length for piece in ranges)
+        if not _HAS_PREADV or len(ranges) > _MOST_PIECES or end - start - length > _LONGEST_SCRAP:
+            return b"".join([self.read(*piece) for piece in ranges])
+        if end > self._size:
+            self.check()
+            raise _cut(self.path, start, end - start, max(0, self._size - start))
+        joined, scrap = io.BytesIO(bytes(length)), bytearray(_LONGEST_SCRAP)
+        with joined.getbuffer() as view, memoryview(scrap) as scraps:
+            pieces, at, position = [], 0, start
+            for offset, piece_length in ranges:
+                pieces += [scraps[: offset - position], view[at : at + piece_length]]
+                at += piece_length
+                position = offset + piece_length
+            read = os.preadv(self._descriptor.number, pieces, start)
+            for piece in pieces:
+                piece.release()
+        if read != end - start:  # the file became shorter, or there are over 2 GiB
+            return b"".join([self.read(*piece) for piece in ranges])
+        self.check_if_due()
+        return joined.getvalue()  # the bytes that were read into, not a copy
+
     def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
         """Read what a pread left out: it returns at most 2 GiB at once."""
         pieces, done = [data], len(data)
@@ -216,6 +255,10 @@ class BufferSource:
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes, or raise TruncatedFrameError."""
         return bytes(self.view(offset, length))
+
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ranges, joined, or raise TruncatedFrameError."""
+        return b"".join([self.view(*piece) for piece in ranges])
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return exactly these bytes without a copy, or raise TruncatedFrameError."""
