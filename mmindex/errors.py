@@ -14,11 +14,11 @@ the class follows it too. All pickle, since they cross processes.
     ├── NotAddressableError       the frame has no bytes of its own in the file
     ├── NotContiguousError        a view of a frame that lies in pieces or off bytes
     ├── FrameIndexError           also an IndexError
-    ├── StaleIndexError           the file changed after it was scanned
+    ├── StaleIndexError           the file, or its record, is not the one that was looked up
     ├── MissingFileError          also a FileNotFoundError
     ├── InstanceNotFoundError     also a KeyError
     ├── IndexFormatError          not an mmindex index, or a damaged or foreign one
-    ├── IndexWriteError           the index cannot be written: locked, full, read-only
+    ├── IndexWriteError           the index cannot be written: in use, full, another archive's
     └── MissingDependencyError    also an ImportError
 """
 
@@ -124,7 +124,7 @@ class FrameIndexError(MMIndexError, IndexError):
 
 
 class StaleIndexError(MMIndexError):
-    """The file is not the one that was scanned: its size, time or inode differs."""
+    """The file is not the one that was scanned, or its record was replaced since it was read."""
 
 
 class MissingFileError(MMIndexError, FileNotFoundError):
@@ -140,7 +140,7 @@ class IndexFormatError(MMIndexError):
 
 
 class IndexWriteError(MMIndexError):
-    """The index cannot be written: another build is at work, or the disk is full."""
+    """The index cannot be written: in use, on a full disk, or that of another archive."""
 
 
 class MissingDependencyError(MMIndexError, ImportError):

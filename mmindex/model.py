@@ -144,8 +144,8 @@ class FrameTable:
       the last one the offset at which its last item ends; the items are not known, nor counted;
     * of Layout.FRAGMENTS, for every located frame its first fragment's number, and after
       the last one the number of fragments that are claimed by frames;
-    * of the others, for every item its offset from `value_offset`, and after the last one the
-      offset at which it ends: items follow each other without gaps;
+    * but for Layout.TRUSTED, for every item its offset from `value_offset`, and after the last one
+      the offset at which it ends: items follow each other without gaps;
     * where `trimmed`, one bit a located frame (bit i % 8 of byte i // 8): its last byte is the
       padding that the Extended Offset Table Lengths leave out (PS3.3 C.7.6.3.1.8).
 
@@ -156,7 +156,7 @@ class FrameTable:
     frames_located : int
         Frames whose place is known. The others were lost with the end of the file.
     number_of_fragments : int
-        Items after the Basic Offset Table; 0 in native pixel data.
+        Items after the Basic Offset Table; 0 in native pixel data and where they are not known.
     value_offset : int
         Offset of the first byte that frames or items are counted from, in bytes.
     frame_bits : int

@@ -46,6 +46,8 @@ def merge_indexes(
     ------
     MissingFileError, IndexFormatError
         One of the indexes is not there, or is none.
+    StaleIndexError
+        One of the indexes was written meanwhile: merge them again.
     IndexWriteError
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
         be written. Nothing is merged then.

@@ -1,8 +1,7 @@
 r"""One packed record: this docstring is the format, version 1.
 
-All integers are little-endian, at any alignment. A record is read in place: its header and
-texts by `unpack_record`, a frame's entries by slicing, so that frame N of any instance costs a
-read of fixed size.
+All integers are little-endian, at any alignment. A record is read whole but for long entries, which
+are kept apart and sliced where they are, so that frame N of any instance costs a read of fixed size.
 
     offset  size  type   field
     0       1     u1     status: 1 indexed, 2 deflated, 3 stream, 4 no-pixel-data,
@@ -68,7 +67,7 @@ _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
-_LONG_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN, _APART = 1, 2, 4, 8, 16
+_WIDE_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN, _APART = 1, 2, 4, 8, 16
 
 _STATUSES = (
     Status.INDEXED,
@@ -136,7 +135,7 @@ def pack_record(
     )
     flags = 0
     if frames is not None:
-        flags = _LONG_ENTRIES * (frames.entry_size == 8) | _TRIMMED * frames.trimmed
+        flags = _WIDE_ENTRIES * (frames.entry_size == 8) | _TRIMMED * frames.trimmed
     if fingerprint is not None:
         flags |= _HAS_FINGERPRINT
     if record.big_endian:
@@ -171,9 +170,9 @@ def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) ->
     Parameters
     ----------
     packed : bytes or memoryview
-        The whole record; of its entries nothing is touched if `entries` is given.
+        The record.
     entries : Entries, optional
-        Stands for the packed entries, to be read when they are sliced.
+        Those that are kept apart, to be read when they are sliced.
 
     Raises
     ------
@@ -262,7 +261,7 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
             number_of_fragments=fragments,
             value_offset=value_offset,
             frame_bits=frame_bits,
-            entry_size=8 if flags & _LONG_ENTRIES else 4,
+            entry_size=8 if flags & _WIDE_ENTRIES else 4,
             trimmed=bool(flags & _TRIMMED),
             entries=bytes(packed[entries_at:]) if entries is None else entries,
         )

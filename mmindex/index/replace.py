@@ -10,7 +10,7 @@ from mmindex.index.keys import (
     CHUNK_LENGTH,
     DATABASES,
     FILE_ID,
-    LONG_ENTRIES,
+    LONG_RECORD,
     PATH_VALUE,
     path_key,
     uid_entries,
@@ -36,7 +36,7 @@ def replace_files(
         if known is not None:
             _remove_file(txn, databases, PATH_VALUE.unpack(known)[0])
         id_bytes = FILE_ID.pack(next_id)
-        if len(packed) > LONG_ENTRIES:
+        if len(packed) > LONG_RECORD:
             packed, entries = split_record(packed)
             for number, at in enumerate(range(0, len(entries), CHUNK_LENGTH)):
                 chunk = entries[at : at + CHUNK_LENGTH]

@@ -107,7 +107,7 @@ class Store:
     def _read(self, database: str, *, buffers: bool = False) -> Transaction:
         return Transaction(self._environment(), database, buffers=buffers)
 
-    # What is read: each in a transaction of its own, copied out of LMDB's memory.
+    # What is read: mostly each in a transaction of its own, copied out of LMDB's memory.
 
     @property
     def root(self) -> bytes:
@@ -371,6 +371,14 @@ class StoredEntries:
     def __getitem__(self, where: slice, /) -> bytes:
         start, stop, _ = where.indices(self._length)
         return self._store.read_entries(self._file_id, start, stop)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (bytes, StoredEntries)):
+            return self[:] == other[:]
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self[:])
 
     def __reduce__(self) -> tuple[object, ...]:
         return bytes, (self[:],)

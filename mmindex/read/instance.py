@@ -104,7 +104,7 @@ class Instance(Sequence[bytes]):
         TruncatedFrameError
             The frame runs past the end of the file.
         StaleIndexError, MissingFileError
-            The file changed, or is gone.
+            The file changed, or its record did; or it is gone.
         NoPixelDataError, NotAddressableError
             The instance has no pixel data, or one video stream for all frames.
         """
