@@ -1,7 +1,7 @@
 r"""One packed record: this docstring is the format, version 1.
 
-All integers are little-endian, at any alignment. A record is read whole but for long entries, which
-are kept apart and sliced where they are, so that frame N of any instance costs a read of fixed size.
+All integers are little-endian, at any alignment. A record is read whole but for long entries,
+which are kept apart and sliced where they are: frame N of any instance costs a read of fixed size.
 
     offset  size  type   field
     0       1     u1     status: 1 indexed, 2 deflated, 3 stream, 4 no-pixel-data,
