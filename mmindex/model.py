@@ -7,6 +7,7 @@ file (of a deflated data set: from the start of the inflated one); ranges are ha
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -78,6 +79,11 @@ class Fingerprint(NamedTuple):
     size: int
     mtime_ns: int
     inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Fingerprint:
+        """Return the fingerprint of a file whose status this is."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class Entries(Protocol):

@@ -281,13 +281,13 @@ def test_problems_come_as_they_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(20):
         os.utime(root / f"{number}", ns=(0, 1))
     looked_at = []
-    fingerprint_of = check_module.fingerprint_of
+    walk_file = check_module._walk_file_problems
 
-    def look(status: os.stat_result) -> object:
-        looked_at.append(status)
-        return fingerprint_of(status)
+    def look(archive: mmindex.Archive, record: mmindex.InstanceRecord) -> Iterator[Problem]:
+        looked_at.append(record.path)
+        return walk_file(archive, record)
 
-    monkeypatch.setattr(check_module, "fingerprint_of", look)
+    monkeypatch.setattr(check_module, "_walk_file_problems", look)
     with mmindex.open(root) as archive:
         problems: Iterator[Problem] = walk_problems(archive)
         next(problems)

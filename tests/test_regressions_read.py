@@ -50,12 +50,11 @@ from mmindex.errors import (
     StaleIndexError,
     TruncatedFrameError,
 )
-from mmindex.model import FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import (
     Descriptor,
     FileSource,
-    fingerprint_of,
     open_descriptor,
 )
 
@@ -316,7 +315,7 @@ def test_R14_a_fragment_that_claims_4_GiB_raises_with_little_memory(
 def test_a_read_past_the_end_of_the_file_raises_with_little_memory(tmp_path: Path) -> None:
     """A source looks at the size that the file had before it asks for so many bytes."""
     path = str(written(tmp_path, bytes(100)))
-    source = FileSource(open_descriptor(path), path, fingerprint_of(os.stat(path)), 1.0)
+    source = FileSource(open_descriptor(path), path, Fingerprint.of(os.stat(path)), 1.0)
     for offset, length in ((0, 1 << 32), (50, 51), (1 << 61, 8), (1 << 64, 8), (99, 1 << 64)):
         with little_memory(), pytest.raises(TruncatedFrameError, match="past the end"):
             source.read(offset, length)
@@ -677,7 +676,7 @@ def damaged(
     path = str(written(folder, bytes(SIZE)))
     packed = struct.pack(f"<{len(entries)}{'I' if size == 4 else 'Q'}", *entries)
     table = FrameTable(layout, 1, 1, fragments, 100, entry_size=size, entries=packed)
-    fingerprint = fingerprint_of(os.stat(path))
+    fingerprint = Fingerprint.of(os.stat(path))
     record = InstanceRecord(
         Status.INDEXED, frames=table, number_of_frames=1, fingerprint=fingerprint
     )

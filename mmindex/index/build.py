@@ -211,9 +211,20 @@ class _Build:
         self._progress(self._report)
 
     def _plan(self) -> Iterator[list[bytes]]:
-        """Yield the paths of new and changed files, in chunks; mark the known ones as seen."""
+        """Yield the paths of new and changed files, in chunks."""
         chunk: list[bytes] = []
         chunk_bytes = 0
+        for file in self._walk_changed():
+            chunk.append(file.path)
+            chunk_bytes += file.fingerprint.size
+            if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
+                yield chunk
+                chunk, chunk_bytes = [], 0
+        if chunk:
+            yield chunk
+
+    def _walk_changed(self) -> Iterator[FoundFile]:
+        """Yield new and changed files as the walk meets them; mark the known ones as seen."""
         files: list[FoundFile] = []
         for found in walk_archive(self._root, os.fsencode(self._store.path)):
             if isinstance(found, Skipped):
@@ -222,18 +233,12 @@ class _Build:
                     self._hidden.append(found.path)
                 continue
             files.append(found)
-            if len(files) < _LOOKED_UP:
-                continue
-            for file in self._select_changed(files):
-                chunk.append(file.path)
-                chunk_bytes += file.fingerprint.size
-                if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
-                    yield chunk
-                    chunk, chunk_bytes = [], 0
-            files = []
-        chunk += [file.path for file in self._select_changed(files)]
+            if len(files) == _LOOKED_UP:
+                yield from self._select_changed(files)
+                files = []
+        changed = self._select_changed(files)
         self._report.listing = False
-        yield from (chunk[at : at + _CHUNK_FILES] for at in range(0, len(chunk), _CHUNK_FILES))
+        yield from changed
 
     def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
         """Return the files that are to be scanned, counting the others."""

@@ -71,7 +71,7 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
                     else:
                         yield FoundFile(
                             entry.path[prefix:],
-                            Fingerprint(found.st_size, found.st_mtime_ns, found.st_ino),
+                            Fingerprint.of(found),
                         )
         except OSError as error:
             yield _skipped(folder[prefix:], error, "cannot read the folder")

@@ -230,7 +230,7 @@ def lengthening(shared: Environment, path: str) -> Iterator[None]:
     """Let a transaction be committed, and give the file the length that it then says it has.
 
     LMDB leaves pages at the end unwritten that were freed in the transaction that took them. A
-    file beside the index says that its length is not to be relied on meanwhile.
+    file beside the index says meanwhile how long it was before.
     """
     writing = path + WRITING
     with open(writing, "w", encoding="ascii") as file:

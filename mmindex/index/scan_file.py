@@ -57,7 +57,7 @@ def _fingerprint(number: int) -> Fingerprint:
     status = os.fstat(number)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(0, "neither a file nor a folder")
-    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
+    return Fingerprint.of(status)
 
 
 def _scan_descriptor(number: int, size: int, options: ScanOptions) -> InstanceRecord:
@@ -69,19 +69,13 @@ def _scan_descriptor(number: int, size: int, options: ScanOptions) -> InstanceRe
     try:
         header = scan_header(buffer, force=options.force)
     except NotDicomError as error:
-        return InstanceRecord(Status.NOT_DICOM, reason=_reason(error), error=type(error).__name__)
+        return InstanceRecord(Status.NOT_DICOM, reason=str(error), error=type(error).__name__)
     except MMIndexError as error:
-        return _unreadable(type(error).__name__, _reason(error))
+        return _unreadable(type(error).__name__, str(error))
     try:
         return scan_frames(header, trust_offset_tables=options.trust_offset_tables)
     except MMIndexError as error:
-        return make_record(
-            header, Status.UNREADABLE, reason=_reason(error), error=type(error).__name__
-        )
-
-
-def _reason(error: MMIndexError) -> str:
-    return str(error)
+        return make_record(header, Status.UNREADABLE, reason=str(error), error=type(error).__name__)
 
 
 def _unreadable(error: str, reason: str) -> InstanceRecord:

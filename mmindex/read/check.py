@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmindex.model import Anomaly, InstanceRecord, Status
+from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read.archive import Archive
-from mmindex.read.source import fingerprint_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
         yield Problem(path, "missing", error.strerror or "it is gone")
     else:
         expected = archive.expected_fingerprint(record, found)
-        if record.status is not Status.UNREADABLE and fingerprint_of(found) != expected:
+        if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
             yield Problem(path, "stale", "it changed after it was indexed; build the index anew")
     if record.status is Status.UNREADABLE:
         yield Problem(path, "unreadable", f"{record.error}: {record.reason}")

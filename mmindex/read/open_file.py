@@ -16,7 +16,6 @@ from mmindex.read.source import (
     BufferSource,
     Descriptor,
     FileSource,
-    fingerprint_of,
     open_descriptor,
 )
 from mmindex.scan.instance import scan
@@ -83,7 +82,7 @@ def _open_descriptor(
     status = os.stat(descriptor.number)
     if not stat.S_ISREG(status.st_mode):
         raise NotDicomError("expected a file, found a folder or a device", path=path)
-    fingerprint = fingerprint_of(status)
+    fingerprint = Fingerprint.of(status)
     file = FileSource(descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path)
     buffer: Buffer = b""
     if fingerprint.size:

@@ -38,11 +38,6 @@ class Source(Protocol):
         """Return exactly these bytes without a copy, read-only."""
 
 
-def fingerprint_of(status: os.stat_result) -> Fingerprint:
-    """Return the fingerprint of a file whose status this is."""
-    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino)
-
-
 class Descriptor:
     """An open file descriptor that is closed when nobody uses it any more.
 
@@ -123,14 +118,14 @@ class FileSource:
         self._revalidate_after = revalidate_after
         self._map: memoryview | None = None
         self._due = 0.0
-        self._compare(fingerprint_of(os.stat(descriptor.number)))
+        self._compare(Fingerprint.of(os.stat(descriptor.number)))
         self.check()
 
     def check(self) -> None:
         """Raise StaleIndexError or MissingFileError unless the file is as it was."""
         now = monotonic()
         try:
-            found = fingerprint_of(os.stat(self._watched))
+            found = Fingerprint.of(os.stat(self._watched))
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("the file is gone", path=self.path) from None
         self._compare(found)
