@@ -1,0 +1,39 @@
+"""How a build cuts its work into chunks."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmindex
+from mmindex.index import build as build_module
+
+
+class Recorder(Executor):
+    """Scans at once, and notes how many files each chunk has."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def submit(self, scan: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        self.sizes.append(len(arguments[1]))
+        future: Future[Any] = Future()
+        future.set_result(scan(*arguments, **options))
+        return future
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, [64, 64, 2]), (1 << 20, [32, 32, 32, 32, 2])])
+def test_chunks_keep_within_their_files_and_bytes_to_the_last(
+    tmp_path: Path, length: int, expected: list[int]
+) -> None:
+    """Small files come 64 at once; of files of 1 MiB, 32, in a small archive, too."""
+    assert (build_module._CHUNK_FILES, build_module._CHUNK_BYTES) == (64, 32 << 20)
+    for number in range(130):
+        with (tmp_path / f"{number}").open("wb") as file:
+            file.truncate(length)
+    recorder = Recorder()
+    assert mmindex.build(tmp_path, executor=recorder).found == 130
+    assert recorder.sizes == expected
