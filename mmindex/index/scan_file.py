@@ -13,6 +13,7 @@ from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.instance import make_record, scan_frames, scan_header
+from mmindex.scan.runs import KnownRuns
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
@@ -27,10 +28,11 @@ class ScanOptions(NamedTuple):
 
 def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> list[bytes]:
     """Return the packed records of the files at these paths, relative to `root`."""
-    return [scan_file(root, path, options) for path in paths]
+    known_runs = KnownRuns()
+    return [scan_file(root, path, options, known_runs) for path in paths]
 
 
-def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
+def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownRuns) -> bytes:
     """Return the packed record of a file; one that can't be read has its reason in it."""
     started = perf_counter_ns()
     fingerprint = Fingerprint(0, 0, 0)
@@ -38,7 +40,7 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions) -> bytes:
         number = os.open(os.path.join(root, path), _OPEN_FLAGS)
         try:
             fingerprint = _fingerprint(number)
-            record = _scan_descriptor(number, fingerprint.size, options)
+            record = _scan_descriptor(number, fingerprint.size, options, known_runs)
             if _fingerprint(number) != fingerprint:
                 record = _unreadable("StaleIndexError", "the file changed while it was scanned")
         finally:
@@ -60,14 +62,16 @@ def _fingerprint(number: int) -> Fingerprint:
     return Fingerprint.of(status)
 
 
-def _scan_descriptor(number: int, size: int, options: ScanOptions) -> InstanceRecord:
+def _scan_descriptor(
+    number: int, size: int, options: ScanOptions, known_runs: KnownRuns
+) -> InstanceRecord:
     buffer: Buffer
     if size > _READ_WHOLE:
         buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
     else:
         buffer = os.read(number, size)
     try:
-        header = scan_header(buffer, force=options.force)
+        header = scan_header(buffer, force=options.force, known_runs=known_runs)
     except NotDicomError as error:
         return InstanceRecord(Status.NOT_DICOM, reason=str(error), error=type(error).__name__)
     except MMIndexError as error:

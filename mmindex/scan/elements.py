@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
+
+if TYPE_CHECKING:
+    from mmindex.scan.runs import KnownRuns
 
 UNDEFINED_LENGTH = 0xFFFF_FFFF
 MAX_NESTING = 64
@@ -59,7 +62,7 @@ class Encoding:
         self.sequence_end = self._raw_tag(tags.SEQUENCE_DELIMITATION)
         self.vr_names = {self._raw_vr(vr): vr for vr in (*_SHORT_VRS, *_LONG_VRS)}
         self.short_vrs = frozenset(() if implicit else map(self._raw_vr, _SHORT_VRS))
-        self.un = self._raw_vr("UN")
+        self._un = self._raw_vr("UN")
         # A 4-byte length, put together from the two halves that `header` takes apart.
         self.vr_shift, self.length_shift = (16, 0) if big_endian else (0, 16)
 
@@ -72,6 +75,10 @@ class Encoding:
     def tag_of(self, raw_tag: int) -> int:
         """Return the tag that `header` read as `raw_tag`."""
         return self._raw_tag(raw_tag)
+
+    def inside(self, raw_vr: int) -> Encoding:
+        """Return the encoding within a value of undefined length (PS3.5 6.2.2)."""
+        return IMPLICIT_LITTLE if raw_vr == self._un and not self.implicit else self
 
     def vr_of(self, raw_vr: int) -> str:
         """Return the two characters of a value representation that `header` read."""
@@ -93,8 +100,19 @@ class DataSet:
     pixel_data: Element | None = None
 
 
-def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encoding) -> DataSet:
+def scan_elements(
+    buffer: Buffer,
+    element_offset: int,
+    end: int,
+    encoding: Encoding,
+    known_runs: KnownRuns | None = None,
+) -> DataSet:
     """Walk the top-level elements in [element_offset, end), up to the pixel data.
+
+    Parameters
+    ----------
+    known_runs : KnownRuns, optional
+        Those of another data set, to skip by.
 
     Raises
     ------
@@ -104,16 +122,25 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
     unpack, unpack_length = encoding.header.unpack_from, encoding.length.unpack_from
     wanted, short_vrs, vr_names = encoding.wanted, encoding.short_vrs, encoding.vr_names
     implicit, vr_shift, length_shift = encoding.implicit, encoding.vr_shift, encoding.length_shift
+    if known_runs is not None and known_runs.encoding is not encoding:
+        known_runs = None
+    stops = wanted if known_runs is None else known_runs.stops
     found: dict[int, Element] = {}
     position = element_offset
     last_header = end - 8
     while position <= last_header:
         tag, vr, length = unpack(buffer, position)
+        if tag in stops:
+            if known_runs is not None and tag not in wanted:
+                skipped = known_runs.skip(buffer, tag, position, end)
+                if skipped > position:
+                    position = skipped
+                    continue
+        elif vr in short_vrs:  # most elements end here
+            element_offset = position
+            position += 8 + length
+            continue
         if vr in short_vrs:
-            if tag not in wanted:  # most elements end here
-                element_offset = position
-                position += 8 + length
-                continue
             value_offset = position + 8
         elif implicit:
             value_offset = position + 8
@@ -124,7 +151,7 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
             if vr not in vr_names:
                 if not tag and not vr:
                     break  # zeros after the last element
-                _check_vr(encoding, tag, vr, position)
+                check_vr(encoding, tag, vr, position)
             value_offset = position + 12
             if value_offset > end:
                 break
@@ -138,8 +165,7 @@ def scan_elements(buffer: Buffer, element_offset: int, end: int, encoding: Encod
                 return DataSet(found, element)
             found[known_tag] = element
         if length == UNDEFINED_LENGTH:
-            inside = IMPLICIT_LITTLE if vr == encoding.un and not implicit else encoding
-            position = skip_undefined_length(buffer, value_offset, end, inside)
+            position = skip_undefined_length(buffer, value_offset, end, encoding.inside(vr))
         else:
             position = value_offset + length
     if position > end:
@@ -199,7 +225,7 @@ def skip_undefined_length(buffer: Buffer, value_offset: int, end: int, encoding:
                     continue
                 else:
                     if vr not in vr_names:
-                        _check_vr(encoding, tag, vr, position)
+                        check_vr(encoding, tag, vr, position)
                     if position + 12 > end:
                         position = end
                         break
@@ -214,8 +240,9 @@ def skip_undefined_length(buffer: Buffer, value_offset: int, end: int, encoding:
                         f"sequences nest over {MAX_NESTING} levels deep", offset=position
                     )
                 in_item = False
-                if vr == encoding.un and not implicit:
-                    encoding = IMPLICIT_LITTLE  # PS3.5 6.2.2
+                inside = encoding.inside(vr)
+                if inside is not encoding:
+                    encoding = inside
                     break
             elif in_item:
                 in_item = False
@@ -255,11 +282,13 @@ def _is_zero(buffer: Buffer, start: int, end: int) -> bool:
     return True
 
 
-def _check_vr(encoding: Encoding, raw_tag: int, raw_vr: int, element_offset: int) -> None:
+def check_vr(encoding: Encoding, raw_tag: int, raw_vr: int, element_offset: int) -> None:
     """Raise FormatError unless the value representation is two capital letters.
 
     One that is not known, but could be, has a 4-byte length like those added last (PS3.5 7.1.2).
     """
+    if raw_vr in encoding.vr_names:
+        return
     vr = encoding.vr_of(raw_vr)
     if not (vr.isascii() and vr.isalpha() and vr.isupper()):
         raise FormatError(

@@ -17,9 +17,11 @@ from mmindex.scan.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
+    DataSet,
+    Element,
     Encoding,
+    check_vr,
     read_value,
-    scan_elements,
 )
 
 PREAMBLE_LENGTH = 128
@@ -76,8 +78,7 @@ def scan_file_meta(
     encoding = detect_vr(buffer, start, EXPLICIT_LITTLE)
     if encoding is not EXPLICIT_LITTLE:
         anomalies.append(Anomaly("vr-mismatch", start))
-    end = _skip_file_meta(buffer, start, encoding)
-    meta = scan_elements(buffer, start, end, encoding)
+    meta, end = _walk_file_meta(buffer, start, encoding)
     length = read_value(buffer, meta, tags.FILE_META_GROUP_LENGTH)
     element = meta.elements.get(tags.FILE_META_GROUP_LENGTH)
     counted_from = element.value_offset + 4 if element else start
@@ -89,24 +90,31 @@ def scan_file_meta(
     return uid.strip(b" \0").decode("latin-1"), end
 
 
-def _skip_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> int:
-    """Return the offset of the first element that is not of group 0002."""
+def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[DataSet, int]:
+    """Return the wanted elements of group 0002, and the offset of the first of another group."""
+    unpack, short_vrs, wanted = encoding.header.unpack_from, encoding.short_vrs, encoding.wanted
+    found: dict[int, Element] = {}
     position, end = start, len(buffer)
     while position + 8 <= end:
-        tag, vr, length = encoding.header.unpack_from(buffer, position)
-        if tag & 0xFFFF != 0x0002:
+        raw_tag, vr, length = unpack(buffer, position)
+        if raw_tag & 0xFFFF != 0x0002:
             break
+        value_offset = position + 8
         if encoding.implicit:
-            position += 8 + (vr | length << 16)
-        elif vr in encoding.short_vrs:
-            position += 8 + length
-        elif position + 12 <= end:
-            position += 12 + encoding.length.unpack_from(buffer, position + 8)[0]
-        else:
-            break
+            length = vr | length << 16
+        elif vr not in short_vrs:
+            check_vr(encoding, raw_tag, vr, position)
+            value_offset = position + 12
+            if value_offset > end:
+                break
+            (length,) = encoding.length.unpack_from(buffer, position + 8)
+        if raw_tag in wanted:
+            tag = wanted[raw_tag]
+            found[tag] = Element(tag, encoding.vr_of(vr), position, value_offset, length)
+        position = value_offset + length
     if position > end:
         raise FormatError("the File Meta Information runs past the end", offset=start)
-    return position
+    return DataSet(found), position
 
 
 def encoding_of(*, implicit: bool, big_endian: bool) -> Encoding:

@@ -43,7 +43,7 @@ from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_sy
 
 if TYPE_CHECKING:
     from mmindex.scan.offset_tables import OffsetTable
-
+    from mmindex.scan.runs import KnownRuns
 
 _SHORT_NUMBERS = ("US", "", "SS", "UN")  # "" in Implicit VR
 _LONG_NUMBERS = ("UL", "SL")
@@ -115,8 +115,15 @@ def scan(buffer: Buffer, *, force: bool = False) -> InstanceRecord:
     return scan_frames(scan_header(buffer, force=force))
 
 
-def scan_header(buffer: Buffer, *, force: bool = False) -> Header:
+def scan_header(
+    buffer: Buffer, *, force: bool = False, known_runs: KnownRuns | None = None
+) -> Header:
     """Read what stands before the pixel data.
+
+    Parameters
+    ----------
+    known_runs : KnownRuns, optional
+        What is known from files scanned before, which are likely alike; it learns from the first.
 
     Raises
     ------
@@ -139,7 +146,10 @@ def scan_header(buffer: Buffer, *, force: bool = False) -> Header:
     else:
         encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
-    data_set = scan_elements(buffer, start, len(buffer), encoding)
+    data_set = scan_elements(buffer, start, len(buffer), encoding, known_runs)
+    if known_runs is not None and known_runs.encoding is None:
+        end = data_set.pixel_data.element_offset if data_set.pixel_data else len(buffer)
+        known_runs.learn(buffer, start, end, encoding)
     return Header(buffer, syntax, encoding, data_set, anomalies)
 
 

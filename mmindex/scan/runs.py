@@ -1,0 +1,117 @@
+"""Runs of elements that an earlier data set had, to skip the same ones of the next in one step.
+
+Files of a series have the same elements, and most values have the same lengths. A run is a chain of
+elements that nobody wants, known by their headers. Where a data set has these headers, each just
+where the one before leads to, which one call into C can tell, the walk goes on after the last. At
+the first difference the run is cut, and the walk goes on from there element by element: to know
+other files makes a scan faster, never different.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mmindex.model import Buffer
+from mmindex.scan.elements import UNDEFINED_LENGTH, Encoding, skip_undefined_length
+
+_FEWEST = 3  # elements in a run; fewer are skipped one by one as fast
+_MOST = 1000  # elements that are learnt of a data set, which may have millions
+
+
+class _Skipped(NamedTuple):
+    """An element: its header, and the length of its value."""
+
+    raw_tag: int
+    header: bytes
+    length: int
+
+
+class _Run:
+    """Elements, each where the one before leads to."""
+
+    def __init__(self, elements: list[_Skipped]) -> None:
+        self.elements = elements
+        self.headers = tuple(element.header for element in elements)
+        layout = "".join(f"{len(element.header)}s{element.length}x" for element in elements)
+        unpacker = struct.Struct("<" + layout)
+        self.unpack_from, self.length = unpacker.unpack_from, unpacker.size
+
+
+class KnownRuns:
+    """The runs of one data set, for those that are scanned after it.
+
+    Attributes
+    ----------
+    encoding : Encoding or None
+        That of the data set; None before one was learnt.
+    stops : set of int
+        Raw tags at which a walk stops to look: those that are wanted, and those that begin a run.
+    """
+
+    def __init__(self) -> None:
+        self.encoding: Encoding | None = None
+        self.stops: set[int] = set()
+        self._runs: dict[int, _Run] = {}  # by the raw tag of the first element
+
+    def learn(self, buffer: Buffer, start: int, end: int, encoding: Encoding) -> None:
+        """Learn the runs in [start, end) of a data set, which a walk found right."""
+        self.encoding = encoding
+        self.stops.update(encoding.wanted)
+        for elements in _walk_runs(buffer, start, end, encoding):
+            self._add(elements)
+
+    def skip(self, buffer: Buffer, raw_tag: int, position: int, end: int) -> int:
+        """Return where those elements end that are as expected, `position` where none is.
+
+        Parameters
+        ----------
+        raw_tag : int
+            That of the element at `position`.
+        """
+        run = self._runs.get(raw_tag)
+        if run is None or position + run.length > end:
+            return position
+        headers = run.unpack_from(buffer, position)
+        if headers == run.headers:
+            return position + run.length
+        same = 0
+        while headers[same] == run.headers[same]:
+            same += 1
+        self.stops.discard(raw_tag)
+        del self._runs[raw_tag]
+        self._add(run.elements[:same])
+        self._add(run.elements[same + 1 :])
+        return position + sum(len(header) + length for _, header, length in run.elements[:same])
+
+    def _add(self, elements: list[_Skipped]) -> None:
+        if len(elements) >= _FEWEST:
+            self._runs[elements[0].raw_tag] = _Run(elements)
+            self.stops.add(elements[0].raw_tag)
+
+
+def _walk_runs(
+    buffer: Buffer, position: int, end: int, encoding: Encoding
+) -> Iterator[list[_Skipped]]:
+    """Yield the elements of defined length that follow each other and that nobody wants."""
+    run: list[_Skipped] = []
+    for _ in range(_MOST):
+        if position + 12 > end:
+            break
+        raw_tag, vr, length = encoding.header.unpack_from(buffer, position)
+        if not raw_tag:
+            break  # zeros after the last element
+        value_offset = position + 8
+        if vr not in encoding.short_vrs:
+            value_offset += 0 if encoding.implicit else 4
+            length = encoding.length.unpack_from(buffer, value_offset - 4)[0]
+        if length == UNDEFINED_LENGTH or raw_tag in encoding.wanted:
+            yield run
+            run = []
+        else:
+            run.append(_Skipped(raw_tag, bytes(buffer[position:value_offset]), length))
+        position = value_offset + length
+        if length == UNDEFINED_LENGTH:
+            position = skip_undefined_length(buffer, value_offset, end, encoding.inside(vr))
+    yield run
