@@ -49,7 +49,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the work of small archives into several chunks, too."""
+    monkeypatch.setattr(build_module, "_CHUNK_FILES", 64)
 
 
 def image(uid: str, pixels: bytes = b"abcd") -> bytes:
@@ -526,7 +534,7 @@ import sys
 import mmindex
 from mmindex.index import build
 
-build._COMMIT_FILES = 64
+build._CHUNK_FILES = build._COMMIT_FILES = 64
 mmindex.build(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), full=sys.argv[4] == "full",
               progress=lambda report: print(report.scanned, flush=True))
 sys.stdin.read()  # until it is killed

@@ -25,15 +25,15 @@ class Recorder(Executor):
         return future
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1, [64, 64, 2]), (1 << 20, [32, 32, 32, 32, 2])])
+@pytest.mark.parametrize(("length", "expected"), [(1, [256, 4]), (1 << 20, [32] * 8 + [4])])
 def test_chunks_keep_within_their_files_and_bytes_to_the_last(
     tmp_path: Path, length: int, expected: list[int]
 ) -> None:
-    """Small files come 64 at once; of files of 1 MiB, 32, in a small archive, too."""
-    assert (build_module._CHUNK_FILES, build_module._CHUNK_BYTES) == (64, 32 << 20)
-    for number in range(130):
+    """Small files come 256 at once; of files of 1 MiB, 32, in a small archive, too."""
+    assert (build_module._CHUNK_FILES, build_module._CHUNK_BYTES) == (256, 32 << 20)
+    for number in range(260):
         with (tmp_path / f"{number}").open("wb") as file:
             file.truncate(length)
     recorder = Recorder()
-    assert mmindex.build(tmp_path, executor=recorder).found == 130
+    assert mmindex.build(tmp_path, executor=recorder).found == 260
     assert recorder.sizes == expected

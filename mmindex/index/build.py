@@ -35,9 +35,9 @@ from mmindex.index.write_lock import only_writer
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
 
 _LOOKED_UP = 512  # files a transaction when the index is asked which are known
-_CHUNK_FILES, _CHUNK_BYTES = 64, 1 << 25  # scanned by a worker at once
-_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 10_000, 1 << 24, 5.0
-_CHUNKS_AHEAD = 2  # submitted a worker before the first is done
+_CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
+_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 4000, 1 << 24, 5.0
+_CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
 _PROBLEMS_KEPT = 1000
 
 
