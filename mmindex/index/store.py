@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
@@ -39,11 +39,13 @@ from mmindex.index.keys import (
     path_key,
     uid_key,
 )
+from mmindex.index.pages import check_pages
 from mmindex.index.record import FORMAT_VERSION, join_record, length_apart, unpack_record
 from mmindex.index.replace import replace_files
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
+_VALUES_IN_A_NODE = 128  # file ids of a UID that never take a page of their own
 _DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
 
 Taken = TypeVar("Taken")
@@ -116,6 +118,13 @@ class Store:
         folder = os.path.dirname(os.fsencode(self.path))
         return os.path.normpath(os.path.join(folder, stored))
 
+    def _check_pages(self, txn: Any, database: str) -> None:
+        """Raise IndexFormatError where to go through a database would end the process."""
+        try:
+            check_pages(self.path, txn.id(), database)
+        except (ValueError, struct.error, OSError) as error:
+            raise _damaged(self.path, error) from error
+
     def _get(self, database: str, key: bytes) -> bytes | None:
         try:
             with self._read(database) as txn:
@@ -169,6 +178,13 @@ class Store:
             error.at(self.path)
             raise
 
+    def _values(self, txn: Any, cursor: Any, kind: UidKind) -> Iterator[bytes]:
+        """Return the values of the key that a cursor is at."""
+        if cursor.count() > _VALUES_IN_A_NODE:
+            self._check_pages(txn, kind)
+        values: Iterator[bytes] = cursor.iternext_dup()
+        return values
+
     def find_uid(self, kind: UidKind, uid: str) -> list[int]:
         """Return the ids of the files that have this UID, in ascending order."""
         try:
@@ -178,7 +194,7 @@ class Store:
             ):
                 if not cursor.set_key(uid_key(uid)):
                     return []
-                return [FILE_ID.unpack(value)[0] for value in cursor.iternext_dup()]
+                return [FILE_ID.unpack(value)[0] for value in self._values(txn, cursor, kind)]
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
@@ -190,7 +206,7 @@ class Store:
         try:
             with self._read(kind, buffers=True) as txn, txn.cursor() as cursor:
                 if cursor.set_key(key):
-                    for id_bytes in cursor.iternext_dup():
+                    for id_bytes in self._values(txn, cursor, kind):
                         file_id = FILE_ID.unpack(id_bytes)[0]
                         packed = txn.get(id_bytes, db=files)
                         if packed is not None:
@@ -244,9 +260,13 @@ class Store:
                     self._read("files", buffers=True) as txn,
                     txn.cursor() as cursor,
                 ):
+                    if not next_id:
+                        self._check_pages(txn, "files")
                     found = cursor.set_range(FILE_ID.pack(next_id))
                     for key, packed in cursor.iternext() if found else ():
                         file_id = FILE_ID.unpack(key)[0]
+                        if file_id < next_id:
+                            raise _damaged(self.path, ValueError("file ids are in no order"))
                         batch.append(take(file_id, packed))
                         next_id = file_id + 1
                         if len(batch) == _BATCH:
@@ -266,6 +286,8 @@ class Store:
                     self._read(kind) as txn,
                     txn.cursor() as cursor,
                 ):
+                    if not last:
+                        self._check_pages(txn, kind)
                     batch: list[bytes] = []
                     found = cursor.set_range(last + b"\0") if last else cursor.first()
                     while found and len(batch) < _BATCH:
@@ -273,6 +295,8 @@ class Store:
                         found = cursor.next_nodup()
             except _DAMAGE as error:
                 raise _damaged(self.path, error) from error
+            if batch and batch[0] <= last:
+                raise _damaged(self.path, ValueError("UIDs are in no order"))
             yield from (key.decode("latin-1") for key in batch)
             if len(batch) < _BATCH:
                 return
@@ -293,6 +317,7 @@ class Store:
         """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
         try:
             with self._read("files") as txn, txn.cursor() as cursor:
+                self._check_pages(txn, "files")
                 ids = (FILE_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
                 return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
         except _DAMAGE as error:
@@ -302,6 +327,7 @@ class Store:
         """Return the ids of the files that are not DICOM, or of those that could not be read."""
         try:
             with self._read("unscanned") as txn, txn.cursor() as cursor:
+                self._check_pages(txn, "unscanned")
                 wanted = status.value.encode()
                 return [FILE_ID.unpack(key)[0] for key, value in cursor if value == wanted]
         except _DAMAGE as error:

@@ -1,0 +1,189 @@
+"""Whether the pages of a database are as LMDB takes for granted when it goes from one to the next.
+
+A page that a key leads to is checked by LMDB; one that follows in order is not, and a page of zeros
+or of something else ends the process (an assertion), or leads out of the map (SIGBUS). So the pages
+of a tree are looked at before all of it is read, which costs little beside that. They are laid out
+as in LMDB 0.9, which has data format 1, on a 64-bit little-endian machine; what is laid out in
+another way is not checked.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+_META = struct.Struct("<16xII16x")  # page header; magic, data version; address, map length
+_TREE = struct.Struct("<I2xH32xQ")  # page size; flags, depth; numbers of pages and entries; root
+_LAST_PAGE_AND_ID = struct.Struct("<QQ")  # of the transaction that wrote a meta page
+_PAGE = struct.Struct("<QHHHH")  # number, length of keys, flags; where free space begins and ends
+_OVERFLOW = struct.Struct("<Q2xHI")  # number, flags, number of pages
+_NODE = struct.Struct("<HHHH")  # data length or page number, low and high; flags; length of the key
+_NUMBER = struct.Struct("<Q")
+
+_MAGIC, _DATA_VERSION = 0xBEEF_C0DE, 1
+_BRANCH, _LEAF, _OVERFLOWING, _KEYS_ONLY = 1, 2, 4, 0x20
+_KINDS = 0x2F  # of the flags of a page, those that say what it is
+_NO_PAGE = (1 << 64) - 1
+_DATA_ELSEWHERE, _SUBTREE, _DUPLICATES = 1, 2, 4  # flags of a node
+_DEEPEST = 32
+
+
+class _Tree(NamedTuple):
+    depth: int
+    root: int
+
+
+def check_pages(path: str, transaction_id: int, database: str) -> bool:
+    """Check the pages of a database as a transaction sees it.
+
+    Returns
+    -------
+    bool
+        False where they could not be found: the format is another, or two later transactions were
+        committed meanwhile.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong where.
+    """
+    if sys.byteorder != "little" or struct.calcsize("P") != 8:
+        return False
+    with open(path, "rb") as file, closing(mmap.mmap(file.fileno(), 0, access=1)) as data:
+        main = _find_main(data, transaction_id)
+        if main is None:
+            return False
+        page_size, databases = main
+        pages = _Pages(data, page_size)
+        for key_at, value_at, end in pages.walk_nodes(databases):
+            if data[key_at:value_at] == database.encode():
+                pages.check(_parse_tree(data[value_at:end]))
+        return True
+
+
+def _find_main(data: mmap.mmap, transaction_id: int) -> tuple[int, _Tree] | None:
+    """Return page size and tree of databases by the meta page of a transaction."""
+    page_size = 0
+    for _ in range(2):  # the two meta pages take turns
+        if len(data) < page_size + 4096:
+            return None
+        magic, version = _META.unpack_from(data, page_size)
+        at = page_size + _META.size
+        if (magic, version) != (_MAGIC, _DATA_VERSION):
+            return None
+        size, *_ = _TREE.unpack_from(data, at)
+        main = _parse_tree(data[at + _TREE.size : at + 2 * _TREE.size])
+        _, written_by = _LAST_PAGE_AND_ID.unpack_from(data, at + 2 * _TREE.size)
+        if written_by == transaction_id:
+            return page_size or size, main
+        page_size = size
+    return None
+
+
+def _parse_tree(value: bytes) -> _Tree:
+    if len(value) != _TREE.size:
+        raise ValueError(f"expected {_TREE.size} bytes of a database, found {len(value)}")
+    _, depth, root = _TREE.unpack(value)
+    if depth > _DEEPEST or (root == _NO_PAGE) != (depth == 0):
+        raise ValueError(f"a tree of depth {depth} from page {root}")
+    return _Tree(depth, root)
+
+
+class _Pages:
+    """The pages of a file, each looked at within its bounds."""
+
+    def __init__(self, data: mmap.mmap, size: int) -> None:
+        self._data = data
+        self._size = size
+        self._count = len(data) // size
+
+    def check(self, tree: _Tree) -> None:
+        """Raise ValueError where a page or node of a tree is not as it has to be."""
+        for _ in self.walk_nodes(tree):
+            pass  # each is checked as it is met
+
+    def walk_nodes(self, tree: _Tree) -> Iterator[tuple[int, int, int]]:
+        """Yield where the key, the value and what follows them begin, of every node in order."""
+        level = [tree.root] if tree.depth else []
+        for _ in range(1, tree.depth):
+            level = [child for number in level for child in self._walk_children(number)]
+            if len(set(level)) < len(level):
+                raise ValueError("a page that comes more than once")
+        for number in level:
+            yield from self._walk_leaf(number)
+
+    def _header(self, number: int, *kinds: int) -> tuple[int, int, int, int]:
+        """Return offset, kind, number of nodes and length of keys of a page."""
+        if not 2 <= number < self._count:
+            raise ValueError(f"page {number} of {self._count}")
+        at = number * self._size
+        found, key_length, flags, lower, upper = _PAGE.unpack_from(self._data, at)
+        kind = flags & _KINDS
+        if found != number or kind not in kinds:
+            raise ValueError(f"page {number} is another (number {found}, flags 0x{flags:x})")
+        if not _PAGE.size <= lower <= upper <= self._size:
+            raise ValueError(f"page {number} has its free space at {lower} to {upper}")
+        return at, kind, (lower - _PAGE.size) // 2, key_length
+
+    def _walk_offsets(self, at: int, count: int) -> Iterator[int]:
+        """Yield where the nodes of a page are."""
+        for offset in struct.unpack_from(f"<{count}H", self._data, at + _PAGE.size):
+            if not _PAGE.size <= offset <= self._size - _NODE.size:
+                raise ValueError(f"a node at {offset} of page {at // self._size}")
+            yield at + offset
+
+    def _walk_children(self, number: int) -> Iterator[int]:
+        at, _, count, _ = self._header(number, _BRANCH)
+        if count < 2:
+            raise ValueError(f"page {number} leads to {count} others")
+        for node in self._walk_offsets(at, count):
+            low, high, flags, key_length = _NODE.unpack_from(self._data, node)
+            self._check_end(node + _NODE.size + key_length, at)
+            yield low | high << 16 | flags << 32
+
+    def _walk_leaf(self, number: int) -> Iterator[tuple[int, int, int]]:
+        at, kind, count, key_length = self._header(number, _LEAF, _LEAF | _KEYS_ONLY)
+        if kind & _KEYS_ONLY:
+            self._check_end(at + _PAGE.size + count * key_length, at)
+            return
+        for node in self._walk_offsets(at, count):
+            low, high, flags, key_length = _NODE.unpack_from(self._data, node)
+            value_at, length = node + _NODE.size + key_length, low | high << 16
+            end = value_at + (_NUMBER.size if flags & _DATA_ELSEWHERE else length)
+            self._check_end(end, at)
+            if flags & _DATA_ELSEWHERE:
+                (first,) = _NUMBER.unpack_from(self._data, value_at)
+                self._check_overflow(first, length)
+            elif flags & _DUPLICATES:
+                self._check_duplicates(self._data[value_at:end], flags)
+            yield node + _NODE.size, value_at, end
+
+    def _check_duplicates(self, value: bytes, flags: int) -> None:
+        """Check the sorted values of a key: a page within the node, or a tree."""
+        if flags & _SUBTREE:
+            self.check(_parse_tree(value))
+            return
+        if len(value) < _PAGE.size:
+            raise ValueError(f"a page of {len(value)} bytes")
+        _, key_length, kind, lower, _ = _PAGE.unpack_from(value)
+        count = (lower - _PAGE.size) // 2
+        if not kind & _KEYS_ONLY or not 0 < count * key_length <= len(value) - _PAGE.size:
+            raise ValueError(f"{count} values in a page of {len(value)} bytes")
+
+    def _check_overflow(self, number: int, length: int) -> None:
+        """Check the pages that a long value has to itself."""
+        if not 2 <= number < self._count:
+            raise ValueError(f"page {number} of {self._count}")
+        found, flags, count = _OVERFLOW.unpack_from(self._data, number * self._size)
+        if found != number or flags & _KINDS != _OVERFLOWING:
+            raise ValueError(f"page {number} is another (number {found}, flags 0x{flags:x})")
+        if not length + _PAGE.size <= count * self._size <= (self._count - number) * self._size:
+            raise ValueError(f"{length} bytes in {count} pages from {number} on")
+
+    def _check_end(self, end: int, at: int) -> None:
+        if end > at + self._size:
+            raise ValueError(f"page {at // self._size} runs past its end")
