@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import new_runner
+from click.testing import Result
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -52,7 +53,7 @@ def kinds(problems: list[Problem]) -> list[tuple[str, str]]:
 
 
 def run(*arguments: object, code: int) -> Result:
-    result = CliRunner().invoke(main, ["check", *map(str, arguments)], prog_name="mmindex")
+    result = new_runner().invoke(main, ["check", *map(str, arguments)], prog_name="mmindex")
     assert result.exit_code == code, result.output
     return result
 

@@ -17,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import new_runner
+from click.testing import Result
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
     RLE_LOSSLESS,
     dicom_file,
@@ -36,9 +39,9 @@ from pydicom.pixels import pixel_array
 
 import mmindex
 from mmindex.cli import COMMANDS, main
-from mmindex.cli.output import print_table
+from mmindex.cli.output import align, measure_columns, rounded_size
 from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
-from mmindex.index.build import BuildReport
+from mmindex.index.build import BuildReport, Progress
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +61,7 @@ testdata.__test__ = False
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(
+    result = new_runner().invoke(
         main, [str(argument) for argument in arguments], prog_name="mmindex"
     )
     assert result.exit_code == code, result.output
@@ -715,8 +718,24 @@ def test_ls_lists_the_files_by_path(archive):
     rows = [line.split("\t") for line in run("ls", archive).stdout.splitlines()]
     assert [row[0] for row in rows] == sorted(NAMES)
     size = str((archive / CINE).stat().st_size)
-    expected = [uid_of(archive / CINE), "US", "JPEG Baseline (Process 1)", "30", size, "indexed"]
-    assert rows[sorted(NAMES).index(CINE)][1:] == expected
+    dataset = pydicom.dcmread(archive / CINE)
+    assert rows[sorted(NAMES).index(CINE)][1:] == [
+        *(dataset.SOPInstanceUID, "US", "JPEG Baseline (Process 1)", "30", size, "indexed"),
+        *(dataset.StudyInstanceUID, dataset.SeriesInstanceUID),
+        *("1.2.840.10008.1.2.4.50", "basic-offset-table", ""),
+    ]
+
+
+def test_ls_names_the_anomalies_of_a_file(tmp_path):
+    """Off a terminal their codes are the last column; as JSON each has its place and count."""
+    data = encapsulated_file([b"\xff\xd8a\xff\xd9"] * 2, 2)
+    (tmp_path / "odd.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    assert run("ls", tmp_path).stdout.endswith("\tone-fragment-a-frame\todd-fragment-length\n")
+    (row,) = json.loads(run("ls", tmp_path, "--json").stdout)
+    assert row["boundaries"] == "one-fragment-a-frame"
+    place = data.index(b"\xff\xd8") - 8
+    assert row["anomalies"] == [{"code": "odd-fragment-length", "offset": place, "count": 2}]
 
 
 def test_ls_takes_an_index_file(archive, tmp_path_factory):
@@ -906,12 +925,12 @@ def report_of(found: int, scanned: int = 0, **counts: object) -> BuildReport:
         (
             report_of(4700, 4600, unchanged=8, frames=12345, problem_count=2),
             2.0,
-            "4608 of 4700+ files, 2304 files/s, 12345 frames, 2 problems",
+            "4,608 of 4,700+ files, 2,304 files/s, 12,345 frames, 2 problems",
         ),
         (
             report_of(3662, 1, frames=1, problem_count=1, listing=False),
             1.0,
-            "1 of 3662 files, 1 files/s, 1:01:01 left, 1 frame, 1 problem",
+            "1 of 3,662 files, 1 files/s, 1:01:01 left, 1 frame, 1 problem",
         ),
         (report_of(1, 1, listing=False), 0.5, "1 of 1 file, 2 files/s, 0:00:00 left"),
     ],
@@ -1015,26 +1034,88 @@ def test_stats_has_the_paths_of_its_ranks_below_each_other(archive):
     assert len({line.index(line.split()[4]) for line in ranks}) == 1
 
 
-def test_a_table_too_wide_for_the_terminal_shortens_one_column(monkeypatch, capsys):
+def test_a_table_too_wide_for_the_terminal_shortens_one_column(monkeypatch):
     """It gives way by as much as is needed, no further than to its heading."""
     rows = [("1", "a long name of it", "end"), ("22", "short", "end")]
     heading = ("Path", "Syntax", "Last")
     printed = {}
-    for columns in (29, 28, 25, 10):
+    for columns in (31, 30, 27, 12):
         monkeypatch.setenv("COLUMNS", str(columns))
-        print_table(heading, rows, to_the_right=("Path",), shortened="Syntax")
-        printed[columns] = capsys.readouterr().out.splitlines()
-    assert printed[29] == [
+        widths = measure_columns(heading, rows, "Syntax", margin=2)
+        printed[columns] = [align(row, heading, widths, ("Path",)) for row in (heading, *rows)]
+    assert printed[31] == [
         "Path  Syntax             Last",
         "   1  a long name of it  end",
         "  22  short              end",
     ]
-    assert printed[28][1] == "   1  a long name o...  end"
-    assert printed[25][1] == "   1  a long nam...  end"
-    assert printed[10][1] == "   1  a l...  end"
+    assert printed[30][1] == "   1  a long name o...  end"
+    assert printed[27][1] == "   1  a long nam...  end"
+    assert printed[12][1] == "   1  a l...  end"
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB")),
+        *((999_950, "1.0 MB"), (12_345_678, "12.3 MB"), (4 * 10**12, "4.0 TB")),
+        (2 * 10**18, "2000.0 PB"),
+    ],
+)
+def test_a_size_for_people_has_one_decimal_of_the_unit_that_fits(length, expected):
+    """A thousand of a unit is one of the next, also after rounding."""
+    assert rounded_size(length) == expected
 
 
 # how commands end
+
+
+@pytest.mark.parametrize(
+    ("found", "listing", "expected"),
+    [
+        (0, True, "interrupted: 0 of 0 files found so far"),
+        (5000, True, "interrupted: 1,200 of 5,000 files found so far"),
+        (5000, False, "interrupted: 1,200 of 5,000 files"),
+    ],
+)
+def test_an_interrupted_build_says_what_is_done_and_how_to_go_on(
+    folder, monkeypatch, found, listing, expected
+):
+    """What was scanned when Ctrl-C came was committed; while folders are listed, more may come."""
+
+    def interrupt(*arguments: object, progress: Progress, **options: object) -> None:
+        report = report_of(found, listing=listing)
+        progress(report)
+        if found:
+            report.scanned, report.unchanged = 1000, 200
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mmindex, "build", interrupt)
+    result = run("build", folder, code=130)
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"mmindex: {expected} are in the index; run the same command again to go on\n"
+    )
+
+
+def test_what_an_interrupted_build_says_is_in_the_index_is_there(folder, monkeypatch):
+    """The files that are counted can be read, and the next build scans the others only."""
+    show = ProgressLog.show
+
+    def interrupt(log: ProgressLog, report: BuildReport) -> None:
+        show(log, report)
+        if report.scanned:
+            raise KeyboardInterrupt
+
+    for number in range(100):
+        shutil.copyfile(folder / "rtplan.dcm", folder / f"{number}.dcm")
+    monkeypatch.setattr("mmindex.index.build._CHUNK_FILES", 10)
+    monkeypatch.setattr(ProgressLog, "show", interrupt)
+    stderr = run("build", folder, "--workers", 1, code=130).stderr
+    done = int(stderr.split()[2])
+    assert 0 < done < 105
+    assert len(run("ls", folder).stdout.splitlines()) == done
+    monkeypatch.setattr(ProgressLog, "show", show)
+    assert f"{105 - done} scanned, {done} unchanged" in run("build", folder).stdout
 
 
 def test_interrupted_is_130(folder, monkeypatch):
@@ -1057,10 +1138,11 @@ def test_an_error_of_the_system_is_one_line(cine, monkeypatch):
     assert run("frame", cine, 1, code=1).stderr == f"mmindex: {cine}: Permission denied\n"
 
 
-@pytest.mark.parametrize("command", ["frame", "ranges", "info", "ls"])
+@pytest.mark.parametrize("command", ["frame", "sheet", "ranges", "info", "ls", "stats", "check"])
 def test_nobody_reading_the_output_ends_quietly(archive, command):
     """A closed pipe, as of `| head`, leaves no message behind."""
-    source = [archive] if command == "ls" else [archive / CINE]
+    (archive / "rtplan.dcm").unlink()  # for check to say something
+    source = [archive] if command in ("ls", "stats", "check") else [archive / CINE]
     numbers = range(1, 31) if command in ("frame", "ranges") else []
     reader, writer = os.pipe()
     os.close(reader)
@@ -1101,10 +1183,11 @@ def read_terminal(ours: int, theirs: int) -> str:
     return b"".join(pieces).decode()
 
 
-def test_frames_are_kept_off_a_terminal(cine, terminal):
+@pytest.mark.parametrize("command", ["frame", "sheet"])
+def test_frames_are_kept_off_a_terminal(cine, terminal, command):
     """Binary data goes to a terminal only where it was said to."""
     ours, theirs = terminal
-    done = run_child("frame", cine, 1, stdout=theirs)
+    done = run_child(command, cine, 1, stdout=theirs)
     assert done.returncode == 2
     assert "-o -" in done.stderr
     assert read_terminal(ours, theirs) == ""
@@ -1118,15 +1201,92 @@ def test_frames_go_to_a_terminal_that_is_asked_for(folder, terminal):
     assert read_terminal(ours, theirs) == "text"
 
 
-def test_ls_on_a_terminal_is_aligned_under_a_heading(archive, terminal):
-    """Every column begins where its name does."""
+def print_on_terminal(terminal: tuple[int, int], *arguments: object) -> list[str]:
     ours, theirs = terminal
-    assert run_child("ls", archive, stdout=theirs).returncode == 0
-    heading, *rows = read_terminal(ours, theirs).splitlines()
-    assert len(rows) == 5
-    for name in ("SOP Instance UID", "Modality", "Transfer syntax", "Status"):
-        column = heading.index(name)
-        assert all(row[column - 1] == " " and row[column] != " " for row in rows)
+    assert run_child(*arguments, stdout=theirs).returncode == 0
+    return read_terminal(ours, theirs).splitlines()
+
+
+def test_ls_on_a_terminal_groups_instances_by_study_and_series(archive, terminal):
+    """A study's UID is told once, then its series with modality and transfer syntax."""
+    second = pydicom.dcmread(archive / CINE)
+    second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    second.save_as(archive / "a second.dcm")
+    mmindex.build(archive, workers=1)
+    heading, *lines = print_on_terminal(terminal, "ls", archive)
+    assert heading.split() == ["Path", "Frames", "Size", "Boundaries", "Status"]
+    at = lines.index(f"Study  {second.StudyInstanceUID}")
+    size = f"{(archive / CINE).stat().st_size / 1000:.1f}"
+    (modality_at,) = (i for i, line in enumerate(lines) if line == "US, JPEG Baseline (Process 1)")
+    assert lines[at + 1] == f"Series {second.SeriesInstanceUID}"
+    assert modality_at == at + 2
+    assert lines[at + 4] == "    1.2.3.4"
+    row = lines[at + 5]
+    assert row.split() == [CINE, "30", size, "kB", "basic-offset-table", "indexed"]
+    assert lines[at + 6] == "    " + uid_of(archive / CINE)
+    for name in ("Path", "Boundaries", "Status"):
+        assert row[: heading.index(name)].endswith("  ")
+        assert row[heading.index(name)] != " "
+    assert sum(line.startswith("Study ") for line in lines) == len(NAMES)
+
+
+def test_ls_on_a_terminal_tells_study_series_and_syntax_once_each(tmp_path, terminal):
+    """A study of two series, the second one in two transfer syntaxes; then another study."""
+    described = [("1.1", "1.5", True), ("1.1", "1.6", False), ("1.1", "1.6", True)]
+    for at, (study, series, explicit) in enumerate([*described, ("1.2", "1.7", True)]):
+        data_set = (
+            element(0x00080060, "CS", "CT", implicit=not explicit)
+            + element(0x0020000D, "UI", study, implicit=not explicit)
+            + element(0x0020000E, "UI", series, implicit=not explicit)
+            + image_attributes(implicit=not explicit)
+            + element(PIXEL_DATA, "OB", bytes(4), implicit=not explicit)
+        )
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
+        (tmp_path / f"{at}.dcm").write_bytes(dicom_file(data_set, syntax))
+    mmindex.build(tmp_path, workers=1)
+    lines = print_on_terminal(terminal, "ls", tmp_path)[1:]
+    assert [line.split("  native")[0].strip().split("  ")[0] for line in lines] == [
+        *("", "Study", "Series 1.5", "CT, Explicit VR Little Endian", "0.dcm"),
+        *("Series 1.6", "CT, Explicit VR Little Endian", "2.dcm"),
+        *("CT, Implicit VR Little Endian", "1.dcm"),
+        *("", "Study", "Series 1.7", "CT, Explicit VR Little Endian", "3.dcm"),
+    ]
+    assert [line for line in lines if line.startswith("Study")] == ["Study  1.1", "Study  1.2"]
+
+
+def test_ls_on_a_terminal_counts_anomalies_and_says_what_is_unknown(tmp_path, terminal):
+    """A file without UIDs is listed, too; a list of nothing has no heading."""
+    (tmp_path / "odd.dcm").write_bytes(encapsulated_file([b"\xff\xd8a\xff\xd9"] * 2, 2))
+    mmindex.build(tmp_path, workers=1)
+    lines = print_on_terminal(terminal, "ls", tmp_path)
+    assert lines[2:5] == [
+        "Study  unknown",
+        "Series unknown",
+        "unknown modality, JPEG Baseline (Process 1)",
+    ]
+    assert lines[5].endswith("indexed, 1 anomaly")
+    assert len(lines) == 6
+
+
+def test_ls_of_nothing_prints_nothing_on_a_terminal(tmp_path, terminal):
+    """There is no heading without a row."""
+    mmindex.build(tmp_path, workers=1)
+    assert print_on_terminal(terminal, "ls", tmp_path) == []
+
+
+def test_sizes_on_a_terminal_are_for_people(archive, terminal):
+    """A rounded size, and the exact one with its digits in groups."""
+    size = (archive / CINE).stat().st_size
+    lines = print_on_terminal(terminal, "info", archive / CINE)
+    assert f"File size            {size / 1000:.1f} kB, {size:,} bytes" in lines
+    assert f"{size} bytes" in run("info", archive / CINE).stdout
+
+
+def test_stats_on_a_terminal_rounds_the_size_of_the_files(archive, terminal):
+    """Off a terminal it is exact."""
+    size = sum((archive / name).stat().st_size for name in NAMES)
+    first, *_ = print_on_terminal(terminal, "stats", archive)
+    assert first.split(None, 1)[1] == f"{len(NAMES)}, {size / 1000:.1f} kB"
 
 
 def test_build_shows_progress_on_a_terminal_and_wipes_it(folder, terminal):
@@ -1166,11 +1326,11 @@ def test_help_lists_every_command():
         assert f"\n  {name} " in printed
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_a_command_fits_a_screen_and_has_an_example(name):
-    """--help of a command is at most 24 lines of 80 columns, and shows an example."""
-    lines = run(name, "--help").stdout.splitlines()
-    assert any(line.startswith(f"  mmindex {name} ") for line in lines)
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_screen_and_has_an_example(name):
+    """--help is at most 24 lines of 80 columns, and shows an example."""
+    lines = run(*name.split(), "--help").stdout.splitlines()
+    assert any(line.startswith(f"  mmindex {name or 'build'} ") for line in lines)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from cli_runner import new_runner
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
@@ -323,12 +323,12 @@ def test_killed_compaction_leaves_a_whole_index(root: Path, when: str) -> None:
 def test_command_tells_sizes(root: Path, tmp_path: Path) -> None:
     """ROOT is the folder or the index file; what is neither fails in one line."""
     before = (root / ".mmindex").stat().st_size
-    result = CliRunner().invoke(main, ["compact", str(root)])
+    result = new_runner().invoke(main, ["compact", str(root)])
     after = (root / ".mmindex").stat().st_size
     assert (result.exit_code, result.stdout) == (0, f"{before} bytes before, {after} after\n")
-    result = CliRunner().invoke(main, ["compact", str(root / ".mmindex")])
+    result = new_runner().invoke(main, ["compact", str(root / ".mmindex")])
     assert (result.exit_code, result.stdout) == (0, f"{after} bytes before, {after} after\n")
-    result = CliRunner().invoke(main, ["compact", str(tmp_path / "none")])
+    result = new_runner().invoke(main, ["compact", str(tmp_path / "none")])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "no such index" in result.stderr

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import new_runner
+from click.testing import Result
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
@@ -47,7 +48,7 @@ def read_records(index: Path) -> dict[bytes, InstanceRecord]:
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["merge", *map(str, arguments)], prog_name="mmindex")
+    result = new_runner().invoke(main, ["merge", *map(str, arguments)], prog_name="mmindex")
     assert result.exit_code == code, result.output
     return result
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import new_runner
+from click.testing import Result
 from dicom_bytes import (
     HEVC,
     PIXEL_DATA,
@@ -69,7 +70,7 @@ def count(path: Path) -> Statistics:
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["stats", *map(str, arguments)], prog_name="mmindex")
+    result = new_runner().invoke(main, ["stats", *map(str, arguments)], prog_name="mmindex")
     assert result.exit_code == code, result.output
     return result
 

@@ -14,7 +14,7 @@ import mmindex
 from mmindex.cli.output import ends_quietly
 
 COMMANDS = (  # in the order of --help
-    *("build", "ls", "info", "frame", "ranges"),
+    *("build", "ls", "info", "frame", "sheet", "ranges"),
     *("check", "stats", "merge", "compact"),
 )
 
@@ -32,9 +32,25 @@ class _LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(_explain_unknown_command(name))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         with ends_quietly(ctx):
             return super().invoke(ctx)
+
+
+def _explain_unknown_command(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = " or ".join(get_close_matches(name.lower(), COMMANDS))
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(COMMANDS)}"
+    return f"no such command: {name}; {hint}"
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,9 +59,8 @@ def main() -> None:
     """Any frame of any DICOM file, in constant time.
 
     \b
-    mmindex build /data/archive              index it, once; later builds look for changes
-    mmindex frame /data/archive/a.dcm 42     frame 42, as it is stored, to standard output
+    mmindex build /data/archive             make its index, or bring it up to date
+    mmindex frame /data/archive/a.dcm 42    frame 42 as stored, to standard output
 
-    Frame numbers start at 1. Data goes to standard output, all else to standard error.
-    Exit codes: 0 done, 1 failed or problems found, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 failed or problems found, 2 wrong usage, 130 stopped.
     """  # noqa: D301

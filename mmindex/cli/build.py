@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shlex
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,14 +17,31 @@ from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from mmindex import BuildReport
+
+    Progress = Callable[[BuildReport], None]
 
 _PROBLEMS_PRINTED = 20
 
 
+def _complete_folders(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
 @click.command("build", short_help="Build or update the index of an archive.")
-@click.argument("root", type=click.Path())
-@click.option("--index", metavar="PATH", help="The index file; .mmindex in ROOT unless given.")
+@click.argument("root", type=click.Path(), shell_complete=_complete_folders)
+@click.option(
+    "--index",
+    metavar="PATH",
+    type=click.Path(),
+    help="The index file; .mmindex in ROOT unless given.",
+)
 @click.option(
     "--workers",
     metavar="N",
@@ -68,7 +87,16 @@ def command(
     """  # noqa: D301
     if dask is not None and workers is not None:
         raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
-    with _executor(dask) as executor, showing_progress() as show:
+    if os.path.isfile(root):
+        folder = shlex.quote(os.path.dirname(root) or os.curdir)
+        raise click.UsageError(
+            f"{root} is a file: a folder is indexed, as by `mmindex build {folder}`"
+        )
+    with (
+        _executor(dask) as executor,
+        showing_progress() as show,
+        _telling_what_is_left(show) as show,
+    ):
         report = mmindex.build(
             root,
             index,
@@ -89,6 +117,29 @@ def command(
         _print_summary(report)
     if strict and (report.problem_count or report.unreadable):
         click.get_current_context().exit(FAILED)
+
+
+@contextmanager
+def _telling_what_is_left(show: Progress) -> Iterator[Progress]:
+    """Yield what shows reports and, where Ctrl-C ends the build, says what the last one had."""
+    last: list[BuildReport] = []
+
+    def remember(report: BuildReport) -> None:
+        last[:] = [report]
+        show(report)
+
+    try:
+        yield remember
+    except KeyboardInterrupt:
+        if not last:
+            raise
+        report = last[0]  # up to date: it is the build's own, which has committed what is finished
+        found = counted(report.found, "file", grouped=True)
+        so_far = " found so far" if report.listing else ""
+        raise KeyboardInterrupt(
+            f"interrupted: {report.scanned + report.unchanged:,} of {found}{so_far} are in the "
+            "index; run the same command again to go on"
+        ) from None
 
 
 @contextmanager

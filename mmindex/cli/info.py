@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import counted, plain, print_json
+from mmindex.cli.output import counted, plain, print_json, rounded_size
 from mmindex.cli.source import (
     Opened,
     force_option,
@@ -147,7 +148,11 @@ def _known(value: int | None) -> str:
 
 
 def _bytes(length: int) -> str:
-    return counted(length, "byte")
+    """Return a length: on a terminal with its digits in groups, rounded beside it."""
+    if not sys.stdout.isatty():
+        return counted(length, "byte")
+    rounded = f"{rounded_size(length)}, " if length >= 1000 else ""
+    return rounded + counted(length, "byte", grouped=True)
 
 
 def _describe(opened: Opened) -> dict[str, object]:

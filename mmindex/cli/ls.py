@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
-from itertools import chain, islice
-from operator import itemgetter
-from typing import TYPE_CHECKING
+from itertools import chain, groupby, islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mmindex.cli.output import plain, print_array, print_message, print_table
+from mmindex.cli.near import find_kind
+from mmindex.cli.output import (
+    align,
+    measure_columns,
+    plain,
+    print_array,
+    print_message,
+    rounded_size,
+)
 from mmindex.cli.source import open_archive
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
@@ -19,15 +28,25 @@ from mmindex.scan.transfer_syntax import find_transfer_syntax
 if TYPE_CHECKING:
     from mmindex import Archive, InstanceRecord
 
-_COLUMNS = (
-    "Path",
-    "SOP Instance UID",
-    "Modality",
-    "Transfer syntax",
-    "Frames",
-    "Size",
-    "Status",
-)
+_COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
+_NUMBERS = ("Frames", "Size")
+
+
+class Row(NamedTuple):
+    """What is listed of a file: the columns that programs get, which are only ever added to."""
+
+    path: str
+    sop_instance_uid: str
+    modality: str
+    syntax_name: str
+    number_of_frames: int
+    size: int
+    status: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    boundaries: str
+    anomalies: str
 
 
 @click.command("ls", short_help="List the DICOM files of an archive.")
@@ -36,11 +55,12 @@ _COLUMNS = (
 @click.option("--series", metavar="UID", help="Only this series' instances with frames.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, in no order.")
 def command(root: str, study: str | None, series: str | None, as_json: bool) -> None:
-    """List the DICOM files of an archive by path: instance, modality, frames, size, status.
+    """List the DICOM files of an archive: by study and series on a terminal, else by path.
 
-    ROOT is the archive's folder, or the index file. No other file is opened. Columns are
-    aligned on a terminal, and names of transfer syntaxes shortened to fit; else columns are
-    separated by tabs, without a heading.
+    ROOT is the archive's folder, or the index file; no other file is opened. Off a terminal there
+    are 12 columns with tabs between: path, SOP Instance UID, modality, transfer syntax, frames,
+    bytes, status, Study and Series Instance UID, transfer syntax UID, where the frame boundaries
+    are from, anomalies.
 
     \b
     mmindex ls /data/archive
@@ -50,22 +70,29 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
         records = _walk_records(archive, study, series)
         first = list(islice(records, 1))
         if not first and (study is not None or series is not None):
-            _say_that_none_is_of(study=study, series=series)
+            _say_that_none_is_of(archive, study=study, series=series)
         records = chain(first, records)
         if as_json:
             print_array(_describe(record) for record in records)
             return
-        rows = sorted((_row(record) for record in records), key=itemgetter(0))
+        rows = [_row(record) for record in records]
     if sys.stdout.isatty():
-        print_table(_COLUMNS, rows, to_the_right=("Frames", "Size"), shortened="Transfer syntax")
-    else:
-        for row in rows:
-            click.echo("\t".join(row))
+        _print_groups(rows)
+        return
+    rows.sort(key=attrgetter("path"))
+    for row in rows:
+        click.echo("\t".join(map(str, row)))
 
 
-def _say_that_none_is_of(**uids: str | None) -> None:
-    named = [f"{name} {uid}" for name, uid in uids.items() if uid is not None]
-    print_message(f"no instance of {' and '.join(named)} with frames in the index")
+def _say_that_none_is_of(archive: Archive, **uids: str | None) -> None:
+    given = {name: uid for name, uid in uids.items() if uid is not None}
+    named = " and ".join(f"{name} {uid}" for name, uid in given.items())
+    hints = [
+        f"; {uid} is a {kind}: use --{kind}"
+        for name, uid in given.items()
+        if (kind := find_kind(archive, uid)) not in (None, name)
+    ]
+    print_message(f"no instance of {named} with frames in the index{''.join(hints)}")
 
 
 def _walk_records(
@@ -76,15 +103,54 @@ def _walk_records(
     return (record for record in archive.records() if record.status is not Status.NOT_DICOM)
 
 
-def _row(record: InstanceRecord) -> tuple[str, ...]:
+def _print_groups(rows: list[Row]) -> None:
+    """Print rows under their study and series, each with its UID below: most are 50 and longer."""
+    if not rows:
+        return
+    group = attrgetter("study_instance_uid", "series_instance_uid", "modality", "syntax_name")
+    rows.sort(key=lambda row: (*group(row), row.path))
+    widths = measure_columns(_COLUMNS, [_cells(row) for row in rows], "Boundaries", margin=2)
+    click.echo("  " + align(_COLUMNS, _COLUMNS, widths, _NUMBERS))
+    before = None
+    for (study, series, modality, syntax_name), members in groupby(rows, group):
+        if (study, series) != before:
+            if before is None or study != before[0]:
+                click.echo(f"\nStudy  {study or 'unknown'}")
+            click.echo(f"Series {series or 'unknown'}")
+            before = study, series
+        click.echo(f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}")
+        for row in members:
+            click.echo("  " + align(_cells(row), _COLUMNS, widths, _NUMBERS))
+            if row.sop_instance_uid:
+                click.echo("    " + row.sop_instance_uid)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    count = row.anomalies.count(",") + 1 if row.anomalies else 0
+    anomalies = "" if not count else ", 1 anomaly" if count == 1 else f", {count} anomalies"
     return (
+        row.path,
+        f"{row.number_of_frames:,}",
+        rounded_size(row.size),
+        row.boundaries,
+        row.status + anomalies,
+    )
+
+
+def _row(record: InstanceRecord) -> Row:
+    return Row(
         plain(os.fsdecode(record.path)),
         plain(record.sop_instance_uid),
         plain(record.modality),
         _syntax_name(record),
-        str(record.number_of_frames),
-        str(_size(record)),
+        record.number_of_frames,
+        _size(record),
         record.status.value,
+        plain(record.study_instance_uid),
+        plain(record.series_instance_uid),
+        plain(record.transfer_syntax_uid),
+        record.boundaries.value,
+        ",".join(anomaly.code for anomaly in record.anomalies),
     )
 
 
@@ -98,9 +164,11 @@ def _describe(record: InstanceRecord) -> dict[str, object]:
         "transfer_syntax_uid": record.transfer_syntax_uid,
         "transfer_syntax_name": _syntax_name(record),
         "number_of_frames": record.number_of_frames,
+        "boundaries": record.boundaries.value,
         "file_size": _size(record),
         "status": record.status.value,
         "reason": record.reason,
+        "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
     }
 
 

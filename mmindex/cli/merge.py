@@ -13,6 +13,7 @@ from mmindex.cli.output import counted, plain
 @click.option(
     "--root",
     metavar="PATH",
+    type=click.Path(),
     help="Archive root of a new OUT; the folder that all archives share unless given.",
 )
 def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:

@@ -36,47 +36,75 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_array(values: Iterable[object]) -> None:
+def print_array(values: Iterable[object], *, opening: str = "[", closing: str = "]") -> None:
     """Print a JSON array one value a line, as they come: an archive may have millions."""
-    before = "[\n"
+    before = opening + "\n"
     for value in values:
         click.echo(before + json.dumps(value), nl=False)
         before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    click.echo(opening + closing if before == opening + "\n" else "\n" + closing)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun in the singular or plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, *, grouped: bool = False) -> str:
+    """Return a number, its digits in groups for people only, with its noun as one or many."""
+    digits = f"{number:,}" if grouped else str(number)
+    return f"{digits} {noun}" if number == 1 else f"{digits} {noun}s"
 
 
-def print_table(
+def rounded_size(length: int) -> str:
+    """Return a length in bytes for people: 12.3 MB, in powers of 1000."""
+    size, units = float(length), ["kB", "MB", "GB", "TB", "PB"]
+    if length < 1000:
+        return f"{length} B"
+    while (size := size / 1000) >= 999.95 and len(units) > 1:
+        units.pop(0)
+    return f"{size:.1f} {units[0]}"
+
+
+def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns under a heading."""
+    widths = measure_columns(heading, rows)
+    for row in [heading, *rows]:
+        click.echo(align(row, heading, widths))
+
+
+def measure_columns(
     heading: Sequence[str],
     rows: Sequence[Sequence[str]],
-    *,
-    to_the_right: Collection[str] = (),
     shortened: str | None = None,
-) -> None:
-    """Print aligned columns under a heading.
+    *,
+    margin: int = 0,
+) -> list[int]:
+    """Return the widths of columns: as wide as their cells, as far as the terminal has room.
 
     Parameters
     ----------
-    to_the_right : collection of str
-        Columns whose cells end where the column does: numbers.
     shortened : str, optional
         The column that gives way where the terminal is too narrow, down to its name's width.
+    margin : int
+        Columns of the terminal that are taken.
     """
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     if shortened is not None:
         at = heading.index(shortened)
-        excess = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
-        widths[at] -= min(max(0, excess), widths[at] - len(shortened))
-    for row in [heading, *rows]:
-        cells = [
-            cell.rjust(width) if name in to_the_right else _shorten(cell, width).ljust(width)
-            for name, cell, width in zip(heading, row, widths, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())
+        taken = margin + sum(widths) + 2 * (len(widths) - 1)
+        excess = max(0, taken - shutil.get_terminal_size().columns)
+        widths[at] -= min(excess, widths[at] - len(shortened))
+    return widths
+
+
+def align(
+    row: Sequence[str],
+    heading: Sequence[str],
+    widths: Sequence[int],
+    to_the_right: Collection[str] = (),
+) -> str:
+    """Return a line of a table; `to_the_right` are the columns that numbers end with."""
+    cells = [
+        cell.rjust(width) if name in to_the_right else _shorten(cell, width).ljust(width)
+        for name, cell, width in zip(heading, row, widths, strict=True)
+    ]
+    return "  ".join(cells).rstrip()
 
 
 def _shorten(cell: str, width: int) -> str:
@@ -97,7 +125,7 @@ def ends_quietly(ctx: click.Context) -> Iterator[None]:
         yield
         _flush()
     except MMIndexError as error:
-        error.message = _join_lines(error.message)
+        error.message = join_lines(error.message)
         print_message(str(error))
         ctx.exit(FAILED)
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -108,12 +136,12 @@ def ends_quietly(ctx: click.Context) -> Iterator[None]:
         print_message(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
         _drop_unwritten_output()
         ctx.exit(FAILED)
-    except KeyboardInterrupt:
-        print_message("interrupted")
+    except KeyboardInterrupt as error:
+        print_message(str(error) or "interrupted")
         ctx.exit(_INTERRUPTED)
 
 
-def _join_lines(message: str) -> str:
+def join_lines(message: str) -> str:
     """Return a message on one line; those of decoders have several."""
     return re.sub(r"\s*\n\s*", "; ", message.strip()).replace(":; ", ": ")
 

@@ -1,70 +1,163 @@
-"""Decoded pixels -> PNG, to look at: no window of the file, no look-up table, no palette."""
+"""Decoded pixels -> gray or RGB of 8 bits, to look at: no look-up table, no palette.
+
+The index has no window of the file's (VOI LUT Module, PS3.3 C.11.2), so samples of more than 8 bits
+get one from their values.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import DecodeError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     from mmindex import ImagePixel
+    from mmindex.cli.source import Opened
+
+MOST_FRAMES_SAMPLED = 64  # for a window
+_MOST_SAMPLES = 1 << 21
+_FEW_VALUES = 16  # of labels: each of them is to be seen, however few pixels it has
+_CUT_OFF = 0.005  # part of the samples at either end: hot pixels, metal
+_MUCH = 0.01  # part of the samples that makes the least value background or padding
+_WIDE = 0.25  # part of the window that the gap above padding is at least
 
 
-def encode_png(array: NDArray[np.generic], image_pixel: ImagePixel) -> bytes:
-    """Return a frame as a PNG file of 8-bit gray or RGB.
+class Window(NamedTuple):
+    """The values that become black and white."""
+
+    least: float
+    greatest: float
+
+
+def check_picture(opened: Opened) -> None:
+    """Raise an error where no picture can be made of an instance's frames.
+
+    Raises
+    ------
+    DecodeError
+        The samples are indices into a palette.
+    MissingDependencyError
+        Pillow is not installed.
+    """
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError("PNG needs Pillow: pip install 'mmindex[codecs]'") from None
+    if opened.instance.record.image_pixel.photometric_interpretation == "PALETTE COLOR":
+        raise DecodeError(
+            "the samples are indices into a palette (PALETTE COLOR), not a picture: "
+            "use `mmindex frame --format npy`",
+            path=opened.path,
+        )
+
+
+def find_window(arrays: Iterable[NDArray[np.generic]], count: int) -> Window | None:
+    """Return one window for frames of an instance, so that they compare.
+
+    Parameters
+    ----------
+    arrays : iterable of ndarray
+        Decoded frames; those after the first are only taken where a window is needed.
+    count : int
+        How many they are. Of large ones, samples at even steps are looked at.
+
+    Returns
+    -------
+    Window or None
+        None for samples of 8 bits or less, which are shown as they are.
+    """
+    import numpy as np
+
+    samples = []
+    for array in arrays:
+        if array.dtype == np.uint8:
+            return None
+        step = -(-array.size * count // _MOST_SAMPLES)
+        if step > 1:
+            step |= 1  # with an even one, whole columns would be left out
+        samples.append(array.reshape(-1)[::step].copy())
+    return choose_window(np.concatenate(samples)) if samples else None
+
+
+def choose_window(samples: NDArray[np.generic]) -> Window:
+    """Return the window of samples: nearly all of them, without a few hot ones and padding.
+
+    Half a percent of the samples is cut off at either end. The least value does not count where it
+    is that of many samples, as it is outside the body; and if all others are far above, as they are
+    above the padding of a CT, the window leaves it out. Where that leaves no contrast, and where
+    there are few values, as in a map of labels, the window is from the least to the greatest.
+    """
+    import numpy as np
+
+    values, counts = np.unique(samples[np.isfinite(samples)], return_counts=True)
+    if not len(values):
+        return Window(0.0, 0.0)
+    widest = Window(float(values[0]), float(values[-1]))
+    if len(values) <= _FEW_VALUES:
+        return widest
+    ends = (_CUT_OFF, 1 - _CUT_OFF)
+    least, greatest = _values_at(values, counts, ends)
+    if counts[0] >= counts.sum() * _MUCH:
+        next_least, greatest = _values_at(values[1:], counts[1:], ends)
+        is_padding = float(values[1]) - widest.least > _WIDE * (greatest - next_least)
+        least = next_least if is_padding else widest.least
+    return Window(least, greatest) if least < greatest else widest
+
+
+def _values_at(
+    values: NDArray[np.generic], counts: NDArray[np.intp], parts: Iterable[float]
+) -> tuple[float, ...]:
+    """Return the values that these parts of the samples are not above."""
+    import numpy as np
+
+    up_to = np.cumsum(counts)
+    return tuple(float(values[np.searchsorted(up_to, part * up_to[-1])]) for part in parts)
+
+
+def render(
+    array: NDArray[np.generic], image_pixel: ImagePixel, window: Window | None
+) -> NDArray[np.uint8]:
+    """Return a frame as 8-bit gray or RGB: masks as 0 and 255, MONOCHROME1 inverted.
 
     Parameters
     ----------
     array : ndarray
         Shape (rows, columns) or (rows, columns, 3).
     image_pixel : ImagePixel
-        What the array was decoded by. MONOCHROME1 is inverted: it has its least value white.
+        What it was decoded by.
+    window : Window, optional
+        Of samples that are not 8-bit already. NaN becomes black.
 
     Raises
     ------
     DecodeError
         The samples are no gray values or RGB.
-    MissingDependencyError
-        Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingDependencyError("PNG needs Pillow: pip install 'mmindex[codecs]'") from None
-    photometric = image_pixel.photometric_interpretation
-    if photometric == "PALETTE COLOR":
-        raise DecodeError(
-            "the samples are indices into a palette (PALETTE COLOR), not a picture: "
-            "use --format npy"
-        )
-    if array.shape[2:] not in ((), (3,)):
-        raise DecodeError(f"expected 1 or 3 samples a pixel, found {array.shape[2:]}")
-    pixels = _scale(array, is_mask=image_pixel.bits_allocated == 1)
-    if photometric == "MONOCHROME1":
-        pixels = 255 - pixels
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _scale(array: NDArray[np.generic], *, is_mask: bool) -> NDArray[np.uint8]:
-    """Return uint8 samples: 8-bit ones as they are, 1-bit ones as 0 and 255, others windowed."""
     import numpy as np
 
-    if is_mask:
-        return array.astype(bool).astype(np.uint8) * np.uint8(255)
-    if array.dtype == np.uint8:
-        return array.astype(np.uint8)
-    values = array.astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.zeros(array.shape, np.uint8)
-    least, greatest = values[finite].min(), values[finite].max()
-    span = float(greatest / 2 - least / 2) or 1.0  # halves: the whole could overflow
-    scaled = (values / 2 - least / 2) / span * 255
-    finite_scaled: NDArray[np.float64] = np.nan_to_num(scaled, nan=0, posinf=255, neginf=0)
-    return finite_scaled.round().astype(np.uint8)
+    if array.shape[2:] not in ((), (3,)):
+        raise DecodeError(f"expected 1 or 3 samples a pixel, found {array.shape[2:]}")
+    if image_pixel.bits_allocated == 1:
+        pixels = array.astype(bool).astype(np.uint8) * np.uint8(255)
+    elif window is None:
+        pixels = array.astype(np.uint8)
+    else:
+        least, greatest = window.least / 2, window.greatest / 2  # the whole span could overflow
+        scaled = (array.astype(np.float64) / 2 - least) / ((greatest - least) or 1.0) * 255
+        scaled = np.nan_to_num(scaled, nan=0, posinf=255, neginf=0)
+        pixels = scaled.clip(0, 255).round().astype(np.uint8)
+    is_inverse = image_pixel.photometric_interpretation == "MONOCHROME1"  # its least is white
+    return 255 - pixels if is_inverse else pixels
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -91,16 +91,20 @@ def _draw_bar(report: BuildReport) -> str:
 def describe_progress(report: BuildReport, seconds: float) -> str:
     """Return files done of those found, files a second, the time left, frames and problems."""
     done = _done(report)
-    found = f"{report.found}+ files" if report.listing else counted(report.found, "file")
-    parts = [f"{done} of {found}"]
+    found = (
+        f"{report.found:,}+ files"
+        if report.listing
+        else counted(report.found, "file", grouped=True)
+    )
+    parts = [f"{done:,} of {found}"]
     if done and seconds > 0:
-        parts.append(f"{done / seconds:.0f} files/s")
+        parts.append(f"{done / seconds:,.0f} files/s")
         if not report.listing:
             parts.append(f"{_clock_time(max(0, report.found - done) * seconds / done)} left")
     if report.frames:
-        parts.append(counted(report.frames, "frame"))
+        parts.append(counted(report.frames, "frame", grouped=True))
     if report.problem_count:
-        parts.append(counted(report.problem_count, "problem"))
+        parts.append(counted(report.problem_count, "problem", grouped=True))
     return ", ".join(parts)
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import print_json
-from mmindex.cli.source import (
+from mmindex.cli.numbers import (
     FrameCommand,
-    check_numbers,
-    force_option,
-    instance_option,
+    Span,
+    check_located,
+    find_numbers,
     numbers_argument,
-    open_source,
-    source_argument,
 )
+from mmindex.cli.output import print_array
+from mmindex.cli.source import force_option, instance_option, open_source, source_argument
 
 if TYPE_CHECKING:
     from mmindex import Instance
@@ -28,24 +28,27 @@ if TYPE_CHECKING:
 @numbers_argument(required=True)
 @instance_option
 @force_option
-def command(source: str, numbers: tuple[int, ...], instance_uid: str | None, force: bool) -> None:
-    """Print where the bytes of frames are, as JSON; their numbers start at 1.
+def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, force: bool) -> None:
+    """Print where the bytes of frames are, by NUMBER or range such as 1-10,50 or 90-.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A frame has a
     range for each of its fragments, offset and length in bytes.
 
     \b
     mmindex ranges cine.dcm 42
-    {"path": "cine.dcm",
-     "frames": [{"number": 42, "ranges": [{"offset": 1206448, "length": 29144}]}]}
+    {"path": "cine.dcm", "frames": [
+    {"number": 42, "ranges": [{"offset": 1206448, "length": 29144}]}
+    ]}
 
     The range of a frame off byte boundaries (Bits Allocated 1) covers more than its bits: it has
     "bits" bits from "first_bit" on, 0 being the least significant bit of the first byte.
     """  # noqa: D301
     with open_source(source, instance_uid, force=force) as opened:
-        check_numbers(opened, numbers)
-        frames = [_describe(opened.instance, number) for number in numbers]
-        print_json({"path": opened.path, "frames": frames})
+        ranges = find_numbers(opened, spans)
+        check_located(opened, ranges)
+        frames = (_describe(opened.instance, number) for each in ranges for number in each)
+        opening = f'{{"path": {json.dumps(opened.path)}, "frames": ['
+        print_array(frames, opening=opening, closing="]}")
 
 
 def _describe(instance: Instance, number: int) -> dict[str, object]:

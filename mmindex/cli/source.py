@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 import mmindex
-from mmindex.cli.output import counted
-from mmindex.errors import (
-    FrameIndexError,
-    MissingFileError,
-    MMIndexError,
-    NotAddressableError,
-    TruncatedFrameError,
-)
-from mmindex.model import INDEX_NAME, Status
+from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError
+from mmindex.model import INDEX_NAME
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
@@ -45,29 +39,6 @@ class Opened:
     index: str | None
 
 
-class FrameCommand(click.Command):
-    """A command that takes frame numbers: -1 is a wrong one, not an option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if error.option_name.lstrip("-").isdigit():
-                message = f"frame numbers start at 1, found {error.option_name}"
-                raise click.UsageError(message, ctx) from None
-            raise
-
-
-def _check_starts_at_one(
-    ctx: click.Context, param: click.Parameter, numbers: tuple[int, ...]
-) -> tuple[int, ...]:
-    for number in numbers:
-        if number < 1:
-            raise click.BadParameter(f"frame numbers start at 1, found {number}", ctx, param)
-    return numbers
-
-
 source_argument = click.argument("source", type=click.Path())
 force_option = click.option(
     "--force", is_flag=True, help="Accept a file without preamble and file meta."
@@ -80,31 +51,28 @@ instance_option = click.option(
 )
 
 
-def numbers_argument(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the decorator that adds NUMBER..., the frames that are asked for."""
-    return click.argument(
-        "numbers",
-        metavar="NUMBER..." if required else "[NUMBER...]",
-        nargs=-1,
-        required=required,
-        type=int,
-        callback=_check_starts_at_one,
-    )
-
-
 def open_archive(path: str) -> Archive:
     """Open the index of an archive's folder, or an index file.
 
     Raises
     ------
+    click.UsageError
+        The path is that of another file.
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged.
     """
     if not os.path.exists(path):
-        raise MissingFileError("there is no such folder or index", path=path)
+        index = os.path.basename(path).endswith(INDEX_NAME)
+        remedy = f": `mmindex build FOLDER --index {shlex.quote(path)}` makes one" if index else ""
+        raise MissingFileError(f"there is no such folder or index{remedy}", path=path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX_NAME)):
         raise MissingFileError(
-            f"the folder has no index: make one with `mmindex build {path}`", path=path
+            f"the folder has no index: make one with `mmindex build {shlex.quote(path)}`", path=path
+        )
+    if os.path.isfile(path) and not (_is_index(path) or path.endswith(INDEX_NAME)):
+        raise click.UsageError(
+            f"{path} is a file, and no index: give an archive's folder or index file "
+            f"(`mmindex info {shlex.quote(path)}` tells of one DICOM file)"
         )
     return mmindex.open(path)
 
@@ -125,17 +93,18 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
         The instance cannot be found, read, or understood.
     """
     with ExitStack() as stack:
-        if os.path.isdir(source) or _is_index(source):
+        is_missing_archive = instance_uid is not None and not os.path.exists(source)
+        if os.path.isdir(source) or _is_index(source) or is_missing_archive:
             archive = stack.enter_context(open_archive(source))
             if instance_uid is None:
                 raise click.UsageError(
                     f"{source} is an archive: say which instance with --instance UID "
-                    f"(`mmindex ls {source}` lists them)"
+                    f"(`mmindex ls {shlex.quote(source)}` lists them)"
                 )
-            instance = stack.enter_context(archive[instance_uid])
+            instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             yield Opened(instance, instance.path or "", archive.path)
             return
-        if instance_uid is not None and os.path.exists(source):
+        if instance_uid is not None:
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
@@ -144,36 +113,14 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
         )
 
 
-def check_numbers(opened: Opened, numbers: Sequence[int]) -> None:
-    """Raise an error unless the instance has all these frames.
+def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
+    try:
+        return archive[uid]
+    except InstanceNotFoundError as error:
+        from mmindex.cli.near import explain_unknown_instance
 
-    Raises
-    ------
-    FrameIndexError, TruncatedFrameError, NotAddressableError
-        There is no such frame, the file ends before it, or it is part of a video.
-    """
-    record = opened.instance.record
-    if record.status is Status.STREAM:
-        raise NotAddressableError(
-            "the frames of a video are one bit stream: use `mmindex frame --stream`, which writes "
-            "the whole of it",
-            path=opened.path,
-        )
-    if record.frames is None or not record.status.has_frames:
-        return  # reading a frame says why there is none
-    for number in numbers:
-        if number > record.number_of_frames:
-            last = record.number_of_frames
-            frames = counted(last, "frame") if last == 1 else f"frames 1 to {last}"
-            raise FrameIndexError(
-                f"there is no frame {number}: the instance has {frames}", path=opened.path
-            )
-        if number > record.frames.frames_located:
-            raise TruncatedFrameError(
-                f"frame {number} is missing: the pixel data ends after "
-                f"{record.frames.frames_located} of {record.number_of_frames} frames",
-                path=opened.path,
-            )
+        error.message += f"; {explain_unknown_instance(archive, uid, source)}"
+        raise
 
 
 def _is_index(path: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 
 import click
 
-from mmindex.cli.output import counted, plain, print_json
+from mmindex.cli.output import counted, plain, print_json, rounded_size
 from mmindex.cli.source import open_archive
 
 
@@ -37,7 +38,7 @@ def command(root: str, as_json: bool) -> None:
     largest = [(str(count), path) for path, count in statistics.largest]
     slowest = [(f"{seconds:.3f} s", path) for path, seconds in statistics.slowest]
     rows = [
-        ("Files", f"{statistics.files}, {counted(statistics.file_bytes, 'byte')}"),
+        ("Files", f"{statistics.files}, {_size(statistics.file_bytes)}"),
         *((f"  {status}", str(count)) for status, count in sorted(statistics.statuses.items())),
         ("Instances", str(statistics.instances)),
         ("Frames", str(statistics.frames)),
@@ -48,6 +49,10 @@ def command(root: str, as_json: bool) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:{width}}  {value}")
+
+
+def _size(length: int) -> str:
+    return rounded_size(length) if sys.stdout.isatty() else counted(length, "byte")
 
 
 def _walk_ranks(name: str, ranks: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,70 @@
+"""A UID that an index does not have -> what may have been meant."""
+
+from __future__ import annotations
+
+import shlex
+from heapq import nlargest
+from itertools import islice
+from operator import eq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmindex import Archive
+
+_MOST_LOOKED_AT = 100_000  # UIDs, less than a second's worth: an archive may have millions
+_MOST_COMPARED, _MOST_TOLD = 50, 3
+_TELLING_LENGTH = 6  # a shorter piece of a UID is one of very many
+_ALIKE = 0.8  # of 1, by difflib
+
+
+def explain_unknown_instance(archive: Archive, uid: str, source: str) -> str:
+    """Return how to go on where no instance has this UID.
+
+    Parameters
+    ----------
+    source : str
+        The archive as it was asked for.
+    """
+    kind = find_kind(archive, uid)
+    if kind is not None:
+        listing = f"mmindex ls {shlex.quote(source)} --{kind} {shlex.quote(uid)}"
+        return f"it is a {kind.title()} Instance UID, and `{listing}` lists its instances"
+    near = find_near(archive, uid)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"`mmindex ls {shlex.quote(source)}` lists those it has"
+
+
+def find_kind(archive: Archive, uid: str) -> str | None:
+    """Return "study" or "series" where a UID is that of one which has instances with frames."""
+    for kind in ("study", "series"):
+        if any(True for _ in archive.instances(**{f"{kind}_instance_uid": uid})):
+            return kind
+    return None
+
+
+def find_near(archive: Archive, uid: str) -> list[str]:
+    """Return up to three UIDs of instances with frames: that have this piece, or are much like it.
+
+    Of an archive with very many, only the first 100,000 in the order of their bytes are looked at.
+    """
+    known = list(islice(archive, _MOST_LOOKED_AT))
+    if len(uid) >= _TELLING_LENGTH:
+        whole = list(islice((each for each in known if uid in each), _MOST_TOLD))
+        if whole:
+            return whole
+    from difflib import get_close_matches
+
+    # difflib alone would take minutes. A slip of the finger leaves both ends as they are.
+    candidates = nlargest(_MOST_COMPARED, known, key=lambda each: _count_shared(uid, each))
+    return get_close_matches(uid, candidates, _MOST_TOLD, _ALIKE)
+
+
+def _count_shared(uid: str, other: str) -> int:
+    """Return the number of characters that two UIDs begin or end with alike."""
+    shared = _count_equal(uid, other)
+    return shared + _count_equal(uid[:shared:-1], other[:shared:-1])
+
+
+def _count_equal(text: str, other: str) -> int:
+    return [*map(eq, text, other), False].index(False)
