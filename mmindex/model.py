@@ -117,8 +117,8 @@ class Anomaly:
 class ImagePixel:
     """Attributes of the Image Pixel Module (PS3.3 C.7.6.3) that reading and decoding need.
 
-    An attribute that the file does not have is None; `pixel_vr` is the value
-    representation of the pixel data element, empty in Implicit VR.
+    An attribute that the file does not have is None; `pixel_keyword` is the keyword of the pixel
+    data element, `pixel_vr` its value representation, empty in Implicit VR.
     """
 
     rows: int | None = None
@@ -157,6 +157,8 @@ class FrameTable:
 
     Attributes
     ----------
+    layout : Layout
+        How it says where frames lie.
     number_of_frames : int
         Frames that the instance has.
     frames_located : int
@@ -325,6 +327,7 @@ class FrameTable:
             yield ByteRange(self.value_offset + start + header, end - start - header)
 
     def _is_trimmed(self, frame_index: int) -> int:
+        frame_index = index(frame_index)  # numpy 1 makes a float of uint64 and int
         at = len(self.entries) - (self.frames_located + 7) // 8 + frame_index // 8
         return self.entries[at : at + 1][0] >> (frame_index % 8) & 1
 
@@ -357,6 +360,8 @@ class InstanceRecord:
         (0028,0008), checked against the bytes; 0 where there is no pixel data.
     boundaries : Boundaries
         Where the frame boundaries came from.
+    image_pixel : ImagePixel
+        What reading and decoding need of the image's attributes.
     frames : FrameTable or None
         Where the frames lie; None where there is no pixel data.
     anomalies : tuple of Anomaly

@@ -10,7 +10,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import new_runner
+from click.testing import Result
 from dicom_bytes import (
     JPEG_BASELINE,
     RLE_LOSSLESS,
@@ -392,7 +393,7 @@ def test_entries_past_4_gib_wrap_and_are_trusted_all_the_same(tmp_path: Path) ->
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = new_runner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result
 

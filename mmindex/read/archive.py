@@ -40,7 +40,8 @@ class _Opened(NamedTuple):
 class Archive:
     """An index, open for reading; see `mmindex.open`.
 
-    It serves many threads, survives a fork, and pickles as its paths.
+    It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
+    folder.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,6 +94,7 @@ class FrameDataset(Sequence["NDArray[np.generic] | bytes"]):
         FrameIndexError
             There is no such item; a negative index does not count from the end.
         """
+        index = operator.index(index)  # numpy 1 makes a float of uint64 and int
         if not 0 <= index < len(self):
             raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
         at = bisect_right(self._ends, index)
