@@ -1,0 +1,64 @@
+"""Run the benchmark: `scripts/bench` starts this in an environment that has the peers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scripts.benchmark import cold, frames, processes, sizes, slide, small_files, training
+from scripts.benchmark.measure import FULL, QUICK, Bench, tell
+from scripts.benchmark.model import Result
+from scripts.benchmark.plots import plot_frames, plot_ratios
+from scripts.benchmark.report import describe_machine, make_report, write_json
+
+FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
+    "frames": frames.run_frames,
+    "header": frames.run_headers,
+    "small-files": small_files.run_small_files,
+    "training": training.run_training,
+    "slide": slide.run_slide,
+    "memory": processes.run_memory,
+    "size": sizes.run_sizes,
+    "command-line": processes.run_command_line,
+    "cold": cold.run_cold,
+}
+
+
+def main() -> None:
+    """Measure the cases asked for, write what came out, print the table."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, in under two minutes")
+    parser.add_argument("--case", choices=FAMILIES, action="append", help="only this; repeatable")
+    parser.add_argument(
+        "--output", type=Path, default=processes.ROOT / ".bench", help="folder of the results"
+    )
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+    start = time.monotonic()
+    machine = describe_machine()
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="mmindex-bench-") as folder:
+        bench = Bench(Path(folder), QUICK if arguments.quick else FULL, arguments.quick)
+        for name in arguments.case or FAMILIES:
+            results += FAMILIES[name](bench)
+            tell(f"{name}: done after {time.monotonic() - start:.0f} s")
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    report = make_report(results, machine, quick=arguments.quick)
+    write_json(output / "results.json", results, machine)
+    (output / "table.md").write_text(report)
+    plot_frames(output / "frames.png", results)
+    plot_ratios(output / "ratios.png", results)
+    print(report)
+    tell(f"{output}: results.json, table.md and plots; {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

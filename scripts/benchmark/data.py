@@ -1,0 +1,216 @@
+"""Seeded DICOM files, written by hand so that a million frames take seconds (PS3.5 7, A.4).
+
+The same seed gives the same bytes anywhere. Frames are framed as JPEG but hold no picture: they
+begin with a JPEG start marker and their own number, and end with an end marker. There is no byte
+FF in between, so no contender can take one for a marker.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from scripts.benchmark.elements import (
+    CT_IMAGE_STORAGE,
+    END_OF_SEQUENCE,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    ITEM,
+    JPEG_BASELINE,
+    SECONDARY_CAPTURE_STORAGE,
+    UNDEFINED_LENGTH,
+    name_uid,
+    pack_attributes,
+    pack_element,
+    pack_file_meta,
+    pack_functional_groups,
+    pack_image_pixel,
+)
+from scripts.benchmark.model import Image
+
+LAYOUTS = ("no table", "Basic Offset Table", "Extended Offset Table", "two fragments a frame")
+
+_POOL_SIZE = 1 << 20
+_ELEMENTS = 265  # in a small file, those of its File Meta Information with them
+
+
+class Frames:
+    """The contents of an instance's frames, each known by its index.
+
+    Parameters
+    ----------
+    sizes : (int, int)
+        Fewest and most bytes of a frame.
+    """
+
+    _head = b"\xff\xd8\xff\xe0"
+    _tail = b"\xff\xd9"
+
+    def __init__(self, number_of_frames: int, sizes: tuple[int, int], seed: int = 0) -> None:
+        generator = random.Random(seed)
+        self._pool = generator.randbytes(_POOL_SIZE).replace(b"\xff", b"\x7f")
+        self._last_start = _POOL_SIZE - sizes[1]
+        fewest, most = sizes[0] // 2, sizes[1] // 2
+        spans = (int(fewest + (most - fewest) * generator.random()) for _ in itertools.count())
+        self.sizes = array("Q", (2 * next(spans) for _ in range(number_of_frames)))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, frame_index: int) -> bytes:
+        number = b"%010d" % frame_index
+        start = frame_index * 7919 % self._last_start
+        length = self.sizes[frame_index] - len(self._head) - len(number) - len(self._tail)
+        return b"".join((self._head, number, self._pool[start : start + length], self._tail))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.__getitem__, range(len(self.sizes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An image as it was written, with what its frames have to be."""
+
+    image: Image
+    frames: Frames
+    pixel_data_offset: int
+    ranges: Sequence[tuple[int, int]]
+
+    def pick(self, count: int, seed: int = 1) -> list[int]:
+        """Return `count` frame indices at random."""
+        generator = random.Random(seed)
+        return [generator.randrange(len(self.frames)) for _ in range(count)]
+
+    def read(self, frame_index: int, descriptor: int) -> bytes:
+        """Return a frame from where it was written, whatever its layout: the limit."""
+        offset, length = self.ranges[frame_index]
+        return os.pread(descriptor, length, offset)
+
+
+def write_image(
+    root: Path,
+    number_of_frames: int,
+    layout: str = LAYOUTS[0],
+    *,
+    name: str = "image.dcm",
+    sizes: tuple[int, int] | None = None,
+    items: bool = False,
+    number: int = 0,
+) -> Written:
+    """Write an encapsulated multi-frame image.
+
+    Parameters
+    ----------
+    layout : str
+        One of LAYOUTS.
+    sizes : (int, int), optional
+        Fewest and most bytes of a frame: 4 to 16 kB, or 100 to 200 bytes of more than 100,000.
+    items : bool
+        Write an item of Per-frame Functional Groups for each frame, everything in it with an
+        undefined length.
+    number : int
+        What tells its UIDs from another's.
+    """
+    sizes = sizes or ((4096, 16384) if number_of_frames <= 100_000 else (100, 200))
+    frames = Frames(number_of_frames, sizes, seed=number)
+    uids = name_uid(number, 1), name_uid(number, 2), name_uid(number, 3)
+    image = Image(str(root), name, number_of_frames, *uids)
+    header = pack_file_meta(JPEG_BASELINE, SECONDARY_CAPTURE_STORAGE, image.sop_instance_uid)
+    header += b"".join(pack_attributes(image, SECONDARY_CAPTURE_STORAGE))
+    header += b"".join(pack_image_pixel(64, 64, 8, number_of_frames))
+    if items:
+        header += pack_functional_groups(number_of_frames)
+    table = b""
+    if layout == "Basic Offset Table":
+        table = array("I", _walk_starts(frames)).tobytes()
+    elif layout == "Extended Offset Table":
+        header += pack_element(0x7FE00001, "OV", array("Q", _walk_starts(frames)).tobytes())
+        header += pack_element(0x7FE00002, "OV", array("Q", frames.sizes).tobytes())
+    root.mkdir(parents=True, exist_ok=True)
+    with open(image.path, "wb", buffering=1 << 20) as file:
+        file.write(header)
+        file.write(pack_element(0x7FE00010, "OB", b"", UNDEFINED_LENGTH))
+        file.write(ITEM + struct.pack("<I", len(table)) + table)
+        ranges = _write_fragments(file, frames, 2 if layout == LAYOUTS[3] else 1)
+        file.write(END_OF_SEQUENCE)
+    return Written(image, frames, len(header), ranges)
+
+
+def _walk_starts(frames: Frames) -> Iterator[int]:
+    return itertools.accumulate((size + 8 for size in frames.sizes[:-1]), initial=0)
+
+
+def _write_fragments(file: BinaryIO, frames: Frames, pieces: int) -> list[tuple[int, int]]:
+    """Write the items of all frames; return where each frame begins, and its length.
+
+    Of a frame of two pieces, that is the range from the first's value to the second's end.
+    """
+    pack = struct.Struct("<4sI").pack
+    write, position = file.write, file.tell()
+    ranges = []
+    for frame in frames:
+        if pieces == 1:
+            write(pack(ITEM, len(frame)))
+            write(frame)
+            length = len(frame)
+        else:
+            half = len(frame) // 4 * 2
+            for piece in (frame[:half], frame[half:]):
+                write(pack(ITEM, len(piece)))
+                write(piece)
+            length = len(frame) + 8
+        ranges.append((position + 8, length))
+        position += 8 + length
+    return ranges
+
+
+def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list[Image]:
+    """Write CT-like images of 265 elements and 39 kB, `files_a_folder` in each folder.
+
+    They differ in their UIDs alone.
+    """
+    images = []
+    for number in range(count):
+        series, place = divmod(number, files_a_folder)
+        uids = name_uid(series, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
+        image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
+        images.append(image)
+    template = pack_small_file(images[0])
+    for number, image in enumerate(images):
+        if number % files_a_folder == 0:
+            Path(image.path).parent.mkdir(parents=True, exist_ok=True)
+        data = template
+        for old, new in zip(images[0][3:], image[3:], strict=True):
+            data = data.replace(old.encode(), new.encode())
+        Path(image.path).write_bytes(data)
+    return images
+
+
+def pack_small_file(image: Image) -> bytes:
+    """Return a native image of 128 x 128 pixels of 16 bits, with 265 elements."""
+    generator = random.Random(image.sop_instance_uid)
+    before = list(pack_attributes(image, CT_IMAGE_STORAGE))
+    pixel_module = list(pack_image_pixel(128, 128, 16, None))
+    private = [pack_element(0x00290010, "LO", "MMINDEX BENCH")]
+    vrs = itertools.cycle(("LO", "DS", "IS", "CS", "US"))
+    free = _ELEMENTS - 5 - 1 - len(before) - len(pixel_module) - len(private)
+    for number in range(free):
+        value = f"{generator.randrange(10**8, 10**9)} text"[: generator.randrange(4, 14)]
+        vr = next(vrs)
+        tag = 0x00291000 + number
+        private.append(pack_element(tag, vr, number if vr == "US" else value.strip().upper()))
+    return b"".join(
+        (
+            pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid),
+            *before,
+            *pixel_module,
+            *private,
+            pack_element(0x7FE00010, "OW", generator.randbytes(128 * 128 * 2)),
+        )
+    )

@@ -1,0 +1,222 @@
+"""Contenders measured in turn: warm-up, then rounds, each contender once a round.
+
+A batch is as many calls as last a while, so that a clock's grain and a loop's cost vanish. A
+contender's calls end with its budget: a slow one has fewer samples, down to its warm-up alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import cycle, islice, starmap
+from pathlib import Path
+from time import perf_counter
+
+from scripts.benchmark.model import MMINDEX, WRONG, Measurement, describe_failure
+
+Call = Callable[..., object]
+
+_LONGEST_IMPORT = 2.0  # seconds; a first call that took less is not measured
+_CHECKED = 20  # answers of a contender that are compared
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured.
+
+    Attributes
+    ----------
+    rounds : int
+        Samples of each contender, if its budget lasts.
+    budget : float
+        Seconds a contender may spend in one case; its warm-up may take longer.
+    batch : float
+        Seconds that a sample of short calls lasts.
+    patience : float
+        Seconds of one call beyond which larger sizes are left out.
+    """
+
+    rounds: int
+    budget: float
+    batch: float
+    patience: float
+
+
+QUICK = Effort(rounds=5, budget=0.6, batch=0.005, patience=1.0)
+FULL = Effort(rounds=9, budget=5.0, batch=0.03, patience=15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Who is measured.
+
+    Attributes
+    ----------
+    call : callable or None
+        What is timed; None where `note` says why it is not.
+    arguments : sequence of tuples
+        What it is called with, one after the other and around.
+    expected : callable, optional
+        From the first of `arguments`, what the call has to return.
+    prepare : callable, optional
+        Done before every call, outside the timing.
+    """
+
+    name: str
+    call: Call | None
+    arguments: Sequence[tuple[object, ...]] = ((),)
+    expected: Callable[..., object] | None = None
+    prepare: Callable[[], object] | None = None
+    note: str = ""
+
+
+class WrongFrameError(Exception):
+    """mmindex returned something else than was written."""
+
+
+@dataclass(slots=True)
+class _Race:
+    """One contender on its way through the rounds."""
+
+    contender: Contender
+    samples: list[float] = field(default_factory=list)
+    note: str = ""
+    spent: float = 0.0
+    batch: int = 1
+
+    def go(self, step: Callable[[], None]) -> None:
+        """Take a step, unless nothing can be measured; a peer that fails is out."""
+        if self.contender.call is None or (self.note and self.note != WRONG):
+            return
+        try:
+            step()
+        except Exception as error:  # whatever a peer raises is its result
+            if self.contender.name == MMINDEX:
+                raise
+            self.samples.clear()
+            self.note = describe_failure(error)
+
+    def warm_up(self, effort: Effort) -> None:
+        """Check answers, find how many calls make a batch; keep the sample of a slow one."""
+        contender = self.contender
+        took = self.check(contender.arguments[0])
+        if took < _LONGEST_IMPORT:
+            took = self.check(contender.arguments[0])
+        if took < effort.batch and contender.prepare is None:
+            for arguments in contender.arguments[1:_CHECKED]:
+                self.check(arguments)
+        if took > effort.budget / 2:
+            self.samples.append(took)
+            self.spent = effort.budget
+        elif contender.prepare is None:
+            for _ in range(2):
+                self.batch = max(1, min(100_000, int(effort.batch / max(took, 1e-9))))
+                took = self.sample()
+            self.spent = 0.0
+
+    def check(self, arguments: tuple[object, ...]) -> float:
+        """Call once, compare the answer with what it has to be; return the seconds it took."""
+        contender = self.contender
+        assert contender.call is not None
+        if contender.prepare is not None:
+            contender.prepare()
+        start = perf_counter()
+        answer = contender.call(*arguments)
+        took = perf_counter() - start
+        if contender.expected is not None and answer != contender.expected(*arguments):
+            if contender.name == MMINDEX:
+                raise WrongFrameError(f"{contender.name}: a wrong answer")
+            self.note = WRONG
+        return took
+
+    def take_sample(self, effort: Effort) -> None:
+        """Keep a sample, if the budget lasts."""
+        if self.spent < effort.budget:
+            self.samples.append(self.sample())
+
+    def sample(self) -> float:
+        """Return the seconds a call takes, over a batch."""
+        contender = self.contender
+        assert contender.call is not None
+        calls = list(islice(cycle(contender.arguments), self.batch))
+        if contender.prepare is not None:
+            contender.prepare()
+        elif self.batch > 1:  # so that who ran before does not matter
+            deque(starmap(contender.call, calls), maxlen=0)
+        gc.collect()
+        start = perf_counter()
+        deque(starmap(contender.call, calls), maxlen=0)
+        took = perf_counter() - start
+        self.spent += took
+        return took / self.batch
+
+
+def measure(contenders: Sequence[Contender], effort: Effort) -> tuple[Measurement, ...]:
+    """Return a measurement of each contender; they take turns, in a seeded order.
+
+    Raises
+    ------
+    WrongFrameError
+        mmindex's answer is not what was written.
+    """
+    races = [_Race(contender, note=contender.note) for contender in contenders]
+    for race in races:
+        race.go(partial(race.warm_up, effort))
+    gc.collect()
+    gc.freeze()  # what was imported and opened: no contender pays for another's objects
+    turns = list(races)
+    generator = random.Random(0)
+    for _ in range(effort.rounds):
+        generator.shuffle(turns)
+        for race in turns:
+            race.go(partial(race.take_sample, effort))
+    gc.unfreeze()
+    return tuple(Measurement(race.contender.name, tuple(race.samples), race.note) for race in races)
+
+
+def attempt(name: str, make: Callable[[], Contender]) -> Contender:
+    """Return the contender that `make` makes, or one with a note of why there is none."""
+    try:
+        return make()
+    except Exception as error:  # whatever a peer raises is its result
+        if name == MMINDEX:
+            raise
+        return Contender(name, None, note=describe_failure(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a family of cases is told: where to write, how much to measure."""
+
+    folder: Path
+    effort: Effort
+    quick: bool
+
+    def measure(
+        self, contenders: Sequence[Contender], least_budget: float = 0.0
+    ) -> tuple[Measurement, ...]:
+        """Measure with this run's effort; a contender may spend `least_budget` in any case."""
+        budget = max(self.effort.budget, least_budget)
+        return measure(contenders, replace(self.effort, budget=budget))
+
+    @contextmanager
+    def make_folder(self, name: str) -> Iterator[Path]:
+        """Give a folder for a case's files, which are removed with it."""
+        folder = self.folder / name
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def tell(text: str) -> None:
+    """Print progress."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,172 @@
+"""Each contender's way to open an image and to read its frame N, as its documentation has it.
+
+An opener is a context manager that takes an Image and gives `read(frame_index)`, the frame as
+stored. Those of INDEXED read an index that their builder made before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from scripts.benchmark.model import MMINDEX, CannotReadError, Image, describe_failure
+
+Read = Callable[[int], bytes]
+Opener = Callable[[Image], AbstractContextManager[Read]]
+
+
+@contextmanager
+def open_mmindex(image: Image) -> Iterator[Read]:
+    """Scan on the fly."""
+    import mmindex
+
+    with mmindex.open_file(image.path) as instance:
+        yield instance.frame
+
+
+@contextmanager
+def open_indexed(image: Image) -> Iterator[Read]:
+    """Read mmindex's index of the image's folder."""
+    import mmindex
+
+    with mmindex.open(image.root) as archive:
+        yield archive[image.sop_instance_uid].frame
+
+
+@contextmanager
+def open_pydicom(image: Image) -> Iterator[Read]:
+    """Parse the header, then let `get_frame` look in the open file."""
+    import pydicom
+    from pydicom.encaps import get_frame
+
+    with open(image.path, "rb") as file:
+        data_set = pydicom.dcmread(file, stop_before_pixels=True)
+        count = int(data_set.NumberOfFrames)
+        tables = None
+        if "ExtendedOffsetTable" in data_set:
+            tables = data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths
+        file.seek(12, os.SEEK_CUR)  # the header of Pixel Data
+        yield lambda frame_index: get_frame(
+            file, frame_index, number_of_frames=count, extended_offsets=tables
+        )
+
+
+@contextmanager
+def open_whole_with_pydicom(image: Image) -> Iterator[Read]:
+    """Read all of the file, then let `get_frame` look in it."""
+    import pydicom
+    from pydicom.encaps import get_frame
+
+    data_set = pydicom.dcmread(image.path)
+    count = int(data_set.NumberOfFrames)
+    tables = None
+    if "ExtendedOffsetTable" in data_set:
+        tables = data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths
+    value = data_set.PixelData
+    yield lambda frame_index: get_frame(
+        value, frame_index, number_of_frames=count, extended_offsets=tables
+    )
+
+
+@contextmanager
+def open_highdicom(image: Image) -> Iterator[Read]:
+    """Let its reader parse the header and read or build the offset table."""
+    from highdicom.io import ImageFileReader
+
+    with ImageFileReader(image.path) as reader:
+        yield reader.read_frame_raw
+
+
+@contextmanager
+def open_dicomsdl(image: Image) -> Iterator[Read]:
+    """Let it load the file; without a table it takes all fragments for one frame."""
+    import dicomsdl
+
+    data_set = dicomsdl.open(image.path)
+    pixels = data_set.getDataElement("PixelData").toPixelSequence()
+    if pixels.numberOfFrames() != image.number_of_frames:
+        raise CannotReadError("(does not tell the frames)")
+    yield pixels.encodedFrameData
+
+
+@contextmanager
+def open_dicomweb_client(image: Image) -> Iterator[Read]:
+    """Read the SQLite index that its file client made of the image's folder."""
+    from dicomweb_client.api import DICOMfileClient
+
+    client = DICOMfileClient(f"file://{image.root}", readonly=True)
+    uids = image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid
+    media_types = ("*/*",)
+    yield lambda frame_index: client.retrieve_instance_frames(
+        *uids, [frame_index + 1], media_types=media_types
+    )[0]
+    close_dicomweb_client(client)
+
+
+OPENERS: dict[str, Opener] = {
+    MMINDEX: open_mmindex,
+    "pydicom get_frame": open_pydicom,
+    "pydicom dcmread": open_whole_with_pydicom,
+    "highdicom": open_highdicom,
+    "dicomsdl": open_dicomsdl,
+}
+INDEXED: dict[str, Opener] = {MMINDEX: open_indexed, "dicomweb-client": open_dicomweb_client}
+
+
+def build_mmindex(root: str, workers: int = 1, *, full: bool = False) -> None:
+    """Make or update mmindex's index of a folder."""
+    import mmindex
+
+    mmindex.build(root, workers=workers, full=full)
+
+
+def build_dicomweb_client(root: str) -> None:
+    """Make or update the SQLite index of dicomweb-client's file client."""
+    from dicomweb_client.api import DICOMfileClient
+
+    close_dicomweb_client(DICOMfileClient(f"file://{root}", update_db=True))
+
+
+def close_dicomweb_client(client: object) -> None:
+    """Let go of its database: it has no method for that but the one that pickles it."""
+    client._db_manager.__getstate__()  # type: ignore[attr-defined]
+
+
+BUILDERS: dict[str, Callable[[str], None]] = {
+    MMINDEX: build_mmindex,
+    "dicomweb-client": build_dicomweb_client,
+}
+INDEX_FILES = {MMINDEX: ".mmindex", "dicomweb-client": ".dicom-file-client.db"}
+
+
+def try_to_build(name: str, root: str) -> str:
+    """Make a contender's index of a folder; return "", or why there is none."""
+    try:
+        BUILDERS[name](root)
+    except Exception as error:  # whatever a peer raises is its result
+        if name == MMINDEX:
+            raise
+        return describe_failure(error)
+    return ""
+
+
+def size_of_index(name: str, root: str) -> int:
+    """Return the bytes of a contender's index file, with a log that belongs to it."""
+    path = Path(root, INDEX_FILES[name])
+    log = path.with_name(path.name + "-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def remove_indexes(root: str) -> None:
+    """Remove every index of a folder."""
+    for path in Path(root).glob(".*"):
+        if path.name.startswith(tuple(INDEX_FILES.values())):
+            path.unlink()
+
+
+def read_once(opener: Opener, image: Image, frame_index: int) -> bytes:
+    """Open, read one frame, close."""
+    with opener(image) as read:
+        return read(frame_index)

@@ -1,0 +1,174 @@
+"""What came out: the machine, a Markdown table, where mmindex is not first, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.benchmark.model import MMINDEX, Measurement, Result
+
+PACKAGES = (
+    *("mmindex", "pydicom", "highdicom", "wsidicom", "dicomweb-client", "dicomsdl"),
+    *("openslide-python", "openslide-bin", "pyarrow", "numpy", "lmdb"),
+)
+
+
+def describe_machine() -> dict[str, str]:
+    """Return the machine, the system and the versions that were measured."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not there"
+    return {
+        "processor": _read_processor(),
+        "cores": str(os.cpu_count()),
+        "memory": _read_memory(),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        **versions,
+    }
+
+
+def _read_processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read_memory() -> str:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return "unknown"
+    return f"{total / 1e9:.0f} GB"
+
+
+def format_amount(amount: float, unit: str) -> str:
+    """Return seconds or bytes with three digits and the prefix that suits them."""
+    steps = (
+        (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+        if unit == "s"
+        else (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+    )
+    name, size = next((step for step in steps if amount >= step[1]), steps[-1])
+    return f"{format_number(amount / size)} {name}"
+
+
+def format_number(number: float) -> str:
+    """Return a number with three digits, or all that are before the point."""
+    if number >= 99.95:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+
+
+def format_ratio(amount: float, base: float) -> str:
+    """Return how many times `base` an amount is."""
+    if not base:
+        return "-"
+    ratio = amount / base
+    return f"{ratio:,.0f}x" if ratio >= 9.95 else f"{ratio:.2g}x" if ratio < 1 else f"{ratio:.1f}x"
+
+
+def make_table(results: Sequence[Result]) -> str:
+    """Return a Markdown table: a row a case, the peers as ratios to mmindex."""
+    rows = [
+        "| case | mmindex | limit | peers, as times of mmindex |",
+        "|---|---|---|---|",
+    ]
+    rows += [_make_row(result) for result in results if result.shown]
+    return "\n".join(rows)
+
+
+def _make_row(result: Result) -> str:
+    mmindex, limit = result.find(MMINDEX), result.find(result.limit)
+    ours = bounds = "-"
+    if mmindex is not None:
+        ours = format_amount(mmindex.median, result.unit)
+        if len(mmindex.samples) > 1:
+            ours += f" ± {format_amount(mmindex.spread, result.unit)}"
+    if limit is not None:
+        bounds = f"{result.limit} {format_amount(limit.median, result.unit)}"
+        times = result.times_of_limit
+        if times is not None:
+            bounds += f": {format_ratio(times, 1)}"
+    peers = ", ".join(_describe_peer(each, mmindex) for each in result.peers)
+    return f"| {result.title} | {ours} | {bounds} | {peers or '-'} |"
+
+
+def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
+    if not peer.samples or mmindex is None:
+        return f"{peer.contender} {peer.note or '-'}"
+    ratio = format_ratio(peer.median, mmindex.median)
+    text = f"{peer.contender} {ratio} ({peer.note})" if peer.note else f"{peer.contender} {ratio}"
+    return f"**{text}**" if peer.counts and peer.median < mmindex.median else text
+
+
+def say_where_not_first(results: Sequence[Result]) -> str:
+    """Return each case where a peer is before mmindex, or the limit's bound is passed."""
+    behind, above = [], []
+    for result in results:
+        mmindex = result.find(MMINDEX)
+        if mmindex is None:
+            behind.append(f"- {result.title}: mmindex was not measured")
+            continue
+        ours = format_amount(mmindex.median, result.unit)
+        for peer in sorted(result.faster_peers, key=lambda each: each.median):
+            theirs = format_amount(peer.median, result.unit)
+            behind.append(f"- {result.title}: {peer.contender} {theirs}, mmindex {ours}")
+        times = result.times_of_limit
+        if times is not None and result.bound is not None and times > result.bound:
+            limit = f"{format_ratio(times, 1)} of {result.limit}, mmindex {ours}"
+            above.append(f"- {result.title}: {limit}")
+    bounded = sum(result.bound is not None for result in results)
+    contested = sum(any(peer.counts for peer in result.peers) for result in results)
+    lines = [f"mmindex is first in every case ({contested}) against every peer."]
+    if behind:
+        lines = ["mmindex is **not first** here:", "", *behind]
+    if above:
+        lines += ["", "mmindex is **above twice the limit** here:", "", *above]
+    elif bounded:
+        lines += [
+            "",
+            f"mmindex is within twice the limit in every case that asks for it ({bounded}).",
+        ]
+    return "\n".join(lines)
+
+
+def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:
+    """Return the whole report in Markdown."""
+    kind = "quick run, small sizes" if quick else "full run"
+    described = ", ".join(f"{name} {version}" for name, version in machine.items())
+    return "\n".join(
+        (
+            f"Measured ({kind}) on: {described}.",
+            "",
+            "Medians ± half of what lies between the quartiles; all ran in turn in this run.",
+            "The limit is what this machine does at best in Python: a bare walk of the mapped",
+            "items, `os.pread` of known bytes, `os.scandir` and `stat`. Beside a peer stands",
+            "how many times mmindex's figure its own is; **in bold** where it is less.",
+            "",
+            make_table(results),
+            "",
+            say_where_not_first(results),
+            "",
+        )
+    )
+
+
+def write_json(path: Path, results: Sequence[Result], machine: dict[str, str]) -> None:
+    """Write machine, versions and every sample."""
+    told = {"machine": machine, "results": [dataclasses.asdict(result) for result in results]}
+    path.write_text(json.dumps(told, indent=1) + "\n")

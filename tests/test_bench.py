@@ -1,0 +1,293 @@
+"""The benchmark: its files are what they are said to be, its figures and its report are right."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.encaps import generate_frames, get_frame
+
+import mmindex
+from scripts.benchmark import limits, measure, sizes
+from scripts.benchmark.data import LAYOUTS, Frames, write_image, write_small_files
+from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
+from scripts.benchmark.model import (
+    MMINDEX,
+    NOT_THERE,
+    PREAD,
+    WALK,
+    WRONG,
+    CannotReadError,
+    Measurement,
+    Result,
+)
+from scripts.benchmark.report import (
+    format_amount,
+    format_ratio,
+    make_report,
+    make_table,
+    say_where_not_first,
+    write_json,
+)
+
+EFFORT = Effort(rounds=3, budget=1.0, batch=1e-6, patience=1.0)
+
+
+def result(title: str = "a case", bound: float | None = None, **samples: float) -> Result:
+    """Return a result of one sample a contender; `limit` is os.pread's."""
+    measured = [Measurement(name, (value,)) for name, value in samples.items() if name != "limit"]
+    if "limit" in samples:
+        measured.append(Measurement(PREAD, (samples["limit"],)))
+    return Result("a family", title, "s", tuple(measured), PREAD, bound)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_images_hold_the_seeded_frames_as_pydicom_reads_them(tmp_path: Path, layout: str) -> None:
+    """Each layout's frames are those that were seeded, without a problem that mmindex notes."""
+    written = write_image(tmp_path, 7, layout, sizes=(100, 300))
+    expected = list(written.frames)
+    assert [int(frame[4:14]) for frame in expected] == list(range(7))
+    data_set = pydicom.dcmread(written.image.path)
+    tables = None
+    if layout == "Extended Offset Table":
+        tables = data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths
+    found = generate_frames(data_set.PixelData, number_of_frames=7, extended_offsets=tables)
+    assert list(found) == expected
+    assert (
+        get_frame(data_set.PixelData, 5, number_of_frames=7, extended_offsets=tables)
+        == (expected[5])
+    )
+    with mmindex.open_file(written.image.path) as instance:
+        assert list(instance) == expected
+        assert instance.record.anomalies == ()
+    assert data_set.SOPInstanceUID == written.image.sop_instance_uid
+
+
+def test_known_ranges_hold_the_frames(tmp_path: Path) -> None:
+    """The limit of a random frame reads the right bytes."""
+    written = write_image(tmp_path, 20)
+    descriptor = os.open(written.image.path, os.O_RDONLY)
+    try:
+        assert [written.read(at, descriptor) for at in range(20)] == list(written.frames)
+    finally:
+        os.close(descriptor)
+    sizes_found = {len(frame) for frame in written.frames}
+    assert min(sizes_found) >= 4096
+    assert max(sizes_found) <= 16384
+
+
+def test_seeded_frames_are_the_same_again_and_without_a_marker_inside() -> None:
+    """The same seed gives the same bytes; another one others; FF is in markers alone."""
+    assert list(Frames(5, (100, 200))) == list(Frames(5, (100, 200)))
+    assert list(Frames(5, (100, 200))) != list(Frames(5, (100, 200), seed=1))
+    assert {frame.count(b"\xff") for frame in Frames(50, (100, 200))} == {3}
+    assert {len(frame) % 2 for frame in Frames(50, (100, 200))} == {0}
+
+
+def test_header_of_endless_items_is_valid(tmp_path: Path) -> None:
+    """Every frame has its item of Per-frame Functional Groups."""
+    written = write_image(tmp_path, 3, sizes=(100, 200), items=True)
+    data_set = pydicom.dcmread(written.image.path)
+    groups = data_set.PerFrameFunctionalGroupsSequence
+    assert [each.FrameContentSequence[0].DimensionIndexValues[1] for each in groups] == [1, 2, 3]
+    assert groups.is_undefined_length
+    assert list(generate_frames(data_set.PixelData, number_of_frames=3)) == list(written.frames)
+    assert limits.skip_header(written.image.path) == written.pixel_data_offset
+
+
+def test_walk_of_the_map_finds_every_fragment(tmp_path: Path) -> None:
+    """The limit of a scan visits each item after the Basic Offset Table's."""
+    written = write_image(tmp_path, 6, LAYOUTS[3], sizes=(100, 200))
+    found = limits.walk_items(written.image.path, limits.skip_header(written.image.path))
+    assert len(found) == 1 + 2 * 6
+    assert [at + 8 for at in found[1::2]] == [offset for offset, _ in written.ranges]
+
+
+def test_small_files_have_265_elements_and_uids_of_their_own(tmp_path: Path) -> None:
+    """They are valid, 39 kB, in folders, and differ in their UIDs."""
+    images = write_small_files(tmp_path, 5, files_a_folder=2)
+    data_sets = [pydicom.dcmread(image.path) for image in images]
+    assert [each.SOPInstanceUID for each in data_sets] == [each[5] for each in images]
+    assert [each.SeriesInstanceUID for each in data_sets] == [each[4] for each in images]
+    assert len({image.sop_instance_uid for image in images}) == 5
+    assert len({image.series_instance_uid for image in images}) == 3
+    assert {len(each) + len(each.file_meta) for each in data_sets} == {265}
+    assert all(36_000 < os.path.getsize(image.path) < 40_000 for image in images)
+    assert len(limits.walk_folder(str(tmp_path))) == 5
+    with mmindex.open_file(images[4].path) as instance:
+        assert instance.frame(0) == data_sets[4].PixelData
+
+
+def test_ranges_are_written_as_json_and_sqlite(tmp_path: Path) -> None:
+    """The formats that an index is compared with hold the ranges."""
+    ranges = [(8, 100), (116, 50)]
+    assert sizes.write_json(tmp_path / "ranges.json", ranges) == len("[[8,100],[116,50]]")
+    assert sizes.write_sqlite(tmp_path / "ranges.db", ranges) > 0
+
+
+def test_median_and_quartiles() -> None:
+    """The spread is half of what lies between the quartiles."""
+    measurement = Measurement("a", (5.0, 1.0, 2.0, 4.0, 3.0))
+    assert measurement.median == 3.0
+    assert measurement.quartiles == (2.0, 4.0)
+    assert measurement.spread == 1.0
+    assert Measurement("a", (7.0,)).quartiles == (7.0, 7.0)
+    assert Measurement("a", (1.0, 2.0)).median == 1.5
+
+
+def test_contenders_are_measured_in_turn() -> None:
+    """Each has a sample a round, and its answer is looked at once."""
+    calls: list[str] = []
+    contenders = [
+        Contender(name, lambda name=name: calls.append(name), prepare=lambda: None)
+        for name in ("a", "b")
+    ]
+    measured = measure.measure(contenders, EFFORT)
+    assert [len(each.samples) for each in measured] == [3, 3]
+    assert sorted(calls[4:6]) == sorted(calls[6:8]) == sorted(calls[8:]) == ["a", "b"]
+
+
+def test_peer_that_answers_wrongly_or_fails_is_noted() -> None:
+    """A wrong frame, an error and a missing package each say so; the others go on."""
+
+    def fail(kind: type[Exception]) -> None:
+        raise kind("(says why)")
+
+    measured = measure.measure(
+        [
+            Contender(MMINDEX, lambda: b"right", expected=lambda: b"right"),
+            Contender("wrong", lambda: b"other", expected=lambda: b"right"),
+            Contender("broken", fail, [(ValueError,)]),
+            Contender("unable", fail, [(CannotReadError,)]),
+            measure.attempt("absent", lambda: fail(ModuleNotFoundError)),
+            Contender("too slow", None, note="not measured above 100 frames"),
+        ],
+        EFFORT,
+    )
+    assert [each.note for each in measured] == [
+        "",
+        WRONG,
+        "fails: ValueError",
+        "(says why)",
+        NOT_THERE,
+        "not measured above 100 frames",
+    ]
+    assert [bool(each.samples) for each in measured] == [True, True, False, False, False, False]
+    assert [each.counts for each in measured] == [True, False, False, False, False, False]
+
+
+def test_wrong_frame_of_mmindex_ends_the_run() -> None:
+    """A benchmark of wrong answers is none."""
+    with pytest.raises(WrongFrameError, match="wrong"):
+        measure.measure([Contender(MMINDEX, lambda: 1, expected=lambda: 2)], EFFORT)
+
+
+def test_folder_of_a_case_is_removed_with_it(tmp_path: Path) -> None:
+    """The files of one case make room for the next one's."""
+    with Bench(tmp_path, EFFORT, quick=True).make_folder("case") as folder:
+        (folder / "file").write_bytes(b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "text"),
+    [
+        (2.31e-6, "s", "2.31 us"),
+        (0.0452, "s", "45.2 ms"),
+        (12.0, "s", "12.0 s"),
+        (3e-7, "s", "0.30 us"),
+        (4.5, "B", "4.50 B"),
+        (16_142_336, "B", "16.1 MB"),
+        (999_600, "B", "1,000 kB"),
+        (0.0, "B", "0.00 B"),
+    ],
+)
+def test_amounts_have_three_digits_and_a_unit(amount: float, unit: str, text: str) -> None:
+    """Seconds and bytes are written so that they can be compared at a glance."""
+    assert format_amount(amount, unit) == text
+
+
+def test_ratios_are_rounded() -> None:
+    """Large ones to whole numbers, small ones to two digits."""
+    assert [format_ratio(each, 1.0) for each in (0.0553, 0.5, 1.0, 9.94, 14_111.4)] == [
+        "0.055x",
+        "0.5x",
+        "1.0x",
+        "9.9x",
+        "14,111x",
+    ]
+    assert format_ratio(1.0, 0.0) == "-"
+
+
+def test_table_has_mmindex_the_limit_and_each_peer() -> None:
+    """A row says the median with its spread, the limit, the peers as ratios and what is amiss."""
+    row = Result(
+        "frames",
+        "no table, 10 frames",
+        "s",
+        (
+            Measurement(MMINDEX, (0.002, 0.001, 0.003)),
+            Measurement("slow", (0.02,)),
+            Measurement("quick", (0.0002,)),
+            Measurement("absent", note=NOT_THERE),
+            Measurement("careless", (0.001,), WRONG),
+            Measurement(WALK, (0.001,)),
+        ),
+        WALK,
+    )
+    assert make_table([row]).splitlines()[2:] == [
+        "| no table, 10 frames | 2.00 ms ± 500 us | walk of the map 1.00 ms: 2.0x | slow 10x, "
+        "**quick 0.1x**, absent not there, careless 0.5x (wrong frame) |"
+    ]
+
+
+def test_report_says_that_mmindex_is_first_where_it_is() -> None:
+    """A wrong frame is not before a right one."""
+    results = [result(mmindex=1.0, peer=2.0, limit=0.9, bound=2.0), result(mmindex=1.0)]
+    wrong = Measurement("careless", (0.1,), WRONG)
+    results.append(Result("f", "t", "s", (Measurement(MMINDEX, (1.0,)), wrong)))
+    assert say_where_not_first(results).splitlines() == [
+        "mmindex is first in every case (1) against every peer.",
+        "",
+        "mmindex is within twice the limit in every case that asks for it (1).",
+    ]
+
+
+def test_report_says_where_mmindex_is_not_first_or_above_the_bound() -> None:
+    """Each such case stands there, also one that has no row; a case without a bound passes none."""
+    results = [
+        result("first", 2.0, mmindex=1.0, peer=2.0, limit=0.5),
+        result("behind", mmindex=3.0, peer=2.0, other=1.0, limit=0.1),
+        result("above", 2.0, mmindex=3.0, limit=1.0),
+        Result("f", "failed", "s", (Measurement("peer", (1.0,)),)),
+    ]
+    assert say_where_not_first(results).splitlines() == [
+        "mmindex is **not first** here:",
+        "",
+        "- behind: other 1.00 s, mmindex 3.00 s",
+        "- behind: peer 2.00 s, mmindex 3.00 s",
+        "- failed: mmindex was not measured",
+        "",
+        "mmindex is **above twice the limit** here:",
+        "",
+        "- above: 3.0x of os.pread, mmindex 3.00 s",
+    ]
+
+
+def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
+    """Every sample is kept, and what it was measured on."""
+    results = [result(mmindex=1.0, peer=2.0)]
+    machine = {"processor": "an abacus", "mmindex": "0.1.0"}
+    report = make_report(results, machine, quick=True)
+    assert "(quick run, small sizes) on: processor an abacus, mmindex 0.1.0." in report
+    write_json(tmp_path / "results.json", results, machine)
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert told["machine"] == machine
+    assert told["results"][0]["measurements"][1] == {
+        "contender": "peer",
+        "samples": [2.0],
+        "note": "",
+    }
