@@ -15,6 +15,7 @@ import pytest
 from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulated_file, image_attributes
 
 import mmindex
+from mmindex.index import entries as entries_module
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
@@ -263,10 +264,26 @@ def depth(store: Store, database: str) -> int:
     return pages
 
 
+def test_entries_of_over_16_mib_are_not_kept_in_memory(
+    many: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the most frames of all, what a frame needs is read each time."""
+    monkeypatch.setattr(entries_module, "_KEPT", 1 << 20)
+    many.replace([pack_record(large_record(500_000))])
+    (file_id,) = many.find_uid("instances", LARGE)
+    record = many.read_record(file_id)
+    assert record is not None
+    assert record.frames is not None
+    for frame in (7, 7, 499_999):
+        assert record.frames.contiguous_range(frame) == (500 + frame * 50 + 8, 42)
+    assert record.frames.entries._chunks is None  # type: ignore[attr-defined]
+    many.replace([], removed=[file_id])
+
+
 def test_a_frame_of_a_long_instance_reads_its_entries_only(
     many: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its 2 MB of entries stay in the index: eight bytes are read for a frame."""
+    """Its 2 MB of entries stay in the index: of each chunk that is wanted, 64 KiB are read once."""
     many.replace([pack_record(large_record(500_000))])
     (file_id,) = many.find_uid("instances", LARGE)
     read: list[int] = []
@@ -282,9 +299,12 @@ def test_a_frame_of_a_long_instance_reads_its_entries_only(
     assert record is not None
     assert record.frames is not None
     assert read == []
-    for frame in (0, 499_999, 123_456):
+    for frame in (0, 499_999, 123_456, 5, 499_998):
         assert record.frames.contiguous_range(frame) == (500 + frame * 50 + 8, 42)
-    assert read == [8, 8, 8]
+    assert read == [1 << 16, 500_001 * 4 % (1 << 16), 1 << 16]
+    across = (1 << 14) - 1  # its start is the last entry of a chunk, its end the first of the next
+    assert record.frames.contiguous_range(across) == (500 + across * 50 + 8, 42)
+    assert read[3:] == [8]
     many.replace([], removed=[file_id])
     assert many.find_uid("instances", LARGE) == []
 

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
+from mmindex.index.entries import StoredEntries
 from mmindex.index.environment import Environment, LMDBError, Transaction
 from mmindex.index.keys import (
     CHUNK_KEY,
@@ -379,35 +380,6 @@ def create_index(path: str, root: bytes) -> None:
         b"next": FILE_ID.pack(1),
     }
     environment.create(path, DATABASES, meta)
-
-
-class StoredEntries:
-    """Entries that are kept apart from their record, read from the index where they are sliced."""
-
-    __slots__ = ("_file_id", "_length", "_store")
-
-    def __init__(self, store: Store, file_id: int, length: int) -> None:
-        self._store = store
-        self._file_id = file_id
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, where: slice, /) -> bytes:
-        start, stop, _ = where.indices(self._length)
-        return self._store.read_entries(self._file_id, start, stop)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, (bytes, StoredEntries)):
-            return self[:] == other[:]
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self[:])
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return bytes, (self[:],)
 
 
 def _portable_root(index: str, root: bytes) -> bytes:

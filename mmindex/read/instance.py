@@ -112,12 +112,12 @@ class Instance(Sequence[bytes]):
         if frames is None or source is None:
             frames, source = self._require_frames(), self._require_source()
         try:
+            if frames.layout is _FRAGMENTS:
+                return source.read_joined(frames.fragment_ranges(frame_index))
             place = frames.contiguous_range(frame_index)
             if place is not None:
                 offset, length = place
                 return source.read(offset, length)
-            if frames.layout is Layout.FRAGMENTS:
-                return source.read_joined(frames.fragment_ranges(frame_index))
             covering = cover_frame(self.record, frames, frame_index)
             return join_frame(self.record, frames, frame_index, covering, source.read(*covering))
         except MMIndexError as error:
@@ -408,6 +408,7 @@ class Instance(Sequence[bytes]):
         return self._source
 
 
+_FRAGMENTS = Layout.FRAGMENTS
 _CLOSED = BufferSource(b"", None)
 
 

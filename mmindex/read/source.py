@@ -21,6 +21,7 @@ _HAS_PREAD = hasattr(os, "pread")
 _HAS_PREADV = hasattr(os, "preadv")
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
 _LONGEST_SCRAP = 4096  # bytes between ranges that are read over
+_COPIED = 1 << 16  # bytes up to which a copy costs less than the calls that avoid it
 
 
 class Source(Protocol):
@@ -169,7 +170,8 @@ class FileSource:
     def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
         """Return the bytes of ascending ranges that lie near each other, joined.
 
-        They are read at once into what is returned, and what is between them into a scrap.
+        They are read at once: a little with what is between them, more into what is returned,
+        and what is between them into a scrap.
 
         Raises
         ------
@@ -177,6 +179,11 @@ class FileSource:
             As `read`.
         """
         start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
+        if end - start <= _COPIED:
+            data = self.read(start, end - start)
+            return b"".join(
+                [data[offset - start : offset - start + length] for offset, length in ranges]
+            )
         length = sum(piece.length for piece in ranges)
         if not _HAS_PREADV or len(ranges) > _MOST_PIECES or end - start - length > _LONGEST_SCRAP:
             return b"".join([self.read(*piece) for piece in ranges])

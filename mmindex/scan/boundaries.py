@@ -71,9 +71,9 @@ def last_frame_is_cut(buffer: Buffer, items: Items, first_fragments: Offsets, co
     if not codec.end_marker:
         return False
     first, last = int(first_fragments[-1]), len(items.starts) - 1
-    filled = np.flatnonzero(items.lengths[first:])
-    begins = bool(len(filled)) and items.begins_frame(buffer, first + int(filled[0]), codec)
-    return begins and not items.ends_frame(buffer, first, last, codec)
+    filled = first + np.flatnonzero(items.lengths[first:])
+    begins = len(filled) and items.find_beginnings(buffer, codec)[filled[0]]
+    return bool(begins) and not items.ends_frame(buffer, first, last, codec)
 
 
 def _first_of_each(filled: Offsets) -> Offsets:
@@ -87,18 +87,17 @@ def _agree(buffer: Buffer, items: Items, filled: Offsets, codec: Codec) -> bool:
     """Return whether no fragment looks like the continuation of the one before it."""
     if not codec.start_markers:
         return False
-    if not items.begins_frame(buffer, int(filled[0]), codec):
-        return True  # not the codec's bytes at all: the counts stand
-    return all(items.begins_frame(buffer, fragment, codec) for fragment in filled.tolist())
+    begins = items.find_beginnings(buffer, codec)[filled]
+    return not begins[0] or bool(begins.all())  # not the codec's bytes at all: the counts stand
 
 
 def _split_on_markers(
     buffer: Buffer, items: Items, filled: Offsets, number_of_frames: int, codec: Codec
 ) -> tuple[Offsets, Boundaries]:
     """Return the fragments that begin with a start marker, if that makes the number of frames."""
-    begins = [k for k in filled.tolist() if items.begins_frame(buffer, k, codec)]
-    starts_first = bool(begins) and begins[0] == filled[0]
-    found = _first_of_each(np.array(begins, np.int64)) if starts_first else filled[:0]
+    begins = filled[items.find_beginnings(buffer, codec)[filled]]
+    starts_first = len(begins) and begins[0] == filled[0]
+    found = _first_of_each(begins) if starts_first else filled[:0]
     if len(found) == number_of_frames:
         return found, Boundaries.START_MARKERS
     if not items.closed and len(found) == len(filled) < number_of_frames:

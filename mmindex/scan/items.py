@@ -89,16 +89,31 @@ class Items:
         end = int(self.starts[fragment + 1]) if fragment + 1 < len(self.starts) else self.end
         return self.origin + start, self.origin + max(start, min(end, self.available))
 
-    def begins_frame(self, buffer: Buffer, fragment: int, codec: Codec) -> bool:
-        """Return whether a fragment begins with a start marker of the codec.
+    def find_beginnings(self, buffer: Buffer, codec: Codec) -> NDArray[np.bool_]:
+        """Return of every fragment whether it begins with a start marker of the codec."""
+        begins = np.zeros(len(self.starts), np.bool_)
+        lengths = self.lengths
+        if self.truncated:
+            begins[-1] = self._cut_begins_frame(buffer, codec)
+            lengths[-1] = 0
+        data = np.frombuffer(buffer, np.uint8)
+        for marker in codec.start_markers:
+            longer = np.flatnonzero(lengths >= len(marker))
+            values = self.origin + self.starts[longer] + ITEM_HEADER_LENGTH
+            heads = data[values[:, np.newaxis] + np.arange(len(marker))]
+            begins[longer] |= (heads == np.frombuffer(marker, np.uint8)).all(axis=1)
+        return begins
 
-        Of one that was cut before its marker, the end of the one before it has to tell.
+    def _cut_begins_frame(self, buffer: Buffer, codec: Codec) -> bool:
+        """Return whether the last fragment, whose end is missing, begins with a start marker.
+
+        If it was cut before its marker, the end of the fragment before it has to tell.
         """
-        start, end = self.value_range(fragment)
+        last = len(self.starts) - 1
+        start, end = self.value_range(last)
         head = bytes(buffer[start : min(end, start + _LONGEST_MARKER)])
-        cut = self.truncated and fragment == len(self.starts) - 1
-        if cut and fragment and len(head) < min(map(len, codec.start_markers), default=0):
-            return self.ends_frame(buffer, 0, fragment - 1, codec)
+        if last and len(head) < min(map(len, codec.start_markers), default=0):
+            return self.ends_frame(buffer, 0, last - 1, codec)
         return head.startswith(codec.start_markers)
 
     def ends_frame(self, buffer: Buffer, first: int, last: int, codec: Codec) -> bool:

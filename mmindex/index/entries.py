@@ -1,0 +1,54 @@
+"""The entries of a long frame table, which are kept apart from their record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmindex.index.keys import CHUNK_LENGTH
+
+if TYPE_CHECKING:
+    from mmindex.index.store import Store
+
+_KEPT = 1 << 24  # bytes of entries up to which they are kept in memory
+
+
+class StoredEntries:
+    """Entries that are read from the index where they are sliced.
+
+    Chunks are kept once they were read, unless that could take much memory: the record of a file
+    id never changes.
+    """
+
+    __slots__ = ("_chunks", "_file_id", "_length", "_store")
+
+    def __init__(self, store: Store, file_id: int, length: int) -> None:
+        self._store = store
+        self._file_id = file_id
+        self._length = length
+        self._chunks: dict[int, bytes] | None = {} if length <= _KEPT else None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, where: slice, /) -> bytes:
+        start, stop, _ = where.indices(self._length)
+        number, at = divmod(start, CHUNK_LENGTH)
+        if self._chunks is None or at + stop - start > CHUNK_LENGTH:
+            return self._store.read_entries(self._file_id, start, stop)
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            begin = start - at
+            end = min(begin + CHUNK_LENGTH, self._length)
+            chunk = self._chunks[number] = self._store.read_entries(self._file_id, begin, end)
+        return chunk[at : at + stop - start]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (bytes, StoredEntries)):
+            return self[:] == other[:]
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self[:])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytes, (self[:],)
