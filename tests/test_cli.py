@@ -1359,3 +1359,11 @@ def test_the_command_line_starts_light(folder):
     assert modules_loaded("frame", folder / "rtdose.dcm", 1).isdisjoint({*heavy, "lmdb"})
     mmindex.build(folder, workers=1)
     assert modules_loaded("frame", folder / CINE, 1).isdisjoint(heavy)
+
+
+def test_python_runs_the_package_as_the_command(tmp_path: Path) -> None:
+    """`python -m mmindex` is `mmindex`."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmindex", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"python -m mmindex {mmindex.__version__}\n"

@@ -392,6 +392,23 @@ def test_entries_past_4_gib_wrap_and_are_trusted_all_the_same(tmp_path: Path) ->
 # The command
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_open_file_and_scan_trust_on_request(tmp_path: Path, name: str) -> None:
+    """By path and of a file object, the frames are those of a full proof."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(GOOD[name])
+    with mmindex.open_file(path) as proved:
+        expected = list(proved)
+    with mmindex.open_file(path, trust_offset_tables=True) as trusted:
+        assert trusted.record.frames is not None
+        assert trusted.record.frames.layout is Layout.TRUSTED
+        assert list(trusted) == expected
+    with path.open("rb") as file, mmindex.open_file(file, trust_offset_tables=True) as trusted:
+        assert list(trusted) == expected
+    record = mmindex.scan(GOOD[name], trust_offset_tables=True)
+    assert record == scan(GOOD[name])
+
+
 def run(*arguments: object) -> Result:
     result = new_runner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
@@ -422,9 +439,9 @@ def test_info_describes_an_instance_of_a_trusted_table(tmp_path: Path, name: str
 
 def test_other_processes_are_told_to_trust(tmp_path: Path) -> None:
     """Workers scan as the build was asked to."""
-    for number in range(130):
+    for number in range(300):
         (tmp_path / f"{number}").write_bytes(GOOD["bot"])
     mmindex.build(tmp_path, workers=2, trust_offset_tables=True)
     with mmindex.open(tmp_path) as archive:
         layouts = [record.frames.layout for record in archive.records() if record.frames]
-    assert layouts == [Layout.TRUSTED] * 130
+    assert layouts == [Layout.TRUSTED] * 300

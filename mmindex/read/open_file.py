@@ -7,10 +7,12 @@ import io
 import mmap
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
-from mmindex.model import Buffer, Fingerprint
+from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.read.source import (
     BufferSource,
@@ -20,10 +22,17 @@ from mmindex.read.source import (
 )
 from mmindex.scan.instance import scan
 
+Scan = Callable[[Buffer], InstanceRecord]
+
 REVALIDATE_AFTER = 1.0  # seconds
 
 
-def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False) -> Instance:
+def open_file(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    force: bool = False,
+    trust_offset_tables: bool = False,
+) -> Instance:
     """Open one DICOM file.
 
     Parameters
@@ -33,6 +42,10 @@ def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False)
         that is not a plain file of the file system is read into memory.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
+    trust_offset_tables : bool
+        Take an offset table's entries after a look at the first, the last and some between, which
+        opens a slide of many frames at the cost of a few page reads. A frame whose entry is wrong
+        raises FormatError when it is read.
 
     Returns
     -------
@@ -47,6 +60,7 @@ def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False)
         It is no DICOM file, or broken; AmbiguousFramesError where its frame boundaries
         cannot be told.
     """
+    scan_source = partial(scan, force=force, trust_offset_tables=trust_offset_tables)
     path: str | None
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fspath(source))  # the folder may change
@@ -54,17 +68,17 @@ def open_file(source: str | os.PathLike[str] | BinaryIO, *, force: bool = False)
             descriptor = open_descriptor(path)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError("there is no such file", path=path) from None
-        return _open_descriptor(descriptor, path, by_path=True, force=force)
+        return _open_descriptor(descriptor, path, scan_source, by_path=True)
     name = getattr(source, "name", None)
     path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if _is_plain_file(source):
         descriptor = Descriptor(os.dup(source.fileno()))
-        return _open_descriptor(descriptor, path, by_path=False, force=force)
+        return _open_descriptor(descriptor, path, scan_source, by_path=False)
     position = source.tell()
     source.seek(0)
     data = source.read()
     source.seek(position)
-    return _scan(data, Fingerprint(len(data), 0, 0), BufferSource(data, path), path, force)
+    return _scan(data, Fingerprint(len(data), 0, 0), BufferSource(data, path), path, scan_source)
 
 
 def _is_plain_file(source: BinaryIO) -> bool:
@@ -77,7 +91,7 @@ def _is_plain_file(source: BinaryIO) -> bool:
 
 
 def _open_descriptor(
-    descriptor: Descriptor, path: str | None, *, by_path: bool, force: bool
+    descriptor: Descriptor, path: str | None, scan_source: Scan, *, by_path: bool
 ) -> Instance:
     status = os.stat(descriptor.number)
     if not stat.S_ISREG(status.st_mode):
@@ -87,7 +101,7 @@ def _open_descriptor(
     buffer: Buffer = b""
     if fingerprint.size:
         buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)
-    return _scan(buffer, fingerprint, file, path, force)
+    return _scan(buffer, fingerprint, file, path, scan_source)
 
 
 def _scan(
@@ -95,10 +109,10 @@ def _scan(
     fingerprint: Fingerprint,
     source: FileSource | BufferSource,
     path: str | None,
-    force: bool,
+    scan_source: Scan,
 ) -> Instance:
     try:
-        record = scan(buffer, force=force)
+        record = scan_source(buffer)
     except MMIndexError as error:
         error.at(path)
         raise

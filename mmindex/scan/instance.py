@@ -90,7 +90,9 @@ class Header:
         return None
 
 
-def scan(buffer: Buffer, *, force: bool = False) -> InstanceRecord:
+def scan(
+    buffer: Buffer, *, force: bool = False, trust_offset_tables: bool = False
+) -> InstanceRecord:
     """Find out what a DICOM file holds and where its frames are.
 
     Parameters
@@ -99,6 +101,9 @@ def scan(buffer: Buffer, *, force: bool = False) -> InstanceRecord:
         The whole file.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
+    trust_offset_tables : bool
+        Take an offset table's entries after a look at the first, the last and some between; a
+        frame's fragments are then found when it is read.
 
     Returns
     -------
@@ -112,7 +117,8 @@ def scan(buffer: Buffer, *, force: bool = False) -> InstanceRecord:
     FormatError
         The file is broken; AmbiguousFramesError where its frame boundaries cannot be told.
     """
-    return scan_frames(scan_header(buffer, force=force))
+    header = scan_header(buffer, force=force)
+    return scan_frames(header, trust_offset_tables=trust_offset_tables)
 
 
 def scan_header(
@@ -159,8 +165,7 @@ def scan_frames(header: Header, *, trust_offset_tables: bool = False) -> Instanc
     Parameters
     ----------
     trust_offset_tables : bool
-        Take an offset table's entries after a look at some of them; a frame's fragments are then
-        found when it is read.
+        As in `scan`.
 
     Raises
     ------
