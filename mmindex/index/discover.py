@@ -69,10 +69,7 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
                     if not stat.S_ISREG(found.st_mode):
                         yield Skipped(entry.path[prefix:], "neither a file nor a folder", False)
                     else:
-                        yield FoundFile(
-                            entry.path[prefix:],
-                            Fingerprint.of(found),
-                        )
+                        yield FoundFile(entry.path[prefix:], Fingerprint.of(found))
         except OSError as error:
             yield _skipped(folder[prefix:], error, "cannot read the folder")
 

@@ -32,6 +32,7 @@ class StoredEntries:
 
     def __getitem__(self, where: slice, /) -> bytes:
         start, stop, _ = where.indices(self._length)
+        stop = max(start, stop)
         number, at = divmod(start, CHUNK_LENGTH)
         if self._chunks is None or at + stop - start > CHUNK_LENGTH:
             return self._store.read_entries(self._file_id, start, stop)

@@ -221,22 +221,16 @@ class Store:
         (known,) = self.find_paths([path])
         return None if known is None else known[0]
 
-    def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, Fingerprint] | None]:
+    def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, tuple[int, ...]] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
-        known: list[tuple[int, Fingerprint] | None] = []
+        unpack = PATH_VALUE.unpack
         try:
             with self._read("paths") as txn:
-                get = txn.get
-                for path in paths:
-                    value = get(path_key(path))
-                    if value is None:
-                        known.append(None)
-                    else:
-                        file_id, *fingerprint = PATH_VALUE.unpack(value)
-                        known.append((file_id, Fingerprint(*fingerprint)))
+                values = map(txn.get, map(path_key, paths))
+                known = [None if value is None else unpack(value) for value in values]
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
-        return known
+        return [None if found is None else (found[0], found[1:]) for found in known]
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record in the order of file ids, a batch a transaction."""
@@ -318,6 +312,9 @@ class Store:
         """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
         try:
             with self._read("files") as txn, txn.cursor() as cursor:
+                files = self._environment().databases["files"]
+                if txn.stat(files)["entries"] == seen.count(1):
+                    return []  # what was seen and is there no more, others replaced
                 self._check_pages(txn, "files")
                 ids = (FILE_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
                 return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]

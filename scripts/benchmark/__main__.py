@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmark import cold, frames, processes, sizes, slide, small_files, training
+from scripts.benchmark import cold, frames, processes, sizes, slide, small_files, stores, training
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
 from scripts.benchmark.model import Result
 from scripts.benchmark.plots import plot_frames, plot_ratios
@@ -20,6 +20,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "frames": frames.run_frames,
     "header": frames.run_headers,
     "small-files": small_files.run_small_files,
+    "store": stores.run_stores,
     "training": training.run_training,
     "slide": slide.run_slide,
     "memory": processes.run_memory,

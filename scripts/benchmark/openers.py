@@ -27,6 +27,15 @@ def open_mmindex(image: Image) -> Iterator[Read]:
 
 
 @contextmanager
+def open_trusting(image: Image) -> Iterator[Read]:
+    """Scan on the fly, taking the offset table as it is, as the peers do."""
+    import mmindex
+
+    with mmindex.open_file(image.path, trust_offset_tables=True) as instance:
+        yield instance.frame
+
+
+@contextmanager
 def open_indexed(image: Image) -> Iterator[Read]:
     """Read mmindex's index of the image's folder."""
     import mmindex
@@ -112,6 +121,7 @@ OPENERS: dict[str, Opener] = {
     "highdicom": open_highdicom,
     "dicomsdl": open_dicomsdl,
 }
+TRUSTING = OPENERS | {MMINDEX: open_trusting}
 INDEXED: dict[str, Opener] = {MMINDEX: open_indexed, "dicomweb-client": open_dicomweb_client}
 
 

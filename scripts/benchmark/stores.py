@@ -1,0 +1,106 @@
+"""Case: a look-up in an index of a million instances, against one in an index of a thousand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
+from mmindex.index.record import pack_record
+from mmindex.index.store import Store
+from mmindex.model import Boundaries, Fingerprint, Layout, Status
+from scripts.benchmark.measure import Bench, Contender, tell
+from scripts.benchmark.model import MMINDEX, Result
+
+FRAMES = 10
+FEW = 1000
+LOOK_UPS = 5000
+BATCH = 4000
+
+
+def run_stores(bench: Bench) -> Iterator[Result]:
+    """Find where a random frame of a random instance lies, in a small and in a large index."""
+    many = 100_000 if bench.quick else 1_000_000
+    tell(f"store: {many:,} instances")
+    few_name = f"the same in an index of {FEW:,}"
+    with bench.make_folder("store") as folder:
+        write_index(folder / "few", FEW)
+        write_index(folder / "many", many)
+        with (
+            closing(Store(str(folder / "few"))) as small,
+            closing(Store(str(folder / "many"))) as large,
+        ):
+            contenders = [
+                Contender(MMINDEX, look_up(large), choose(many), expect),
+                Contender(few_name, look_up(small), choose(FEW), expect),
+            ]
+            title = f"look-up of a frame, index of {many:,} instances of {FRAMES} frames"
+            yield Result("store", title, "s", bench.measure(contenders), few_name, 1.5)
+
+
+def write_index(path: Path, count: int) -> None:
+    """Write an index of instances that no files are there for."""
+    with closing(Store(str(path), root=b"/archive")) as store:
+        for start in range(0, count, BATCH):
+            numbers = range(start, min(start + BATCH, count))
+            store.replace([pack_record(make_record(number)) for number in numbers])
+
+
+def make_record(number: int) -> InstanceRecord:
+    """Return the record of an ultrasound cine; frame i of each begins at 2000 + 1000 i."""
+    starts = range(0, (FRAMES + 1) * 1000, 1000)
+    return InstanceRecord(
+        Status.INDEXED,
+        path=b"%04d/%d.dcm" % (number // 1000, number),
+        fingerprint=Fingerprint(20_000, 1, number),
+        transfer_syntax_uid="1.2.840.10008.1.2.4.50",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.3.1",
+        sop_instance_uid=make_uid(number),
+        study_instance_uid=f"1.2.840.99999.2.{number // 1000}",
+        series_instance_uid=f"1.2.840.99999.3.{number // 100}",
+        modality="US",
+        number_of_frames=FRAMES,
+        boundaries=Boundaries.ONE_FRAGMENT_A_FRAME,
+        image_pixel=ImagePixel(
+            rows=512, columns=512, samples_per_pixel=3, bits_allocated=8, bits_stored=8
+        ),
+        frames=FrameTable(
+            Layout.FRAGMENT_A_FRAME,
+            FRAMES,
+            FRAMES,
+            FRAMES,
+            2000,
+            entries=b"".join(start.to_bytes(4, "little") for start in starts),
+        ),
+    )
+
+
+def make_uid(number: int) -> str:
+    """Return the SOP Instance UID of an instance."""
+    return f"1.2.840.99999.1.{number}"
+
+
+def choose(count: int) -> list[tuple[str, int]]:
+    """Return instances and frames at random."""
+    generator = random.Random(4)
+    return [
+        (make_uid(generator.randrange(count)), generator.randrange(FRAMES)) for _ in range(LOOK_UPS)
+    ]
+
+
+def look_up(store: Store) -> Callable[[str, int], tuple[ByteRange, ...]]:
+    """Return how a frame is found that was not asked for before."""
+
+    def find(uid: str, frame_index: int) -> tuple[ByteRange, ...]:
+        ((_, record),) = store.read_records("instances", uid)
+        assert record.frames is not None
+        return record.frames.fragment_ranges(frame_index)
+
+    return find
+
+
+def expect(uid: str, frame_index: int) -> tuple[ByteRange, ...]:
+    """Return where the frame was said to be."""
+    return (ByteRange(2008 + 1000 * frame_index, 992),)
