@@ -43,7 +43,7 @@ from mmindex.index.keys import (
 from mmindex.index.pages import check_pages
 from mmindex.index.record import FORMAT_VERSION, join_record, length_apart, unpack_record
 from mmindex.index.replace import replace_files
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
 _VALUES_IN_A_NODE = 128  # file ids of a UID that never take a page of their own
