@@ -61,6 +61,8 @@ class Items:
         Bytes from `origin` to the end of the data.
     closed : bool
         Whether a sequence delimiter (or a defined length) says that these are all.
+    lengths : ndarray of int64
+        Lengths of the fragments, in bytes.
     """
 
     origin: int
@@ -68,16 +70,12 @@ class Items:
     end: int
     available: int
     closed: bool
+    lengths: Offsets
 
     @property
     def truncated(self) -> bool:
         """Whether the last item runs past the end of the data."""
         return self.end > self.available
-
-    @property
-    def lengths(self) -> Offsets:
-        """Lengths of the fragments, in bytes."""
-        return np.diff(self.starts, append=self.end) - ITEM_HEADER_LENGTH
 
     def header_offset(self, fragment: int) -> int:
         """Return the offset of an item's tag in the data."""
@@ -95,7 +93,7 @@ class Items:
         lengths = self.lengths
         if self.truncated:
             begins[-1] = self._cut_begins_frame(buffer, codec)
-            lengths[-1] = 0
+            lengths = np.append(lengths[:-1], 0)
         data = np.frombuffer(buffer, np.uint8)
         for marker in codec.start_markers:
             longer = np.flatnonzero(lengths >= len(marker))
@@ -227,7 +225,8 @@ def close_items(
     _, sequence_end = RAW_TAGS[value.byte_order]
     closed = _tag_at(buffer, value, origin + end) == sequence_end
     closed = closed or (value.defined_length and end == available)
-    return Items(origin, starts, end, available, closed)
+    lengths = np.diff(np.append(starts, end)) - ITEM_HEADER_LENGTH
+    return Items(origin, starts, end, available, closed, lengths)
 
 
 def _tag_at(buffer: Buffer, value: PixelDataValue, offset: int) -> int:
