@@ -857,7 +857,7 @@ def test_build_counts_one_as_one(tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     printed = run("build", tmp_path, "--workers", 1).stdout
     assert "\n1 file in " in printed
-    assert "Scanned 1 indexed; 1 frame\n1 problem\n" in printed
+    assert "Scanned: 1 indexed; 1 frame\n1 problem\n" in printed
 
 
 def test_build_prints_few_of_many_problems(folder):

@@ -255,3 +255,14 @@ def test_deep_paths_are_walked(tmp_path: Path) -> None:
     parts = ["d" * 100] * 12
     write(tmp_path, *parts, "a.dcm")
     assert walk(tmp_path) == (["/".join([*parts, "a.dcm"]).encode()], [])
+
+
+def test_indexes_of_other_places_are_left_out(tmp_path: Path) -> None:
+    """A folder within, or the root, may have an index of its own beside the one that is built."""
+    for name in (".mmindex", ".mmindex-lock", "ward/.mmindex", "ward/.mmindex-writing"):
+        write(tmp_path, name)
+    write(tmp_path, "ward", ".mmindexes")
+    write(tmp_path, "ward", "a.dcm")
+    files, skipped = walk(tmp_path, tmp_path / "elsewhere")
+    assert sorted(files) == [b"ward/.mmindexes", b"ward/a.dcm"]
+    assert skipped == []

@@ -163,14 +163,14 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
 
 
 def _print_summary(report: BuildReport) -> None:
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(report.statuses.items()))
-    click.echo(f"Index {plain(report.index)}")
+    statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(report.statuses.items()))
+    click.echo(f"Index: {plain(report.index)}")
     click.echo(
-        f"{counted(report.found, 'file')} in {report.seconds:.1f} s: {report.scanned} scanned, "
-        f"{report.unchanged} unchanged, {report.removed} removed"
+        f"{counted(report.found, 'file', grouped=True)} in {report.seconds:.1f} s: "
+        f"{report.scanned:,} scanned, {report.unchanged:,} unchanged, {report.removed:,} removed"
     )
     if report.scanned:
-        click.echo(f"Scanned {statuses}; {counted(report.frames, 'frame')}")
+        click.echo(f"Scanned: {statuses}; {counted(report.frames, 'frame', grouped=True)}")
     if report.problem_count:
         click.echo(counted(report.problem_count, "problem"))
     if report.unreadable:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mmindex.model import Fingerprint
+from mmindex.model import INDEX_NAME, Fingerprint
 
 
 class FoundFile(NamedTuple):
@@ -34,13 +34,13 @@ class Skipped(NamedTuple):
 
 
 def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
-    """Yield the files under `root`, as the folders list them, but for those of the index.
+    """Yield the files under `root`, as the folders list them, but for those of indexes.
 
     Folders are walked before links to folders, so that a folder has its own path.
     """
     index_folder, name = os.path.split(os.path.realpath(index))
-    own_names = (name, name + b"-lock", name + b"-writing")
-    unfinished = re.compile(re.escape(name) + rb"\.new-[0-9]+(-lock)?")
+    own = _match_index_files(name)
+    others = _match_index_files(os.fsencode(INDEX_NAME))
     prefix = len(os.path.join(root, b""))
     walked: set[tuple[int, int]] = set()
     folders = [root]
@@ -56,7 +56,7 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
             has_index = os.path.realpath(folder) == index_folder
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if has_index and (entry.name in own_names or unfinished.fullmatch(entry.name)):
+                    if others(entry.name) or (has_index and own(entry.name)):
                         continue
                     try:
                         if entry.is_dir():
@@ -72,6 +72,11 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
                         yield FoundFile(entry.path[prefix:], Fingerprint.of(found))
         except OSError as error:
             yield _skipped(folder[prefix:], error, "cannot read the folder")
+
+
+def _match_index_files(name: bytes) -> Callable[[bytes], object]:
+    """Return what tells the names of an index and of the files that are made beside it."""
+    return re.compile(re.escape(name) + rb"(-lock|-writing|\.new-[0-9]+(-lock)?)?").fullmatch
 
 
 def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
