@@ -24,8 +24,8 @@ UidKind = Literal["instances", "others", "studies", "series"]
 
 FILE_ID = struct.Struct(">Q")
 CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
-CHUNK_LENGTH = 1 << 16  # bytes of entries in a value of "entries"
-LONG_RECORD = 1 << 20  # bytes over which a record's entries are kept apart from it
+CHUNK_LENGTH = (1 << 14) - 16  # bytes of entries in a value: whole pages of LMDB with its header
+LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
 PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version
 _MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key

@@ -4,8 +4,8 @@ All keys are short, since LMDB takes at most 511 bytes:
 
     meta       "format", "root", "next"  -> format version, archive root, next file id
     files      file id, 8 bytes, big-endian -> packed record (see record.py)
-    entries    file id and number of the chunk, 4 bytes, big-endian -> 64 KiB of long entries, since
-               LMDB looks at every page of a value
+    entries    file id and number of the chunk, 4 bytes, big-endian -> 16,368 bytes of the entries
+               of a record of over 64 KiB, since LMDB looks at every page of a value
     paths      16-byte blake2b digest of the path -> file id and fingerprint
     unscanned  file id -> status, of files that are not DICOM or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
