@@ -155,7 +155,9 @@ def test_text_is_aligned_rows(root: Path) -> None:
     assert {name: int(rows[name]) for name in STATUSES} == STATUSES
     assert rows["Instances"] == str(INSTANCES)
     assert rows["Frames"] == str(FRAMES)
-    assert rows["Index"] == (f"{found.index_bytes} bytes, {found.index_bytes / FRAMES:.1f} a frame")
+    assert rows["Index"] == (
+        f"{found.index_bytes} bytes, {found.index_bytes / FRAMES:.1f} bytes a frame"
+    )
     assert rows["Most frames 1"].split() == ["50", "50-frames"]
     assert rows["Most frames 5"].split() == ["4", "4-frames"]
     assert rows["Slowest 1"].split() == ["1.235", "s", "text"]

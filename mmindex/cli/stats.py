@@ -32,9 +32,9 @@ def command(root: str, as_json: bool) -> None:
         described["index_bytes_a_frame"] = statistics.index_bytes_a_frame
         print_json(described)
         return
-    index = counted(statistics.index_bytes, "byte")
+    index = _size(statistics.index_bytes)
     if statistics.frames:
-        index += f", {statistics.index_bytes_a_frame:.1f} a frame"
+        index += f", {statistics.index_bytes_a_frame:.1f} bytes a frame"
     largest = [(str(count), path) for path, count in statistics.largest]
     slowest = [(f"{seconds:.3f} s", path) for path, seconds in statistics.slowest]
     rows = [
