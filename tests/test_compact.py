@@ -53,6 +53,25 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def test_a_series_of_many_files_is_compacted(tmp_path: Path) -> None:
+    """The ids of one UID's files fill pages of their own, and are all copied in order."""
+    for number in range(600):
+        uid = element(0x00080018, "UI", f"1.{number}")
+        series = element(0x0020000E, "UI", "1.2.840.9") + image_attributes()
+        pixels = element(PIXEL_DATA, "OW", b"%04d" % number)
+        (tmp_path / f"{number}").write_bytes(dicom_file(uid + series + pixels))
+    mmindex.build(tmp_path, workers=1)
+    before = read_records(tmp_path)
+    compact_index(tmp_path / ".mmindex")
+    assert read_records(tmp_path) == before
+    with mmindex.open(tmp_path) as archive:
+        in_series = list(archive.instances(series_instance_uid="1.2.840.9"))
+        assert [record.path for record in in_series] == list(before)
+        assert len(in_series) == 600
+    report = mmindex.build(tmp_path, workers=1, full=True)
+    assert (report.scanned, report.removed) == (600, 0)
+
+
 def add(root: Path, number: int) -> None:
     """Add a file, and change one."""
     (root / f"{number}").write_bytes(image(number))
@@ -292,11 +311,11 @@ def copy_half(store, path):
 def then_die(call):
     return lambda *arguments: (call(*arguments), die())
 
-copy = Store.copy_compact
+copy = Store.copy_to
 if sys.argv[2] == "in the copy":
-    Store.copy_compact = copy_half
+    Store.copy_to = copy_half
 elif sys.argv[2] == "after the copy":
-    Store.copy_compact = then_die(copy)
+    Store.copy_to = then_die(copy)
 else:
     os.replace = then_die(os.replace)
 compact.compact_index(sys.argv[1])
@@ -315,6 +334,7 @@ def test_killed_compaction_leaves_a_whole_index(root: Path, when: str) -> None:
     assert (report.found, report.unchanged) == (COUNT, COUNT)
     compact_index(index)
     assert read_records(index) == before
+    assert not list(root.glob("*.new-*"))
 
 
 # The command

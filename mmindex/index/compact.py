@@ -27,13 +27,15 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
         A program has it open, a build is at work, or the new file cannot be written.
     """
     path = os.path.realpath(path)
-    unfinished = f"{path}.new-{os.getpid()}"
+    unfinished = f"{path}.new-0"  # no process has this number: that of a killed one is replaced
     Store(path).close()  # it is an index
     with only_writer(path):
         before = os.path.getsize(path)
         try:
+            with suppress(FileNotFoundError):
+                os.remove(unfinished)
             with closing(Store(path)) as store:
-                store.copy_compact(unfinished)
+                store.copy_to(unfinished)
             with environment.exclusively(path), only_writer(unfinished):
                 after = os.path.getsize(unfinished)
                 os.replace(unfinished, path)

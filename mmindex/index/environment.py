@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import lmdb
@@ -23,6 +24,7 @@ LMDBError = lmdb.Error
 # Address space, not disk: the file grows as it is written. The smaller ones are for `ulimit -v`.
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
 _MAX_READERS = 1024
+_COPIED = 10_000  # pairs a transaction
 WRITING = "-writing"  # added to the index file's name
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
@@ -272,6 +274,33 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
         for leftover in (unfinished, f"{unfinished}-lock"):
             with suppress(FileNotFoundError):
                 os.remove(leftover)
+
+
+def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bool]) -> None:
+    """Write all that a transaction reads, whose values are views, to a new LMDB file.
+
+    py-lmdb's own compacting copy ends the process (3.0.0, where a key has many values).
+
+    Parameters
+    ----------
+    opened : dict
+        The databases that are read.
+    databases : dict
+        Their names, and whether their keys have sorted duplicates.
+    """
+    env = _open(path, _MODES[:1])
+    try:
+        for name, duplicates in databases.items():
+            target = env.open_db(name.encode(), dupsort=duplicates, dupfixed=duplicates)
+            with source.cursor(opened[name]) as cursor:
+                pairs = iter(cursor)
+                while batch := list(islice(pairs, _COPIED)):
+                    with env.begin(write=True) as txn, txn.cursor(target) as put:
+                        put.putmulti(batch, append=True)
+    finally:
+        env.close()
+        with suppress(FileNotFoundError):
+            os.remove(f"{path}-lock")
 
 
 def _open(path: str, modes: tuple[dict[str, bool], ...]) -> Any:

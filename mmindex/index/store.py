@@ -79,18 +79,21 @@ class Store:
     def _acquire(self) -> Environment:
         return environment.acquire(self.path, DATABASES, _check_format, write=self._write)
 
-    def copy_compact(self, path: str) -> None:
-        """Write a copy of the index without unused pages.
+    def copy_to(self, path: str) -> None:
+        """Write what the index holds to a new file, without unused pages.
 
         Raises
         ------
-        IndexWriteError
+        IndexFormatError, IndexWriteError
+            The index is damaged; the file cannot be written.
         """
-        shared = self._environment()
+        databases = self._environment().databases
         try:
-            with shared.lock:
-                shared.env.copy(path, compact=True)
-        except LMDBError as error:
+            with self._read("meta", buffers=True) as txn:
+                for name in DATABASES:
+                    self._check_pages(txn, name)
+                environment.copy(txn, databases, path, DATABASES)
+        except (LMDBError, OSError) as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
     def close(self) -> None:
