@@ -19,6 +19,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import lmdb
 import pytest
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -584,6 +585,39 @@ def test_killed_build_leaves_a_whole_index(
     report = mmindex.build(root, index, workers=1)
     assert counts(report) == (2000, 2000 - len(left), len(left), 0)
     assert read_records(index) == fresh
+
+
+def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path) -> None:
+    """It is refused by who reads, and by the next build all files are scanned into it."""
+    write_images(tmp_path, 5)
+    mmindex.build(tmp_path, workers=1)
+    index = tmp_path / ".mmindex"
+    fresh, inode = read_records(index), index.stat().st_ino
+    set_format(index, 1)
+    with pytest.raises(IndexFormatError, match="expected index format 2, found 1: `mmindex build`"):
+        mmindex.open(tmp_path)
+    assert counts(mmindex.build(tmp_path, workers=1)) == (5, 5, 0, 0)
+    assert read_records(index) == fresh
+    assert index.stat().st_ino == inode
+    assert counts(mmindex.build(tmp_path, workers=1)) == (5, 0, 5, 0)
+
+
+def test_an_index_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
+    """A build says what to do, and changes nothing."""
+    write_images(tmp_path, 5)
+    mmindex.build(tmp_path, workers=1)
+    index = tmp_path / ".mmindex"
+    set_format(index, 99)
+    before = index.read_bytes()
+    with pytest.raises(IndexFormatError, match="found 99: update mmindex"):
+        mmindex.build(tmp_path, workers=1)
+    assert index.read_bytes() == before
+
+
+def set_format(index: Path, version: int) -> None:
+    with lmdb.open(str(index), subdir=False, max_dbs=16) as env, env.begin(write=True) as txn:
+        stored = b"mmindex" + version.to_bytes(4, "little")
+        txn.put(b"format", stored, db=env.open_db(b"meta", txn=txn))
 
 
 # Who reads meanwhile

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmindex.errors import IndexFormatError, MMIndexError
+from mmindex.index.keys import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
     check_path,
@@ -220,7 +221,7 @@ GOLDEN = {
 @pytest.mark.parametrize(("packed", "record"), GOLDEN.values(), ids=list(GOLDEN))
 def test_record_is_packed_as_the_format_says(packed: bytes, record: InstanceRecord) -> None:
     """Every field stands where the table puts it, byte for byte, in both directions."""
-    assert FORMAT_VERSION == 1
+    assert (FORMAT_VERSION, CHUNK_LENGTH, LONG_RECORD) == (2, 16_368, 65_536)
     assert pack_record(record).hex(" ") == packed.hex(" ")
     assert unpack_record(packed) == record
     assert unpack_record(packed).scan_microseconds == record.scan_microseconds

@@ -453,8 +453,8 @@ def test_lmdb_file_of_another_program_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("stored", "match"),
     [
-        (b"mmindex" + struct.pack("<I", 2), "expected index format 1, found 2: update mmindex"),
-        (b"mmindex" + struct.pack("<I", 0), "expected index format 1, found 0: .*anew"),
+        (b"mmindex" + struct.pack("<I", 3), "expected index format 2, found 3: update mmindex"),
+        (b"mmindex" + struct.pack("<I", 1), "expected index format 2, found 1: .*anew"),
         (b"mmindex", "not an mmindex index"),
         (b"another" + struct.pack("<I", 1), "not an mmindex index"),
     ],

@@ -23,14 +23,14 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.discover import FoundFile, Skipped, walk_archive
 from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.scan_file import ScanOptions, scan_files
-from mmindex.index.store import Store, create_index
+from mmindex.index.store import Store, create_index, empty_older_index
 from mmindex.index.write_lock import only_writer
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
 
@@ -152,7 +152,10 @@ def build(
     index_path = os.path.realpath(index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
     create_index(index_path, root_bytes)
-    with only_writer(index_path), closing(Store(index_path, root=root_bytes)) as store:
+    with ExitStack() as stack:
+        stack.enter_context(only_writer(index_path))
+        empty_older_index(index_path)
+        store = stack.enter_context(closing(Store(index_path, root=root_bytes)))
         if os.path.realpath(store.root) != os.path.realpath(root_bytes):
             raise IndexWriteError(
                 f"the index is that of {os.fsdecode(store.root)}: give another one for "

@@ -363,7 +363,8 @@ def _open_databases(
         size = os.path.getsize(path)
         if size < needed and size < _length_before_writing(path, needed):
             raise IndexFormatError(
-                f"damaged index: expected {needed} bytes, found {size}; build it anew", path=path
+                f"damaged index: expected {needed} bytes, found {size}; delete it and build anew",
+                path=path,
             )
         meta = env.open_db(b"meta", create=False)
         with env.begin(db=meta) as txn:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
@@ -48,6 +49,8 @@ from mmindex.model import InstanceRecord, Status
 _BATCH = 256  # records a transaction while all are read
 _VALUES_IN_A_NODE = 128  # file ids of a UID that never take a page of their own
 _DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
+
+_OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
 
 Taken = TypeVar("Taken")
 
@@ -375,11 +378,36 @@ def create_index(path: str, root: bytes) -> None:
     if os.path.exists(path):
         return
     meta = {
-        b"format": FORMAT.pack(b"mmindex", FORMAT_VERSION),
+        b"format": _OUR_FORMAT,
         b"root": _portable_root(path, root),
         b"next": FILE_ID.pack(1),
     }
     environment.create(path, DATABASES, meta)
+
+
+def empty_older_index(path: str) -> None:
+    """Empty an index of an older format, in which the next build finds nothing known.
+
+    Raises
+    ------
+    IndexFormatError, IndexWriteError
+        It is of a newer format, or none; it cannot be written.
+    """
+    accept_older = partial(_check_format, accept_older=True)
+    shared = environment.acquire(path, DATABASES, accept_older, write=True)
+    try:
+        with Transaction(shared, "meta") as txn:
+            if txn.get(b"format") == _OUR_FORMAT:
+                return
+        with environment.lengthening(shared, path), Transaction(shared) as txn:
+            for name, database in shared.databases.items():  # those of format 1 have the same names
+                if name != "meta":
+                    txn.drop(database, delete=False)
+            txn.put(b"format", _OUR_FORMAT, db=shared.databases["meta"])
+    except (LMDBError, OSError) as error:
+        raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
+    finally:
+        environment.release(shared)
 
 
 def _portable_root(index: str, root: bytes) -> bytes:
@@ -392,16 +420,16 @@ def _portable_root(index: str, root: bytes) -> bytes:
 
 
 def _damaged(path: str, error: Exception) -> IndexFormatError:
-    return IndexFormatError(f"damaged index: {error}; build it anew", path=path)
+    return IndexFormatError(f"damaged index: {error}; delete it and build anew", path=path)
 
 
-def _check_format(found: bytes | None, path: str) -> None:
+def _check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
     """Raise IndexFormatError unless this is the format that is read here."""
     if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
         raise IndexFormatError("not an mmindex index", path=path)
     version = FORMAT.unpack(found)[1]
-    if version != FORMAT_VERSION:
-        remedy = "update mmindex" if version > FORMAT_VERSION else "delete it and build it anew"
+    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
+        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` makes it anew"
         raise IndexFormatError(
             f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
         )

@@ -38,6 +38,7 @@ LAYOUTS = ("no table", "Basic Offset Table", "Extended Offset Table", "two fragm
 
 _POOL_SIZE = 1 << 20
 _ELEMENTS = 265  # in a small file, those of its File Meta Information with them
+VARYING = 10  # elements of a small file whose lengths vary from slice to slice
 
 
 class Frames:
@@ -171,46 +172,50 @@ def _write_fragments(file: BinaryIO, frames: Frames, pieces: int) -> list[tuple[
 
 
 def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list[Image]:
-    """Write CT-like images of 265 elements and 39 kB, `files_a_folder` in each folder.
+    """Write CT-like images of 265 elements and 39 kB, a series of `files_a_folder` in each folder.
 
-    They differ in their UIDs alone.
+    Slices of a series differ in their UIDs and, as positions, times and currents do, in the values
+    of VARYING elements, whose lengths vary, too.
     """
+    generator = random.Random(5)
     images = []
+    elements = b"", [b""], b""
     for number in range(count):
         series, place = divmod(number, files_a_folder)
         uids = name_uid(series, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
         image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
         images.append(image)
-    template = pack_small_file(images[0])
-    for number, image in enumerate(images):
-        if number % files_a_folder == 0:
+        if place == 0:
             Path(image.path).parent.mkdir(parents=True, exist_ok=True)
-        data = template
-        for old, new in zip(images[0][3:], image[3:], strict=True):
-            data = data.replace(old.encode(), new.encode())
-        Path(image.path).write_bytes(data)
+            first, elements = image, pack_small_file(image)
+        before, private, pixels = elements
+        for at in range(0, len(private), len(private) // VARYING):
+            private[at] = _pack_number(at, generator)
+        before = before.replace(first.sop_instance_uid.encode(), image.sop_instance_uid.encode())
+        Path(image.path).write_bytes(before + b"".join(private) + pixels)
     return images
 
 
-def pack_small_file(image: Image) -> bytes:
-    """Return a native image of 128 x 128 pixels of 16 bits, with 265 elements."""
+def pack_small_file(image: Image) -> tuple[bytes, list[bytes], bytes]:
+    """Return a native image of 128 x 128 pixels of 16 bits, with 265 elements.
+
+    In three parts: what comes before its private elements, these, and its pixels.
+    """
     generator = random.Random(image.sop_instance_uid)
     before = list(pack_attributes(image, CT_IMAGE_STORAGE))
     pixel_module = list(pack_image_pixel(128, 128, 16, None))
-    private = [pack_element(0x00290010, "LO", "MMINDEX BENCH")]
+    private = []
     vrs = itertools.cycle(("LO", "DS", "IS", "CS", "US"))
-    free = _ELEMENTS - 5 - 1 - len(before) - len(pixel_module) - len(private)
-    for number in range(free):
+    for number in range(_ELEMENTS - 5 - 2 - len(before) - len(pixel_module)):
         value = f"{generator.randrange(10**8, 10**9)} text"[: generator.randrange(4, 14)]
         vr = next(vrs)
         tag = 0x00291000 + number
         private.append(pack_element(tag, vr, number if vr == "US" else value.strip().upper()))
-    return b"".join(
-        (
-            pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid),
-            *before,
-            *pixel_module,
-            *private,
-            pack_element(0x7FE00010, "OW", generator.randbytes(128 * 128 * 2)),
-        )
-    )
+    creator = pack_element(0x00290010, "LO", "MMINDEX BENCH")
+    meta = pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid)
+    pixels = pack_element(0x7FE00010, "OW", generator.randbytes(128 * 128 * 2))
+    return b"".join((meta, *before, *pixel_module, creator)), private, pixels
+
+
+def _pack_number(at: int, generator: random.Random) -> bytes:
+    return pack_element(0x00291000 + at, "DS", str(generator.randrange(-(10**6), 10**6)))
