@@ -24,6 +24,7 @@ the class follows it too. All pickle, since they cross processes.
 
 from __future__ import annotations
 
+import errno
 import os
 
 __all__ = [
@@ -145,3 +146,12 @@ class IndexWriteError(MMIndexError):
 
 class MissingDependencyError(MMIndexError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+def is_missing(error: OSError) -> bool:
+    """Return whether a call failed because nothing is at the path: no file, no folder on the way.
+
+    A link that leads to itself leads to nothing, too.
+    """
+    missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return missing or error.errno == errno.ELOOP

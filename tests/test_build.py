@@ -587,6 +587,22 @@ def test_killed_build_leaves_a_whole_index(
     assert read_records(index) == fresh
 
 
+def test_a_file_that_became_a_link_to_itself_is_gone(tmp_path: Path) -> None:
+    """It leads nowhere: it leaves the index, and who opens it is told that nothing is there."""
+    write_images(tmp_path, 2)
+    path = next(path for path in tmp_path.rglob("*") if path.is_file())
+    mmindex.build(tmp_path, workers=1)
+    path.unlink()
+    path.symlink_to(path)
+    with mmindex.open(tmp_path) as archive, pytest.raises(MissingFileError):
+        archive.file(path.relative_to(tmp_path))
+    with pytest.raises(MissingFileError):
+        mmindex.open_file(path)
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.removed == 1
+    assert [name for name, _ in report.problems] == [str(path.relative_to(tmp_path))]
+
+
 def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path) -> None:
     """It is refused by who reads, and by the next build all files are scanned into it."""
     write_images(tmp_path, 5)

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, Fingerprint
 
 
@@ -80,5 +81,4 @@ def _match_index_files(name: bytes) -> Callable[[bytes], object]:
 
 
 def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
-    gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
-    return Skipped(path, f"{what}: {error.strerror}", not gone)
+    return Skipped(path, f"{what}: {error.strerror}", not is_missing(error))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from mmindex.errors import MMIndexError, NotDicomError
+from mmindex.errors import MMIndexError, NotDicomError, is_missing
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.instance import make_record, scan_frames, scan_header
@@ -46,10 +46,10 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
         finally:
             os.close(number)
         return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
-    except FileNotFoundError:
-        record = _unreadable("MissingFileError", "the file is gone")
     except OSError as error:
         record = _unreadable("FormatError", f"cannot read the file: {error.strerror}")
+        if is_missing(error):
+            record = _unreadable("MissingFileError", "the file is gone")
     except Exception as error:  # the line around one file: a bug costs that file, and is told
         record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
     return pack_record(record, path, fingerprint)

@@ -282,10 +282,7 @@ class Archive:
         path = self.full_path(record)
         if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
             raise recorded_error(record, path)
-        try:
-            descriptor = open_descriptor(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise MissingFileError("the file is gone", path=path) from None
+        descriptor = open_descriptor(path)
         fingerprint = self.expected_fingerprint(record, os.stat(descriptor.number))
         source = FileSource(descriptor, path, fingerprint, self._revalidate_after)
         return Instance(record, source)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
-from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
+from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.read.source import (
@@ -64,11 +64,7 @@ def open_file(
     path: str | None
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fspath(source))  # the folder may change
-        try:
-            descriptor = open_descriptor(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise MissingFileError("there is no such file", path=path) from None
-        return _open_descriptor(descriptor, path, scan_source, by_path=True)
+        return _open_descriptor(open_descriptor(path), path, scan_source, by_path=True)
     name = getattr(source, "name", None)
     path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if _is_plain_file(source):

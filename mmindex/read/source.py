@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NoReturn, Protocol
 
-from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError
+from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError, is_missing
 from mmindex.model import Buffer, ByteRange, Fingerprint
 
 _HAS_PREAD = hasattr(os, "pread")
@@ -58,15 +58,23 @@ class Descriptor:
         close(self.number)
 
 
-def open_descriptor(path: str | bytes) -> Descriptor:
+def open_descriptor(path: str) -> Descriptor:
     """Open a file to be read; a FIFO does not make it wait.
 
     Raises
     ------
+    MissingFileError
+        There is none.
     OSError
+        It cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    return Descriptor(os.open(path, flags))
+    try:
+        return Descriptor(os.open(path, flags))
+    except OSError as error:
+        if is_missing(error):
+            raise MissingFileError("there is no such file", path=path) from None
+        raise
 
 
 class FileSource:
@@ -127,8 +135,10 @@ class FileSource:
         now = monotonic()
         try:
             found = Fingerprint.of(os.stat(self._watched))
-        except (FileNotFoundError, NotADirectoryError):
-            raise MissingFileError("the file is gone", path=self.path) from None
+        except OSError as error:
+            if is_missing(error):
+                raise MissingFileError("the file is gone", path=self.path) from None
+            raise
         self._compare(found)
         self._due = now + self._revalidate_after
 

@@ -96,10 +96,10 @@ class Items:
             lengths = np.append(lengths[:-1], 0)
         data = np.frombuffer(buffer, np.uint8)
         for marker in codec.start_markers:
-            longer = np.flatnonzero(lengths >= len(marker))
-            values = self.origin + self.starts[longer] + ITEM_HEADER_LENGTH
-            heads = data[values[:, np.newaxis] + np.arange(len(marker))]
-            begins[longer] |= (heads == np.frombuffer(marker, np.uint8)).all(axis=1)
+            same = np.flatnonzero(lengths >= len(marker))
+            for at, byte in enumerate(marker, self.origin + ITEM_HEADER_LENGTH):
+                same = same[data[self.starts[same] + at] == byte]
+            begins[same] = True
         return begins
 
     def _cut_begins_frame(self, buffer: Buffer, codec: Codec) -> bool:
