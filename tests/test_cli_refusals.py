@@ -123,7 +123,7 @@ def test_an_unknown_uid_is_answered_with_those_like_it(archive, asked, expected)
     assert f"no SOP Instance UID '{asked}'; did you mean {' or '.join(found)}?" in stderr
 
 
-@pytest.mark.parametrize("uid", ["1.2.3", "1.2.8", "", "x" * 600, "\u20ac"])
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.8", "", "x" * 128, "\u20ac"])
 def test_a_uid_like_none_is_answered_with_the_listing(archive, uid):
     """A piece that nearly every UID has is no hint."""
     stderr = run("info", archive, "--instance", uid, code=1).stderr

@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
@@ -26,10 +27,12 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulate, image_attr
 import mmindex
 from mmindex.errors import (
     FormatError,
+    IndexFormatError,
     InstanceNotFoundError,
     MissingFileError,
     StaleIndexError,
 )
+from mmindex.index import environment
 from mmindex.index.store import StoredEntries
 from mmindex.read.source import FileSource
 
@@ -39,6 +42,7 @@ pytestmark = [
 ]
 
 READS = 100_000  # at least, in each of the tests of many reads
+REPOSITORY = Path(__file__).resolve().parent.parent
 FILES, FRAMES, PADDING = 8, 8, 64
 CHANGING = range(4, FILES)  # the numbers of the files that change
 FRAME = struct.Struct("<4I")  # file, version, frame index, and what no other bytes look like
@@ -433,3 +437,57 @@ def test_a_reader_that_is_killed_does_not_make_the_index_grow(root: Path) -> Non
             mmindex.build(root, workers=1)
             sizes.append(os.path.getsize(archive.path))
     assert sizes[-1] <= 2 * sizes[20]
+
+
+COMMITS = """
+import sys
+import mmindex
+for _ in range(3):
+    mmindex.build(sys.argv[1], workers=1, full=True)
+"""
+
+
+def test_what_is_read_without_a_lock_is_read_again_if_builds_were_faster(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not open the lock file sees whole commits, too: pages may be used anew under it."""
+    mmindex.build(root, workers=1)
+    monkeypatch.setattr(environment, "_MODES", ({"readonly": True, "lock": False},))
+    entered: list[object] = []
+    enter = environment.Transaction.__enter__
+
+    def enter_and_be_overtaken(transaction: environment.Transaction) -> object:
+        txn = enter(transaction)
+        entered.append(txn)
+        if len(entered) == 1:
+            subprocess.run([sys.executable, "-c", COMMITS, str(root)], cwd=REPOSITORY, check=True)
+        return txn
+
+    for read in (
+        lambda archive: [record.path for record in archive.records()],
+        list,
+        lambda archive: archive.frame(uid_of(4), 5),
+        lambda archive: archive.file("4.dcm").record.path,
+    ):
+        with mmindex.open(root, revalidate_after=0) as archive:
+            expected = read(archive)
+            entered.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(environment.Transaction, "__enter__", enter_and_be_overtaken)
+                assert read(archive) == expected
+            assert len(entered) > 1
+
+
+def test_an_index_that_is_always_overtaken_is_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not read for ever."""
+    mmindex.build(root, workers=1)
+    with mmindex.open(root) as archive:
+
+        def overtake(*ignored: object) -> None:
+            raise environment.OvertakenError
+
+        monkeypatch.setattr(environment.Transaction, "__enter__", overtake)
+        with pytest.raises(IndexFormatError, match="written faster than it can be read"):
+            list(archive)

@@ -306,10 +306,12 @@ def test_source_indexes_stay_as_they_are(tmp_path: Path, years: list[Path]) -> N
 def test_command_says_what_it_joined(tmp_path: Path, years: list[Path]) -> None:
     """Index, root and number of files."""
     out = tmp_path / "all"
-    assert run(out, *years).stdout == f"Index {out} of {tmp_path / 'archive'}: 6 files\n"
+    assert run(out, *years).stdout == (
+        f"Index: {out} of {tmp_path / 'archive'}\n6 files taken in\n"
+    )
     assert_serves_both_years(out)
     assert run(tmp_path / "above", *years, "--root", tmp_path).stdout == (
-        f"Index {tmp_path / 'above'} of {tmp_path}: 6 files\n"
+        f"Index: {tmp_path / 'above'} of {tmp_path}\n6 files taken in\n"
     )
 
 

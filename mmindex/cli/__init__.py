@@ -7,6 +7,7 @@ A command's module holds it as `command`; its name here makes it known. The exit
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
@@ -40,8 +41,18 @@ class _LazyGroup(click.Group):
             ctx.fail(_explain_unknown_command(name))
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with ends_quietly():  # --help and --version print before a command is known
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        with ends_quietly(ctx):
+        with ends_quietly():
             return super().invoke(ctx)
 
 
@@ -56,11 +67,10 @@ def _explain_unknown_command(name: str) -> str:
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """Any frame of any DICOM file, in constant time.
+    """Any frame of any DICOM file, in constant time. Exit codes: 0 done, 1 failed or problems
+    found, 2 wrong usage, 130 stopped.
 
     \b
     mmindex build /data/archive             make its index, or bring it up to date
     mmindex frame /data/archive/a.dcm 42    frame 42 as stored, to standard output
-
-    Exit codes: 0 done, 1 failed or problems found, 2 wrong usage, 130 stopped.
-    """  # noqa: D301
+    """  # noqa: D205, D301

@@ -64,7 +64,7 @@ _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by wh
     "--output",
     metavar="PATH",
     type=click.Path(),
-    help="Where to; {number} and {ext} in it are filled in.",
+    help="Where to; {number} and {ext} in it are filled in, and {{ beside them is {.",
 )
 @click.option(
     "--format",
@@ -100,7 +100,7 @@ def command(
     """  # noqa: D301
     _check_what(spans, format_name, stream)
     check_output(output)
-    output = output or STDOUT
+    output = STDOUT if output is None else output
     if not stream:
         _check_several(spans, output, format_name)
     with open_source(source, instance_uid, force=force) as opened:
@@ -124,10 +124,10 @@ def _check_what(spans: Sequence[Span], format_name: str, stream: bool) -> None:
 
 
 def _check_several(spans: Sequence[Span], output: str, format_name: str) -> None:
-    """Raise UsageError where several frames would go to an output that takes one."""
+    """Raise UsageError where several frames would go to one output, or a template is wrong."""
     count = count_asked(spans)
     several_fit = format_name == "npy" or (format_name == "raw" and output == STDOUT)
-    if count != 1 and not several_fit and not has_number(output):
+    if not has_number(output) and count != 1 and not several_fit:
         raise click.UsageError(
             f"{count or 'several'} frames need an output each, such as -o 'frames/{TEMPLATE}'"
         )

@@ -30,5 +30,6 @@ def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
     from mmindex.index.merge import merge_indexes  # loads the index
 
     report = merge_indexes(out, indexes, root=root)
-    files = counted(report.files, "file")
-    click.echo(f"Index {plain(report.index)} of {plain(report.root)}: {files}")
+    files = counted(report.files, "file", grouped=True)
+    click.echo(f"Index: {plain(report.index)} of {plain(report.root)}")
+    click.echo(f"{files} taken in")

@@ -126,7 +126,9 @@ def command(
         check_picture(opened)
         numbers = spread(asked, _MOST_FRAMES)
         sheet, failures = _draw_sheet(opened, numbers, columns, size)
-        write_output([encode_png(sheet)], output or STDOUT, opened.instance.path)
+        write_output(
+            [encode_png(sheet)], STDOUT if output is None else output, opened.instance.path
+        )
         count = sum(map(len, asked))
         if count > len(numbers):
             print_message(f"{len(numbers)} of {counted(count, 'frame', grouped=True)}")

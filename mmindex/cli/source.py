@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
 _LMDB_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page, after its 32- or 64-bit header
+_BESIDE_INDEX = ("-lock", "-writing")  # added to its name
+_LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def open_archive(path: str) -> Archive:
         raise MissingFileError(
             f"the folder has no index: make one with `mmindex build {shlex.quote(path)}`", path=path
         )
-    if os.path.isfile(path) and not (_is_index(path) or path.endswith(INDEX_NAME)):
+    if os.path.isfile(path) and not (is_index(path) or path.endswith(INDEX_NAME)):
         raise click.UsageError(
             f"{path} is a file, and no index: give an archive's folder or index file "
             f"(`mmindex info {shlex.quote(path)}` tells of one DICOM file)"
@@ -88,13 +90,13 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
     Raises
     ------
     click.UsageError
-        --instance is missing, or goes with a file.
+        --instance is missing, goes with a file, or is too long for a UID.
     MMIndexError
         The instance cannot be found, read, or understood.
     """
     with ExitStack() as stack:
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
-        if os.path.isdir(source) or _is_index(source) or is_missing_archive:
+        if os.path.isdir(source) or is_index(source) or is_missing_archive:
             archive = stack.enter_context(open_archive(source))
             if instance_uid is None:
                 raise click.UsageError(
@@ -117,19 +119,44 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
     try:
         return archive[uid]
     except InstanceNotFoundError as error:
+        if len(uid) > 2 * _LONGEST_UID:  # as for a UID with a slip in it, there are none like it
+            raise click.BadParameter(
+                f"a UID has at most {_LONGEST_UID} characters, found {len(uid)}: "
+                f"{uid[:_LONGEST_UID]}...",
+                param_hint="--instance",
+            ) from None
         from mmindex.cli.near import explain_unknown_instance
 
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
         raise
 
 
-def _is_index(path: str) -> bool:
+def is_index(path: str) -> bool:
     """Return whether a file begins as LMDB's do; a DICOM file's preamble could, too."""
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        head = file.read(132)
+    head = _read_head(path)
     return _LMDB_MAGIC in (head[16:20], head[24:28]) and head[128:] != b"DICM"
+
+
+def is_of_index(path: str) -> bool:
+    """Return whether a path is that of an index or of a file beside one, be it there or not.
+
+    A hard link to a lock file is found by its first bytes, which are LMDB's.
+    """
+    if is_index(path) or _read_head(path).startswith(_LMDB_MAGIC):
+        return True
+    target = os.path.realpath(path)
+    return any(
+        target.endswith(suffix) and is_index(target.removesuffix(suffix))
+        for suffix in _BESIDE_INDEX
+    )
+
+
+def _read_head(path: str) -> bytes:
+    """Return the first bytes of a regular file, up to the magic of a DICOM file; none of others."""
+    if not os.path.isfile(path):
+        return b""
+    with open(path, "rb") as file:
+        return file.read(132)
 
 
 def _find_in_indices(source: str, stack: ExitStack) -> Opened | None:

@@ -1,51 +1,87 @@
-"""Where binary output goes: a file, a file a frame by a template, or standard output."""
+"""Where binary output goes: a file, a file a frame by a template, or standard output.
+
+A template is a path with `{number}` or `{ext}` in it, and in it `{{` and `}}` are a brace each. A
+path without either is none: all of its braces are part of the file's name.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from string import Formatter
 
 import click
+
+from mmindex.cli.source import is_of_index
 
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested
 
+_FIELD = re.compile(r"\{(number|ext\b)")  # whatever else may be wrong with it
+_FORMATS = {"number": re.compile(r"0?([1-9][0-9]?)?d?"), "ext": re.compile("")}
+
 
 def check_output(output: str | None) -> None:
-    """Raise UsageError where binary data would go to a terminal unasked, or a folder is given."""
-    if output is None and sys.stdout is not None and sys.stdout.isatty():
+    """Raise UsageError where binary data would go to a terminal unasked, or to no file's path."""
+    if output is None and sys.stdout.isatty():
         raise click.UsageError(
             "the output is binary: give -o PATH, or -o - for the terminal all the same"
         )
+    if output == "":
+        raise click.UsageError("-o has an empty path: give a file, or -o - for standard output")
     if output is not None and os.path.isdir(output):
         example = os.path.join(output, TEMPLATE)
         raise click.UsageError(f"{output} is a folder: give a file in it, such as -o '{example}'")
 
 
 def has_number(output: str) -> bool:
-    """Return whether a template makes a file a frame."""
-    return "{number" in output
-
-
-def fill_in(output: str, **fields: object) -> str:
-    """Return the output's path; one without fields is taken as it is, braces and all.
+    """Return whether a template makes a file a frame.
 
     Raises
     ------
     click.UsageError
-        There is another field in it, or a format that the field cannot have.
+        The template cannot be filled in.
     """
-    if not has_number(output) and "{ext}" not in output:
-        return output
+    return any(name == "number" for _, name, _ in _parse_template(output, tuple(_FORMATS)))
+
+
+def fill_in(output: str, **fields: object) -> str:
+    """Return the output's path, with `number`, `ext` or both.
+
+    Raises
+    ------
+    click.UsageError
+        There is another field in it, or a format other than a number's width.
+    """
+    return "".join(
+        literal + (format(fields[name], width) if name else "")
+        for literal, name, width in _parse_template(output, tuple(fields))
+    )
+
+
+def _parse_template(output: str, known: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return text with the name and format of the field that follows it, if one does."""
+    if not _FIELD.search(output.replace("{{", "")):
+        return [(output, "", "")]
+    pieces = []
     try:
-        return output.format(**fields)
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        known = " and ".join(f"{{{name}}}" for name in fields)
-        hint = ", with a format such as {number:06d}" if "number" in fields else ""
+        for literal, name, width, conversion in Formatter().parse(output):
+            if name is not None:
+                if name not in known:
+                    raise ValueError(f"there is no {{{name}}}")
+                if conversion or not _FORMATS[name].fullmatch(width or ""):
+                    raise ValueError(f"{{{name}}} cannot be written so")
+            pieces.append((literal, name or "", width or ""))
+    except ValueError as error:
+        fields = " and ".join(f"{{{name}}}" for name in known)
+        hint = ", with a format such as {number:06d}" if "number" in known else ""
         raise click.UsageError(
-            f"cannot fill in {output!r}: {error}; only {known} can stand in it" + hint
+            f"cannot fill in {output!r}: {error}; only {fields} can stand in it" + hint
         ) from None
+    return pieces
 
 
 def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None:
@@ -55,6 +91,13 @@ def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None
     ----------
     source : str or None
         The file that the pieces come from, which is not written over.
+
+    Raises
+    ------
+    click.UsageError
+        The path is that of the source, of an index, or of a file beside an index.
+    OSError
+        The path cannot be written or the source read, the one of which it names.
     """
     if path == STDOUT:
         sys.stdout.buffer.writelines(pieces)
@@ -62,6 +105,24 @@ def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None
         return
     if os.path.exists(path) and source and os.path.samefile(path, source):
         raise click.UsageError(f"{path} is the file that the frames come from")
+    if is_of_index(path):
+        raise click.UsageError(f"{path} is an index, or a file of one: give another path")
     os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
-    with open(path, "wb") as file:
-        file.writelines(pieces)
+    with _naming(path), open(path, "wb") as file:
+        file.writelines(_walk_named(pieces, source))
+
+
+def _walk_named(pieces: Iterable[bytes], source: str | None) -> Iterator[bytes]:
+    with _naming(source):
+        yield from pieces
+
+
+@contextmanager
+def _naming(path: str | None) -> Iterator[None]:
+    """Give an error of the system its path: those of an open file have none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise

@@ -27,10 +27,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.discover import FoundFile, Skipped, walk_archive
 from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.scan_file import ScanOptions, scan_files
-from mmindex.index.store import Store, create_index, empty_older_index
+from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
 

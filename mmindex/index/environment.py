@@ -21,6 +21,11 @@ from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 
 LMDBError = lmdb.Error
 
+
+class OvertakenError(Exception):
+    """What was read without a lock may have been overwritten meanwhile: read it again."""
+
+
 # Address space, not disk: the file grows as it is written. The smaller ones are for `ulimit -v`.
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
 _MAX_READERS = 1024
@@ -28,7 +33,7 @@ _COPIED = 10_000  # pairs a transaction
 WRITING = "-writing"  # added to the index file's name
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
-# share its environment. A read-only disk needs, and has, no lock file.
+# share its environment. Without the lock file, as on a read-only disk, no writer knows of it.
 _MODES: tuple[dict[str, bool], ...] = (
     {"readonly": False},
     {"readonly": True},
@@ -48,6 +53,7 @@ class Environment:
     databases: dict[str, Any]
     generation: int  # of the process that opened it
     key: tuple[int, int]  # device and inode
+    locked: bool  # whether writers leave alone what its transactions read
     users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
@@ -89,10 +95,16 @@ class Transaction:
             raise
 
     def __exit__(self, *error: Any) -> None:
+        shared = self._shared
         try:
-            self._txn.__exit__(*error)
+            # A commit frees pages that were read, and the one after the next may use them.
+            if not shared.locked and shared.env.info()["last_txnid"] > self._txn.id() + 1:
+                raise OvertakenError
         finally:
-            self._shared.lock.release()
+            try:
+                self._txn.__exit__(*error)
+            finally:
+                shared.lock.release()
 
 
 generation = 0  # counts the forks that led to this process
@@ -168,13 +180,13 @@ def acquire(
         shared = _environments.get(key)
         if shared is None:
             _check_lmdb_file(path)
-            env = _open(path, _MODES[:1] if write else _MODES)
+            env, locked = _open(path, _MODES[:1] if write else _MODES)
             try:
                 opened = _open_databases(env, path, databases, check_format)
             except BaseException:
                 env.close()
                 raise
-            shared = _environments[key] = Environment(env, opened, generation, key)
+            shared = _environments[key] = Environment(env, opened, generation, key, locked)
         shared.users += 1
         return shared
 
@@ -257,7 +269,7 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
     """
     unfinished = f"{path}.new-{os.getpid()}"
     try:
-        env = _open(unfinished, _MODES[:1])
+        env, _ = _open(unfinished, _MODES[:1])
         try:
             with env.begin(write=True) as txn:
                 for name, duplicates in databases.items():
@@ -288,7 +300,7 @@ def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bo
     databases : dict
         Their names, and whether their keys have sorted duplicates.
     """
-    env = _open(path, _MODES[:1])
+    env, _ = _open(path, _MODES[:1])
     try:
         for name, duplicates in databases.items():
             target = env.open_db(name.encode(), dupsort=duplicates, dupfixed=duplicates)
@@ -303,13 +315,19 @@ def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bo
             os.remove(f"{path}-lock")
 
 
-def _open(path: str, modes: tuple[dict[str, bool], ...]) -> Any:
-    """Open an LMDB file in the first mode and with the largest map that the system allows."""
+def _open(path: str, modes: tuple[dict[str, bool], ...]) -> tuple[Any, bool]:
+    """Open an LMDB file in the first mode and with the largest map that the system allows.
+
+    Returns
+    -------
+    tuple
+        The environment, and whether it has the lock file.
+    """
     problem: Exception | None = None
     for mode in modes:
         for map_size in _MAP_SIZES:
             try:
-                return lmdb.open(
+                env = lmdb.open(
                     path,
                     subdir=False,
                     map_size=map_size,
@@ -318,6 +336,7 @@ def _open(path: str, modes: tuple[dict[str, bool], ...]) -> Any:
                     readahead=False,
                     **mode,
                 )
+                return env, mode.get("lock", True)
             except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
                 raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
             except (lmdb.Error, MemoryError) as error:

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
+from mmindex.index.create import create_index
 from mmindex.index.record import pack_record, unpack_record
-from mmindex.index.store import Store, create_index
+from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26

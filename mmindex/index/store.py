@@ -21,28 +21,31 @@ No LMDB memory leaves a transaction.
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, TypeVar
+from contextlib import suppress
+from functools import wraps
+from itertools import islice
+from typing import Any, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
+from mmindex.index.create import check_format, create_index
 from mmindex.index.entries import StoredEntries
-from mmindex.index.environment import Environment, LMDBError, Transaction
+from mmindex.index.environment import Environment, LMDBError, OvertakenError, Transaction
 from mmindex.index.keys import (
     CHUNK_KEY,
     CHUNK_LENGTH,
     DATABASES,
     FILE_ID,
-    FORMAT,
     PATH_VALUE,
     UidKind,
     path_key,
     uid_key,
 )
 from mmindex.index.pages import check_pages
-from mmindex.index.record import FORMAT_VERSION, join_record, length_apart, unpack_record
+from mmindex.index.record import join_record, length_apart, unpack_record
 from mmindex.index.replace import replace_files
 from mmindex.model import InstanceRecord, Status
 
@@ -50,9 +53,26 @@ _BATCH = 256  # records a transaction while all are read
 _VALUES_IN_A_NODE = 128  # file ids of a UID that never take a page of their own
 _DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
 
-_OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
+_LITTLE_SPACE = 1 << 20  # bytes; LMDB calls it an input/output error when these do not suffice
+_MOST_READINGS = 100  # of what commits overtake each time
 
 Taken = TypeVar("Taken")
+Asked = ParamSpec("Asked")
+
+
+def _again_if_overtaken(read: Callable[Asked, Taken]) -> Callable[Asked, Taken]:
+    """Let a method of a store read again where it has no lock and a build was faster."""
+
+    @wraps(read)
+    def read_again(*args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+        for _ in range(_MOST_READINGS):
+            with suppress(OvertakenError):
+                return read(*args, **kwargs)
+        raise IndexFormatError(
+            "the index is written faster than it can be read: its lock file cannot be opened"
+        )
+
+    return read_again
 
 
 class Store:
@@ -80,7 +100,7 @@ class Store:
         self._shared: Environment | None = self._acquire()
 
     def _acquire(self) -> Environment:
-        return environment.acquire(self.path, DATABASES, _check_format, write=self._write)
+        return environment.acquire(self.path, DATABASES, check_format, write=self._write)
 
     def copy_to(self, path: str) -> None:
         """Write what the index holds to a new file, without unused pages.
@@ -132,6 +152,7 @@ class Store:
         except (ValueError, struct.error, OSError) as error:
             raise _damaged(self.path, error) from error
 
+    @_again_if_overtaken
     def _get(self, database: str, key: bytes) -> bytes | None:
         try:
             with self._read(database) as txn:
@@ -140,6 +161,7 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
+    @_again_if_overtaken
     def read_entries(self, file_id: int, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of the entries of a record that are kept apart.
 
@@ -166,6 +188,7 @@ class Store:
             )
         return found
 
+    @_again_if_overtaken
     def read_record(self, file_id: int) -> InstanceRecord | None:
         """Return the record of a file, None where it is gone; long entries stay in the index."""
         try:
@@ -192,6 +215,7 @@ class Store:
         values: Iterator[bytes] = cursor.iternext_dup()
         return values
 
+    @_again_if_overtaken
     def find_uid(self, kind: UidKind, uid: str) -> list[int]:
         """Return the ids of the files that have this UID, in ascending order."""
         try:
@@ -205,6 +229,7 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
+    @_again_if_overtaken
     def read_records(self, kind: UidKind, uid: str) -> list[tuple[int, InstanceRecord]]:
         """Return ids and records of the files that have this UID, in ascending order of ids."""
         key = uid_key(uid)
@@ -227,6 +252,7 @@ class Store:
         (known,) = self.find_paths([path])
         return None if known is None else known[0]
 
+    @_again_if_overtaken
     def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, tuple[int, ...]] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
         unpack = PATH_VALUE.unpack
@@ -255,53 +281,61 @@ class Store:
     def _iterate_files(self, take: Callable[[int, memoryview], Taken]) -> Iterator[Taken]:
         next_id = 0
         while True:
-            batch: list[Taken] = []
-            try:
-                with (
-                    self._read("files", buffers=True) as txn,
-                    txn.cursor() as cursor,
-                ):
-                    if not next_id:
-                        self._check_pages(txn, "files")
-                    found = cursor.set_range(FILE_ID.pack(next_id))
-                    for key, packed in cursor.iternext() if found else ():
-                        file_id = FILE_ID.unpack(key)[0]
-                        if file_id < next_id:
-                            raise _damaged(self.path, ValueError("file ids are in no order"))
-                        batch.append(take(file_id, packed))
-                        next_id = file_id + 1
-                        if len(batch) == _BATCH:
-                            break
-            except _DAMAGE as error:
-                raise _damaged(self.path, error) from error
-            yield from batch
+            batch = self._read_batch(take, next_id)
+            yield from (taken for _, taken in batch)
             if len(batch) < _BATCH:
                 return
+            next_id = batch[-1][0] + 1
+
+    @_again_if_overtaken
+    def _read_batch(
+        self, take: Callable[[int, memoryview], Taken], next_id: int
+    ) -> list[tuple[int, Taken]]:
+        """Return ids and what `take` makes of the records from an id on."""
+        batch: list[tuple[int, Taken]] = []
+        try:
+            with self._read("files", buffers=True) as txn, txn.cursor() as cursor:
+                if not next_id:
+                    self._check_pages(txn, "files")
+                found = cursor.set_range(FILE_ID.pack(next_id))
+                for key, packed in islice(cursor.iternext(), _BATCH) if found else ():
+                    file_id = FILE_ID.unpack(key)[0]
+                    if file_id < next_id:
+                        raise _damaged(self.path, ValueError("file ids are in no order"))
+                    batch.append((file_id, take(file_id, packed)))
+                    next_id = file_id + 1
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
+        return batch
 
     def iterate_uids(self, kind: UidKind) -> Iterator[str]:
         """Yield the UIDs of a kind in the order of their bytes, each once."""
         last = b""
         while True:
-            try:
-                with (
-                    self._read(kind) as txn,
-                    txn.cursor() as cursor,
-                ):
-                    if not last:
-                        self._check_pages(txn, kind)
-                    batch: list[bytes] = []
-                    found = cursor.set_range(last + b"\0") if last else cursor.first()
-                    while found and len(batch) < _BATCH:
-                        batch.append(cursor.key())
-                        found = cursor.next_nodup()
-            except _DAMAGE as error:
-                raise _damaged(self.path, error) from error
-            if batch and batch[0] <= last:
-                raise _damaged(self.path, ValueError("UIDs are in no order"))
+            batch = self._read_uids(kind, last)
             yield from (key.decode("latin-1") for key in batch)
             if len(batch) < _BATCH:
                 return
             last = batch[-1]
+
+    @_again_if_overtaken
+    def _read_uids(self, kind: UidKind, last: bytes) -> list[bytes]:
+        """Return the UIDs after another."""
+        batch: list[bytes] = []
+        try:
+            with self._read(kind) as txn, txn.cursor() as cursor:
+                if not last:
+                    self._check_pages(txn, kind)
+                found = cursor.set_range(last + b"\0") if last else cursor.first()
+                while found and len(batch) < _BATCH:
+                    if cursor.key() <= last:
+                        raise _damaged(self.path, ValueError("UIDs are in no order"))
+                    last = cursor.key()
+                    batch.append(last)
+                    found = cursor.next_nodup()
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
+        return batch
 
     def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[int]]]:
         """Yield the UIDs of a kind that several files have, with the ids of these."""
@@ -327,6 +361,7 @@ class Store:
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
+    @_again_if_overtaken
     def find_unscanned(self, status: Status) -> list[int]:
         """Return the ids of the files that are not DICOM, or of those that could not be read."""
         try:
@@ -361,75 +396,13 @@ class Store:
             with environment.lengthening(shared, self.path), Transaction(shared) as txn:
                 replace_files(txn, shared.databases, packed_records, removed)
         except (*_DAMAGE, ValueError, IndexError, OSError) as error:
+            free = shutil.disk_usage(os.path.dirname(self.path)).free
+            full = f"the disk is full, {free} bytes are free: " if free < _LITTLE_SPACE else ""
             raise IndexWriteError(
-                f"cannot write the index: {error}; it is as it was before this batch",
+                f"cannot write the index: {full}{error}; it is as it was before this batch",
                 path=self.path,
             ) from error
 
 
-def create_index(path: str, root: bytes) -> None:
-    """Make an empty index of the archive at `root`, where there is no file at `path` yet.
-
-    Raises
-    ------
-    IndexWriteError
-    """
-    path = os.path.realpath(path)
-    if os.path.exists(path):
-        return
-    meta = {
-        b"format": _OUR_FORMAT,
-        b"root": _portable_root(path, root),
-        b"next": FILE_ID.pack(1),
-    }
-    environment.create(path, DATABASES, meta)
-
-
-def empty_older_index(path: str) -> None:
-    """Empty an index of an older format, in which the next build finds nothing known.
-
-    Raises
-    ------
-    IndexFormatError, IndexWriteError
-        It is of a newer format, or none; it cannot be written.
-    """
-    accept_older = partial(_check_format, accept_older=True)
-    shared = environment.acquire(path, DATABASES, accept_older, write=True)
-    try:
-        with Transaction(shared, "meta") as txn:
-            if txn.get(b"format") == _OUR_FORMAT:
-                return
-        with environment.lengthening(shared, path), Transaction(shared) as txn:
-            for name, database in shared.databases.items():  # those of format 1 have the same names
-                if name != "meta":
-                    txn.drop(database, delete=False)
-            txn.put(b"format", _OUR_FORMAT, db=shared.databases["meta"])
-    except (LMDBError, OSError) as error:
-        raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
-    finally:
-        environment.release(shared)
-
-
-def _portable_root(index: str, root: bytes) -> bytes:
-    """Return the root relative to the index's folder where the index lies inside, else absolute."""
-    folder = os.path.realpath(os.path.dirname(os.fsencode(index)))
-    root = os.path.realpath(root)
-    if os.path.commonpath([folder, root]) == root:
-        return os.path.relpath(root, folder)
-    return root
-
-
 def _damaged(path: str, error: Exception) -> IndexFormatError:
     return IndexFormatError(f"damaged index: {error}; delete it and build anew", path=path)
-
-
-def _check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
-    """Raise IndexFormatError unless this is the format that is read here."""
-    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
-        raise IndexFormatError("not an mmindex index", path=path)
-    version = FORMAT.unpack(found)[1]
-    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
-        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` makes it anew"
-        raise IndexFormatError(
-            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
-        )

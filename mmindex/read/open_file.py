@@ -64,7 +64,8 @@ def open_file(
     path: str | None
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fspath(source))  # the folder may change
-        return _open_descriptor(open_descriptor(path), path, scan_source, by_path=True)
+        descriptor = open_descriptor(path, "there is no such file")
+        return _open_descriptor(descriptor, path, scan_source, by_path=True)
     name = getattr(source, "name", None)
     path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if _is_plain_file(source):

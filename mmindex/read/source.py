@@ -58,8 +58,13 @@ class Descriptor:
         close(self.number)
 
 
-def open_descriptor(path: str) -> Descriptor:
+def open_descriptor(path: str, missing: str = "the file is gone") -> Descriptor:
     """Open a file to be read; a FIFO does not make it wait.
+
+    Parameters
+    ----------
+    missing : str
+        What is said where there is none.
 
     Raises
     ------
@@ -73,7 +78,7 @@ def open_descriptor(path: str) -> Descriptor:
         return Descriptor(os.open(path, flags))
     except OSError as error:
         if is_missing(error):
-            raise MissingFileError("there is no such file", path=path) from None
+            raise MissingFileError(missing, path=path) from None
         raise
 
 

@@ -1,0 +1,80 @@
+"""An index that is made, or made anew, and the format that it says it has."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from mmindex.errors import IndexFormatError, IndexWriteError
+from mmindex.index import environment
+from mmindex.index.environment import LMDBError, Transaction
+from mmindex.index.keys import DATABASES, FILE_ID, FORMAT
+from mmindex.index.record import FORMAT_VERSION
+
+_OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
+
+
+def create_index(path: str, root: bytes) -> None:
+    """Make an empty index of the archive at `root`, where there is no file at `path` yet.
+
+    Raises
+    ------
+    IndexWriteError
+    """
+    path = os.path.realpath(path)
+    if os.path.exists(path):
+        return
+    if not os.path.isdir(os.path.dirname(path)):
+        raise IndexWriteError("cannot make the index: there is no such folder", path=path)
+    meta = {
+        b"format": _OUR_FORMAT,
+        b"root": _portable_root(path, root),
+        b"next": FILE_ID.pack(1),
+    }
+    environment.create(path, DATABASES, meta)
+
+
+def empty_older_index(path: str) -> None:
+    """Empty an index of an older format, in which the next build finds nothing known.
+
+    Raises
+    ------
+    IndexFormatError, IndexWriteError
+        It is of a newer format, or none; it cannot be written.
+    """
+    accept_older = partial(check_format, accept_older=True)
+    shared = environment.acquire(path, DATABASES, accept_older, write=True)
+    try:
+        with Transaction(shared, "meta") as txn:
+            if txn.get(b"format") == _OUR_FORMAT:
+                return
+        with environment.lengthening(shared, path), Transaction(shared) as txn:
+            for name, database in shared.databases.items():  # those of format 1 have the same names
+                if name != "meta":
+                    txn.drop(database, delete=False)
+            txn.put(b"format", _OUR_FORMAT, db=shared.databases["meta"])
+    except (LMDBError, OSError) as error:
+        raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
+    finally:
+        environment.release(shared)
+
+
+def _portable_root(index: str, root: bytes) -> bytes:
+    """Return the root relative to the index's folder where the index lies inside, else absolute."""
+    folder = os.path.realpath(os.path.dirname(os.fsencode(index)))
+    root = os.path.realpath(root)
+    if os.path.commonpath([folder, root]) == root:
+        return os.path.relpath(root, folder)
+    return root
+
+
+def check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
+    """Raise IndexFormatError unless this is the format that is read here."""
+    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
+        raise IndexFormatError("not an mmindex index", path=path)
+    version = FORMAT.unpack(found)[1]
+    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
+        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` makes it anew"
+        raise IndexFormatError(
+            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
+        )
