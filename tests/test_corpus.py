@@ -1,8 +1,8 @@
 """Real files with ground truth that other projects publish as test data.
 
-They are not part of this project: MMINDEX_CORPUS names their folder, or it lies in
-`../shared/corpus`. `truth.json` there gives the SHA-256 of every frame. pydicom and GDCM,
-where it is installed, are asked for the same frames.
+They are not part of this project: MMINDEX_CORPUS names their folder. `truth.json` there gives
+the SHA-256 of every frame. pydicom and GDCM, where it is installed, are asked for the same
+frames.
 """
 
 from __future__ import annotations

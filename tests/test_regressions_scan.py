@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from cli_runner import new_runner
 from dicom_bytes import (
     EXPLICIT_VR_BIG_ENDIAN,
     HEVC,
@@ -26,6 +27,7 @@ from dicom_bytes import (
 )
 
 import mmindex
+from mmindex.cli import main
 from mmindex.errors import AmbiguousFramesError, FormatError, TruncatedFrameError
 from mmindex.model import Layout, Status
 from mmindex.scan.instance import scan_frames, scan_header
@@ -284,3 +286,18 @@ def test_R5_the_record_says_the_byte_order_that_was_found(with_meta: bool) -> No
     implicit = element(0x00080018, "UI", "1.2.3", implicit=True) + image_attributes(implicit=True)
     implicit += element(PIXEL_DATA, "OB", bytes(4), implicit=True)
     assert not mmindex.scan(dicom_file(implicit, EXPLICIT_VR_BIG_ENDIAN)).big_endian
+
+
+@pytest.mark.parametrize("at", [16, 24])
+def test_a_preamble_with_the_magic_number_of_an_index_is_a_preamble(
+    tmp_path: Path, at: int
+) -> None:
+    """A file that says DICM is a DICOM file, also where LMDB has its magic before that."""
+    data = bytearray(dicom_file(UID + image_attributes() + element(PIXEL_DATA, "OB", b"abcd")))
+    data[at : at + 4] = struct.pack("=I", 0xBEEF_C0DE)
+    path = written(tmp_path, bytes(data))
+    result = new_runner().invoke(main, ["info", str(path)], prog_name="mmindex")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "1.2.3" in result.stdout
+    frame = new_runner().invoke(main, ["frame", str(path), "1"], prog_name="mmindex")
+    assert (frame.exit_code, frame.stdout_bytes) == (0, b"abcd")

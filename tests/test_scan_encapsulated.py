@@ -638,6 +638,22 @@ def test_R18_two_fragments_a_frame_without_table_split_on_start_markers(
     assert mmindex.scan(data).boundaries is Boundaries.START_MARKERS
 
 
+@pytest.mark.parametrize("uid", [JPEG_2000, HTJ2K])
+@pytest.mark.parametrize("markers", ["CC", "BB", "CB", "BC", "CBCBB"])
+def test_R18_fragments_as_long_as_any_start_marker_may_begin_with_either_one(
+    markers: str, uid: str
+) -> None:
+    """Frames that begin with a codestream (C) or a box (B), in fragments of 12 bytes and more."""
+    starts = {"C": b"\xff\x4f\xff\x51frame%03d", "B": JP2_BOX + b"frame%03d."}
+    heads = [starts[marker] % number for number, marker in enumerate(markers)]
+    tails = [b"the rest of frame %02d" % number for number in range(len(markers))]
+    fragments = [piece for pair in zip(heads, tails, strict=True) for piece in pair]
+    assert min(map(len, fragments)) >= 12
+    data = encapsulated_file(fragments, len(markers), uid)
+    assert read_frames(data) == [head + tail for head, tail in zip(heads, tails, strict=True)]
+    assert mmindex.scan(data).boundaries is Boundaries.START_MARKERS
+
+
 @pytest.mark.parametrize(("uid", "marker"), MARKERS.values(), ids=MARKERS.keys())
 @pytest.mark.parametrize("pattern", ["M-M-M", "M----", "-----", "MMMMM", "-M-M-", "-MM--"])
 def test_R18_start_markers_count_only_if_they_make_every_frame(

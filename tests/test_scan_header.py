@@ -405,6 +405,17 @@ def test_R6_a_wrong_or_absent_group_length_is_an_anomaly(group_length: int | Non
     assert anomaly_codes(data) == ["file-meta-group-length"]
 
 
+def test_R3_R6_bytes_that_are_no_vr_in_the_file_meta_are_a_format_error() -> None:
+    """01 02 is no value representation of a 12-byte header, even where such a one would fit."""
+    version = element(0x00020001, "OB", b"\0\1")
+    meta = version + element(0x00020010, "\1\2", EXPLICIT_VR_LITTLE_ENDIAN)
+    data = bytes(128) + b"DICM" + meta + EXPLICIT_DATA_SET
+    found = r"value representation in \(0002,0010\), found '\\x01\\x02'"
+    with pytest.raises(FormatError, match=found) as caught:
+        mmindex.scan(data)
+    assert caught.value.offset == 132 + len(version)
+
+
 @pytest.mark.parametrize("data_set", [EXPLICIT_DATA_SET, IMPLICIT_DATA_SET], ids=["exp", "imp"])
 def test_R6_a_missing_transfer_syntax_is_an_anomaly(data_set: bytes) -> None:
     """Without (0002,0010) the data set shows how it is encoded."""

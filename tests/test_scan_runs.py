@@ -92,8 +92,17 @@ def test_what_is_known_of_other_files_never_changes_a_record(
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(128, len(file) - 1))
         file[at] = data.draw(st.sampled_from([0, 1, 2, 4, 8, 0x41, 0x4F, 0x55, 0xFE, 0xFF]))
-    cut = bytes(file[: data.draw(st.integers(len(file) - 40, len(file)))])
+    somewhere, near_the_end = st.integers(0, len(file)), st.integers(len(file) - 40, len(file))
+    cut = bytes(file[: data.draw(somewhere | near_the_end)])
     assert scan(cut, known_runs) == scan(cut)
+
+
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_a_cut_file_gives_the_error_that_it_gives_alone(uid: str) -> None:
+    """Wherever a file ends, a run of a whole one before it neither leads nor is read past that."""
+    whole = image_file(uid, PLAIN)
+    for end in range(len(whole) + 1):
+        assert scan(whole[:end], knowing(whole)) == scan(whole[:end])
 
 
 @pytest.mark.parametrize("uid", SYNTAXES)

@@ -27,6 +27,7 @@ _NUMBER = struct.Struct("<Q")
 _MAGIC, _DATA_VERSION = 0xBEEF_C0DE, 1
 _BRANCH, _LEAF, _OVERFLOWING, _KEYS_ONLY = 1, 2, 4, 0x20
 _KINDS = 0x2F  # of the flags of a page, those that say what it is
+_PAGE_SIZES = [1 << power for power in range(9, 17)]  # bytes
 _NO_PAGE = (1 << 64) - 1
 _DATA_ELSEWHERE, _SUBTREE, _DUPLICATES = 1, 2, 4  # flags of a node
 _DEEPEST = 32
@@ -76,10 +77,12 @@ def _find_main(data: mmap.mmap, transaction_id: int) -> tuple[int, _Tree] | None
         if (magic, version) != (_MAGIC, _DATA_VERSION):
             return None
         size, *_ = _TREE.unpack_from(data, at)
+        if size not in _PAGE_SIZES:
+            raise ValueError(f"pages of {size} bytes")
         main = _parse_tree(data[at + _TREE.size : at + 2 * _TREE.size])
         _, written_by = _LAST_PAGE_AND_ID.unpack_from(data, at + 2 * _TREE.size)
         if written_by == transaction_id:
-            return page_size or size, main
+            return size, main
         page_size = size
     return None
 
