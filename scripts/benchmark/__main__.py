@@ -55,6 +55,8 @@ def main() -> None:
     report = make_report(results, machine, quick=arguments.quick)
     write_json(output / "results.json", results, machine)
     (output / "table.md").write_text(report)
+    shown = [result for result in results if result.shown]
+    (output / "readme.md").write_text(make_report(shown, machine, quick=arguments.quick))
     plot_frames(output / "frames.png", results)
     plot_ratios(output / "ratios.png", results)
     print(report)

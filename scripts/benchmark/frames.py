@@ -182,23 +182,21 @@ def _further(stack: ExitStack, written: Written, name: str, opener: Opener, note
 
 
 def _known_ranges(written: Written, descriptor: int, joined: bool) -> Contender:
-    """Return the limit of a random frame: a bare pread of it; of each of two pieces, joined."""
+    """Return the limit of a random frame: a bare pread, of two pieces with what is between."""
     indices = written.pick(RANDOM_FRAMES)
     ranges = [written.ranges[index] for index in indices]
     if not joined:
         return Contender(PREAD, os.pread, [(descriptor, length, at) for at, length in ranges])
     pread = os.pread
 
-    def read_both(start: int, first: int, second: int) -> bytes:
-        return b"".join(
-            (pread(descriptor, first, start), pread(descriptor, second, start + first + 8))
-        )
+    def read_both(start: int, length: int, first: int) -> bytes:
+        both = pread(descriptor, length, start)
+        return both[:first] + both[first + 8 :]
 
     arguments = []
     frames: dict[int, bytes] = {}
     for index, (start, length) in zip(indices, ranges, strict=True):
-        first = (length - 8) // 4 * 2
-        arguments.append((start, first, length - 8 - first))
+        arguments.append((start, length, (length - 8) // 4 * 2))
         frames[start] = written.frames[index]
     return Contender(PREAD, read_both, arguments, lambda start, *_: frames[start])
 

@@ -28,6 +28,7 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
     curves = [result for result in results if result.curve.endswith(f", {layout}")]
     if not curves:
         return False
+    colours = _choose_colours(curves)
     figure, axes = _make_figure(len(_PANELS), 4.2 * len(_PANELS), 4.2)
     for panel, axis in zip(_PANELS, axes, strict=True):
         points = [result for result in curves if result.curve == f"{panel}, {layout}"]
@@ -47,7 +48,7 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
                 markersize=3,
                 label=name,
                 linewidth=2.5 if name == MMINDEX else 1,
-                color="black" if limit else None,
+                color="black" if limit else colours[name],
                 linestyle=":" if limit else "-",
             )
         axis.set(xscale="log", yscale="log", xlabel="frames", ylabel="seconds")
@@ -56,6 +57,12 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=_DOTS)
     return True
+
+
+def _choose_colours(results: Sequence[Result]) -> dict[str, str]:
+    """Return a colour of each contender, the same in every panel."""
+    names = dict.fromkeys(each.contender for result in results for each in result.measurements)
+    return {name: f"C{number}" for number, name in enumerate(names)}
 
 
 def plot_ratios(path: Path, results: Sequence[Result]) -> bool:

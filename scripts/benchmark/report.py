@@ -117,7 +117,7 @@ def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
 
 
 def say_where_not_first(results: Sequence[Result]) -> str:
-    """Return each case where a peer is before mmindex, or the limit's bound is passed."""
+    """Return a list of each case where a peer is before mmindex, or the limit's bound is passed."""
     behind, above = [], []
     for result in results:
         mmindex = result.find(MMINDEX)
@@ -148,7 +148,7 @@ def say_where_not_first(results: Sequence[Result]) -> str:
 
 
 def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:
-    """Return the whole report in Markdown."""
+    """Return a report in Markdown: machine, table, and where mmindex is not first."""
     kind = "quick run, small sizes" if quick else "full run"
     described = ", ".join(f"{name} {version}" for name, version in machine.items())
     return "\n".join(

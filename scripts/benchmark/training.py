@@ -61,16 +61,18 @@ class _Mix:
         return self.make(MMINDEX, self.stack.enter_context(mmindex.open(self.root)).frame)
 
     def make_pydicom(self) -> Contender:
-        """Read the whole file for each frame."""
+        """Parse the header for each frame, and read no more of the file than the frame."""
         import pydicom
         from pydicom.encaps import get_frame
 
         def read(uid: str, frame_index: int) -> bytes:
-            data_set = pydicom.dcmread(self.images[uid].path)
-            value: bytes = data_set.PixelData
-            if data_set.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN:
-                return value
-            return get_frame(value, frame_index, number_of_frames=int(data_set.NumberOfFrames))
+            with open(self.images[uid].path, "rb") as file:
+                data_set = pydicom.dcmread(file, stop_before_pixels=True)
+                file.seek(12, os.SEEK_CUR)  # the header of Pixel Data
+                if data_set.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN:
+                    return file.read(data_set.Rows * data_set.Columns * 2)
+                count = int(data_set.NumberOfFrames)
+                return get_frame(file, frame_index, number_of_frames=count)
 
         return self.make("pydicom", read)
 
