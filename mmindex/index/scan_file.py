@@ -16,6 +16,7 @@ from mmindex.scan.instance import make_record, scan_frames, scan_header
 from mmindex.scan.runs import KnownRuns
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
 _READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 
 
@@ -35,9 +36,9 @@ def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> lis
 def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownRuns) -> bytes:
     """Return the packed record of a file; one that can't be read has its reason in it."""
     started = perf_counter_ns()
-    fingerprint = Fingerprint(0, 0, 0)
+    fingerprint = _UNKNOWN
     try:
-        number = os.open(os.path.join(root, path), _OPEN_FLAGS)
+        number = os.open(b"%b/%b" % (root, path), _OPEN_FLAGS)
         try:
             fingerprint = _fingerprint(number)
             record = _scan_descriptor(number, fingerprint.size, options, known_runs)

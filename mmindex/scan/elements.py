@@ -125,6 +125,7 @@ def scan_elements(
     if known_runs is not None and known_runs.encoding is not encoding:
         known_runs = None
     stops = wanted if known_runs is None else known_runs.stops
+    new, pixel_keywords = tuple.__new__, tags.PIXEL_KEYWORDS
     found: dict[int, Element] = {}
     position = element_offset
     last_header = end - 8
@@ -160,8 +161,8 @@ def scan_elements(
         if tag in wanted:
             known_tag = wanted[tag]
             name = "" if implicit else vr_names.get(vr) or encoding.vr_of(vr)
-            element = Element(known_tag, name, position, value_offset, length)
-            if known_tag in tags.PIXEL_KEYWORDS:
+            element = new(Element, (known_tag, name, position, value_offset, length))
+            if known_tag in pixel_keywords:
                 return DataSet(found, element)
             found[known_tag] = element
         if length == UNDEFINED_LENGTH:

@@ -133,8 +133,10 @@ def detect_vr(buffer: Buffer, start: int, declared: Encoding) -> Encoding:
     if start + 8 > len(buffer):
         return declared
     _, vr, _ = EXPLICIT_LITTLE.header.unpack_from(buffer, start)
+    if vr in EXPLICIT_LITTLE.vr_names:
+        return EXPLICIT_LITTLE if declared.implicit else declared
     if declared.implicit:
-        return EXPLICIT_LITTLE if vr in EXPLICIT_LITTLE.vr_names else declared
+        return declared
     letters = bytes(buffer[start + 4 : start + 6])
     if letters.isalpha() and letters.isupper():
         return declared
