@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -11,12 +14,13 @@ import pytest
 from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
-from scripts.benchmark import limits, measure, sizes
-from scripts.benchmark.data import LAYOUTS, Frames, write_image, write_small_files
+from scripts.benchmark import cold, frames, limits, measure, sizes, slide
+from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
 from scripts.benchmark.model import (
     MMINDEX,
     NOT_THERE,
+    OTHER_PIXELS,
     PREAD,
     WALK,
     WRONG,
@@ -24,9 +28,11 @@ from scripts.benchmark.model import (
     Measurement,
     Result,
 )
+from scripts.benchmark.openers import open_pydicom
 from scripts.benchmark.report import (
     format_amount,
     format_ratio,
+    make_readme,
     make_report,
     make_table,
     say_where_not_first,
@@ -121,6 +127,78 @@ def test_small_files_have_265_elements_and_uids_of_their_own(tmp_path: Path) -> 
         assert instance.frame(0) == data_sets[4].PixelData
 
 
+def test_small_files_vary_as_slices_of_a_series_do(tmp_path: Path) -> None:
+    """In some elements alone, VARYING and the SOP Instance UID, and in their lengths, too."""
+    images = write_small_files(tmp_path, 8)
+    data_sets = [pydicom.dcmread(image.path) for image in images]
+    assert [len(each) + len(each.file_meta) for each in data_sets] == [265] * 8
+    varying = [
+        element.tag
+        for element in data_sets[0]
+        if len({str(each[element.tag].value) for each in data_sets}) > 1
+    ]
+    assert len(varying) == VARYING + 1
+    assert varying[0] == 0x00080018
+    for tag in varying[1:]:
+        assert len({len(str(each[tag].value)) for each in data_sets}) > 1
+    assert len({os.path.getsize(image.path) for image in images}) > 1
+
+
+def test_pydicom_reads_frames_of_a_kept_open_file_native_and_encapsulated(tmp_path: Path) -> None:
+    """Its header is parsed once; any frame is read from the open file, again and in any order."""
+    written = write_image(tmp_path, 5, sizes=(100, 200))
+    (small,) = write_small_files(tmp_path, 1)
+    with open_pydicom(written.image) as read:
+        assert [read(at) for at in (3, 0, 3)] == [written.frames[at] for at in (3, 0, 3)]
+    pixels = pydicom.dcmread(small.path).PixelData
+    with open_pydicom(small) as read:
+        assert [read(0), read(0)] == [pixels, pixels]
+
+
+def test_limit_of_two_fragments_is_the_frame(tmp_path: Path) -> None:
+    """One pread and a join of its slices give the frame as it was seeded."""
+    written = write_image(tmp_path, 5, LAYOUTS[3], sizes=(100, 200))
+    descriptor = os.open(written.image.path, os.O_RDONLY)
+    try:
+        limit = frames._known_ranges(written, descriptor, joined=True)
+        assert limit.call is not None
+        assert limit.expected is not None
+        for index, arguments in zip(written.pick(5), limit.arguments, strict=False):
+            answer = limit.call(*arguments)
+            assert answer == limit.expected(*arguments) == written.frames[index]
+    finally:
+        os.close(descriptor)
+
+
+def test_pages_are_dropped_or_it_is_said_that_they_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold case is not measured where a page of a file stays in the cache."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100_000))
+    (tmp_path / "empty").touch()
+    monkeypatch.setattr(cold, "count_cached_pages", lambda path: int(path.name == "file"))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: None, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    with pytest.raises(cold.PagesStayError, match="1 pages of file stay in the cache"):
+        cold.drop_pages(tmp_path)
+    monkeypatch.setattr(cold, "count_cached_pages", lambda path: 0)
+    cold.drop_pages(tmp_path)
+    monkeypatch.delattr(os, "posix_fadvise")
+    with pytest.raises(cold.PagesStayError, match="cannot be asked"):
+        cold.drop_pages(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not tell")
+def test_pages_in_the_cache_are_counted(tmp_path: Path) -> None:
+    """Every page of a file that was just written is there; an empty file has none."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10 * mmap.PAGESIZE + 1))
+    assert cold.count_cached_pages(path) == 11
+    path.write_bytes(b"")
+    assert cold.count_cached_pages(path) == 0
+
+
 def test_ranges_are_written_as_json_and_sqlite(tmp_path: Path) -> None:
     """The formats that an index is compared with hold the ranges."""
     ranges = [(8, 100), (116, 50)]
@@ -179,6 +257,41 @@ def test_peer_that_answers_wrongly_or_fails_is_noted() -> None:
     assert [each.counts for each in measured] == [True, False, False, False, False, False]
 
 
+@pytest.mark.parametrize(("first", "samples"), [(9.0, (3.0,)), (11.0, (11.0,))])
+def test_first_call_that_may_import_is_no_sample(
+    monkeypatch: pytest.MonkeyPatch, first: float, samples: tuple[float, ...]
+) -> None:
+    """It is repeated, unless it took so long that an import is a small part of it."""
+    clock = [0.0]
+    seconds = iter((first, 3.0, 3.0))
+
+    def call() -> None:
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
+    (measured,) = measure.measure([Contender("peer", call)], EFFORT)
+    assert measured.samples == samples
+
+
+def test_decoded_pixels_may_differ_by_two_levels() -> None:
+    """An alpha channel is left out; other pixels are noted, and such a peer counts as before."""
+    numpy = pytest.importorskip("numpy")
+    expected = numpy.full((4, 4, 3), 254, "u1")
+    near = numpy.full((4, 4, 4), 255, "u1")
+    assert slide.compare_pixels(near, expected) == ""
+    assert slide.compare_pixels(near - 4, expected) == OTHER_PIXELS
+    assert slide.compare_pixels(near[:2], expected) == OTHER_PIXELS
+    peer = Contender("peer", lambda: near - 4, expected=lambda: expected)
+    ours = replace(peer, name=MMINDEX)
+    compare = slide.compare_pixels
+    (measured,) = measure.measure([replace(peer, compare=compare)], EFFORT)
+    assert measured.note == OTHER_PIXELS
+    assert measured.counts
+    assert len(measured.samples) == EFFORT.rounds
+    with pytest.raises(WrongFrameError, match=OTHER_PIXELS):
+        measure.measure([replace(ours, compare=compare)], EFFORT)
+
+
 def test_wrong_frame_of_mmindex_ends_the_run() -> None:
     """A benchmark of wrong answers is none."""
     with pytest.raises(WrongFrameError, match="wrong"):
@@ -201,7 +314,9 @@ def test_folder_of_a_case_is_removed_with_it(tmp_path: Path) -> None:
         (3e-7, "s", "0.30 us"),
         (4.5, "B", "4.50 B"),
         (16_142_336, "B", "16.1 MB"),
-        (999_600, "B", "1,000 kB"),
+        (999_400, "B", "999 kB"),
+        (999_600, "B", "1.00 MB"),
+        (0.9996, "s", "1.00 s"),
         (0.0, "B", "0.00 B"),
     ],
 )
@@ -211,13 +326,14 @@ def test_amounts_have_three_digits_and_a_unit(amount: float, unit: str, text: st
 
 
 def test_ratios_are_rounded() -> None:
-    """Large ones to whole numbers, small ones to two digits."""
-    assert [format_ratio(each, 1.0) for each in (0.0553, 0.5, 1.0, 9.94, 14_111.4)] == [
+    """Large ones to three digits, small ones to two."""
+    assert [format_ratio(each, 1.0) for each in (0.0553, 0.5, 1.0, 9.94, 999.4, 14_111.4)] == [
         "0.055x",
         "0.5x",
         "1.0x",
         "9.9x",
-        "14,111x",
+        "999x",
+        "14,100x",
     ]
     assert format_ratio(1.0, 0.0) == "-"
 
@@ -239,7 +355,7 @@ def test_table_has_mmindex_the_limit_and_each_peer() -> None:
         WALK,
     )
     assert make_table([row]).splitlines()[2:] == [
-        "| no table, 10 frames | 2.00 ms ± 500 us | walk of the map 1.00 ms: 2.0x | slow 10x, "
+        "| no table, 10 frames | 2.00 ms ± 25% | walk of the map 1.00 ms: 2.0x | slow 10x, "
         "**quick 0.1x**, absent not there, careless 0.5x (wrong frame) |"
     ]
 
@@ -275,6 +391,30 @@ def test_report_says_where_mmindex_is_not_first_or_above_the_bound() -> None:
         "",
         "- above: 3.0x of os.pread, mmindex 3.00 s",
     ]
+
+
+def test_readme_says_it_of_the_rows_alone_on_a_line_each() -> None:
+    """A case without a row is in the report alone; a row has one line, whatever is amiss."""
+    results = [
+        result("both", 2.0, mmindex=3.0, peer=2.0, other=1.0, limit=0.5),
+        result("first", 2.0, mmindex=1.0, peer=2.0, limit=0.6),
+        replace(result("hidden", mmindex=3.0, peer=2.0), shown=False),
+        Result("f", "failed", "s", (Measurement("peer", (1.0,)),)),
+    ]
+    readme = make_readme(results, {"processor": "an abacus"}, quick=False)
+    assert "(full run) on: processor an abacus." in readme
+    assert readme.splitlines()[-4:] == [
+        "mmindex is **not first**, or **above twice the limit** where that is asked, here:",
+        "",
+        "- both: other 1.00 s, peer 2.00 s, 6.0x of os.pread; mmindex 3.00 s",
+        "- failed: mmindex was not measured",
+    ]
+    assert "hidden" not in readme
+    report = make_report(results, {"processor": "an abacus"}, quick=False)
+    assert report.startswith(readme)
+    assert "- hidden: peer 2.00 s, mmindex 3.00 s" in report
+    good = make_readme(results[1:2], {}, quick=False)
+    assert good.splitlines()[-1].startswith("In these rows mmindex is first")
 
 
 def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:

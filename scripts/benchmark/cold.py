@@ -1,7 +1,13 @@
-"""Cases: the same reads with files out of the page cache, where the system lets go of them."""
+"""Cases: the same reads with files out of the page cache, where the system lets go of them.
+
+Before every call the pages of the image and of the indexes beside it are dropped, and counted:
+where some stay, nothing is measured.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +16,7 @@ from pathlib import Path
 from scripts.benchmark import limits
 from scripts.benchmark.data import LAYOUTS, Written, write_image
 from scripts.benchmark.measure import Bench, Contender, tell
-from scripts.benchmark.model import OPEN, WALK, Result
+from scripts.benchmark.model import OPEN, WALK, CannotReadError, Result
 from scripts.benchmark.openers import INDEXED, OPENERS, Opener, read_once, try_to_build
 
 
@@ -21,11 +27,12 @@ def run_cold(bench: Bench) -> Iterator[Result]:
         tell(f"cold: {layout}, {number_of_frames:,} frames")
         with bench.make_folder("cold") as folder:
             written = write_image(folder / "files", number_of_frames, layout)
-            if not drop_pages(folder / "files"):
-                tell("cold: the system keeps the pages of a file; not measured")
-                return
             title = f"cold page cache, {layout}, {number_of_frames:,} frames"
-            yield from _run_image(bench, written, title)
+            try:
+                yield from _run_image(bench, written, title)
+            except PagesStayError as error:
+                tell(f"cold: {error}; not measured")
+                return
 
 
 def _run_image(bench: Bench, written: Written, title: str) -> Iterator[Result]:
@@ -48,32 +55,54 @@ def _run_image(bench: Bench, written: Written, title: str) -> Iterator[Result]:
     yield Result("cold", f"{title}: first frame from an index", "s", measured, OPEN)
 
 
-def drop_pages(folder: Path) -> bool:
-    """Write the files of a folder to disk and let go of their pages; return whether they went."""
+class PagesStayError(CannotReadError):
+    """The system keeps pages of a file in its cache, or does not tell."""
+
+
+def drop_pages(folder: Path) -> None:
+    """Write the files of a folder to disk and let go of their pages.
+
+    Raises
+    ------
+    PagesStayError
+        A page of them is in the cache all the same.
+    """
     if not hasattr(os, "posix_fadvise"):
-        return False
-    gone = True
+        raise PagesStayError("the system cannot be asked to drop the pages of a file")
     for path in folder.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if count := count_cached_pages(path):
+            raise PagesStayError(f"{count} pages of {path.name} stay in the cache")
+
+
+def count_cached_pages(path: Path) -> int:
+    """Return how many pages of a file are in the page cache, as mincore(2) has it.
+
+    A read with RWF_NOWAIT would tell less, and begin to read ahead.
+
+    Raises
+    ------
+    PagesStayError
+        The system has no mincore, or refuses it.
+    """
+    size = path.stat().st_size
+    if not size:
+        return 0
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        found = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        first = ctypes.c_char.from_buffer(mapped)
         try:
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            gone = gone and not is_cached(descriptor)
+            start = ctypes.c_void_p(ctypes.addressof(first))
+            failed = ctypes.CDLL(None).mincore(start, ctypes.c_size_t(size), found)
+        except AttributeError:
+            failed = True
         finally:
-            os.close(descriptor)
-    return gone
-
-
-def is_cached(descriptor: int) -> bool:
-    """Return whether a file's first page can be had without waiting for the disk."""
-    if not hasattr(os, "preadv") or not hasattr(os, "RWF_NOWAIT"):
-        return False
-    try:
-        return os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT) > 0
-    except BlockingIOError:
-        return False
-    except OSError:  # the file system cannot tell
-        return True
+            del first  # the map cannot be closed before
+    if failed:
+        raise PagesStayError("the system does not tell which pages are in the cache")
+    return sum(page & 1 for page in found)
 
 
 def _walk(written: Written, frame_index: int) -> bytes:

@@ -189,7 +189,8 @@ def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list
             Path(image.path).parent.mkdir(parents=True, exist_ok=True)
             first, elements = image, pack_small_file(image)
         before, private, pixels = elements
-        for at in range(0, len(private), len(private) // VARYING):
+        step = len(private) // VARYING
+        for at in range(0, VARYING * step, step):
             private[at] = _pack_number(at, generator)
         before = before.replace(first.sop_instance_uid.encode(), image.sop_instance_uid.encode())
         Path(image.path).write_bytes(before + b"".join(private) + pixels)
@@ -209,6 +210,8 @@ def pack_small_file(image: Image) -> tuple[bytes, list[bytes], bytes]:
     for number in range(_ELEMENTS - 5 - 2 - len(before) - len(pixel_module)):
         value = f"{generator.randrange(10**8, 10**9)} text"[: generator.randrange(4, 14)]
         vr = next(vrs)
+        if vr in ("DS", "IS"):
+            value = value[:9]  # digits alone
         tag = 0x00291000 + number
         private.append(pack_element(tag, vr, number if vr == "US" else value.strip().upper()))
     creator = pack_element(0x00290010, "LO", "MMINDEX BENCH")

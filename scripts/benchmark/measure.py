@@ -19,11 +19,11 @@ from itertools import cycle, islice, starmap
 from pathlib import Path
 from time import perf_counter
 
-from scripts.benchmark.model import MMINDEX, WRONG, Measurement, describe_failure
+from scripts.benchmark.model import MMINDEX, REMARKS, WRONG, Measurement, describe_failure
 
 Call = Callable[..., object]
 
-_LONGEST_IMPORT = 10.0  # seconds; a first call that took less is not measured
+_LONGEST_REPEATED = 10.0  # seconds; a first call that took less is not measured: it may import
 _CHECKED = 20  # answers of a contender that are compared
 
 
@@ -53,6 +53,11 @@ QUICK = Effort(rounds=5, budget=0.6, batch=0.005, patience=1.0)
 FULL = Effort(rounds=9, budget=5.0, batch=0.03, patience=15.0)
 
 
+def compare_exactly(answer: object, expected: object) -> str:
+    """Return "" if an answer is what it has to be, else what is wrong with it."""
+    return "" if answer == expected else WRONG
+
+
 @dataclass(frozen=True, slots=True)
 class Contender:
     """Who is measured.
@@ -65,6 +70,8 @@ class Contender:
         What it is called with, one after the other and around.
     expected : callable, optional
         From the first of `arguments`, what the call has to return.
+    compare : callable
+        From an answer and what it has to be, "" or what is wrong with it: one of REMARKS.
     prepare : callable, optional
         Done before every call, outside the timing.
     """
@@ -75,10 +82,11 @@ class Contender:
     expected: Callable[..., object] | None = None
     prepare: Callable[[], object] | None = None
     note: str = ""
+    compare: Callable[[object, object], str] = compare_exactly
 
 
 class WrongFrameError(Exception):
-    """mmindex returned something else than was written."""
+    """mmindex returned something else than it has to."""
 
 
 @dataclass(slots=True)
@@ -93,7 +101,7 @@ class _Race:
 
     def go(self, step: Callable[[], None]) -> None:
         """Take a step, unless nothing can be measured; a peer that fails is out."""
-        if self.contender.call is None or (self.note and self.note != WRONG):
+        if self.contender.call is None or (self.note and self.note not in REMARKS):
             return
         try:
             step()
@@ -104,10 +112,14 @@ class _Race:
             self.note = describe_failure(error)
 
     def warm_up(self, effort: Effort) -> None:
-        """Check answers, find how many calls make a batch; keep the sample of a slow one."""
+        """Check answers, find how many calls make a batch; keep the sample of a slow one.
+
+        The first call may import and fill caches, so it is a sample only where it is that long
+        that these are a small part of it, and a second one would try this run's patience.
+        """
         contender = self.contender
         took = self.check(contender.arguments[0])
-        if took < _LONGEST_IMPORT:
+        if took < max(_LONGEST_REPEATED, effort.patience):
             took = self.check(contender.arguments[0])
         if took < effort.batch and contender.prepare is None:
             for arguments in contender.arguments[1:_CHECKED]:
@@ -130,10 +142,11 @@ class _Race:
         start = perf_counter()
         answer = contender.call(*arguments)
         took = perf_counter() - start
-        if contender.expected is not None and answer != contender.expected(*arguments):
-            if contender.name == MMINDEX:
-                raise WrongFrameError(f"{contender.name}: a wrong answer")
-            self.note = WRONG
+        if contender.expected is not None:
+            remark = contender.compare(answer, contender.expected(*arguments))
+            if remark and contender.name == MMINDEX:
+                raise WrongFrameError(f"{contender.name}: {remark}")
+            self.note = self.note or remark
         return took
 
     def take_sample(self, effort: Effort) -> None:
@@ -164,7 +177,7 @@ def measure(contenders: Sequence[Contender], effort: Effort) -> tuple[Measuremen
     Raises
     ------
     WrongFrameError
-        mmindex's answer is not what was written.
+        mmindex's answer is not what it has to be.
     """
     races = [_Race(contender, note=contender.note) for contender in contenders]
     for race in races:

@@ -15,6 +15,8 @@ FOLDER_WALK = "os.scandir and stat"
 BARE = "bare python, os.pread"
 NOT_THERE = "not there"
 WRONG = "wrong frame"
+OTHER_PIXELS = "other pixels"
+REMARKS = (WRONG, OTHER_PIXELS)  # what is wrong with answers that are measured all the same
 
 
 class Image(NamedTuple):

@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from scripts.benchmark.model import MMINDEX, CannotReadError, Image, describe_failure
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 Read = Callable[[int], bytes]
 Opener = Callable[[Image], AbstractContextManager[Read]]
@@ -46,12 +51,16 @@ def open_indexed(image: Image) -> Iterator[Read]:
 
 @contextmanager
 def open_pydicom(image: Image) -> Iterator[Read]:
-    """Parse the header, then let `get_frame` look in the open file."""
+    """Parse the header, then let `get_frame` look in the open file; read a native image's value."""
     import pydicom
     from pydicom.encaps import get_frame
 
     with open(image.path, "rb") as file:
         data_set = pydicom.dcmread(file, stop_before_pixels=True)
+        if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
+            start = file.tell() + 12  # the header of Pixel Data
+            yield partial(_read_native, file, start, data_set)
+            return
         count = int(data_set.NumberOfFrames)
         tables = None
         if "ExtendedOffsetTable" in data_set:
@@ -60,6 +69,15 @@ def open_pydicom(image: Image) -> Iterator[Read]:
         yield lambda frame_index: get_frame(
             file, frame_index, number_of_frames=count, extended_offsets=tables
         )
+
+
+def _read_native(file: BinaryIO, start: int, data_set: Dataset, frame_index: int) -> bytes:
+    from pydicom.pixels.utils import get_expected_length
+
+    count = int(data_set.get("NumberOfFrames", 1))
+    length = get_expected_length(data_set) // count
+    file.seek(start + frame_index * length)
+    return file.read(length)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DOTS = 75  # an inch
+_DOTS = 100  # an inch
 _PANELS = ("first frame", "first frame from an index", "random frame")
+_TITLES = (
+    "Open, read a frame",
+    "Open an index, read a frame",
+    "Read a random frame of an open file",
+)
+_MARKERS = "osD^v<>ph*XdP8H"
 
 
 def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0]) -> bool:
@@ -28,9 +35,10 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
     curves = [result for result in results if result.curve.endswith(f", {layout}")]
     if not curves:
         return False
-    colours = _choose_colours(curves)
-    figure, axes = _make_figure(len(_PANELS), 4.2 * len(_PANELS), 4.2)
-    for panel, axis in zip(_PANELS, axes, strict=True):
+    figure, axes = _make_figure(len(_PANELS), 4 * len(_PANELS), 4.2)
+    colours = _choose_colours(results)
+    limits = {result.limit for result in curves}
+    for panel, title, axis in zip(_PANELS, _TITLES, axes, strict=True):
         points = [result for result in curves if result.curve == f"{panel}, {layout}"]
         names = dict.fromkeys(each.contender for result in points for each in result.measurements)
         for name in names:
@@ -41,36 +49,44 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
             ]
             if not line:
                 continue
-            limit = any(result.limit == name for result in points)
             axis.plot(
                 *zip(*line, strict=True),
                 marker="o",
-                markersize=3,
-                label=name,
-                linewidth=2.5 if name == MMINDEX else 1,
-                color="black" if limit else colours[name],
-                linestyle=":" if limit else "-",
+                markersize=4,
+                label=f"limit: {name}" if name in limits else name,
+                linewidth=3 if name == MMINDEX else 1.5,
+                color="black" if name in limits else colours[name],
+                linestyle=":" if name in limits else "-",
             )
-        axis.set(xscale="log", yscale="log", xlabel="frames", ylabel="seconds")
-        axis.set_title(f"{panel}, {layout}", fontsize=9)
+        axis.set(xscale="log", yscale="log", xlabel="frames of the file")
+        axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    figure.savefig(path, dpi=_DOTS)
+        axis.legend(fontsize=8, loc="upper left")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low, high * 30)  # room for the legends
+    axes[0].set_ylabel("seconds")
+    figure.suptitle(
+        f"Encapsulated frames, {layout}: seconds, less is better "
+        "(frames of 4 to 16 kB; of 100 to 200 bytes in files of more than 100,000)",
+        fontsize=10,
+    )
+    _save(figure, path)
     return True
-
-
-def _choose_colours(results: Sequence[Result]) -> dict[str, str]:
-    """Return a colour of each contender, the same in every panel."""
-    names = dict.fromkeys(each.contender for result in results for each in result.measurements)
-    return {name: f"C{number}" for number, name in enumerate(names)}
 
 
 def plot_ratios(path: Path, results: Sequence[Result]) -> bool:
     """Plot each case's contenders as times of mmindex, on a logarithmic axis."""
-    rows = [result for result in results if result.shown and result.find(MMINDEX) is not None]
+    rows = [
+        result
+        for result in results
+        if result.shown
+        and result.find(MMINDEX) is not None
+        and any(each.counts for each in result.peers)
+    ]
     if not rows:
         return False
-    figure, (axis,) = _make_figure(1, 10, 0.8 + 0.24 * len(rows))
+    figure, (axis,) = _make_figure(1, 11, 1.8 + 0.24 * len(rows))
+    colours = _choose_colours(results)
     names = dict.fromkeys(each.contender for result in rows for each in result.peers if each.counts)
     for number, name in enumerate(names):
         points = []
@@ -79,21 +95,47 @@ def plot_ratios(path: Path, results: Sequence[Result]) -> bool:
             if ours is not None and theirs is not None and theirs.counts and ours.median:
                 points.append((theirs.median / ours.median, row))
         if points:
-            marker = "osD^v<>ph*Xd"[number % 12]
-            axis.plot(*zip(*points, strict=True), marker, label=name, markersize=5)
-    axis.axvline(1, color="black", linewidth=1)
+            marker = _MARKERS[number % len(_MARKERS)]
+            axis.plot(
+                *zip(*points, strict=True), marker, label=name, markersize=6, color=colours[name]
+            )
+    axis.axvline(1, color=colours[MMINDEX], linewidth=2)
     axis.set(xscale="log", xlabel="times of mmindex (right of the line: mmindex is before it)")
-    axis.set_yticks(range(len(rows)), [result.title for result in rows], fontsize=6)
+    axis.set_yticks(range(len(rows)), [result.title for result in rows], fontsize=8)
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=6)
-    figure.savefig(path, dpi=_DOTS)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=8)
+    _save(figure, path)
     return True
+
+
+def _choose_colours(results: Sequence[Result]) -> dict[str, tuple[float, ...]]:
+    """Return a colour of each contender that is no limit, the same in every plot of a run."""
+    from matplotlib import colormaps
+
+    names = [MMINDEX]
+    for result in results:
+        names += [each.contender for each in result.peers]
+    palette = [*colormaps["tab10"].colors, *colormaps["Dark2"].colors]
+    return {
+        name: palette[number % len(palette)] for number, name in enumerate(dict.fromkeys(names))
+    }
 
 
 def _make_figure(panels: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(1, panels, squeeze=False)[0]
+    axes: Sequence[Axes] = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
     return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a PNG of few colours, which is a third of the size."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DOTS, format="png")
+    with Image.open(buffer) as picture:
+        few = picture.convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE)
+        few.save(path, optimize=True)

@@ -57,13 +57,14 @@ def _read_memory() -> str:
 
 
 def format_amount(amount: float, unit: str) -> str:
-    """Return seconds or bytes with three digits and the prefix that suits them."""
+    """Return seconds or bytes with at most three digits and the prefix that suits them."""
     steps = (
         (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
         if unit == "s"
         else (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
     )
-    name, size = next((step for step in steps if amount >= step[1]), steps[-1])
+    fits = (step for step in steps if amount >= 0.9995 * step[1])  # 999.6 kB is 1.00 MB
+    name, size = next(fits, steps[-1])
     return f"{format_number(amount / size)} {name}"
 
 
@@ -75,11 +76,13 @@ def format_number(number: float) -> str:
 
 
 def format_ratio(amount: float, base: float) -> str:
-    """Return how many times `base` an amount is."""
+    """Return how many times `base` an amount is, with at most three digits that are not zero."""
     if not base:
         return "-"
     ratio = amount / base
-    return f"{ratio:,.0f}x" if ratio >= 9.95 else f"{ratio:.2g}x" if ratio < 1 else f"{ratio:.1f}x"
+    if ratio >= 999.5:
+        return f"{float(f'{ratio:.3g}'):,.0f}x"
+    return f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.2g}x" if ratio < 1 else f"{ratio:.1f}x"
 
 
 def make_table(results: Sequence[Result]) -> str:
@@ -98,7 +101,7 @@ def _make_row(result: Result) -> str:
     if mmindex is not None:
         ours = format_amount(mmindex.median, result.unit)
         if len(mmindex.samples) > 1:
-            ours += f" ± {format_amount(mmindex.spread, result.unit)}"
+            ours += f" ± {mmindex.spread / mmindex.median:.0%}" if mmindex.median else ""
     if limit is not None:
         bounds = f"{result.limit} {format_amount(limit.median, result.unit)}"
         times = result.times_of_limit
@@ -128,9 +131,9 @@ def say_where_not_first(results: Sequence[Result]) -> str:
         for peer in sorted(result.faster_peers, key=lambda each: each.median):
             theirs = format_amount(peer.median, result.unit)
             behind.append(f"- {result.title}: {peer.contender} {theirs}, mmindex {ours}")
-        times = result.times_of_limit
-        if times is not None and result.bound is not None and times > result.bound:
-            limit = f"{format_ratio(times, 1)} of {result.limit}, mmindex {ours}"
+        if is_above_bound(result):
+            assert result.times_of_limit is not None
+            limit = f"{format_ratio(result.times_of_limit, 1)} of {result.limit}, mmindex {ours}"
             above.append(f"- {result.title}: {limit}")
     bounded = sum(result.bound is not None for result in results)
     contested = sum(any(peer.counts for peer in result.peers) for result in results)
@@ -147,8 +150,42 @@ def say_where_not_first(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:
-    """Return a report in Markdown: machine, table, and where mmindex is not first."""
+def say_where_not_first_by_row(results: Sequence[Result]) -> str:
+    """Return the same of the cases that have a row in the table, on one line each."""
+    shown = [result for result in results if result.shown]
+    lines = [line for result in shown if (line := _say_what_is_amiss(result))]
+    if not lines:
+        return "In these rows mmindex is first, and within twice the limit where that is asked."
+    heading = "mmindex is **not first**, or **above twice the limit** where that is asked, here:"
+    return "\n".join((heading, "", *lines))
+
+
+def _say_what_is_amiss(result: Result) -> str:
+    """Return a line on a case; "" where mmindex is first and within the bound."""
+    mmindex = result.find(MMINDEX)
+    if mmindex is None:
+        return f"- {result.title}: mmindex was not measured"
+    told = [
+        f"{peer.contender} {format_amount(peer.median, result.unit)}"
+        for peer in sorted(result.faster_peers, key=lambda each: each.median)
+    ]
+    if is_above_bound(result):
+        assert result.times_of_limit is not None
+        told.append(f"{format_ratio(result.times_of_limit, 1)} of {result.limit}")
+    if not told:
+        return ""
+    ours = format_amount(mmindex.median, result.unit)
+    return f"- {result.title}: {', '.join(told)}; mmindex {ours}"
+
+
+def is_above_bound(result: Result) -> bool:
+    """Return whether mmindex takes more times the limit than the case allows."""
+    times = result.times_of_limit
+    return times is not None and result.bound is not None and times > result.bound
+
+
+def make_readme(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:
+    """Return what fits a README: machine, legend, table, and where a row is not to our credit."""
     kind = "quick run, small sizes" if quick else "full run"
     described = ", ".join(f"{name} {version}" for name, version in machine.items())
     return "\n".join(
@@ -157,10 +194,24 @@ def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bo
             "",
             "Medians ± half of what lies between the quartiles; all ran in turn in this run.",
             "The limit is what this machine does at best in Python: a bare walk of the mapped",
-            "items, `os.pread` of known bytes, `os.scandir` and `stat`. Beside a peer stands",
-            "how many times mmindex's figure its own is; **in bold** where it is less.",
+            "items, `os.pread` of known bytes, `os.scandir` and `stat`; with it stands how many",
+            "times the limit mmindex's figure is. Beside a peer stands how many times mmindex's",
+            "figure its own is; **in bold** where it is less.",
             "",
             make_table(results),
+            "",
+            say_where_not_first_by_row(results),
+            "",
+        )
+    )
+
+
+def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:
+    """Return the whole report in Markdown: what fits a README, then every case at every size."""
+    return "\n".join(
+        (
+            make_readme(results, machine, quick=quick),
+            f"All {len(results)} cases, also those at sizes that have no row:",
             "",
             say_where_not_first(results),
             "",

@@ -21,6 +21,7 @@ from scripts.benchmark.openers import (
 )
 
 SCANNED_FILES = 250
+ONE_WORKER = "1 worker"
 
 
 def run_small_files(bench: Bench) -> Iterator[Result]:
@@ -32,8 +33,9 @@ def run_small_files(bench: Bench) -> Iterator[Result]:
         images = write_small_files(root, count)
         yield _scan(bench, root, images)
         for workers in (1, 2):
-            for unchanged in (False, True):
-                yield _build(bench, root, count, workers, unchanged)
+            yield _build(bench, root, count, workers)
+            yield _update(bench, root, count, workers)
+        yield _build_beside_one_worker(bench, root, count)
         yield _size_of_index(root, count)
 
 
@@ -76,27 +78,49 @@ def _skip_headers(paths: list[str]) -> object:
     return [limits.skip_header(path) for path in paths]
 
 
-def _build(bench: Bench, root: Path, count: int, workers: int, unchanged: bool) -> Result:
-    """Measure a build from nothing, or one that finds nothing new."""
+def _build(bench: Bench, root: Path, count: int, workers: int) -> Result:
+    """Measure a build from nothing, against a parse of all headers."""
     folder = str(root)
-    remove_indexes(folder)
-    prepare = None
-    if unchanged:
-        build_mmindex(folder)
-    else:
-        prepare = partial(remove_indexes, folder)
+    prepare = partial(remove_indexes, folder)
     contenders = [
         Contender(MMINDEX, partial(build_mmindex, folder, workers), prepare=prepare),
         Contender("dicomweb-client", partial(build_dicomweb_client, folder), prepare=prepare),
+        Contender("pydicom, headers alone", partial(_read_headers, folder)),
         Contender(FOLDER_WALK, partial(limits.walk_folder, folder)),
     ]
-    if not unchanged:
-        contenders.append(Contender("pydicom, headers alone", partial(_read_headers, folder)))
-    what = "update of an unchanged index" if unchanged else "first build of an index"
-    workers_of = "1 worker" if workers == 1 else f"{workers} workers (peers have one)"
-    title = f"{what}, {count:,} small files, {workers_of}"
-    bound = 2.0 if unchanged else None
-    return Result("small-files", title, "s", bench.measure(contenders), FOLDER_WALK, bound)
+    title = f"first build of an index, {count:,} small files, {_say(workers)}"
+    return Result("small-files", title, "s", bench.measure(contenders), FOLDER_WALK)
+
+
+def _update(bench: Bench, root: Path, count: int, workers: int) -> Result:
+    """Measure an update that finds nothing new."""
+    folder = str(root)
+    remove_indexes(folder)
+    contenders = [
+        Contender(MMINDEX, partial(build_mmindex, folder, workers)),
+        Contender("dicomweb-client", partial(build_dicomweb_client, folder)),
+        Contender(FOLDER_WALK, partial(limits.walk_folder, folder)),
+    ]
+    for name in BUILDERS:
+        try_to_build(name, folder)
+    title = f"update of an unchanged index, {count:,} small files, {_say(workers)}"
+    return Result("small-files", title, "s", bench.measure(contenders), FOLDER_WALK, 2.0)
+
+
+def _build_beside_one_worker(bench: Bench, root: Path, count: int) -> Result:
+    """Measure a build from nothing of two workers, as times of one worker's."""
+    folder = str(root)
+    prepare = partial(remove_indexes, folder)
+    contenders = [
+        Contender(MMINDEX, partial(build_mmindex, folder, 2), prepare=prepare),
+        Contender(ONE_WORKER, partial(build_mmindex, folder, 1), prepare=prepare),
+    ]
+    title = f"first build of an index, {count:,} small files, 2 workers as times of 1 worker"
+    return Result("small-files", title, "s", bench.measure(contenders), ONE_WORKER)
+
+
+def _say(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers (peers: one process)"
 
 
 def _read_headers(root: str) -> list[tuple[str, object]]:

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import mmindex
@@ -13,10 +14,22 @@ from scripts.benchmark.data import write_image, write_small_files
 from scripts.benchmark.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from scripts.benchmark.measure import Bench, Call, Contender, attempt, tell
 from scripts.benchmark.model import MMINDEX, PREAD, Image, Result
-from scripts.benchmark.openers import Read, build_dicomweb_client, build_mmindex
+from scripts.benchmark.openers import (
+    Opener,
+    Read,
+    build_dicomweb_client,
+    build_mmindex,
+    open_highdicom,
+    open_pydicom,
+)
 
 READS = 2000
 FRAMES_A_CINE = 100
+
+_KEPT_OPEN: dict[str, Opener] = {
+    "pydicom get_frame, kept open": open_pydicom,
+    "highdicom, kept open": open_highdicom,
+}
 
 
 class _Mix:
@@ -60,38 +73,34 @@ class _Mix:
         build_mmindex(self.root)
         return self.make(MMINDEX, self.stack.enter_context(mmindex.open(self.root)).frame)
 
-    def make_pydicom(self) -> Contender:
-        """Parse the header for each frame, and read no more of the file than the frame."""
+    def make_whole_with_pydicom(self) -> Contender:
+        """Read the whole file for each frame, as most loops do."""
         import pydicom
         from pydicom.encaps import get_frame
 
         def read(uid: str, frame_index: int) -> bytes:
-            with open(self.images[uid].path, "rb") as file:
-                data_set = pydicom.dcmread(file, stop_before_pixels=True)
-                file.seek(12, os.SEEK_CUR)  # the header of Pixel Data
-                if data_set.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN:
-                    return file.read(data_set.Rows * data_set.Columns * 2)
-                count = int(data_set.NumberOfFrames)
-                return get_frame(file, frame_index, number_of_frames=count)
+            data_set = pydicom.dcmread(self.images[uid].path)
+            value: bytes = data_set.PixelData
+            if data_set.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN:
+                return value
+            return get_frame(value, frame_index, number_of_frames=int(data_set.NumberOfFrames))
 
-        return self.make("pydicom", read)
+        return self.make("pydicom dcmread", read)
 
-    def make_highdicom(self) -> Contender:
-        """Keep a reader open for every file."""
-        from highdicom.io import ImageFileReader
-
+    def make_kept_open(self, name: str, opener: Opener) -> Contender:
+        """Keep every file that is read open, its header parsed."""
         readers: dict[str, Read] = {}
 
         def read(uid: str, frame_index: int) -> bytes:
             reader = readers.get(uid)
             if reader is None:
-                file = self.stack.enter_context(ImageFileReader(self.images[uid].path))
-                reader = readers[uid] = file.read_frame_raw
+                reader = self.stack.enter_context(opener(self.images[uid]))
+                readers[uid] = reader
             return reader(frame_index)
 
         for uid, frame_index in self.pairs:
             read(uid, frame_index)
-        return self.make("highdicom, kept open", read)
+        return self.make(name, read)
 
     def make_dicomweb_client(self) -> Contender:
         """By UIDs, from its SQLite index."""
@@ -112,10 +121,10 @@ class _Mix:
     def make_limit(self) -> Contender:
         """Read known ranges of files that are open."""
         descriptors: dict[str, int] = {}
-        for image in self.images.values():
-            descriptors[image.path] = os.open(image.path, os.O_RDONLY)
-            self.stack.callback(os.close, descriptors[image.path])
-        places = (self.places[pair] for pair in self.pairs)
+        places = [self.places[pair] for pair in self.pairs]
+        for path in {path for path, _, _ in places}:
+            descriptors[path] = os.open(path, os.O_RDONLY)
+            self.stack.callback(os.close, descriptors[path])
         known = [(descriptors[path], length, offset) for path, offset, length in places]
         return Contender(PREAD, os.pread, known)
 
@@ -127,8 +136,11 @@ def run_training(bench: Bench) -> Iterator[Result]:
         mix = _Mix(bench, str(folder / "files"), stack)
         contenders = [
             attempt(MMINDEX, mix.make_mmindex),
-            attempt("pydicom", mix.make_pydicom),
-            attempt("highdicom, kept open", mix.make_highdicom),
+            *(
+                attempt(name, partial(mix.make_kept_open, name, opener))
+                for name, opener in _KEPT_OPEN.items()
+            ),
+            attempt("pydicom dcmread", mix.make_whole_with_pydicom),
             attempt("dicomweb-client", mix.make_dicomweb_client),
             attempt(PREAD, mix.make_limit),
         ]
