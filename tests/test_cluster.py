@@ -54,7 +54,7 @@ def cluster(tmp_path: Path) -> Iterator[distributed.LocalCluster]:
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # any port: the default one may be taken
             local_directory=str(tmp_path),
         ) as cluster,
     ):

@@ -307,8 +307,11 @@ def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bo
             with source.cursor(opened[name]) as cursor:
                 pairs = iter(cursor)
                 while batch := list(islice(pairs, _COPIED)):
-                    with env.begin(write=True) as txn, txn.cursor(target) as put:
-                        put.putmulti(batch, append=True)
+                    with env.begin(write=True) as txn, txn.cursor(target) as cursor_to:
+                        # Where keys have many values, py-lmdb 2.1 appends only one of them.
+                        _, added = cursor_to.putmulti(batch, append=not duplicates)
+                    if added != len(batch):
+                        raise lmdb.Error(f"{added} of {len(batch)} pairs of {name!r} were copied")
     finally:
         env.close()
         with suppress(FileNotFoundError):
