@@ -26,6 +26,7 @@ from mmindex.errors import (
 Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
 
 INDEX_NAME = ".mmindex"  # of an archive's index, in its root
+LOCK, WRITING = "-lock", "-writing"  # added to an index's name: the files beside it
 ITEM_HEADER_LENGTH = 8  # item tag and 4-byte length (PS3.5 7.5)
 
 

@@ -33,6 +33,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index import environment
+from mmindex.index import store as store_module
 from mmindex.index.store import StoredEntries
 from mmindex.read.source import FileSource
 
@@ -489,5 +490,24 @@ def test_an_index_that_is_always_overtaken_is_an_error(
             raise environment.OvertakenError
 
         monkeypatch.setattr(environment.Transaction, "__enter__", overtake)
-        with pytest.raises(IndexFormatError, match="written faster than it can be read"):
+        with pytest.raises(IndexFormatError, match="written faster than it can be read") as caught:
             list(archive)
+        assert caught.value.path == archive.path
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, SystemExit])
+def test_who_stops_a_reading_without_a_lock_is_not_asked_to_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stopped: type[BaseException]
+) -> None:
+    """Ctrl-C ends it, though builds overtook what was read."""
+    mmindex.build(root, workers=1)
+    monkeypatch.setattr(environment, "_MODES", ({"readonly": True, "lock": False},))
+    with mmindex.open(root) as archive:
+
+        def stop(*ignored: object) -> None:
+            subprocess.run([sys.executable, "-c", COMMITS, str(root)], cwd=REPOSITORY, check=True)
+            raise stopped
+
+        monkeypatch.setattr(store_module, "unpack_record", stop)
+        with pytest.raises(stopped):
+            list(archive.records())

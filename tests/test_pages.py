@@ -354,6 +354,15 @@ BROKEN = {
     "ids-of-no-length": ("series", find_few_ids, KEY_LENGTH, "H", 0, "5 values in a page"),
     "ids-too-long": ("series", find_few_ids, KEY_LENGTH, "H", 64, "5 values in a page"),
     "tree-of-ids-too-deep": ("studies", find_many_ids, DEPTH, "H", 33, "a tree of depth 33"),
+    "tree-of-ids-of-another-kind": (
+        *("studies", find_many_ids, 4, "H", 0x14),
+        "values of a key in a tree of flags 0x14",
+    ),
+    "tree-of-ids-of-another-length": (
+        *("studies", find_many_ids, 0, "I", 1 << 20),
+        f"keys of 8 bytes in a tree of {1 << 20}",
+    ),
+    "leaf-of-keys-alone": ("files", find_leaf, FLAGS, "H", 0x22, "flags 0x22"),
     "page-of-ids-another": ("studies", find_page_of_ids, 0, "Q", 2, "another .number 2,"),
     "page-of-ids-too-long": ("studies", find_page_of_ids, KEY_LENGTH, "H", PAGE, "past its end"),
 }
@@ -395,6 +404,20 @@ def test_a_page_that_a_tree_leads_to_twice_is_said(index: Path, tmp_path: Path) 
     copy.write_bytes(data)
     with pytest.raises(ValueError, match="more than once"):
         check_pages(str(copy), transaction_of(data), "files")
+
+
+@pytest.mark.parametrize("byte", range(8))
+def test_a_tree_of_ids_that_says_something_else_never_ends_the_process(
+    index: Path, tmp_path: Path, byte: int
+) -> None:
+    """Length of the ids, flags and depth: LMDB takes them from the record of the tree unchecked."""
+    copy, expected = tmp_path / "copy", read_study(index)
+    for value in (0, 1, 4, 0x14, 0x40, 0xE4, 0xFF):
+        data = bytearray(index.read_bytes())
+        at = find_many_ids(data, "studies") + byte
+        changed, data[at] = data[at] != value, value
+        copy.write_bytes(data)
+        assert read_in_child(read_study, copy, expected) == ("refused" if changed else "same")
 
 
 def test_the_many_ids_of_a_study_are_looked_at_before_they_are_read(

@@ -14,13 +14,12 @@ import click
 
 import mmindex
 from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError
-from mmindex.model import INDEX_NAME
+from mmindex.model import INDEX_NAME, LOCK, WRITING
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
 _LMDB_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page, after its 32- or 64-bit header
-_BESIDE_INDEX = ("-lock", "-writing")  # added to its name
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -147,7 +146,7 @@ def is_of_index(path: str) -> bool:
     target = os.path.realpath(path)
     return any(
         target.endswith(suffix) and is_index(target.removesuffix(suffix))
-        for suffix in _BESIDE_INDEX
+        for suffix in (LOCK, WRITING)
     )
 
 

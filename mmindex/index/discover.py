@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mmindex.errors import is_missing
-from mmindex.model import INDEX_NAME, Fingerprint
+from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint
 
 
 class FoundFile(NamedTuple):
@@ -77,7 +77,9 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
 
 def _match_index_files(name: bytes) -> Callable[[bytes], object]:
     """Return what tells the names of an index and of the files that are made beside it."""
-    return re.compile(re.escape(name) + rb"(-lock|-writing|\.new-[0-9]+(-lock)?)?").fullmatch
+    lock, writing = LOCK.encode(), WRITING.encode()
+    beside = rb"(%b|%b|\.new-[0-9]+(%b)?)?" % (lock, writing, lock)
+    return re.compile(re.escape(name) + beside).fullmatch
 
 
 def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:

@@ -18,6 +18,7 @@ from typing import Any
 import lmdb
 
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
+from mmindex.model import LOCK, WRITING
 
 LMDBError = lmdb.Error
 
@@ -30,7 +31,6 @@ class OvertakenError(Exception):
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
 _MAX_READERS = 1024
 _COPIED = 10_000  # pairs a transaction
-WRITING = "-writing"  # added to the index file's name
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
 # share its environment. Without the lock file, as on a read-only disk, no writer knows of it.
@@ -94,15 +94,18 @@ class Transaction:
             shared.lock.release()
             raise
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         shared = self._shared
         try:
-            # A commit frees pages that were read, and the one after the next may use them.
-            if not shared.locked and shared.env.info()["last_txnid"] > self._txn.id() + 1:
+            # A commit frees pages that were read, and the one after the next may use them. What
+            # was read of them may have raised anything, but for what is none of its doing.
+            may_be_damage = kind is None or issubclass(kind, Exception)
+            unguarded = may_be_damage and not shared.locked
+            if unguarded and shared.env.info()["last_txnid"] > self._txn.id() + 1:
                 raise OvertakenError
         finally:
             try:
-                self._txn.__exit__(*error)
+                self._txn.__exit__(kind, *error)
             finally:
                 shared.lock.release()
 
@@ -220,7 +223,7 @@ def exclusively(path: str) -> Iterator[None]:
     with _lock:
         status = os.stat(path)
         in_use = (status.st_dev, status.st_ino) in _environments
-        with open(f"{path}-lock", "ab") as lock_file:
+        with open(path + LOCK, "ab") as lock_file:
             try:
                 if not in_use:
                     fcntl.lockf(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
@@ -283,7 +286,7 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
     except (lmdb.Error, OSError) as error:
         raise IndexWriteError(f"cannot make the index: {error}", path=path) from error
     finally:
-        for leftover in (unfinished, f"{unfinished}-lock"):
+        for leftover in (unfinished, unfinished + LOCK):
             with suppress(FileNotFoundError):
                 os.remove(leftover)
 
@@ -315,7 +318,7 @@ def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bo
     finally:
         env.close()
         with suppress(FileNotFoundError):
-            os.remove(f"{path}-lock")
+            os.remove(path + LOCK)
 
 
 def _open(path: str, modes: tuple[dict[str, bool], ...]) -> tuple[Any, bool]:

@@ -17,7 +17,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 _META = struct.Struct("<16xII16x")  # page header; magic, data version; address, map length
-_TREE = struct.Struct("<I2xH32xQ")  # page size; flags, depth; numbers of pages and entries; root
+_TREE = struct.Struct("<IHH32xQ")  # length of keys or page size; flags, depth; counts; root
 _LAST_PAGE_AND_ID = struct.Struct("<QQ")  # of the transaction that wrote a meta page
 _PAGE = struct.Struct("<QHHHH")  # number, length of keys, flags; where free space begins and ends
 _OVERFLOW = struct.Struct("<Q2xHI")  # number, flags, number of pages
@@ -30,10 +30,13 @@ _KINDS = 0x2F  # of the flags of a page, those that say what it is
 _PAGE_SIZES = [1 << power for power in range(9, 17)]  # bytes
 _NO_PAGE = (1 << 64) - 1
 _DATA_ELSEWHERE, _SUBTREE, _DUPLICATES = 1, 2, 4  # flags of a node
+_TREE_OF_KEYS = 0x10  # flags of a tree whose leaves hold keys of one length and nothing else
 _DEEPEST = 32
 
 
 class _Tree(NamedTuple):
+    key_length: int
+    flags: int
     depth: int
     root: int
 
@@ -54,7 +57,10 @@ def check_pages(path: str, transaction_id: int, database: str) -> bool:
     """
     if sys.byteorder != "little" or struct.calcsize("P") != 8:
         return False
-    with open(path, "rb") as file, closing(mmap.mmap(file.fileno(), 0, access=1)) as data:
+    with (
+        open(path, "rb") as file,
+        closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data,
+    ):
         main = _find_main(data, transaction_id)
         if main is None:
             return False
@@ -90,10 +96,10 @@ def _find_main(data: mmap.mmap, transaction_id: int) -> tuple[int, _Tree] | None
 def _parse_tree(value: bytes) -> _Tree:
     if len(value) != _TREE.size:
         raise ValueError(f"expected {_TREE.size} bytes of a database, found {len(value)}")
-    _, depth, root = _TREE.unpack(value)
-    if depth > _DEEPEST or (root == _NO_PAGE) != (depth == 0):
-        raise ValueError(f"a tree of depth {depth} from page {root}")
-    return _Tree(depth, root)
+    tree = _Tree(*_TREE.unpack(value))
+    if tree.depth > _DEEPEST or (tree.root == _NO_PAGE) != (tree.depth == 0):
+        raise ValueError(f"a tree of depth {tree.depth} from page {tree.root}")
+    return tree
 
 
 class _Pages:
@@ -117,20 +123,19 @@ class _Pages:
             if len(set(level)) < len(level):
                 raise ValueError("a page that comes more than once")
         for number in level:
-            yield from self._walk_leaf(number)
+            yield from self._walk_leaf(number, tree)
 
-    def _header(self, number: int, *kinds: int) -> tuple[int, int, int, int]:
-        """Return offset, kind, number of nodes and length of keys of a page."""
+    def _header(self, number: int, kind: int) -> tuple[int, int, int]:
+        """Return offset, number of nodes and length of keys of a page of this kind."""
         if not 2 <= number < self._count:
             raise ValueError(f"page {number} of {self._count}")
         at = number * self._size
         found, key_length, flags, lower, upper = _PAGE.unpack_from(self._data, at)
-        kind = flags & _KINDS
-        if found != number or kind not in kinds:
+        if found != number or flags & _KINDS != kind:
             raise ValueError(f"page {number} is another (number {found}, flags 0x{flags:x})")
         if not _PAGE.size <= lower <= upper <= self._size:
             raise ValueError(f"page {number} has its free space at {lower} to {upper}")
-        return at, kind, (lower - _PAGE.size) // 2, key_length
+        return at, (lower - _PAGE.size) // 2, key_length
 
     def _walk_offsets(self, at: int, count: int) -> Iterator[int]:
         """Yield where the nodes of a page are."""
@@ -140,7 +145,7 @@ class _Pages:
             yield at + offset
 
     def _walk_children(self, number: int) -> Iterator[int]:
-        at, _, count, _ = self._header(number, _BRANCH)
+        at, count, _ = self._header(number, _BRANCH)
         if count < 2:
             raise ValueError(f"page {number} leads to {count} others")
         for node in self._walk_offsets(at, count):
@@ -148,10 +153,13 @@ class _Pages:
             self._check_end(node + _NODE.size + key_length, at)
             yield low | high << 16 | flags << 32
 
-    def _walk_leaf(self, number: int) -> Iterator[tuple[int, int, int]]:
-        at, kind, count, key_length = self._header(number, _LEAF, _LEAF | _KEYS_ONLY)
-        if kind & _KEYS_ONLY:
+    def _walk_leaf(self, number: int, tree: _Tree) -> Iterator[tuple[int, int, int]]:
+        keys_only = tree.flags == _TREE_OF_KEYS
+        at, count, key_length = self._header(number, _LEAF | _KEYS_ONLY if keys_only else _LEAF)
+        if keys_only:
             self._check_end(at + _PAGE.size + count * key_length, at)
+            if key_length != tree.key_length:
+                raise ValueError(f"keys of {key_length} bytes in a tree of {tree.key_length}")
             return
         for node in self._walk_offsets(at, count):
             low, high, flags, key_length = _NODE.unpack_from(self._data, node)
@@ -168,7 +176,10 @@ class _Pages:
     def _check_duplicates(self, value: bytes, flags: int) -> None:
         """Check the sorted values of a key: a page within the node, or a tree."""
         if flags & _SUBTREE:
-            self.check(_parse_tree(value))
+            tree = _parse_tree(value)
+            if tree.flags != _TREE_OF_KEYS:
+                raise ValueError(f"the values of a key in a tree of flags 0x{tree.flags:x}")
+            self.check(tree)
             return
         if len(value) < _PAGE.size:
             raise ValueError(f"a page of {len(value)} bytes")

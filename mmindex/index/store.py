@@ -23,11 +23,10 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import wraps
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
@@ -60,16 +59,21 @@ Taken = TypeVar("Taken")
 Asked = ParamSpec("Asked")
 
 
-def _again_if_overtaken(read: Callable[Asked, Taken]) -> Callable[Asked, Taken]:
+def _again_if_overtaken(
+    read: Callable[Concatenate[Store, Asked], Taken],
+) -> Callable[Concatenate[Store, Asked], Taken]:
     """Let a method of a store read again where it has no lock and a build was faster."""
 
     @wraps(read)
-    def read_again(*args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+    def read_again(self: Store, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
         for _ in range(_MOST_READINGS):
-            with suppress(OvertakenError):
-                return read(*args, **kwargs)
+            try:
+                return read(self, *args, **kwargs)
+            except OvertakenError:
+                continue
         raise IndexFormatError(
-            "the index is written faster than it can be read: its lock file cannot be opened"
+            "the index is written faster than it can be read: its lock file cannot be opened",
+            path=self.path,
         )
 
     return read_again
@@ -253,7 +257,7 @@ class Store:
         return None if known is None else known[0]
 
     @_again_if_overtaken
-    def find_paths(self, paths: Iterable[bytes]) -> list[tuple[int, tuple[int, ...]] | None]:
+    def find_paths(self, paths: Collection[bytes]) -> list[tuple[int, tuple[int, ...]] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
         unpack = PATH_VALUE.unpack
         try:
@@ -354,7 +358,7 @@ class Store:
             with self._read("files") as txn, txn.cursor() as cursor:
                 files = self._environment().databases["files"]
                 if txn.stat(files)["entries"] == seen.count(1):
-                    return []  # what was seen and is there no more, others replaced
+                    return []  # each id that was seen and is gone has a new one in its place
                 self._check_pages(txn, "files")
                 ids = (FILE_ID.unpack(key)[0] for key in cursor.iternext(keys=True, values=False))
                 return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
