@@ -610,7 +610,7 @@ def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path) -> None:
     index = tmp_path / ".mmindex"
     fresh, inode = read_records(index), index.stat().st_ino
     set_format(index, 1)
-    with pytest.raises(IndexFormatError, match="expected index format 2, found 1: `mmindex build`"):
+    with pytest.raises(IndexFormatError, match="expected index format 3, found 1: `mmindex build`"):
         mmindex.open(tmp_path)
     assert counts(mmindex.build(tmp_path, workers=1)) == (5, 5, 0, 0)
     assert read_records(index) == fresh

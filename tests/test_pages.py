@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import shutil
@@ -158,8 +157,7 @@ def read_all(path: Path) -> object:
     with mmindex.open(path) as archive:
         store = archive._store
         return (
-            # What is in the pages of a long value, after the first, is not told by them.
-            [dataclasses.replace(record, frames=None) for record in archive.records()],
+            list(archive.records()),
             list(archive),
             list(store.iterate_uids("others")),
             store.find_unseen(bytearray(5000)),
@@ -238,7 +236,7 @@ def test_zeros_among_the_ids_of_a_study_are_refused(index: Path, tmp_path: Path)
     assert outcomes["refused"] > 20
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 def test_bytes_overwritten_in_the_heads_of_pages_never_end_the_process(
     index: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -250,7 +248,7 @@ def test_bytes_overwritten_in_the_heads_of_pages_never_end_the_process(
             data[at + chance.randrange(64)] = chance.choice([0, 1, 2, 0x7F, 0xFF])
 
     outcomes = damage_pages(index, tmp_path, overwrite)
-    assert outcomes.keys() <= {"same", "refused", "wrong"}
+    assert outcomes.keys() <= {"same", "refused"}
     assert outcomes["refused"] > 40
 
 

@@ -50,6 +50,8 @@ from mmindex.errors import (
     StaleIndexError,
     TruncatedFrameError,
 )
+from mmindex.index.record import pack_record
+from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import (
@@ -715,18 +717,20 @@ def test_entries_far_beyond_the_file_raise_with_little_memory(
             read(0)
 
 
-def test_damaged_entries_in_an_index_file_are_a_damaged_index(tmp_path: Path) -> None:
+def test_entries_of_an_index_that_are_no_ranges_are_a_damaged_index(tmp_path: Path) -> None:
     """What an index file says is checked when a frame is read, not only when it is written."""
     values = [b"\xff\xd8%04d\xff\xd9" % index for index in range(8)]
     data_set = element(0x00080018, "UI", "1.2.3") + image_attributes(number_of_frames=8)
     written(tmp_path, dicom_file(data_set + encapsulate(values), RLE_LOSSLESS))
     report = mmindex.build(tmp_path, workers=1)
-    index = Path(report.index)
-    entries = struct.pack("<9I", *range(0, 9 * 16, 16))
+    with mmindex.open(tmp_path) as archive:
+        (record,) = archive.records()
+    assert record.frames is not None
+    assert record.frames.entries[:] == struct.pack("<9I", *range(0, 9 * 16, 16))
     changed = struct.pack("<9I", 0, 16, 32, 8, *range(64, 9 * 16, 16))
-    packed = index.read_bytes()
-    assert packed.count(entries) == 1
-    index.write_bytes(packed.replace(entries, changed))
+    store = Store(report.index, root=os.fsencode(tmp_path))
+    store.replace([pack_record(replace(record, frames=replace(record.frames, entries=changed)))])
+    store.close()
     with mmindex.open(tmp_path) as archive:
         assert archive.frame("1.2.3", 0) == values[0]
         for read in (archive.frame, archive.array, lambda *pair: archive.frames([pair])):

@@ -453,8 +453,8 @@ def test_lmdb_file_of_another_program_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("stored", "match"),
     [
-        (b"mmindex" + struct.pack("<I", 3), "expected index format 2, found 3: update mmindex"),
-        (b"mmindex" + struct.pack("<I", 1), "expected index format 2, found 1: .*anew"),
+        (b"mmindex" + struct.pack("<I", 4), "expected index format 3, found 4: update mmindex"),
+        (b"mmindex" + struct.pack("<I", 2), "expected index format 3, found 2: .*anew"),
         (b"mmindex", "not an mmindex index"),
         (b"another" + struct.pack("<I", 1), "not an mmindex index"),
     ],
@@ -550,7 +550,7 @@ def test_long_entries_are_read_in_place(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store, "read_entries", note)
     for frame_index in (0, 150_000, 299_999, 1, 150_001):
         assert record.frames.contiguous_range(frame_index) == (1008 + 20 * frame_index, 12)
-    assert asked == [16_368, 16_368, 300_001 * 4 % 16_368]
+    assert asked == [16_360, 16_360, 300_001 * 4 % 16_360]
     assert [type(record.frames.entries) for record in store.iterate_records()] != [bytes]
 
 
@@ -562,7 +562,7 @@ def test_long_entries_are_whole_across_the_bounds_of_their_chunks(store: Store) 
     assert record is not None
     assert record.frames is not None
     assert whole is not None
-    bounds = (0, 1, 16_367, 16_368, 16_369, 32_736, 1_200_000, 1_200_004, 2_000_000)
+    bounds = (0, 1, 16_359, 16_360, 16_361, 32_720, 1_200_000, 1_200_004, 2_000_000)
     for start in bounds:
         for stop in bounds:
             assert record.frames.entries[start:stop] == whole.entries[start:stop], (start, stop)

@@ -99,6 +99,7 @@ def read_archive(archive: Archive) -> list[bytes]:
             assert_type(instance, Instance)
     assert_type(archive.records(), Iterator[InstanceRecord])
     assert_type(archive.duplicates(), Iterator[tuple[str, list[InstanceRecord]]])
+    archive.check_index()
     assert_type(archive.array(uid, 0), NDArray[np.generic])
     assert_type(archive.arrays([(uid, 0)]), NDArray[np.generic])
     frames: list[bytes] = archive.frames([(uid, 0)])

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def command(root: str, as_json: bool) -> None:
     """List every missing, stale, unreadable, anomalous or duplicate file of an archive.
 
-    ROOT is the archive's folder, or the index file. Each file is looked at, none is opened; the
-    README says what each anomaly means. Problems are aligned and sorted by path on a terminal,
-    else separated by tabs and in no order. Exits with 1 if there is any problem.
+    ROOT is the archive's folder, or the index file, all of which is read first: a damaged one is
+    an error. Each file is looked at, none is opened; the README says what each anomaly means.
+    Problems are aligned and sorted by path on a terminal, else separated by tabs and in no order.
+    Exits with 1 if there is any problem.
 
     \b
     mmindex check /data/archive

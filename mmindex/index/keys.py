@@ -21,10 +21,16 @@ DATABASES = {  # and whether a key has several, sorted, values
     "series": True,
 }
 UidKind = Literal["instances", "others", "studies", "series"]
+UID_FIELDS: dict[UidKind, str] = {  # of a record, by the database that leads to it
+    "instances": "sop_instance_uid",
+    "others": "sop_instance_uid",
+    "studies": "study_instance_uid",
+    "series": "series_instance_uid",
+}
 
 FILE_ID = struct.Struct(">Q")
 CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
-CHUNK_LENGTH = (1 << 14) - 16  # bytes of entries in a value: whole pages of LMDB with its header
+CHUNK_LENGTH = (1 << 14) - 24  # bytes of entries in a value: with checksum and header 4 pages
 LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
 PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version

@@ -1,4 +1,4 @@
-r"""One packed record: this docstring is the format, version 2.
+r"""One packed record: this docstring is the format, version 3.
 
 All integers are little-endian, at any alignment. A record is read whole but for long entries,
 which are kept apart and sliced where they are: frame N of any instance costs a read of fixed size.
@@ -58,7 +58,7 @@ from mmindex.model import (
     Status,
 )
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _HEADER = struct.Struct("<4BI QqQ QQQQQQ 8H BB2sHI")
 _ENTRIES_OFFSET = struct.Struct("<I")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.keys import (
     CHUNK_KEY,
     CHUNK_LENGTH,
@@ -22,7 +23,13 @@ from mmindex.model import Status
 def replace_files(
     txn: Any, databases: dict[str, Any], packed_records: Iterable[bytes], removed: Iterable[int]
 ) -> None:
-    """Put in records, in place of those at the same paths, and drop those with other ids."""
+    """Put in records, in place of those at the same paths, and drop those with other ids.
+
+    Raises
+    ------
+    DamageError
+        What is to be replaced is not what was put in.
+    """
     for file_id in removed:
         _remove_file(txn, databases, file_id)
     by_path = {}
@@ -34,14 +41,17 @@ def replace_files(
     for key, (packed, keys) in by_path.items():
         known = txn.get(key, db=databases["paths"])
         if known is not None:
-            _remove_file(txn, databases, PATH_VALUE.unpack(known)[0])
+            file_id = PATH_VALUE.unpack(known)[0]
+            if _remove_file(txn, databases, file_id) not in (None, keys.path):
+                raise DamageError(f"the path of another file leads to file {file_id}")
         id_bytes = FILE_ID.pack(next_id)
         if len(packed) > LONG_RECORD:
             packed, entries = split_record(packed)
             for number, at in enumerate(range(0, len(entries), CHUNK_LENGTH)):
-                chunk = entries[at : at + CHUNK_LENGTH]
-                new["entries"].append((CHUNK_KEY.pack(next_id, number), chunk))
-        new["files"].append((id_bytes, packed))
+                chunk_key = CHUNK_KEY.pack(next_id, number)
+                chunk = seal(chunk_key, entries[at : at + CHUNK_LENGTH])
+                new["entries"].append((chunk_key, chunk))
+        new["files"].append((id_bytes, seal(id_bytes, packed)))
         if keys.status in (Status.NOT_DICOM, Status.UNREADABLE):
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
         new["paths"].append((key, PATH_VALUE.pack(next_id, *keys.fingerprint)))
@@ -51,15 +61,18 @@ def replace_files(
     new["meta"].append((b"next", FILE_ID.pack(next_id)))
     for name, pairs in new.items():
         with txn.cursor(databases[name]) as cursor:  # LMDB is fastest when keys come in order
-            cursor.putmulti(sorted(pairs), append=name in ("files", "entries"))
+            _, added = cursor.putmulti(sorted(pairs), append=name in ("files", "entries"))
+        if added != len(pairs):
+            raise DamageError(f"{added} of {len(pairs)} pairs could be added to {name!r}")
 
 
-def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
-    """Drop a file's record and all that leads to it."""
+def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> bytes | None:
+    """Drop a file's record and all that leads to it; return its path."""
     id_bytes = FILE_ID.pack(file_id)
-    packed = txn.pop(id_bytes, db=databases["files"])
-    if packed is None:
-        return
+    sealed = txn.pop(id_bytes, db=databases["files"])
+    if sealed is None:
+        return None
+    packed = unseal(id_bytes, sealed)
     txn.delete(id_bytes, db=databases["unscanned"])
     for number in range(-(-(length_apart(packed) or 0) // CHUNK_LENGTH)):
         txn.delete(CHUNK_KEY.pack(file_id, number), db=databases["entries"])
@@ -70,3 +83,4 @@ def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> None:
         txn.delete(key, db=databases["paths"])
     for kind, uid in uid_entries(keys):
         txn.delete(uid, id_bytes, db=databases[kind])
+    return keys.path

@@ -4,7 +4,7 @@ All keys are short, since LMDB takes at most 511 bytes:
 
     meta       "format", "root", "next"  -> format version, archive root, next file id
     files      file id, 8 bytes, big-endian -> packed record (see record.py)
-    entries    file id and number of the chunk, 4 bytes, big-endian -> 16,368 bytes of the entries
+    entries    file id and number of the chunk, 4 bytes, big-endian -> 16,360 bytes of the entries
                of a record of over 64 KiB, since LMDB looks at every page of a value
     paths      16-byte blake2b digest of the path -> file id and fingerprint
     unscanned  file id -> status, of files that are not DICOM or could not be read
@@ -13,6 +13,7 @@ All keys are short, since LMDB takes at most 511 bytes:
     studies    Study Instance UID -> file ids
     series     Series Instance UID -> file ids
 
+Records and chunks of entries end with the CRC-32, 4 bytes, little-endian, of key and value.
 A file id is never used twice and its record never changes: a file that is scanned anew gets a
 new one. So what was read of a record stays right or is gone, whatever a build does meanwhile.
 No LMDB memory leaves a transaction.
@@ -30,6 +31,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.index import environment
+from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.create import check_format, create_index
 from mmindex.index.entries import StoredEntries
 from mmindex.index.environment import Environment, LMDBError, OvertakenError, Transaction
@@ -39,6 +41,7 @@ from mmindex.index.keys import (
     DATABASES,
     FILE_ID,
     PATH_VALUE,
+    UID_FIELDS,
     UidKind,
     path_key,
     uid_key,
@@ -50,8 +53,7 @@ from mmindex.model import InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
 _VALUES_IN_A_NODE = 128  # file ids of a UID that never take a page of their own
-_DAMAGE = (LMDBError, struct.error)  # what reading a damaged index may end in
-
+_DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 _LITTLE_SPACE = 1 << 20  # bytes; LMDB calls it an input/output error when these do not suffice
 _MOST_READINGS = 100  # of what commits overtake each time
 
@@ -174,35 +176,38 @@ class Store:
         StaleIndexError
             The record is gone: a build has replaced or removed it.
         """
+        files = self._environment().databases["files"]
         pieces = []
         try:
             with self._read("entries", buffers=True) as txn:
                 for number in range(start // CHUNK_LENGTH, -(-stop // CHUNK_LENGTH)):
-                    chunk = txn.get(CHUNK_KEY.pack(file_id, number))
-                    if chunk is None:
+                    key = CHUNK_KEY.pack(file_id, number)
+                    sealed = txn.get(key)
+                    if sealed is None:
                         break
                     at = number * CHUNK_LENGTH
-                    pieces.append(bytes(chunk[max(0, start - at) : stop - at]))
+                    pieces.append(bytes(unseal(key, sealed)[max(0, start - at) : stop - at]))
+                found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                if len(found) == max(0, stop - start):
+                    return found
+                if txn.get(FILE_ID.pack(file_id), db=files) is not None:
+                    raise DamageError(f"entries of file {file_id} are missing")
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
-        found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if len(found) != max(0, stop - start):
-            raise StaleIndexError(
-                "the index was rebuilt: look the instance up anew", path=self.path
-            )
-        return found
+        raise StaleIndexError("the index was rebuilt: look the instance up anew", path=self.path)
 
     @_again_if_overtaken
     def read_record(self, file_id: int) -> InstanceRecord | None:
         """Return the record of a file, None where it is gone; long entries stay in the index."""
         try:
             with self._read("files", buffers=True) as txn:
-                packed = txn.get(FILE_ID.pack(file_id))
-                return None if packed is None else self._unpack(file_id, packed)
+                sealed = txn.get(FILE_ID.pack(file_id))
+                return None if sealed is None else self._unpack(file_id, sealed)
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
 
-    def _unpack(self, file_id: int, packed: memoryview) -> InstanceRecord:
+    def _unpack(self, file_id: int, sealed: memoryview) -> InstanceRecord:
+        packed = unseal(FILE_ID.pack(file_id), sealed)
         try:
             length = length_apart(packed)
             if length is None:
@@ -223,10 +228,7 @@ class Store:
     def find_uid(self, kind: UidKind, uid: str) -> list[int]:
         """Return the ids of the files that have this UID, in ascending order."""
         try:
-            with (
-                self._read(kind) as txn,
-                txn.cursor() as cursor,
-            ):
+            with self._read(kind) as txn, txn.cursor() as cursor:
                 if not cursor.set_key(uid_key(uid)):
                     return []
                 return [FILE_ID.unpack(value)[0] for value in self._values(txn, cursor, kind)]
@@ -244,12 +246,30 @@ class Store:
                 if cursor.set_key(key):
                     for id_bytes in self._values(txn, cursor, kind):
                         file_id = FILE_ID.unpack(id_bytes)[0]
-                        packed = txn.get(id_bytes, db=files)
-                        if packed is not None:
-                            found.append((file_id, self._unpack(file_id, packed)))
+                        sealed = txn.get(id_bytes, db=files)
+                        if sealed is not None:
+                            record = self._unpack(file_id, sealed)
+                            self._check_uid(kind, key, record)
+                            found.append((file_id, record))
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
         return found
+
+    def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
+        """Yield the records of the files that have this UID, each read when its turn comes."""
+        key = uid_key(uid)
+        for file_id in self.find_uid(kind, uid):
+            record = self.read_record(file_id)
+            if record is not None:
+                self._check_uid(kind, key, record)
+                yield record
+
+    def _check_uid(self, kind: UidKind, key: bytes, record: InstanceRecord) -> None:
+        """Raise IndexFormatError where a UID led to the record of another."""
+        found = getattr(record, UID_FIELDS[kind])
+        if uid_key(found) != key:
+            wrong = f"{key.decode('latin-1')!r} leads to a record of {found!r}"
+            raise _damaged(self.path, DamageError(wrong))
 
     def find_path(self, path: bytes) -> int | None:
         """Return the id of the file at this path."""
@@ -273,22 +293,30 @@ class Store:
         return self._iterate_files(self._unpack)
 
     def iterate_packed(self) -> Iterator[bytes]:
-        """Yield every record as it is packed, in the order of file ids, a batch a transaction."""
-        return self._iterate_files(self._join)
+        """Yield every record as it is packed, in the order of file ids."""
+        for file_id, packed in self._iterate_files(_unseal_record):
+            length = length_apart(packed)
+            if length is None:
+                yield packed
+                continue
+            try:
+                yield join_record(packed, self.read_entries(file_id, 0, length))
+            except StaleIndexError:
+                continue  # if it was replaced meanwhile, its new id comes later
 
-    def _join(self, file_id: int, packed: memoryview) -> bytes:
-        length = length_apart(packed)
-        if length is None:
-            return bytes(packed)
-        return join_record(bytes(packed), self.read_entries(file_id, 0, length))
+    @_again_if_overtaken
+    def check(self) -> None:
+        """Raise IndexFormatError where what is in the index is not what was written."""
+        for database in DATABASES:
+            with self._read(database) as txn:
+                self._check_pages(txn, database)
+        for _ in self.iterate_packed():
+            pass  # the checksums of each are looked at
 
     def _iterate_files(self, take: Callable[[int, memoryview], Taken]) -> Iterator[Taken]:
         next_id = 0
-        while True:
-            batch = self._read_batch(take, next_id)
+        while batch := self._read_batch(take, next_id):  # to the last one that a build adds
             yield from (taken for _, taken in batch)
-            if len(batch) < _BATCH:
-                return
             next_id = batch[-1][0] + 1
 
     @_again_if_overtaken
@@ -302,11 +330,11 @@ class Store:
                 if not next_id:
                     self._check_pages(txn, "files")
                 found = cursor.set_range(FILE_ID.pack(next_id))
-                for key, packed in islice(cursor.iternext(), _BATCH) if found else ():
+                for key, sealed in islice(cursor.iternext(), _BATCH) if found else ():
                     file_id = FILE_ID.unpack(key)[0]
                     if file_id < next_id:
                         raise _damaged(self.path, ValueError("file ids are in no order"))
-                    batch.append((file_id, take(file_id, packed)))
+                    batch.append((file_id, take(file_id, sealed)))
                     next_id = file_id + 1
         except _DAMAGE as error:
             raise _damaged(self.path, error) from error
@@ -341,12 +369,11 @@ class Store:
             raise _damaged(self.path, error) from error
         return batch
 
-    def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[int]]]:
-        """Yield the UIDs of a kind that several files have, with the ids of these."""
+    def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[InstanceRecord]]]:
+        """Yield the UIDs of a kind that several files have, with the records of these."""
         for uid in self.iterate_uids(kind):
-            file_ids = self.find_uid(kind, uid)
-            if len(file_ids) > 1:
-                yield uid, file_ids
+            if len(self.find_uid(kind, uid)) > 1:
+                yield uid, list(self.iterate_uid(kind, uid))
 
     def count_uids(self, kind: UidKind) -> int:
         """Return the number of different UIDs of a kind."""
@@ -393,12 +420,16 @@ class Store:
         ------
         IndexWriteError
             The disk or the map is full, or the index cannot be written.
+        IndexFormatError
+            What is to be replaced is damaged.
         """
         try:
             shared = self._environment()
             shared.env.reader_check()  # a reader that was killed would keep pages from being reused
             with environment.lengthening(shared, self.path), Transaction(shared) as txn:
                 replace_files(txn, shared.databases, packed_records, removed)
+        except DamageError as error:
+            raise _damaged(self.path, error) from error
         except (*_DAMAGE, ValueError, IndexError, OSError) as error:
             free = shutil.disk_usage(os.path.dirname(self.path)).free
             full = f"the disk is full, {free} bytes are free: " if free < _LITTLE_SPACE else ""
@@ -406,6 +437,10 @@ class Store:
                 f"cannot write the index: {full}{error}; it is as it was before this batch",
                 path=self.path,
             ) from error
+
+
+def _unseal_record(file_id: int, sealed: memoryview) -> tuple[int, bytes]:
+    return file_id, bytes(unseal(FILE_ID.pack(file_id), sealed))
 
 
 def _damaged(path: str, error: Exception) -> IndexFormatError:

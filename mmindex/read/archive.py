@@ -231,16 +231,12 @@ class Archive:
             yield from (record for record in self.records() if record.status.has_frames)
             return
         if series_instance_uid is not None:
-            file_ids = self._store.find_uid("series", series_instance_uid)
+            records = self._store.iterate_uid("series", series_instance_uid)
         else:
-            file_ids = self._store.find_uid("studies", study_instance_uid or "")
-        for file_id in file_ids:
-            record = self._store.read_record(file_id)
-            if record is None or not record.status.has_frames:
-                continue
-            if study_instance_uid in (None, record.study_instance_uid) and (
-                series_instance_uid in (None, record.series_instance_uid)
-            ):
+            records = self._store.iterate_uid("studies", study_instance_uid or "")
+        for record in records:
+            same_study = study_instance_uid in (None, record.study_instance_uid)
+            if record.status.has_frames and same_study:
                 yield record
 
     def records(self) -> Iterator[InstanceRecord]:
@@ -249,9 +245,11 @@ class Archive:
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield each SOP Instance UID that several files have, with their records."""
-        for uid, file_ids in self._store.iterate_duplicates("instances"):
-            records = [self._store.read_record(file_id) for file_id in file_ids]
-            yield uid, [record for record in records if record is not None]
+        return self._store.iterate_duplicates("instances")
+
+    def check_index(self) -> None:
+        """Raise IndexFormatError where anything in the index is not what was written to it."""
+        self._store.check()
 
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is."""

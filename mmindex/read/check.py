@@ -35,7 +35,14 @@ class Problem:
 
 
 def walk_problems(archive: Archive) -> Iterator[Problem]:
-    """Yield every problem of an archive's files; looks at each file's status, opens none."""
+    """Yield every problem of an archive's files; looks at each file's status, opens none.
+
+    Raises
+    ------
+    IndexFormatError
+        The index is damaged, which is told first.
+    """
+    archive.check_index()
     for record in archive.records():
         yield from _walk_file_problems(archive, record)
     for uid, records in archive.duplicates():
