@@ -15,7 +15,8 @@ with atheris.instrument_imports(include=["mmindex"]):
     from mmindex.errors import MMIndexError
     from mmindex.index.record import pack_record, unpack_record
     from mmindex.scan import boundaries, encapsulated  # imported here to be instrumented
-    from mmindex.scan.instance import scan
+    from mmindex.scan.instance import scan, scan_frames, scan_header
+    from mmindex.scan.runs import KnownRuns
 
 assert boundaries
 assert encapsulated
@@ -44,6 +45,23 @@ def fuzz_record(data: bytes) -> None:
     read_ranges(record)
 
 
+def fuzz_runs(data: bytes) -> None:
+    """Scan after another file, which the first byte names: it has to be as it is alone."""
+    known_runs = KnownRuns()
+    before = SEEDS[data[0] % len(SEEDS)] if data else SEEDS[0]
+    scan_or_error(before, known_runs)
+    if scan_or_error(data[1:], known_runs) != scan_or_error(data[1:], None):
+        raise AssertionError("what is known of another file changes what is found")
+
+
+def scan_or_error(data: bytes, known_runs: KnownRuns | None) -> object:
+    """Return the record, or what the error says."""
+    try:
+        return scan_frames(scan_header(data, known_runs=known_runs))
+    except MMIndexError as error:
+        return f"{type(error).__name__} {error}"
+
+
 def read_frames(data: bytes, force: bool) -> None:
     """Read the first and last frames of a file, in each way, and its stream."""
     with mmindex.open_file(io.BytesIO(data), force=force) as instance:
@@ -69,23 +87,25 @@ def read_ranges(record: mmindex.InstanceRecord) -> None:
             continue
 
 
-def make_seeds(folder: Path) -> None:
-    """Write small DICOM files, and their packed records, for the targets to begin with."""
+def load_seeds() -> list[bytes]:
+    """Return small DICOM files."""
     import pydicom.data
 
     files = Path(pydicom.data.__file__).parent / "test_files"
-    for name in ("scan", "record"):
-        (folder / name).mkdir(exist_ok=True)
-    for path in sorted(files.glob("*.dcm")):
-        data = path.read_bytes()
-        if len(data) > 1 << 16:
-            continue
-        (folder / "scan" / path.name).write_bytes(data)
-        try:
-            record = scan(data, force=True)
-        except MMIndexError:
-            continue
-        (folder / "record" / path.name).write_bytes(pack_record(record))
+    found = (path.read_bytes() for path in sorted(files.glob("*.dcm")))
+    return [data for data in found if len(data) < 1 << 16]
+
+
+def make_seeds(folder: Path) -> None:
+    """Write what the targets begin with: small DICOM files, and their packed records."""
+    for target in TARGETS:
+        (folder / target).mkdir(exist_ok=True)
+    for number, data in enumerate(SEEDS):
+        (folder / "scan" / f"{number}").write_bytes(data)
+        (folder / "runs" / f"{number}").write_bytes(bytes([number]) + data)
+        with contextlib.suppress(MMIndexError):
+            packed = pack_record(scan(data, force=True))
+            (folder / "record" / f"{number}").write_bytes(packed)
 
 
 def main() -> None:
@@ -94,10 +114,13 @@ def main() -> None:
         make_seeds(Path(sys.argv[2]))
         return
     warnings.simplefilter("error")
-    target = {"scan": fuzz_scan, "record": fuzz_record}[sys.argv.pop(1)]
+    target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()
 
+
+TARGETS = {"scan": fuzz_scan, "runs": fuzz_runs, "record": fuzz_record}
+SEEDS = load_seeds()
 
 if __name__ == "__main__":
     main()
