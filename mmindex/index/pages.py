@@ -14,10 +14,11 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from typing import NamedTuple
 
 _META = struct.Struct("<16xII16x")  # page header; magic, data version; address, map length
-_TREE = struct.Struct("<IHH32xQ")  # length of keys or page size; flags, depth; counts; root
+_TREE = struct.Struct("<IHH24xQQ")  # length of keys (of the main tree: page size); flags to root
 _LAST_PAGE_AND_ID = struct.Struct("<QQ")  # of the transaction that wrote a meta page
 _PAGE = struct.Struct("<QHHHH")  # number, length of keys, flags; where free space begins and ends
 _OVERFLOW = struct.Struct("<Q2xHI")  # number, flags, number of pages
@@ -32,12 +33,14 @@ _NO_PAGE = (1 << 64) - 1
 _DATA_ELSEWHERE, _SUBTREE, _DUPLICATES = 1, 2, 4  # flags of a node
 _TREE_OF_KEYS = 0x10  # flags of a tree whose leaves hold keys of one length and nothing else
 _DEEPEST = 32
+_PAST_ALL_KEYS = b"\xff" * 512  # which are of 511 bytes at most
 
 
 class _Tree(NamedTuple):
     key_length: int
     flags: int
     depth: int
+    entries: int
     root: int
 
 
@@ -66,9 +69,9 @@ def check_pages(path: str, transaction_id: int, database: str) -> bool:
             return False
         page_size, databases = main
         pages = _Pages(data, page_size)
-        for key_at, value_at, end in pages.walk_nodes(databases):
-            if data[key_at:value_at] == database.encode():
-                pages.check(_parse_tree(data[value_at:end]))
+        for key, value, _ in pages.walk_nodes(databases):
+            if key == database.encode():
+                pages.check(_parse_tree(value))
         return True
 
 
@@ -112,18 +115,35 @@ class _Pages:
 
     def check(self, tree: _Tree) -> None:
         """Raise ValueError where a page or node of a tree is not as it has to be."""
-        for _ in self.walk_nodes(tree):
-            pass  # each is checked as it is met
+        entries, last = 0, None
+        for key, _, values in self.walk_nodes(tree):
+            if last is not None and key <= last:
+                raise ValueError(f"keys in no order: {key!r} after {last!r}")
+            last = key
+            entries += values
+        if entries != tree.entries:
+            raise ValueError(f"expected {tree.entries} values, found {entries}")
 
-    def walk_nodes(self, tree: _Tree) -> Iterator[tuple[int, int, int]]:
-        """Yield where the key, the value and what follows them begin, of every node in order."""
-        level = [tree.root] if tree.depth else []
-        for _ in range(1, tree.depth):
-            level = [child for number in level for child in self._walk_children(number)]
-            if len(set(level)) < len(level):
-                raise ValueError("a page that comes more than once")
-        for number in level:
-            yield from self._walk_leaf(number, tree)
+    def walk_nodes(self, tree: _Tree) -> Iterator[tuple[bytes, bytes, int]]:
+        """Yield key and value (or where that is) of every node in order, and how many it has."""
+        if tree.depth:
+            yield from self._walk(tree.root, tree.depth, tree, b"", _PAST_ALL_KEYS)
+
+    def _walk(
+        self, number: int, depth: int, tree: _Tree, low: bytes, high: bytes
+    ) -> Iterator[tuple[bytes, bytes, int]]:
+        """Yield the nodes under a page whose keys have to be in [low, high)."""
+        if depth == 1:
+            for node in self._walk_leaf(number, tree):
+                if not low <= node[0] < high:
+                    raise ValueError(f"the key {node[0]!r} in page {number}")
+                yield node
+            return
+        keys, children = self._read_branch(number)
+        if any(first >= second for first, second in pairwise([low, *keys, high])):
+            raise ValueError(f"keys in no order in page {number}")
+        for child, first, end in zip(children, [low, *keys], [*keys, high], strict=True):
+            yield from self._walk(child, depth - 1, tree, first, end)
 
     def _header(self, number: int, kind: int) -> tuple[int, int, int]:
         """Return offset, number of nodes and length of keys of a page of this kind."""
@@ -144,49 +164,65 @@ class _Pages:
                 raise ValueError(f"a node at {offset} of page {at // self._size}")
             yield at + offset
 
-    def _walk_children(self, number: int) -> Iterator[int]:
+    def _read_branch(self, number: int) -> tuple[list[bytes], list[int]]:
+        """Return the pages that a branch leads to, and the first keys of all but the first."""
         at, count, _ = self._header(number, _BRANCH)
         if count < 2:
             raise ValueError(f"page {number} leads to {count} others")
+        keys, children = [], []
         for node in self._walk_offsets(at, count):
             low, high, flags, key_length = _NODE.unpack_from(self._data, node)
-            self._check_end(node + _NODE.size + key_length, at)
-            yield low | high << 16 | flags << 32
+            end = node + _NODE.size + key_length
+            self._check_end(end, at)
+            keys.append(self._data[node + _NODE.size : end])
+            children.append(low | high << 16 | flags << 32)
+        return keys[1:], children
 
-    def _walk_leaf(self, number: int, tree: _Tree) -> Iterator[tuple[int, int, int]]:
+    def _walk_leaf(self, number: int, tree: _Tree) -> Iterator[tuple[bytes, bytes, int]]:
         keys_only = tree.flags == _TREE_OF_KEYS
         at, count, key_length = self._header(number, _LEAF | _KEYS_ONLY if keys_only else _LEAF)
+        if not count:
+            raise ValueError(f"page {number} holds nothing")
         if keys_only:
-            self._check_end(at + _PAGE.size + count * key_length, at)
             if key_length != tree.key_length:
                 raise ValueError(f"keys of {key_length} bytes in a tree of {tree.key_length}")
+            end = at + _PAGE.size + count * key_length
+            self._check_end(end, at)
+            for start in range(at + _PAGE.size, end, key_length):
+                yield self._data[start : start + key_length], b"", 1
             return
         for node in self._walk_offsets(at, count):
             low, high, flags, key_length = _NODE.unpack_from(self._data, node)
             value_at, length = node + _NODE.size + key_length, low | high << 16
             end = value_at + (_NUMBER.size if flags & _DATA_ELSEWHERE else length)
             self._check_end(end, at)
+            value, values = self._data[value_at:end], 1
             if flags & _DATA_ELSEWHERE:
-                (first,) = _NUMBER.unpack_from(self._data, value_at)
+                (first,) = _NUMBER.unpack(value)
                 self._check_overflow(first, length)
             elif flags & _DUPLICATES:
-                self._check_duplicates(self._data[value_at:end], flags)
-            yield node + _NODE.size, value_at, end
+                values = self._check_duplicates(value, flags)
+            yield self._data[node + _NODE.size : value_at], value, values
 
-    def _check_duplicates(self, value: bytes, flags: int) -> None:
-        """Check the sorted values of a key: a page within the node, or a tree."""
+    def _check_duplicates(self, value: bytes, flags: int) -> int:
+        """Check the sorted values of a key, a page within the node or a tree; return how many."""
         if flags & _SUBTREE:
             tree = _parse_tree(value)
             if tree.flags != _TREE_OF_KEYS:
                 raise ValueError(f"the values of a key in a tree of flags 0x{tree.flags:x}")
             self.check(tree)
-            return
+            return tree.entries
         if len(value) < _PAGE.size:
             raise ValueError(f"a page of {len(value)} bytes")
-        _, key_length, kind, lower, _ = _PAGE.unpack_from(value)
-        count = (lower - _PAGE.size) // 2
-        if not kind & _KEYS_ONLY or not 0 < count * key_length <= len(value) - _PAGE.size:
-            raise ValueError(f"{count} values in a page of {len(value)} bytes")
+        _, length, kind, lower, _ = _PAGE.unpack_from(value)
+        count: int = (lower - _PAGE.size) // 2
+        end = _PAGE.size + count * length
+        if kind & _KINDS != _LEAF | _KEYS_ONLY or not _PAGE.size < end <= len(value):
+            raise ValueError(f"{count} values in a page of {len(value)} bytes, flags 0x{kind:x}")
+        values = [value[at : at + length] for at in range(_PAGE.size, end, length)]
+        if any(first >= second for first, second in pairwise(values)):
+            raise ValueError(f"{count} values in no order")
+        return count
 
     def _check_overflow(self, number: int, length: int) -> None:
         """Check the pages that a long value has to itself."""
