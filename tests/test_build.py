@@ -14,10 +14,12 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -44,6 +46,8 @@ from mmindex.errors import (
 from mmindex.index import build as build_module
 from mmindex.index import scan_file as scan_module
 from mmindex.index.discover import walk_archive
+from mmindex.index.merge import merge_indexes
+from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -603,14 +607,15 @@ def test_a_file_that_became_a_link_to_itself_is_gone(tmp_path: Path) -> None:
     assert [name for name, _ in report.problems] == [str(path.relative_to(tmp_path))]
 
 
-def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path, version: int) -> None:
     """It is refused by who reads, and by the next build all files are scanned into it."""
     write_images(tmp_path, 5)
     mmindex.build(tmp_path, workers=1)
     index = tmp_path / ".mmindex"
     fresh, inode = read_records(index), index.stat().st_ino
-    set_format(index, 1)
-    with pytest.raises(IndexFormatError, match="expected index format 3, found 1: `mmindex build`"):
+    set_format(index, version)
+    with pytest.raises(IndexFormatError, match=f"format 3, found {version}: `mmindex build`"):
         mmindex.open(tmp_path)
     assert counts(mmindex.build(tmp_path, workers=1)) == (5, 5, 0, 0)
     assert read_records(index) == fresh
@@ -631,9 +636,14 @@ def test_an_index_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
 
 
 def set_format(index: Path, version: int) -> None:
+    """Let an index say that it has this format; before 3, its root and next id had no checksums."""
     with lmdb.open(str(index), subdir=False, max_dbs=16) as env, env.begin(write=True) as txn:
-        stored = b"mmindex" + version.to_bytes(4, "little")
-        txn.put(b"format", stored, db=env.open_db(b"meta", txn=txn))
+        meta = env.open_db(b"meta", txn=txn)
+        txn.put(b"format", b"mmindex" + version.to_bytes(4, "little"), db=meta)
+        if version < 3:
+            txn.delete(b"identity", db=meta)
+            for key in (b"root", b"next"):
+                txn.put(key, txn.get(key, db=meta)[:-4], db=meta)
 
 
 # Who reads meanwhile
@@ -680,3 +690,60 @@ def test_readers_in_threads_read_during_builds(tmp_path: Path) -> None:
         finally:
             ended.set()
         assert all(reader.result() for reader in readers)
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_listing_has_every_file_though_builds_go_on(tmp_path: Path, count: int) -> None:
+    """All records have each file once or, as it was and as it is, twice; a study's have it once."""
+    write_images(tmp_path, count)
+    paths = {path.relative_to(tmp_path).as_posix().encode() for path in tmp_path.rglob("*.dcm")}
+    assert len(paths) == count
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        listed: Counter[bytes] = Counter()
+        for number, record in enumerate(archive.records()):
+            listed[record.path] += 1
+            if number % 100 == 1:
+                mmindex.build(tmp_path, workers=1, full=True)
+        assert listed.keys() == paths
+        assert set(listed.values()) <= {1, 2}
+        study = next(archive.records()).study_instance_uid
+        of_study = []
+        for number, record in enumerate(archive.instances(study_instance_uid=study)):
+            of_study.append(record.path)
+            if number % 100 == 1:
+                mmindex.build(tmp_path, workers=1, full=True)
+        assert sorted(of_study) == sorted(paths)
+
+
+def test_a_merge_has_every_file_of_an_index_that_is_built_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch of records that it reads is followed by a build of all files anew."""
+    root = tmp_path / "archive"
+    write_images(root, 60)
+    mmindex.build(root, workers=1)
+    builds: list[str] = []
+
+    def build_after(name: str) -> None:
+        read = getattr(Store, name)
+
+        def read_and_build(self: Store, *arguments: Any) -> Any:
+            batch = read(self, *arguments)
+            if builds.count(name) < 2:
+                builds.append(name)
+                mmindex.build(root, workers=1, full=True)
+            return batch
+
+        monkeypatch.setattr(Store, name, read_and_build)
+
+    build_after("_read_batch")
+    build_after("_read_newer")
+    merge_indexes(tmp_path / "merged", [root / ".mmindex"])
+    monkeypatch.undo()
+    assert builds == ["_read_batch", "_read_batch", "_read_newer", "_read_newer"]
+    merged, built = read_records(tmp_path / "merged"), read_records(root / ".mmindex")
+    assert len(merged) == 60
+    assert {path.rpartition(b"/")[2] for path in merged} == {p.rpartition(b"/")[2] for p in built}
+    with mmindex.open(tmp_path / "merged") as archive:
+        archive.check_index()

@@ -157,11 +157,13 @@ def test_a_record_in_the_place_of_another_is_damaged(index: Path) -> None:
         ("instances", "1.2.840.0", lambda archive: archive.frame("1.2.840.0", 0)),
         ("instances", "1.2.840.0", lambda archive: list(archive.duplicates())),
         (
-            *("studies", "1.2.841.0"),
+            "studies",
+            "1.2.841.0",
             lambda archive: list(archive.instances(study_instance_uid="1.2.841.0")),
         ),
         (
-            *("series", "1.2.84"),
+            "series",
+            "1.2.84",
             lambda archive: list(archive.instances(series_instance_uid="1.2.84")),
         ),
     ],

@@ -1193,6 +1193,20 @@ def test_frames_are_kept_off_a_terminal(cine, terminal, command):
     assert read_terminal(ours, theirs) == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("frame", 99), "frame 99"), (("frame", "--stream"), "no video"), (("sheet", 99), "frame 99")],
+)
+def test_what_cannot_be_done_is_said_before_that_a_terminal_gets_no_data(
+    cine, terminal, arguments, said
+):
+    """Else the true reason would come only after -o was given."""
+    name, *rest = arguments
+    done = run_child(name, cine, *rest, stdout=terminal[1])
+    assert said in done.stderr
+    assert "-o -" not in done.stderr
+
+
 def test_frames_go_to_a_terminal_that_is_asked_for(folder, terminal):
     """`-o -` is taken at its word."""
     ours, theirs = terminal
@@ -1268,10 +1282,21 @@ def test_ls_on_a_terminal_counts_anomalies_and_says_what_is_unknown(tmp_path, te
     assert len(lines) == 6
 
 
-def test_ls_of_nothing_prints_nothing_on_a_terminal(tmp_path, terminal):
+def test_ls_of_nothing_says_so_on_a_terminal(tmp_path, terminal):
     """There is no heading without a row."""
     mmindex.build(tmp_path, workers=1)
-    assert print_on_terminal(terminal, "ls", tmp_path) == []
+    done = run_child("ls", tmp_path, stdout=terminal[1])
+    assert (done.returncode, done.stderr) == (0, "mmindex: no DICOM files\n")
+    assert read_terminal(*terminal) == ""
+    assert run("ls", tmp_path).stderr == ""
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_said_to_be_stale(archive):
+    """It is served all the same, as it is now."""
+    index = archive / ".mmindex"
+    os.utime(archive / CINE, ns=(1, 1))
+    served = f"the file, scanned now: it changed since the index {index} was built"
+    assert served in run("info", archive / CINE).stdout.splitlines()[1]
 
 
 def test_sizes_on_a_terminal_are_for_people(archive, terminal):

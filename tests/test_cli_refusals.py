@@ -123,6 +123,18 @@ def test_an_unknown_uid_is_answered_with_those_like_it(archive, asked, expected)
     assert f"no SOP Instance UID '{asked}'; did you mean {' or '.join(found)}?" in stderr
 
 
+@pytest.mark.parametrize(("uid", "kind"), [(STUDY, "study"), (SERIES, "series")])
+def test_an_unknown_study_or_series_is_answered_with_those_like_it(archive, uid, kind):
+    """One digit is wrong; the list is empty, which is no error."""
+    wrong = uid[:-1] + ("8" if uid[-1] != "8" else "9")
+    done = run("ls", archive, f"--{kind}", wrong)
+    assert done.stdout == ""
+    said = f"no instance of {kind} {wrong} with frames in the index; did you mean {uid}?"
+    assert done.stderr == f"mmindex: {said}\n"
+    far = run("ls", archive, f"--{kind}", "9.9.9").stderr
+    assert far == f"mmindex: no instance of {kind} 9.9.9 with frames in the index\n"
+
+
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2.8", "", "x" * 128, "\u20ac"])
 def test_a_uid_like_none_is_answered_with_the_listing(archive, uid):
     """A piece that nearly every UID has is no hint."""

@@ -53,6 +53,19 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def test_an_index_that_would_be_no_smaller_stays_as_it_is(tmp_path: Path) -> None:
+    """The first time as after it was made compact."""
+    (tmp_path / "0").write_bytes(image(0))
+    mmindex.build(tmp_path, workers=1)
+    index = tmp_path / ".mmindex"
+    compact_index(index)
+    status, data = index.stat(), index.read_bytes()
+    assert compact_index(index) == (status.st_size, status.st_size)
+    assert index.stat().st_ino == status.st_ino
+    assert index.read_bytes() == data
+    assert {path.name for path in tmp_path.iterdir()} == {"0", ".mmindex", ".mmindex-lock"}
+
+
 def test_a_series_of_many_files_is_compacted(tmp_path: Path) -> None:
     """The ids of one UID's files fill pages of their own, and are all copied in order."""
     for number in range(600):

@@ -511,3 +511,44 @@ def test_who_stops_a_reading_without_a_lock_is_not_asked_to_read_again(
         monkeypatch.setattr(store_module, "unpack_record", stop)
         with pytest.raises(stopped):
             list(archive.records())
+
+
+def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Path) -> None:
+    """The same file id may be another file's there: an index built anew has to be opened anew."""
+    count = 20_000  # frames whose entries are kept apart from the record
+    frames = [struct.pack("<2I", MARK, index) for index in range(count)]
+    for name, uid, padding in (("b", "1.2.1", b""), ("a", "1.2.2", bytes(8))):
+        data_set = element(0x00080018, "UI", uid) + image_attributes(number_of_frames=count)
+        data_set += encapsulate([frame + padding for frame in frames])
+        (tmp_path / f"{name}.dcm").write_bytes(dicom_file(data_set, JPEG))
+        if name == "b":
+            mmindex.build(tmp_path, workers=1)
+            archive = mmindex.open(tmp_path)
+            instance = archive["1.2.1"]
+            assert archive.frame("1.2.1", 0) == instance.frame(0) == frames[0]
+            (tmp_path / ".mmindex").unlink()
+            (tmp_path / ".mmindex-lock").unlink()
+    mmindex.build(tmp_path, workers=1)
+    assert instance.frame(15_000) == frames[15_000]
+    pid = os.fork()
+    if not pid:
+        outcome = 0
+        for read in (
+            lambda: instance.frame(9000),
+            lambda: instance.byte_ranges(9001),
+            lambda: archive.frame("1.2.1", 9002),
+            lambda: archive["1.2.2"],
+        ):
+            try:
+                read()
+                outcome = 1
+            except StaleIndexError as error:
+                outcome = outcome or 2 * ("another index is in its place" not in str(error))
+            except BaseException:
+                outcome = 3
+        os._exit(outcome)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert instance.frame(15_001) == frames[15_001]
+    archive.close()
+    with mmindex.open(tmp_path) as anew:
+        assert anew.frame("1.2.1", 9000) == frames[9000]

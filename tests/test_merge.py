@@ -95,6 +95,15 @@ def test_merged_is_what_one_build_of_all_makes(tmp_path: Path, years: list[Path]
     assert (report.unchanged, report.scanned, report.removed) == (6, 0, 0)
 
 
+def test_a_folder_stands_for_the_index_in_it(tmp_path: Path, years: list[Path]) -> None:
+    """As for every other command."""
+    for year in (tmp_path / "archive").iterdir():
+        mmindex.build(year, workers=1)
+    merge_indexes(tmp_path / "all", sorted((tmp_path / "archive").iterdir()))
+    merge_indexes(tmp_path / "apart", years)
+    assert read_records(tmp_path / "all").keys() == read_records(tmp_path / "apart").keys()
+
+
 def test_a_root_above_is_kept(tmp_path: Path, years: list[Path]) -> None:
     """Paths then begin with the steps down from it."""
     report = merge_indexes(tmp_path / "all", years, root=tmp_path)
@@ -264,7 +273,7 @@ def test_an_index_that_is_missing_or_none_is_refused(tmp_path: Path, years: list
         merge_indexes(tmp_path / "all", [*years, tmp_path / "none"])
     with pytest.raises(IndexFormatError, match="not an mmindex index"):
         merge_indexes(tmp_path / "all", [*years, tmp_path / "text"])
-    with pytest.raises(IndexFormatError, match=r"archive: .*index"):
+    with pytest.raises(MissingFileError, match=r"archive/.mmindex: .*index"):
         merge_indexes(tmp_path / "all", [*years, tmp_path / "archive"])
     assert not (tmp_path / "all").exists()
 

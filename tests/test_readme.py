@@ -13,17 +13,37 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import click
+import pydicom
 import pydicom.data
+import pydicom.pixels
 import pytest
+from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
+    dicom_file,
+    element,
+    encapsulate,
+    image_attributes,
+)
 
 import mmindex
 from mmindex.cli import COMMANDS, main
+from mmindex.errors import (
+    DecodeError,
+    MissingDependencyError,
+    NoPixelDataError,
+    NotAddressableError,
+)
 from mmindex.index.keys import DATABASES
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES
 
@@ -37,6 +57,14 @@ TWINS = {  # sections that both READMEs have, with the same code
 }
 OPTIONAL = {"torch", "dask"}  # what is not installed is not run
 TERMINAL = 100, 50  # columns and rows
+PAPYRUS_3 = "1.2.840.10008.1.20"
+NATIVE = {
+    *(IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, PAPYRUS_3),
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+}
+DEFLATED = {  # the data set is (PS3.5 A.5, A.7)
+    *(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"),
+}
 
 
 class Block(NamedTuple):
@@ -68,10 +96,52 @@ def table_rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[1:]]
 
 
+SYNTAX_ROWS = table_rows("Transfer syntaxes")
+
+
 def test_every_transfer_syntax_stands_in_the_table_by_uid_and_name() -> None:
     """The table of transfer syntaxes is that of the code."""
-    documented = {row[0]: row[1] for row in table_rows("Transfer syntaxes")}
+    documented = {row[0]: row[1] for row in SYNTAX_ROWS}
     assert documented == {uid: syntax.name for uid, syntax in TRANSFER_SYNTAXES.items()}
+
+
+@pytest.mark.parametrize(("uid", "frames", "arrays"), [(r[0], *r[2:]) for r in SYNTAX_ROWS])
+def test_a_transfer_syntax_does_what_its_row_says(uid: str, frames: str, arrays: str) -> None:
+    """Frames, a stream or neither; arrays, with which extra, or a clear error."""
+    fragment = bytes.fromhex("0100000040000000") + bytes(56) + b"\3abcd\0"  # RLE of "abcd"
+    encapsulated = uid not in NATIVE
+    implicit = uid in (IMPLICIT_VR_LITTLE_ENDIAN, PAPYRUS_3)
+    order = ">" if uid == EXPLICIT_VR_BIG_ENDIAN else "<"
+    data_set = image_attributes(implicit=implicit, order=order)
+    if encapsulated and not frames.startswith("none"):
+        data_set += encapsulate([fragment])
+    elif not frames.startswith("none"):
+        data_set += element(PIXEL_DATA, "OB", b"abcd", implicit=implicit, order=order)
+    if uid in DEFLATED:
+        deflate = zlib.compressobj(wbits=-15)
+        data_set = deflate.compress(data_set) + deflate.flush()
+    with mmindex.open_file(io.BytesIO(dicom_file(data_set, uid))) as instance:
+        if frames.startswith("yes"):
+            assert instance.frame(0) == (fragment if encapsulated else b"abcd")
+        elif frames == "one bit stream: `stream()`":
+            assert b"".join(instance.stream()) == fragment
+        else:
+            assert frames.startswith("none: ")
+        if not frames.startswith("yes"):
+            with pytest.raises((NotAddressableError, NoPixelDataError)):
+                instance.frame(0)
+        if arrays == "yes":
+            assert instance.array(0).tobytes() == b"abcd"
+        elif arrays == "with `codecs`":
+            decoder = pydicom.pixels.get_decoder(uid)
+            if not decoder.is_available:
+                with pytest.raises(MissingDependencyError, match="codecs"):
+                    instance.array(0)
+        else:
+            assert arrays == ("no: pydicom has no decoder" if frames == "yes" else "no")
+            with pytest.raises((DecodeError, NotAddressableError, NoPixelDataError)) as caught:
+                instance.array(0)
+            assert ("pydicom decodes no frames" in str(caught.value)) == (frames == "yes")
 
 
 def test_every_transfer_syntax_of_pydicoms_dictionary_is_known() -> None:

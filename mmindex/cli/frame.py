@@ -30,6 +30,7 @@ from mmindex.cli.write import (
     STDOUT,
     TEMPLATE,
     check_output,
+    check_terminal,
     fill_in,
     has_number,
     write_output,
@@ -100,15 +101,15 @@ def command(
     """  # noqa: D301
     _check_what(spans, format_name, stream)
     check_output(output)
-    output = STDOUT if output is None else output
     if not stream:
-        _check_several(spans, output, format_name)
+        _check_several(spans, output or STDOUT, format_name)
     with open_source(source, instance_uid, force=force) as opened:
         if stream:
             _write_stream(opened, output)
             return
         ranges = find_numbers(opened, spans)
         check_located(opened, ranges)
+        output = check_terminal(output)
         for path, content in _walk_outputs(opened, ranges, output, format_name):
             write_output([content], path, opened.instance.path)
 
@@ -191,13 +192,14 @@ def _encode_npy(instance: Instance, numbers: Sequence[int]) -> bytes:
     return buffer.getvalue()
 
 
-def _write_stream(opened: Opened, output: str) -> None:
+def _write_stream(opened: Opened, output: str | None) -> None:
     """Write the fragments of a video one after the other: its bit stream (PS3.5 8.2.5)."""
     instance = opened.instance
     if instance.record.status.has_frames:
         raise NotAddressableError(
             "the instance is no video: ask for its frames by NUMBER", path=opened.path
         )
+    output = check_terminal(output)
     fragments = instance.stream()
     syntax = find_transfer_syntax(instance.record.transfer_syntax_uid)
     extension = next(ext for name, ext in _STREAM_EXTENSIONS.items() if name in syntax.name)

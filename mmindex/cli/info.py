@@ -67,7 +67,10 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     record = opened.instance.record
     uid = record.transfer_syntax_uid
     yield "Path", opened.path
-    yield "Served from", f"the index {opened.index}" if opened.index else "the file, scanned now"
+    scanned = "the file, scanned now"
+    if opened.stale_index:
+        scanned += f": it changed since the index {opened.stale_index} was built"
+    yield "Served from", f"the index {opened.index}" if opened.index else scanned
     yield "Status", record.status.value
     yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""
     yield "Transfer syntax", f"{_syntax_name(uid)} ({uid})" if uid else "none given"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mmindex.cli.near import find_kind
+from mmindex.cli.near import MOST_RECORDS_LOOKED_AT, find_kind, find_near
 from mmindex.cli.output import (
     align,
     measure_columns,
@@ -77,6 +77,8 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
             return
         rows = [_row(record) for record in records]
     if sys.stdout.isatty():
+        if not rows and study is None and series is None:
+            print_message("no DICOM files")
         _print_groups(rows)
         return
     rows.sort(key=attrgetter("path"))
@@ -87,12 +89,18 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
 def _say_that_none_is_of(archive: Archive, **uids: str | None) -> None:
     given = {name: uid for name, uid in uids.items() if uid is not None}
     named = " and ".join(f"{name} {uid}" for name, uid in given.items())
-    hints = [
-        f"; {uid} is a {kind}: use --{kind}"
-        for name, uid in given.items()
-        if (kind := find_kind(archive, uid)) not in (None, name)
-    ]
-    print_message(f"no instance of {named} with frames in the index{''.join(hints)}")
+    hints = "".join(_hint(archive, name, uid) for name, uid in given.items())
+    print_message(f"no instance of {named} with frames in the index{hints}")
+
+
+def _hint(archive: Archive, name: str, uid: str) -> str:
+    """Return what may have been meant by the UID of a study or series."""
+    kind = find_kind(archive, uid)
+    if kind is not None:
+        return "" if kind == name else f"; {uid} is a {kind}: use --{kind}"
+    records = islice(archive.instances(), MOST_RECORDS_LOOKED_AT)
+    near = find_near({getattr(record, f"{name}_instance_uid") for record in records}, uid)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _walk_records(

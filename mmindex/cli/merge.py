@@ -19,8 +19,8 @@ from mmindex.cli.output import counted, plain
 def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
     """Join indexes to one, OUT, which is made or added to. No file is scanned.
 
-    Each INDEX is an index file, and stays as it is: the jobs of an array build one a folder,
-    then a last one joins them.
+    Each INDEX is an index file, or the folder that has it, and stays as it is: the jobs of an
+    array build one a folder, then a last one joins them.
 
     \b
     mmindex build /data/archive/2024 --index /fast/2024.mmindex

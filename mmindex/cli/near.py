@@ -9,9 +9,12 @@ from operator import eq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mmindex import Archive
 
 _MOST_LOOKED_AT = 100_000  # UIDs, less than a second's worth: an archive may have millions
+MOST_RECORDS_LOOKED_AT = 50_000  # which are read for theirs
 _MOST_COMPARED, _MOST_TOLD = 50, 3
 _TELLING_LENGTH = 6  # a shorter piece of a UID is one of very many
 _ALIKE = 0.8  # of 1, by difflib
@@ -43,12 +46,12 @@ def find_kind(archive: Archive, uid: str) -> str | None:
     return None
 
 
-def find_near(archive: Archive, uid: str) -> list[str]:
-    """Return up to three UIDs of instances with frames: that have this piece, or are much like it.
+def find_near(uids: Iterable[str], uid: str) -> list[str]:
+    """Return up to three of these UIDs: that have this piece, or are much like it.
 
-    Of an archive with very many, only the first 100,000 in the order of their bytes are looked at.
+    Of very many, only the first 100,000 are looked at.
     """
-    known = list(islice(archive, _MOST_LOOKED_AT))
+    known = list(islice(uids, _MOST_LOOKED_AT))
     if len(uid) >= _TELLING_LENGTH:
         whole = list(islice((each for each in known if uid in each), _MOST_TOLD))
         if whole:

@@ -33,7 +33,7 @@ from mmindex.cli.source import (
     open_source,
     source_argument,
 )
-from mmindex.cli.write import STDOUT, check_output, write_output
+from mmindex.cli.write import check_output, check_terminal, write_output
 from mmindex.errors import DecodeError, FormatError, MMIndexError
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def command(
 ) -> None:
     """Draw frames side by side: all, or by NUMBER or range such as 1-10,50 or 90-.
 
-    Each has its number below. Of more than 100 frames, 100 at even steps are drawn, first and
+    SOURCE is a DICOM file, or with --instance an archive's folder or an index. Each frame has its
+    number below. Of more than 100 frames, 100 at even steps are drawn, first and
     last included. Exits with 1 if a frame cannot be read; its cell is crossed out. Samples over
     8 bits are in one window for all frames, by their values: the file's own is not used.
 
@@ -124,11 +125,10 @@ def command(
     with open_source(source, instance_uid, force=force) as opened:
         asked = find_numbers(opened, spans or (Span(1, None),))
         check_picture(opened)
+        output = check_terminal(output)
         numbers = spread(asked, _MOST_FRAMES)
         sheet, failures = _draw_sheet(opened, numbers, columns, size)
-        write_output(
-            [encode_png(sheet)], STDOUT if output is None else output, opened.instance.path
-        )
+        write_output([encode_png(sheet)], output, opened.instance.path)
         count = sum(map(len, asked))
         if count > len(numbers):
             print_message(f"{len(numbers)} of {counted(count, 'frame', grouped=True)}")

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
-from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError
+from mmindex.errors import (
+    InstanceNotFoundError,
+    MissingFileError,
+    MMIndexError,
+    StaleIndexError,
+)
 from mmindex.model import INDEX_NAME, LOCK, WRITING
 
 if TYPE_CHECKING:
@@ -33,11 +38,14 @@ class Opened:
         The file, as it was asked for; of an archive, its full path.
     index : str or None
         The index that it is served from; None where the file was scanned just now.
+    stale_index : str or None
+        An index that knows the file as it was before.
     """
 
     instance: Instance
     path: str
     index: str | None
+    stale_index: str | None = None
 
 
 source_argument = click.argument("source", type=click.Path())
@@ -109,9 +117,12 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
-        yield _find_in_indices(source, stack) or Opened(
-            stack.enter_context(mmindex.open_file(source, force=force)), source, None
-        )
+        stale: list[str] = []
+        found = _find_in_indices(source, stack, stale)
+        if found is None:
+            instance = stack.enter_context(mmindex.open_file(source, force=force))
+            found = Opened(instance, source, None, stale[0] if stale else None)
+        yield found
 
 
 def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
@@ -158,17 +169,27 @@ def _read_head(path: str) -> bytes:
         return file.read(132)
 
 
-def _find_in_indices(source: str, stack: ExitStack) -> Opened | None:
-    """Return the instance as an index at or above the file knows it, if one does."""
+def _find_in_indices(source: str, stack: ExitStack, stale: list[str]) -> Opened | None:
+    """Return the instance as an index at or above the file knows it, if one does.
+
+    Parameters
+    ----------
+    stale : list of str
+        Takes the indexes that know the file as it was before.
+    """
     has_parent_steps = os.pardir in source.split(os.sep)  # which may lead out of a linked folder
     path = os.path.realpath(source) if has_parent_steps else os.path.abspath(source)
     folder = os.path.dirname(path)
     while True:
         index = os.path.join(folder, INDEX_NAME)
         if os.path.isfile(index):
-            opened = _find_in_index(source, path, index, stack)
-            if opened is not None:
-                return opened
+            try:
+                opened = _find_in_index(source, path, index, stack)
+            except StaleIndexError:
+                stale.append(index)
+            else:
+                if opened is not None:
+                    return opened
         if folder == os.path.dirname(folder):
             return None
         folder = os.path.dirname(folder)
@@ -184,5 +205,7 @@ def _find_in_index(source: str, path: str, index: str, stack: ExitStack) -> Open
             instance = attempt.enter_context(archive.file(path[len(root) :]))
             stack.push(attempt.pop_all())
             return Opened(instance, source, archive.path)
+    except StaleIndexError:
+        raise
     except (MMIndexError, OSError):
         return None

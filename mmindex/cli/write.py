@@ -24,12 +24,17 @@ _FIELD = re.compile(r"\{(number|ext\b)")  # whatever else may be wrong with it
 _FORMATS = {"number": re.compile(r"0?([1-9][0-9]?)?d?"), "ext": re.compile("")}
 
 
-def check_output(output: str | None) -> None:
-    """Raise UsageError where binary data would go to a terminal unasked, or to no file's path."""
+def check_terminal(output: str | None) -> str:
+    """Return where to; raise UsageError where binary data would go to a terminal unasked."""
     if output is None and sys.stdout.isatty():
         raise click.UsageError(
             "the output is binary: give -o PATH, or -o - for the terminal all the same"
         )
+    return STDOUT if output is None else output
+
+
+def check_output(output: str | None) -> None:
+    """Raise UsageError where a path can be no file's."""
     if output == "":
         raise click.UsageError("-o has an empty path: give a file, or -o - for standard output")
     if output is not None and os.path.isdir(output):

@@ -1,4 +1,7 @@
-"""Checksums of records and entries: a bit that flips on a disk never moves a frame."""
+"""Checksums of what an index holds, since a bit that flips in an offset would move a frame.
+
+UIDs and the ids that they lead to have none: a record says itself which UIDs are its own.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def unseal(key: bytes, sealed: Sealed) -> Sealed:
     Raises
     ------
     DamageError
-        It is another, or was sealed under another key.
+        The value or its key is not the one that was sealed.
     """
     value = sealed[: -_CHECKSUM.size]
     if sealed[-_CHECKSUM.size :] != _CHECKSUM.pack(crc32(value, crc32(key))):

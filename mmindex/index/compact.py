@@ -17,7 +17,7 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        Its size before and after, in bytes.
+        Its size before and after, in bytes; it stays as it is where it would be no smaller.
 
     Raises
     ------
@@ -36,8 +36,10 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
                 os.remove(unfinished)
             with closing(Store(path)) as store:
                 store.copy_to(unfinished)
+            after = os.path.getsize(unfinished)
+            if after >= before:
+                return before, before
             with environment.exclusively(path), only_writer(unfinished):
-                after = os.path.getsize(unfinished)
                 os.replace(unfinished, path)
                 # LMDB's lock file has the old file's transactions: the first to open it sets it up
                 # anew, and nobody else can be that while it is held here.

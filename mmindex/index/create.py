@@ -7,6 +7,7 @@ from functools import partial
 
 from mmindex.errors import IndexFormatError, IndexWriteError
 from mmindex.index import environment
+from mmindex.index.checksum import seal
 from mmindex.index.environment import LMDBError, Transaction
 from mmindex.index.keys import DATABASES, FILE_ID, FORMAT
 from mmindex.index.record import FORMAT_VERSION
@@ -26,12 +27,14 @@ def create_index(path: str, root: bytes) -> None:
         return
     if not os.path.isdir(os.path.dirname(path)):
         raise IndexWriteError("cannot make the index: there is no such folder", path=path)
-    meta = {
-        b"format": _OUR_FORMAT,
-        b"root": _portable_root(path, root),
-        b"next": FILE_ID.pack(1),
-    }
-    environment.create(path, DATABASES, meta)
+    meta = _make_meta(_portable_root(path, root), FILE_ID.pack(1))
+    environment.create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
+
+
+def _make_meta(root: bytes, next_id: bytes) -> dict[bytes, bytes]:
+    """Return what an index has beside its format."""
+    meta = {b"root": root, b"next": next_id, b"identity": os.urandom(16)}
+    return {key: seal(key, value) for key, value in meta.items()}
 
 
 def empty_older_index(path: str) -> None:
@@ -52,7 +55,11 @@ def empty_older_index(path: str) -> None:
             for name, database in shared.databases.items():  # those of format 1 have the same names
                 if name != "meta":
                     txn.drop(database, delete=False)
-            txn.put(b"format", _OUR_FORMAT, db=shared.databases["meta"])
+            meta = shared.databases["meta"]  # whose values had no checksums
+            root, next_id = (txn.get(key, b"", db=meta) for key in (b"root", b"next"))
+            for pair in _make_meta(root, next_id).items():
+                txn.put(*pair, db=meta)
+            txn.put(b"format", _OUR_FORMAT, db=meta)
     except (LMDBError, OSError) as error:
         raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
     finally:

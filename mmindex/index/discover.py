@@ -77,9 +77,10 @@ def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
 
 def _match_index_files(name: bytes) -> Callable[[bytes], object]:
     """Return what tells the names of an index and of the files that are made beside it."""
-    lock, writing = LOCK.encode(), WRITING.encode()
-    beside = rb"(%b|%b|\.new-[0-9]+(%b)?)?" % (lock, writing, lock)
-    return re.compile(re.escape(name) + beside).fullmatch
+    lock, writing = re.escape(LOCK.encode()), re.escape(WRITING.encode())
+    unfinished = rb"\.new-[0-9]+(" + lock + rb")?"
+    beside = rb"|".join((lock, writing, unfinished))
+    return re.compile(re.escape(name) + rb"(" + beside + rb")?").fullmatch
 
 
 def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:

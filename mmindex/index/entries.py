@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mmindex.index.keys import CHUNK_LENGTH
+from mmindex.index.checksum import DamageError, unseal
+from mmindex.index.keys import CHUNK_KEY, CHUNK_LENGTH
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -53,3 +54,25 @@ class StoredEntries:
 
     def __reduce__(self) -> tuple[object, ...]:
         return bytes, (self[:],)
+
+
+def slice_entries(txn: Any, database: Any, file_id: int, start: int, stop: int) -> bytes:
+    """Return bytes [start, stop) of the entries of a record that is there.
+
+    Raises
+    ------
+    DamageError
+        They are not there, or not as they were written.
+    """
+    pieces = []
+    for number in range(start // CHUNK_LENGTH, -(-stop // CHUNK_LENGTH)):
+        key = CHUNK_KEY.pack(file_id, number)
+        sealed = txn.get(key, db=database)
+        if sealed is None:
+            break
+        at = number * CHUNK_LENGTH
+        pieces.append(bytes(unseal(key, sealed)[max(0, start - at) : stop - at]))
+    found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(found) != max(0, stop - start):
+        raise DamageError(f"entries of file {file_id} are missing")
+    return found

@@ -31,6 +31,9 @@ class OvertakenError(Exception):
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30)
 _MAX_READERS = 1024
 _COPIED = 10_000  # pairs a transaction
+# What is beyond the last page, and takes no space on the disk: as far as the two numbers of 16 bits
+# lead that LMDB follows in a page before it looks. Beyond the end of a file is SIGBUS.
+_ROOM = 1 << 17
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
 # share its environment. Without the lock file, as on a read-only disk, no writer knows of it.
@@ -94,18 +97,18 @@ class Transaction:
             shared.lock.release()
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         shared = self._shared
         try:
-            # A commit frees pages that were read, and the one after the next may use them. What
-            # was read of them may have raised anything, but for what is none of its doing.
+            # A commit frees pages that were read, and the one after the next may use them. Any
+            # error may come of such pages; Ctrl-C and exit do not.
             may_be_damage = kind is None or issubclass(kind, Exception)
             unguarded = may_be_damage and not shared.locked
             if unguarded and shared.env.info()["last_txnid"] > self._txn.id() + 1:
                 raise OvertakenError
         finally:
             try:
-                self._txn.__exit__(kind, *error)
+                self._txn.__exit__(kind, *rest)
             finally:
                 shared.lock.release()
 
@@ -254,11 +257,15 @@ def lengthening(shared: Environment, path: str) -> Iterator[None]:
         file.write(str(os.path.getsize(path)))  # it gets no shorter
     try:
         yield
-        needed = used_length(shared.env)
-        if os.path.getsize(path) < needed:
-            os.truncate(path, needed)
+        _lengthen(shared.env, path)
     finally:
         os.remove(writing)
+
+
+def _lengthen(env: Any, path: str) -> None:
+    needed = used_length(env) + _ROOM
+    if os.path.getsize(path) < needed:
+        os.truncate(path, needed)
 
 
 def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> None:
@@ -279,6 +286,7 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
                     env.open_db(name.encode(), txn=txn, dupsort=duplicates, dupfixed=duplicates)
                 for key, value in meta.items():
                     txn.put(key, value, db=env.open_db(b"meta", txn=txn))
+            _lengthen(env, unfinished)
         finally:
             env.close()
         with suppress(FileExistsError):  # another build may have made it meanwhile
@@ -315,6 +323,7 @@ def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bo
                         _, added = cursor_to.putmulti(batch, append=not duplicates)
                     if added != len(batch):
                         raise lmdb.Error(f"{added} of {len(batch)} pairs of {name!r} were copied")
+        _lengthen(env, path)
     finally:
         env.close()
         with suppress(FileNotFoundError):

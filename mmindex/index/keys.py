@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from mmindex.index.record import RecordKeys
+from mmindex.model import Status
 
 DATABASES = {  # and whether a key has several, sorted, values
     "meta": False,
@@ -28,9 +29,12 @@ UID_FIELDS: dict[UidKind, str] = {  # of a record, by the database that leads to
     "series": "series_instance_uid",
 }
 
+UNSCANNED = Status.NOT_DICOM, Status.UNREADABLE
+
 FILE_ID = struct.Struct(">Q")
 CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
-CHUNK_LENGTH = (1 << 14) - 24  # bytes of entries in a value: with checksum and header 4 pages
+# Bytes of entries in a value: with the header of LMDB's page (16) and the checksum (4), 4 pages.
+CHUNK_LENGTH = (1 << 14) - 24
 LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
 PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version

@@ -12,6 +12,7 @@ from mmindex.index.create import create_index
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
+from mmindex.model import INDEX_NAME
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
 
@@ -38,7 +39,7 @@ def merge_indexes(
     out : path
         The index file to make, or to add to. A file that it knows already is replaced.
     indexes : sequence of path
-        Index files, which stay as they are.
+        Index files, or the folders that have them; they stay as they are.
     root : path, optional
         Archive root of a new `out`; the folder that the roots of all indexes share unless given.
         One that is there already keeps its own.
@@ -47,30 +48,32 @@ def merge_indexes(
     ------
     MissingFileError, IndexFormatError
         One of the indexes is not there, or is none.
-    StaleIndexError
-        One of the indexes was written meanwhile: merge them again.
     IndexWriteError
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
         be written. Nothing is merged then.
     """
     out = os.path.realpath(out)
-    roots = [_find_root(os.fspath(index), out) for index in indexes]
+    paths = [
+        os.path.join(index, INDEX_NAME) if os.path.isdir(index) else os.fspath(index)
+        for index in indexes
+    ]
+    roots = [_find_root(path, out) for path in paths]
     merged_root = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
     if os.path.exists(out):
         merged_root = _find_root(out)
-    for index, source_root in zip(indexes, roots, strict=True):
+    for path, source_root in zip(paths, roots, strict=True):
         if os.path.commonpath([source_root, merged_root]) != merged_root:
             raise IndexWriteError(
-                f"the archive of {os.fspath(index)}, {os.fsdecode(source_root)}, is not under "
+                f"the archive of {path}, {os.fsdecode(source_root)}, is not under "
                 f"{os.fsdecode(merged_root)}, the root of this index",
                 path=out,
             )
     create_index(out, merged_root)
     files = 0
     with only_writer(out), closing(Store(out, root=merged_root)) as merged:
-        for index, source_root in zip(indexes, roots, strict=True):
+        for path, source_root in zip(paths, roots, strict=True):
             prefix = os.path.relpath(source_root, merged_root)
-            with closing(Store(os.fspath(index))) as source:
+            with closing(Store(path)) as source:
                 files += _copy(source, merged, b"" if prefix == b"." else prefix)
     return MergeReport(out, os.fsdecode(merged_root), files)
 

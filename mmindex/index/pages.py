@@ -18,7 +18,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 _META = struct.Struct("<16xII16x")  # page header; magic, data version; address, map length
-_TREE = struct.Struct("<IHH24xQQ")  # length of keys (of the main tree: page size); flags to root
+# Page size in the first tree of a meta page, else length of keys; flags, depth, entries, root.
+_TREE = struct.Struct("<IHH24xQQ")
 _LAST_PAGE_AND_ID = struct.Struct("<QQ")  # of the transaction that wrote a meta page
 _PAGE = struct.Struct("<QHHHH")  # number, length of keys, flags; where free space begins and ends
 _OVERFLOW = struct.Struct("<Q2xHI")  # number, flags, number of pages

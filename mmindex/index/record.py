@@ -67,6 +67,7 @@ _LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
+_MOST_FRAMES = 1 << 48  # which counts of several instances together stay far below 64 bits
 _WIDE_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN, _APART = 1, 2, 4, 8, 16
 
 _STATUSES = (
@@ -252,6 +253,8 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         anomalies.append(Anomaly(code, offset, count))
     if position != entries_at or position > len(packed):
         raise ValueError(f"entries at {entries_at}, found them at {position}")
+    if max(fields[8], table_frames) > _MOST_FRAMES:
+        raise ValueError(f"{max(fields[8], table_frames)} frames")
     frames = None
     if layout:
         frames = FrameTable(

@@ -13,11 +13,11 @@ from mmindex.index.keys import (
     FILE_ID,
     LONG_RECORD,
     PATH_VALUE,
+    UNSCANNED,
     path_key,
     uid_entries,
 )
-from mmindex.index.record import length_apart, split_record, unpack_keys
-from mmindex.model import Status
+from mmindex.index.record import split_record, unpack_keys
 
 
 def replace_files(
@@ -36,12 +36,12 @@ def replace_files(
     for packed in packed_records:
         keys = unpack_keys(packed)
         by_path[path_key(keys.path)] = packed, keys  # of one path twice, the last one
-    next_id = FILE_ID.unpack(txn.get(b"next", db=databases["meta"]))[0]
+    next_id = FILE_ID.unpack(unseal(b"next", txn.get(b"next", b"", db=databases["meta"])))[0]
     new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES}
     for key, (packed, keys) in by_path.items():
         known = txn.get(key, db=databases["paths"])
         if known is not None:
-            file_id = PATH_VALUE.unpack(known)[0]
+            file_id = PATH_VALUE.unpack(unseal(key, known))[0]
             if _remove_file(txn, databases, file_id) not in (None, keys.path):
                 raise DamageError(f"the path of another file leads to file {file_id}")
         id_bytes = FILE_ID.pack(next_id)
@@ -52,18 +52,18 @@ def replace_files(
                 chunk = seal(chunk_key, entries[at : at + CHUNK_LENGTH])
                 new["entries"].append((chunk_key, chunk))
         new["files"].append((id_bytes, seal(id_bytes, packed)))
-        if keys.status in (Status.NOT_DICOM, Status.UNREADABLE):
+        if keys.status in UNSCANNED:
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
-        new["paths"].append((key, PATH_VALUE.pack(next_id, *keys.fingerprint)))
+        new["paths"].append((key, seal(key, PATH_VALUE.pack(next_id, *keys.fingerprint))))
         for kind, uid in uid_entries(keys):
             new[kind].append((uid, id_bytes))
         next_id += 1
-    new["meta"].append((b"next", FILE_ID.pack(next_id)))
+    new["meta"].append((b"next", seal(b"next", FILE_ID.pack(next_id))))
     for name, pairs in new.items():
         with txn.cursor(databases[name]) as cursor:  # LMDB is fastest when keys come in order
             _, added = cursor.putmulti(sorted(pairs), append=name in ("files", "entries"))
         if added != len(pairs):
-            raise DamageError(f"{added} of {len(pairs)} pairs could be added to {name!r}")
+            raise DamageError(f"{name!r} has {len(pairs) - added} of the new pairs already")
 
 
 def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> bytes | None:
@@ -74,12 +74,13 @@ def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> bytes | N
         return None
     packed = unseal(id_bytes, sealed)
     txn.delete(id_bytes, db=databases["unscanned"])
-    for number in range(-(-(length_apart(packed) or 0) // CHUNK_LENGTH)):
-        txn.delete(CHUNK_KEY.pack(file_id, number), db=databases["entries"])
+    with txn.cursor(databases["entries"]) as cursor:
+        while cursor.set_range(id_bytes) and cursor.key().startswith(id_bytes):
+            cursor.delete()
     keys = unpack_keys(packed)
     key = path_key(keys.path)
     known = txn.get(key, db=databases["paths"])
-    if known is not None and PATH_VALUE.unpack(known)[0] == file_id:
+    if known is not None and PATH_VALUE.unpack(unseal(key, known))[0] == file_id:
         txn.delete(key, db=databases["paths"])
     for kind, uid in uid_entries(keys):
         txn.delete(uid, id_bytes, db=databases[kind])

@@ -51,7 +51,7 @@ def find_start(buffer: Buffer, force: bool, anomalies: list[Anomaly]) -> int:
         found = bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
         raise NotDicomError(
             f"no DICOM file: expected 'DICM' after a preamble of 128 bytes, found {found!r}; "
-            "force=True reads files that have neither",
+            "force=True (--force) reads files that have neither",
             offset=PREAMBLE_LENGTH,
         )
     anomalies.append(Anomaly("no-file-meta", 0))
@@ -69,7 +69,7 @@ def scan_file_meta(
         if not force:
             raise NotDicomError(
                 "no DICOM file: expected File Meta Information (0002,xxxx), found none; "
-                "force=True reads files that have none",
+                "force=True (--force) reads files that have none",
                 offset=start,
             )
         if start:

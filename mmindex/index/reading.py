@@ -1,0 +1,49 @@
+"""What all readings of an index have in common: damage is told, what was overtaken read again."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from mmindex.errors import IndexFormatError
+from mmindex.index.checksum import DamageError
+from mmindex.index.environment import LMDBError, OvertakenError
+
+if TYPE_CHECKING:
+    from mmindex.index.store import Store
+
+_DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
+
+_MOST_READINGS = 100  # of what commits overtake each time
+
+Taken = TypeVar("Taken")
+Asked = ParamSpec("Asked")
+
+
+def reading(
+    read: Callable[Concatenate[Store, Asked], Taken],
+) -> Callable[Concatenate[Store, Asked], Taken]:
+    """Let a method tell damage as IndexFormatError, and read again where a build overtook it."""
+
+    @wraps(read)
+    def read_again(self: Store, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+        for _ in range(_MOST_READINGS):
+            try:
+                return read(self, *args, **kwargs)
+            except OvertakenError:
+                continue
+            except _DAMAGE as error:
+                raise damaged(self.path, error) from error
+        raise IndexFormatError(
+            "the index is written faster than it can be read: its lock file cannot be opened",
+            path=self.path,
+        )
+
+    return read_again
+
+
+def damaged(path: str, error: Exception) -> IndexFormatError:
+    """Return the error for an index that is damaged."""
+    return IndexFormatError(f"damaged index: {error}; delete it and build anew", path=path)
