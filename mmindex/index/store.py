@@ -84,11 +84,20 @@ class Store:
         self._checked: dict[str, int] = {}  # databases, and in which transaction
         if root is not None:
             create_index(self.path, root)
+        self._identity = b""
         self._shared: Environment | None = self._acquire()
-        self._identity = self._get_meta(b"identity")
 
     def _acquire(self) -> Environment:
-        return environment.acquire(self.path, DATABASES, check_format, write=self._write)
+        shared = environment.acquire(self.path, DATABASES, check_format, write=self._write)
+        try:
+            identity = self._get_meta(shared, b"identity")
+            if self._identity not in (b"", identity):
+                raise StaleIndexError("another index is in its place: open it anew", path=self.path)
+        except BaseException:
+            environment.release(shared)
+            raise
+        self._identity = identity
+        return shared
 
     @reading
     def copy_to(self, path: str) -> None:
@@ -119,12 +128,8 @@ class Store:
         if shared is None:
             raise ValueError("the index is closed")
         if shared.generation != environment.generation:  # this process was forked
-            forked, self._shared, self._checked = shared, self._acquire(), {}
-            if self._get_meta(b"identity") != self._identity:
-                self.close()
-                self._shared = forked
-                raise StaleIndexError("another index is in its place: open it anew", path=self.path)
-            shared = self._shared
+            shared = self._shared = self._acquire()
+            self._checked = {}
         return shared
 
     def _read(self, database: str, *, buffers: bool = False) -> Transaction:
@@ -136,16 +141,16 @@ class Store:
     def root(self) -> bytes:
         """The archive's root, absolute."""
         folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, self._get_meta(b"root")))
+        return os.path.normpath(os.path.join(folder, self._get_meta(self._environment(), b"root")))
 
     def next_file_id(self) -> int:
         """Return the id that the next new file will get."""
-        file_id: int = FILE_ID.unpack(self._get_meta(b"next"))[0]
+        file_id: int = FILE_ID.unpack(self._get_meta(self._environment(), b"next"))[0]
         return file_id
 
     @reading
-    def _get_meta(self, key: bytes) -> bytes:
-        with self._read("meta") as txn:
+    def _get_meta(self, shared: Environment, key: bytes) -> bytes:
+        with Transaction(shared, "meta") as txn:
             sealed: bytes = txn.get(key, b"")
             return unseal(key, sealed)
 
