@@ -400,6 +400,7 @@ def test_unpacking_leaves_given_entries_alone() -> None:
 
 
 U2, U4, U8 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
+MOST_FRAMES = 2**48  # that a record may have, by the format
 VALUE_OFFSETS = st.integers(0, 2**61)
 LATIN_1 = st.text(st.characters(max_codepoint=255), max_size=80)
 UTF_8 = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -413,7 +414,7 @@ PATHS = st.lists(COMPONENTS, max_size=5).map(b"/".join)
 def frame_tables(draw: st.DrawFn) -> FrameTable:
     layout = draw(st.sampled_from(Layout))
     if layout is Layout.NATIVE:
-        number_of_frames = draw(U8)
+        number_of_frames = draw(st.integers(0, MOST_FRAMES))
         located = draw(st.integers(0, min(number_of_frames, 2**32)))
         return FrameTable(
             layout,
@@ -434,7 +435,7 @@ def frame_tables(draw: st.DrawFn) -> FrameTable:
     length = count * size + (located + 7) // 8 * trimmed
     return FrameTable(
         layout,
-        draw(st.integers(located, 2**64 - 1)),
+        draw(st.integers(located, MOST_FRAMES)),
         located,
         fragments,
         draw(VALUE_OFFSETS),
@@ -468,7 +469,7 @@ RECORDS = st.builds(
     study_instance_uid=LATIN_1,
     series_instance_uid=LATIN_1,
     modality=LATIN_1,
-    number_of_frames=U8,
+    number_of_frames=st.integers(0, MOST_FRAMES),
     boundaries=st.sampled_from(Boundaries),
     image_pixel=IMAGE_PIXELS,
     frames=st.none() | frame_tables(),

@@ -18,8 +18,8 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
     8       8     u8     file size in bytes             \
     16      8     i8     modification time in ns         > fingerprint
     24      8     u8     inode                          /
-    32      8     u8     Number of Frames
-    40      8     u8     frames in the frame table (1 for a stream)
+    32      8     u8     Number of Frames, at most 2**48
+    40      8     u8     frames in the frame table (1 for a stream), at most 2**48
     48      8     u8     frames located
     56      8     u8     fragments
     64      8     u8     value offset
