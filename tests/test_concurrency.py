@@ -528,7 +528,8 @@ def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Pa
             assert archive.frame("1.2.1", 0) == instance.frame(0) == frames[0]
             (tmp_path / ".mmindex").unlink()
             (tmp_path / ".mmindex-lock").unlink()
-    mmindex.build(tmp_path, workers=1)
+    build = "import mmindex, sys; mmindex.build(sys.argv[1], workers=1)"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=REPOSITORY, check=True)
     assert instance.frame(15_000) == frames[15_000]
     pid = os.fork()
     if not pid:
