@@ -226,25 +226,3 @@ def test_a_build_changes_nothing_where_the_index_is_damaged(
     finally:
         store.close()
     assert stored(index, "files", file_id(2)) == before
-
-
-def test_records_replaced_while_all_are_copied_come_once(
-    index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their entries are gone, and their new record comes later, as a merge needs it."""
-    store = Store(str(index), root=b"/archive")
-    whole = pack_record(make_record(3, LONG_FRAMES))
-    read_entries, replaced = store.read_entries, []
-
-    def replace_first(*place: int) -> bytes:
-        if not replaced:
-            replaced.append(True)
-            store.replace([whole])
-        return read_entries(*place)
-
-    monkeypatch.setattr(store, "read_entries", replace_first)
-    try:
-        packed = list(store.iterate_packed())
-    finally:
-        store.close()
-    assert packed == [pack_record(make_record(number)) for number in range(3)] + [whole]

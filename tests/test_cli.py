@@ -1295,7 +1295,7 @@ def test_a_file_that_changed_since_it_was_indexed_is_said_to_be_stale(archive):
     """It is served all the same, as it is now."""
     index = archive / ".mmindex"
     os.utime(archive / CINE, ns=(1, 1))
-    served = f"the file, scanned now: it changed since the index {index} was built"
+    served = f"the file, scanned now: it is not as the index {index} has it"
     assert served in run("info", archive / CINE).stdout.splitlines()[1]
 
 

@@ -513,6 +513,30 @@ def test_who_stops_a_reading_without_a_lock_is_not_asked_to_read_again(
             list(archive.records())
 
 
+def test_a_fork_reads_no_copy_of_an_index_that_went_on_from_there(tmp_path: Path) -> None:
+    """A copy that is put back says that it is the same index, and gives its ids to other files."""
+    root, index = tmp_path / "archive", tmp_path / "archive" / ".mmindex"
+    root.mkdir()
+    (root / "0.dcm").write_bytes(make_file(0))
+    mmindex.build(root, workers=1)
+    copy = index.read_bytes()
+    (root / "1.dcm").write_bytes(make_file(1))
+    mmindex.build(root, workers=1)
+    with mmindex.open(root) as archive:
+        assert archive.frame(uid_of(1), 0)
+        index.unlink()
+        (root / ".mmindex-lock").unlink()
+        index.write_bytes(copy)
+        pid = os.fork()
+        if not pid:
+            try:
+                archive[uid_of(0)]
+            except StaleIndexError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Path) -> None:
     """The same file id may be another file's there: an index built anew has to be opened anew."""
     count = 20_000  # frames whose entries are kept apart from the record

@@ -94,7 +94,7 @@ def test_counts_are_those_of_the_files_written(root: Path) -> None:
     assert found.instances == INSTANCES
     assert found.frames == FRAMES
     assert found.file_bytes == sum(map(len, FILES.values()))
-    assert found.index_bytes == (root / ".mmindex").stat().st_size
+    assert found.index_bytes == (root / ".mmindex").stat().st_size - (1 << 17)
     assert found.index_bytes_a_frame == found.index_bytes / FRAMES
     assert found.largest == LARGEST
 

@@ -94,6 +94,8 @@ def test_an_index_that_is_whole_passes(root: Path) -> None:
         ("studies", b"1.2.4", file_id(999), "expected 80 values in 'studies', found 81"),
         ("paths", path_key(b"009.dcm"), None, "its path leads elsewhere than to file "),
         ("paths", path_key(b"009.dcm"), path_value(b"009.dcm", 1, 2, 3, 4), "leads elsewhere"),
+        ("paths", path_key(b"009.dcm"), "fingerprint", "its path leads elsewhere than to file "),
+        ("instances", b"1.2.3.9", "another", "'1.2.3.9' in 'instances' misses file "),
         ("paths", path_key(b"999.dcm"), path_value(b"999.dcm", 1, 2, 3, 4), "81 values in 'paths'"),
         ("unscanned", file_id(2), b"unreadable", "expected 1 values in 'unscanned', found 2"),
         ("entries", file_id(2) + bytes(4), b"", "expected 0 values in 'entries', found 1"),
@@ -105,9 +107,15 @@ def test_an_index_that_is_whole_passes(root: Path) -> None:
     ],
 )
 def test_what_leads_to_no_record_or_to_another_is_said(
-    root: Path, database: str, key: bytes, value: bytes | None, said: str
+    root: Path, database: str, key: bytes, value: bytes | str | None, said: str
 ) -> None:
     """Every way to a record is gone in both directions; the command says so, too."""
+    if value == "fingerprint":  # of the file as it was before
+        value = path_value(b"009.dcm", find_id(root, b"009.dcm"), 1, 2, 3)
+    elif value == "another":  # instead of its own file, one that has another UID
+        change(root, database, key, None)
+        value = file_id(find_id(root, b"010.dcm"))
+    assert not isinstance(value, str)
     change(root, database, key, value)
     with pytest.raises(IndexFormatError, match=f"damaged index: .*{said}") as caught:  # noqa: SIM117
         with mmindex.open(root) as archive:
@@ -267,6 +275,30 @@ def test_a_record_that_cannot_be_is_a_damaged_index(
                 read()
         with suppress(IndexFormatError):
             archive.check_index()
+
+
+def test_a_build_refuses_a_path_that_leads_to_another_file(root: Path) -> None:
+    """Its record would be dropped in place of the file's own."""
+    other = find_id(root, b"010.dcm")
+    change(root, "paths", path_key(b"009.dcm"), path_value(b"009.dcm", other, 1, 2, 3))
+    with pytest.raises(IndexFormatError, match=f"the path of another file leads to file {other}"):
+        mmindex.build(root, workers=1)
+    with mmindex.open(root) as archive:
+        assert archive.frame("1.2.3.10", 0) == b"0010"
+
+
+def test_a_path_and_a_uid_that_lead_to_no_record_are_damage(root: Path) -> None:
+    """A record that is gone with all that leads to it is another matter."""
+    number = find_id(root, b"009.dcm")
+    change(root, "files", file_id(number), None)
+    with mmindex.open(root) as archive:
+        for read in (
+            lambda: archive.file("009.dcm"),
+            lambda: archive["1.2.3.9"],
+            lambda: list(archive.instances(series_instance_uid="1.2.5.9")),
+        ):
+            with pytest.raises(IndexFormatError, match=f"leads to file {number}, which is not"):
+                read()
 
 
 def test_entries_that_no_index_can_hold_cost_a_build_nothing(root: Path) -> None:

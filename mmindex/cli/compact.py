@@ -12,7 +12,7 @@ from mmindex.cli.output import counted
 @click.command("compact", short_help="Rewrite an index without unused pages.")
 @click.argument("root", type=click.Path())
 def command(root: str) -> None:
-    """Rewrite an index without the pages that changes left unused.
+    """Rewrite an index without the pages that changes left unused, if that makes it smaller.
 
     ROOT is the archive's folder, or the index file. No program may have it open.
 
@@ -24,4 +24,5 @@ def command(root: str) -> None:
 
     path = os.path.join(root, INDEX_NAME) if os.path.isdir(root) else root
     before, after = compact_index(path)
-    click.echo(f"{counted(before, 'byte')} before, {after} after")
+    kept = "" if after < before else ": it stays as it is"
+    click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")

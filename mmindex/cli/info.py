@@ -69,7 +69,7 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     yield "Path", opened.path
     scanned = "the file, scanned now"
     if opened.stale_index:
-        scanned += f": it changed since the index {opened.stale_index} was built"
+        scanned += f": it is not as the index {opened.stale_index} has it"
     yield "Served from", f"the index {opened.index}" if opened.index else scanned
     yield "Status", record.status.value
     yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""

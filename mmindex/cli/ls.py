@@ -99,7 +99,8 @@ def _hint(archive: Archive, name: str, uid: str) -> str:
     if kind is not None:
         return "" if kind == name else f"; {uid} is a {kind}: use --{kind}"
     records = islice(archive.instances(), MOST_RECORDS_LOOKED_AT)
-    near = find_near({getattr(record, f"{name}_instance_uid") for record in records}, uid)
+    known = sorted({getattr(record, f"{name}_instance_uid") for record in records})
+    near = find_near(known, uid)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -252,7 +252,7 @@ class _Build:
         for file, known in zip(files, known_files, strict=True):
             if known is not None:
                 file_id, fingerprint = known
-                if file_id < len(self._seen):  # it is, unless the index is damaged
+                if file_id < len(self._seen):  # as it is in every index that is whole
                     self._seen[file_id] = 1
                 if fingerprint == file.fingerprint and file_id not in self._rescanned:
                     continue

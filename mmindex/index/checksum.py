@@ -1,6 +1,7 @@
 """Checksums of what an index holds, since a bit that flips in an offset would move a frame.
 
-UIDs and the ids that they lead to have none: a record says itself which UIDs are its own.
+UIDs and the ids that they lead to have none: a record says itself which UIDs are its own. Nor has
+the list of files that could not be scanned, which leads to no frame.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ def merge_indexes(
         One of the indexes is not there, or is none.
     IndexWriteError
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
-        be written. Nothing is merged then.
+        be written.
+
+    What was merged before an error stays, and merging anew goes on from there.
     """
     out = os.path.realpath(out)
     paths = [

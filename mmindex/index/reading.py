@@ -12,28 +12,32 @@ from mmindex.index.checksum import DamageError
 from mmindex.index.environment import LMDBError, OvertakenError
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
+    from mmindex.index.open_index import OpenIndex
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 
 _MOST_READINGS = 100  # of what commits overtake each time
 
+Opened = TypeVar("Opened", bound="OpenIndex")
 Taken = TypeVar("Taken")
 Asked = ParamSpec("Asked")
 
 
 def reading(
-    read: Callable[Concatenate[Store, Asked], Taken],
-) -> Callable[Concatenate[Store, Asked], Taken]:
+    read: Callable[Concatenate[Opened, Asked], Taken],
+) -> Callable[Concatenate[Opened, Asked], Taken]:
     """Let a method tell damage as IndexFormatError, and read again where a build overtook it."""
 
     @wraps(read)
-    def read_again(self: Store, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+    def read_again(self: Opened, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
         for _ in range(_MOST_READINGS):
             try:
                 return read(self, *args, **kwargs)
             except OvertakenError:
                 continue
+            except IndexFormatError as error:
+                error.at(self.path)
+                raise
             except _DAMAGE as error:
                 raise damaged(self.path, error) from error
         raise IndexFormatError(

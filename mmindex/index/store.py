@@ -26,16 +26,16 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
+from mmindex.errors import IndexWriteError, StaleIndexError
 from mmindex.index import environment
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.create import check_format, create_index
 from mmindex.index.entries import StoredEntries, slice_entries
-from mmindex.index.environment import Environment, LMDBError, Transaction
+from mmindex.index.environment import LMDBError, Transaction
 from mmindex.index.keys import (
     DATABASES,
     FILE_ID,
@@ -45,7 +45,7 @@ from mmindex.index.keys import (
     path_key,
     uid_key,
 )
-from mmindex.index.pages import check_pages
+from mmindex.index.open_index import OpenIndex
 from mmindex.index.reading import damaged, reading
 from mmindex.index.record import join_record, length_apart, unpack_record
 from mmindex.index.replace import replace_files
@@ -61,7 +61,7 @@ Taken = TypeVar("Taken")
 Take = Callable[[Any, int, memoryview], Taken]  # of a transaction, a file id and a sealed record
 
 
-class Store:
+class Store(OpenIndex):
     """An index file, open.
 
     Parameters
@@ -78,91 +78,7 @@ class Store:
         There is no such index, it is none, or it cannot be written.
     """
 
-    def __init__(self, path: str, *, root: bytes | None = None) -> None:
-        self.path = os.path.realpath(path)
-        self._write = root is not None
-        self._checked: dict[str, int] = {}  # databases, and in which transaction
-        if root is not None:
-            create_index(self.path, root)
-        self._identity = b""
-        self._shared: Environment | None = self._acquire()
-
-    def _acquire(self) -> Environment:
-        shared = environment.acquire(self.path, DATABASES, check_format, write=self._write)
-        try:
-            identity = self._get_meta(shared, b"identity")
-            if self._identity not in (b"", identity):
-                raise StaleIndexError("another index is in its place: open it anew", path=self.path)
-        except BaseException:
-            environment.release(shared)
-            raise
-        self._identity = identity
-        return shared
-
-    @reading
-    def copy_to(self, path: str) -> None:
-        """Write what the index holds to a new file, without unused pages.
-
-        Raises
-        ------
-        IndexFormatError, IndexWriteError
-            The index is damaged; the file cannot be written.
-        """
-        databases = self._environment().databases
-        try:
-            with self._read("meta", buffers=True) as txn:
-                for name in DATABASES:
-                    self._check_pages(txn, name)
-                environment.copy(txn, databases, path, DATABASES)
-        except (LMDBError, OSError) as error:
-            raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
-
-    def close(self) -> None:
-        """Let go of the index."""
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            environment.release(shared)
-
-    def _environment(self) -> Environment:
-        shared = self._shared
-        if shared is None:
-            raise ValueError("the index is closed")
-        if shared.generation != environment.generation:  # this process was forked
-            shared = self._shared = self._acquire()
-            self._checked = {}
-        return shared
-
-    def _read(self, database: str, *, buffers: bool = False) -> Transaction:
-        return Transaction(self._environment(), database, buffers=buffers)
-
     # What is read: mostly each in a transaction of its own, copied out of LMDB's memory.
-
-    @property
-    def root(self) -> bytes:
-        """The archive's root, absolute."""
-        folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, self._get_meta(self._environment(), b"root")))
-
-    def next_file_id(self) -> int:
-        """Return the id that the next new file will get."""
-        file_id: int = FILE_ID.unpack(self._get_meta(self._environment(), b"next"))[0]
-        return file_id
-
-    @reading
-    def _get_meta(self, shared: Environment, key: bytes) -> bytes:
-        with Transaction(shared, "meta") as txn:
-            sealed: bytes = txn.get(key, b"")
-            return unseal(key, sealed)
-
-    def _check_pages(self, txn: Any, database: str) -> None:
-        """Raise DamageError where to go through a database would end the process."""
-        transaction = txn.id()
-        if self._checked.get(database) != transaction:
-            try:
-                check_pages(self.path, transaction, database)
-            except (ValueError, struct.error, OSError) as error:
-                raise DamageError(str(error)) from error
-            self._checked[database] = transaction
 
     @reading
     def read_entries(self, file_id: int, start: int, stop: int) -> bytes:
@@ -188,15 +104,11 @@ class Store:
             sealed = txn.get(FILE_ID.pack(file_id))
             return None if sealed is None else self._unpack(txn, file_id, sealed)
 
-    def _unpack(self, _txn: Any, file_id: int, sealed: memoryview) -> InstanceRecord:
+    def _unpack(self, _: Any, file_id: int, sealed: memoryview) -> InstanceRecord:
         packed = unseal(FILE_ID.pack(file_id), sealed)
-        try:
-            length = length_apart(packed)
-            entries = None if length is None else StoredEntries(self, file_id, length)
-            record = unpack_record(packed, entries)
-        except IndexFormatError as error:
-            error.at(self.path)
-            raise
+        length = length_apart(packed)
+        entries = None if length is None else StoredEntries(self, file_id, length)
+        record = unpack_record(packed, entries)
         if record.fingerprint is None:
             raise DamageError(f"file {file_id} has no fingerprint")
         return record
@@ -213,7 +125,7 @@ class Store:
         self, txn: Any, cursor: Any, kind: UidKind, key: bytes, after: int = -1
     ) -> Iterator[bytes]:
         """Return the values of a key, of which a cursor is at the first, from ids after one on."""
-        if cursor.count() > _VALUES_IN_A_NODE:
+        if after < 0 and cursor.count() > _VALUES_IN_A_NODE:
             self._check_pages(txn, kind)
         if after >= 0 and not cursor.set_range_dup(key, FILE_ID.pack(after + 1)):
             return iter(())
@@ -261,14 +173,33 @@ class Store:
 
     def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         """Yield the records of the files that have this UID, each file once."""
+        end, after = self.next_file_id(), -1
         seen: set[bytes] = set()
-        after = -1
-        while batch := self.read_records(kind, uid, after, _BATCH):
+        while after < end - 1 and (batch := self.read_records(kind, uid, after, _BATCH)):
             after = batch[-1][0]
             for _, record in batch:
-                if record.path not in seen:  # else a build replaced it meanwhile
+                if record.path not in seen:
                     seen.add(record.path)
                     yield record
+        # Files that a build has replaced meanwhile have later ids.
+        for _, record in self.read_records(kind, uid, max(after, end - 1)):
+            if record.path not in seen:
+                yield record
+
+    @reading
+    def read_path(self, path: bytes) -> InstanceRecord | None:
+        """Return the record of the file at this path, None where there is none."""
+        key = path_key(path)
+        files = self._environment().databases["files"]
+        with self._read("paths", buffers=True) as txn:
+            value = txn.get(key)
+            if value is None:
+                return None
+            file_id = PATH_VALUE.unpack(unseal(key, value))[0]
+            sealed = txn.get(FILE_ID.pack(file_id), db=files)
+            if sealed is None:
+                raise DamageError(f"a path leads to file {file_id}, which is not there")
+            return self._unpack(txn, file_id, sealed)
 
     def find_path(self, path: bytes) -> int | None:
         """Return the id of the file at this path."""
@@ -289,28 +220,39 @@ class Store:
         return known
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
-        """Yield every record in the order of file ids, a batch a transaction.
-
-        That of a file that a build replaces meanwhile may come twice, as it was and as it is.
-        """
-        return self._iterate_files(self._unpack, _BATCH)
+        """Yield every record, in the order of file ids, a batch a transaction."""
+        end, seen = self.next_file_id(), array("q")  # one number a file, which may be millions
+        for record in self._iterate_ids(self._unpack, end, _BATCH):
+            seen.append(hash(record.path))
+            yield record
+        if self.next_file_id() != end:
+            known = set(seen)
+            for record in self._iterate_newer(self._unpack, end, _BATCH):
+                if hash(record.path) not in known:
+                    yield record
 
     def iterate_packed(self) -> Iterator[bytes]:
-        """Yield every record as it is packed, in the same way."""
-        return self._iterate_files(self._join, _WHOLE_BATCH)
+        """Yield every record as it is packed; one that a build replaces may come a second time."""
+        end = self.next_file_id()
+        yield from self._iterate_ids(self._join, end, _WHOLE_BATCH)
+        yield from self._iterate_newer(self._join, end, _WHOLE_BATCH)
 
-    def _iterate_files(self, take: Take[Taken], most: int) -> Iterator[Taken]:
-        end, next_id = self.next_file_id(), 0
+    def _iterate_ids(self, take: Take[Taken], end: int, most: int) -> Iterator[Taken]:
+        """Yield what `take` makes of the records with ids below `end`."""
+        next_id = 0
         while batch := self._read_batch(take, next_id, end, most):
             yield from (taken for _, taken in batch)
             next_id = batch[-1][0] + 1
-        if self.next_file_id() == end:
-            return
-        # Files that a build has replaced meanwhile have ids from there on, but the same paths.
+
+    def _iterate_newer(self, take: Take[Taken], end: int, most: int) -> Iterator[Taken]:
+        """Yield what `take` makes of the records with ids from `end` on, of each path one.
+
+        A file that a build has replaced meanwhile has such an id, but the same path.
+        """
         key = b""
-        while keys := self._read_newer(take, key, end, most):
-            yield from (taken for _, taken in keys if taken is not None)
-            key = keys[-1][0]
+        while self.next_file_id() != end and (batch := self._read_newer(take, key, end, most)):
+            yield from (taken for _, taken in batch if taken is not None)
+            key = batch[-1][0]
 
     @reading
     def _read_batch(
@@ -340,7 +282,8 @@ class Store:
         files = self._environment().databases["files"]
         batch: list[tuple[bytes, Taken | None]] = []
         with self._read("paths", buffers=True) as txn, txn.cursor() as cursor:
-            self._check_pages(txn, "paths")
+            if not key:
+                self._check_pages(txn, "paths")
             found = cursor.set_range(key + b"\0")
             for path, value in islice(cursor.iternext(), most) if found else ():
                 key = bytes(path)
@@ -418,6 +361,25 @@ class Store:
             verify_index(txn, databases)
 
     # What a build writes: all of a batch, or nothing.
+
+    def copy_to(self, path: str) -> None:
+        """Write what the index holds to a new file, without unused pages.
+
+        Raises
+        ------
+        IndexFormatError, IndexWriteError
+            The index is damaged; the file cannot be written.
+        """
+        databases = self._environment().databases
+        try:
+            with self._read("meta", buffers=True) as txn:
+                for name in DATABASES:
+                    self._check_pages(txn, name)
+                environment.copy(txn, databases, path, DATABASES)
+        except DamageError as error:
+            raise damaged(self.path, error) from error
+        except (LMDBError, OSError) as error:
+            raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
     def replace(self, packed_records: Iterable[bytes], removed: Iterable[int] = ()) -> None:
         """Put in the records of files, in place of those at the same paths, and drop others.

@@ -131,8 +131,7 @@ class Archive:
         name = os.fsencode(path)
         if os.sep != "/":
             name = name.replace(os.fsencode(os.sep), b"/")
-        file_id = self._store.find_path(name)
-        record = None if file_id is None else self._store.read_record(file_id)
+        record = self._store.read_path(name)
         if record is None or record.path != name:
             raise InstanceNotFoundError(
                 f"the index has no file {os.fsdecode(name)!r}", path=self.path
@@ -240,10 +239,7 @@ class Archive:
                 yield record
 
     def records(self) -> Iterator[InstanceRecord]:
-        """Yield the record of every file, with its status and anomalies; no file is opened.
-
-        That of a file which a build scans anew meanwhile may come twice, as it was and as it is.
-        """
+        """Yield the record of every file, with its status and anomalies; no file is opened."""
         return self._store.iterate_records()
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
@@ -272,7 +268,8 @@ class Archive:
 
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""
-        kinds: tuple[UidKind, ...] = ("instances", "others")
+        # A build may move the file from the one to the other between the two look-ups.
+        kinds: tuple[UidKind, ...] = ("instances", "others", "instances")
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
             for file_id, record in self._store.read_records(kind, uid):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from operator import itemgetter
 
+from mmindex.index.environment import ROOM
 from mmindex.read.archive import Archive
 
 _LARGEST = 5
@@ -24,7 +25,7 @@ class Statistics:
     files, instances, frames : int
         Files in all; different SOP Instance UIDs with frames; frames.
     file_bytes, index_bytes : int
-        Size of all files, and of the index, in bytes.
+        Size of all files, and of the pages of the index, in bytes.
     largest : list of (str, int)
         The files with the most frames, and how many.
     slowest : list of (str, float)
@@ -70,7 +71,7 @@ def count_archive(archive: Archive) -> Statistics:
         instances=len(archive),
         frames=frames,
         file_bytes=file_bytes,
-        index_bytes=os.path.getsize(archive.path),
+        index_bytes=os.path.getsize(archive.path) - ROOM,
         largest=largest,
         slowest=slowest,
     )

@@ -181,10 +181,11 @@ def try_to_build(name: str, root: str) -> str:
 
 
 def size_of_index(name: str, root: str) -> int:
-    """Return the bytes of a contender's index file, with a log that belongs to it."""
+    """Return the bytes on disk of a contender's index file, with a log that belongs to it."""
     path = Path(root, INDEX_FILES[name])
     log = path.with_name(path.name + "-wal")
-    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    found = [file.stat() for file in (path, log) if file.exists()]
+    return sum(min(status.st_size, 512 * status.st_blocks) for status in found)
 
 
 def remove_indexes(root: str) -> None:
