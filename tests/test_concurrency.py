@@ -6,6 +6,7 @@ of its own, so that an offset of another one leads to other bytes.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -28,12 +30,14 @@ import mmindex
 from mmindex.errors import (
     FormatError,
     IndexFormatError,
+    IndexWriteError,
     InstanceNotFoundError,
     MissingFileError,
     StaleIndexError,
 )
 from mmindex.index import environment
 from mmindex.index import store as store_module
+from mmindex.index.compact import compact_index
 from mmindex.index.store import StoredEntries
 from mmindex.read.source import FileSource
 
@@ -42,6 +46,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # it has threads
 ]
 
+LONGEST = 60  # seconds that a child lives
 READS = 100_000  # at least, in each of the tests of many reads
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILES, FRAMES, PADDING = 8, 8, 64
@@ -577,3 +582,121 @@ def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Pa
     archive.close()
     with mmindex.open(tmp_path) as anew:
         assert anew.frame("1.2.1", 9000) == frames[9000]
+
+
+def test_forks_while_a_thread_builds_and_others_check_all_come_to_their_end(root: Path) -> None:
+    """A call of LMDB in another thread is waited for: in the child nobody would end it."""
+    ended = threading.Event()
+
+    def build_on() -> None:
+        while not ended.is_set():
+            mmindex.build(root, workers=1, full=True)
+
+    def check_on() -> None:
+        with mmindex.open(root) as archive:
+            while not ended.is_set():
+                archive.check_index()
+
+    with ThreadPoolExecutor(3) as pool:
+        threads = [pool.submit(build_on), pool.submit(check_on), pool.submit(check_on)]
+        try:
+            for _ in range(60):
+                pid = os.fork()
+                if not pid:
+                    os._exit(0)
+                for _ in range(2000):
+                    if os.waitpid(pid, os.WNOHANG)[0]:
+                        break
+                    time.sleep(0.005)
+                else:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    pytest.fail("a child hangs")
+        finally:
+            ended.set()
+        for thread in threads:
+            thread.result()
+
+
+def test_a_child_that_was_forked_during_a_build_does_not_hold_up_the_next(root: Path) -> None:
+    """It has the locked file open, as long as it lives."""
+    children = []
+
+    def fork_once(report: object) -> None:
+        if not children:
+            pid = os.fork()
+            if not pid:
+                time.sleep(LONGEST)
+                os._exit(0)
+            children.append(pid)
+
+    try:
+        mmindex.build(root, workers=1, full=True, progress=fork_once)
+        assert children
+        assert mmindex.build(root, workers=1).unchanged == FILES
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_an_index_that_was_deleted_while_it_was_open_is_built_anew(root: Path) -> None:
+    """Its lock file, which says which state is the last, is not that of the new one."""
+    for commits in range(3):
+        with mmindex.open(root) as archive:
+            for _ in range(commits):
+                mmindex.build(root, workers=1, full=True)
+            (root / ".mmindex").unlink()
+            for script in (
+                "mmindex.build(sys.argv[1], workers=1)",
+                f"mmindex.open(sys.argv[1]).frame({uid_of(1)!r}, 0)",
+                "mmindex.open(sys.argv[1]).check_index()",
+            ):
+                code = f"import mmindex, sys; {script}"
+                subprocess.run([sys.executable, "-c", code, str(root)], cwd=REPOSITORY, check=True)
+            assert len(list(archive.records())) == FILES
+            archive.check_index()
+
+
+def test_a_compaction_that_is_refused_leaves_the_locks_of_its_process(root: Path) -> None:
+    """Else another process could put another file in the index's place, under who reads."""
+    for _ in range(3):
+        mmindex.build(root, workers=1, full=True)
+    code = "from mmindex.index.compact import compact_index; import sys; compact_index(sys.argv[1])"
+    with mmindex.open(root) as archive:
+        for _ in range(2):
+            with pytest.raises(IndexWriteError, match="programs have the index open"):
+                compact_index(archive.path)
+            done = subprocess.run(
+                [sys.executable, "-c", code, archive.path],
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert "programs have the index open" in done.stderr
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_an_index_that_cannot_be_looked_at_is_not_called_damaged(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """There is nothing wrong with it: nobody should delete it."""
+
+    def fail(*ignored: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("mmindex.index.open_index.check_pages", fail)
+    said = f"cannot read the index: {os.strerror(error)}"
+    with mmindex.open(root) as archive, pytest.raises(IndexFormatError, match=said):
+        list(archive.records())
+
+
+def test_an_index_that_was_deleted_or_replaced_while_it_is_open_is_read_on(root: Path) -> None:
+    """What is at its path by now is another file, or none, and says nothing about it."""
+    with mmindex.open(root) as archive:
+        (root / ".mmindex").unlink()
+        assert len(list(archive.records())) == FILES
+        (root / ".mmindex").write_bytes(bytes(1 << 20))
+        assert len(archive) == FILES
+        archive.check_index()

@@ -90,6 +90,8 @@ def test_unknown_path_uid_and_id_find_nothing(store: Store) -> None:
     for kind in KINDS:
         assert store.find_uid(kind, "1.2") == store.find_uid(kind, "") == []
         assert store.find_uid(kind, "\u0660") == []
+    put(store, make_record(b"?", "1.2.?"))
+    assert store.find_uid("instances", "1.2.\u0100") == []
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1" * 64, "1" * 500, "\xfc" * 300])

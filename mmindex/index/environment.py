@@ -225,17 +225,16 @@ def exclusively(path: str) -> Iterator[None]:
 
     with _lock:
         status = os.stat(path)
-        in_use = (status.st_dev, status.st_ino) in _environments
+        in_use = IndexWriteError(
+            "programs have the index open: try again when they have closed it", path=path
+        )
+        if (status.st_dev, status.st_ino) in _environments:
+            raise in_use  # to open and close its lock file would end all locks of this process
         with open(path + LOCK, "ab") as lock_file:
             try:
-                if not in_use:
-                    fcntl.lockf(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+                fcntl.lockf(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
             except OSError:
-                in_use = True
-            if in_use:
-                raise IndexWriteError(
-                    "programs have the index open: try again when they have closed it", path=path
-                )
+                raise in_use from None
             yield
 
 
@@ -257,7 +256,8 @@ def lengthening(shared: Environment, path: str) -> Iterator[None]:
         file.write(str(os.path.getsize(path)))  # it gets no shorter
     try:
         yield
-        _lengthen(shared.env, path)
+        with shared.lock:
+            _lengthen(shared.env, path)
     finally:
         os.remove(writing)
 
@@ -289,14 +289,32 @@ def create(path: str, databases: dict[str, bool], meta: dict[bytes, bytes]) -> N
             _lengthen(env, unfinished)
         finally:
             env.close()
-        with suppress(FileExistsError):  # another build may have made it meanwhile
-            os.link(unfinished, path)
+        with _alone_in(os.path.dirname(path)):
+            if not os.path.lexists(path):  # another build may have made it meanwhile
+                # Who still has an index open that was deleted keeps this file's old contents.
+                with suppress(FileNotFoundError):
+                    os.remove(path + LOCK)
+                os.link(unfinished, path)
     except (lmdb.Error, OSError) as error:
         raise IndexWriteError(f"cannot make the index: {error}", path=path) from error
     finally:
         for leftover in (unfinished, unfinished + LOCK):
             with suppress(FileNotFoundError):
                 os.remove(leftover)
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Wait for other processes that do this in the same folder."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def copy(source: Any, opened: dict[str, Any], path: str, databases: dict[str, bool]) -> None:

@@ -48,7 +48,10 @@ def path_key(path: bytes) -> bytes:
 
 def uid_key(uid: str) -> bytes:
     """Return the key of a UID; of what can be none, one that no UID has."""
-    key = uid.encode("latin-1", "replace")
+    try:
+        key = uid.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"\0"
     return key if 0 < len(key) <= _MAX_UID_LENGTH else b"\0"
 
 

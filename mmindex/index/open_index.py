@@ -6,7 +6,7 @@ import os
 import struct
 from typing import Any
 
-from mmindex.errors import StaleIndexError
+from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index import environment
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.create import check_format, create_index
@@ -26,6 +26,7 @@ class OpenIndex:
         self.path = os.path.realpath(path)
         self._write = root is not None
         self._checked: dict[str, int] = {}  # databases, and in which transaction
+        self._is_sound = False  # whether all of its pages were looked at
         if root is not None:
             create_index(self.path, root)
         # An inode is given to another file when it is free; a copy of an index has its number, too.
@@ -82,9 +83,18 @@ class OpenIndex:
     def _check_pages(self, txn: Any, database: str) -> None:
         """Raise DamageError where to go through a database would end the process."""
         transaction = txn.id()
-        if self._checked.get(database) != transaction:
-            try:
+        if self._checked.get(database) == transaction:
+            return
+        try:
+            status = os.stat(self.path)
+            if (status.st_dev, status.st_ino) == self._environment().key:
                 check_pages(self.path, transaction, database)
-            except (ValueError, struct.error, OSError) as error:
-                raise DamageError(str(error)) from error
-            self._checked[database] = transaction
+        except FileNotFoundError:
+            pass  # what is open can be read on, but not be looked at
+        except OSError as error:
+            raise IndexFormatError(
+                f"cannot read the index: {error.strerror}", path=self.path
+            ) from error
+        except (ValueError, struct.error) as error:
+            raise DamageError(str(error)) from error
+        self._checked[database] = transaction

@@ -393,7 +393,14 @@ class Store(OpenIndex):
         """
         try:
             shared = self._environment()
-            shared.env.reader_check()  # a reader that was killed would keep pages from being reused
+            if not self._is_sound:  # to write to a damaged page may end the process
+                with self._read("meta") as txn:
+                    for name in DATABASES:
+                        self._check_pages(txn, name)
+                self._is_sound = True
+            with shared.lock:
+                # A reader that was killed would keep pages from being reused.
+                shared.env.reader_check()
             with environment.lengthening(shared, self.path), Transaction(shared) as txn:
                 replace_files(txn, shared.databases, packed_records, removed)
         except DamageError as error:

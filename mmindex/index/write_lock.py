@@ -32,6 +32,12 @@ def only_writer(path: str) -> Iterator[None]:
                     "another build of this index is at work: wait for it to end", path=path
                 ) from None
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                yield
+                holder = os.getpid()
+                try:
+                    yield
+                finally:
+                    # To close it is not enough: a process that was forked meanwhile has it open.
+                    if os.getpid() == holder:
+                        fcntl.flock(file, fcntl.LOCK_UN)
                 return
         # Between open and lock a compaction has put another file there.
