@@ -234,10 +234,10 @@ def replace_record(root: Path, number: int, packed: bytes) -> None:
 
 def find_id(root: Path, path: bytes) -> int:
     store = Store(str(root / ".mmindex"))
-    found = store.find_path(path)
+    (found,) = store.find_paths([path])
     store.close()
     assert found is not None
-    return found
+    return found[0]
 
 
 def packed_record(root: Path, number: int) -> bytearray:

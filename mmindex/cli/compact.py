@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from mmindex.cli.output import counted
@@ -20,9 +18,7 @@ def command(root: str) -> None:
     mmindex compact /data/archive
     """  # noqa: D301
     from mmindex.index.compact import compact_index  # loads the index
-    from mmindex.model import INDEX_NAME
 
-    path = os.path.join(root, INDEX_NAME) if os.path.isdir(root) else root
-    before, after = compact_index(path)
+    before, after = compact_index(root)
     kept = "" if after < before else ": it stays as it is"
     click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")

@@ -113,9 +113,9 @@ def command(
     """Draw frames side by side: all, or by NUMBER or range such as 1-10,50 or 90-.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. Each frame has its
-    number below. Of more than 100 frames, 100 at even steps are drawn, first and
-    last included. Exits with 1 if a frame cannot be read; its cell is crossed out. Samples over
-    8 bits are in one window for all frames, by their values: the file's own is not used.
+    number below. Of more than 100 frames, 100 at even steps are drawn, first and last included.
+    Exits with 1 if a frame cannot be read; its cell is crossed out. Samples over 8 bits are in
+    one window for all frames, by their values: the file's own is not used.
 
     \b
     mmindex sheet cine.dcm -o sheet.png

@@ -117,11 +117,10 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
-        stale: list[str] = []
-        found = _find_in_indices(source, stack, stale)
+        found, stale_index = _find_in_indices(source, stack)
         if found is None:
             instance = stack.enter_context(mmindex.open_file(source, force=force))
-            found = Opened(instance, source, None, stale[0] if stale else None)
+            found = Opened(instance, source, None, stale_index)
         yield found
 
 
@@ -169,14 +168,12 @@ def _read_head(path: str) -> bytes:
         return file.read(132)
 
 
-def _find_in_indices(source: str, stack: ExitStack, stale: list[str]) -> Opened | None:
+def _find_in_indices(source: str, stack: ExitStack) -> tuple[Opened | None, str | None]:
     """Return the instance as an index at or above the file knows it, if one does.
 
-    Parameters
-    ----------
-    stale : list of str
-        Takes the indexes that know the file as it was before.
+    With it, the nearest index that knows the file as it was before.
     """
+    stale_index = None
     has_parent_steps = os.pardir in source.split(os.sep)  # which may lead out of a linked folder
     path = os.path.realpath(source) if has_parent_steps else os.path.abspath(source)
     folder = os.path.dirname(path)
@@ -186,12 +183,12 @@ def _find_in_indices(source: str, stack: ExitStack, stale: list[str]) -> Opened 
             try:
                 opened = _find_in_index(source, path, index, stack)
             except StaleIndexError:
-                stale.append(index)
+                stale_index = stale_index or index
             else:
                 if opened is not None:
-                    return opened
+                    return opened, stale_index
         if folder == os.path.dirname(folder):
-            return None
+            return None, stale_index
         folder = os.path.dirname(folder)
 
 

@@ -7,12 +7,18 @@ from contextlib import closing, suppress
 
 from mmindex.errors import IndexWriteError
 from mmindex.index import environment
+from mmindex.index.open_index import find_index_file
 from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
 
 
 def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Rewrite an index that nobody has open, and put the new file in the old one's place.
+
+    Parameters
+    ----------
+    path : path
+        The index file, or the folder that has it.
 
     Returns
     -------
@@ -26,7 +32,7 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
     IndexWriteError
         A program has it open, a build is at work, or the new file cannot be written.
     """
-    path = os.path.realpath(path)
+    path = os.path.realpath(find_index_file(path))
     unfinished = f"{path}.new-0"  # no process has this number: that of a killed one is replaced
     Store(path).close()  # it is an index
     with only_writer(path):

@@ -33,7 +33,7 @@ _MAX_READERS = 1024
 _COPIED = 10_000  # pairs a transaction
 # What is beyond the last page, and takes no space on the disk: as far as the two numbers of 16 bits
 # lead that LMDB follows in a page before it looks. Beyond the end of a file is SIGBUS.
-ROOM = 1 << 17
+_ROOM = 1 << 17
 _MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page of every LMDB file
 # A reader opens the file as a writer would, where it may, so that a build in the same process can
 # share its environment. Without the lock file, as on a read-only disk, no writer knows of it.
@@ -263,7 +263,7 @@ def lengthening(shared: Environment, path: str) -> Iterator[None]:
 
 
 def _lengthen(env: Any, path: str) -> None:
-    needed = used_length(env) + ROOM
+    needed = used_length(env) + _ROOM
     if os.path.getsize(path) < needed:
         os.truncate(path, needed)
 
@@ -311,8 +311,10 @@ def _alone_in(folder: str) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:  # to close it is not enough where a process was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.create import create_index
+from mmindex.index.open_index import find_index_file
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
 from mmindex.index.write_lock import only_writer
-from mmindex.model import INDEX_NAME
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
 
@@ -55,10 +55,7 @@ def merge_indexes(
     What was merged before an error stays, and merging anew goes on from there.
     """
     out = os.path.realpath(out)
-    paths = [
-        os.path.join(index, INDEX_NAME) if os.path.isdir(index) else os.fspath(index)
-        for index in indexes
-    ]
+    paths = list(map(find_index_file, indexes))
     roots = [_find_root(path, out) for path in paths]
     merged_root = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
     if os.path.exists(out):

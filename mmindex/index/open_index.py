@@ -14,6 +14,12 @@ from mmindex.index.environment import Environment, Transaction
 from mmindex.index.keys import DATABASES, FILE_ID
 from mmindex.index.pages import check_pages
 from mmindex.index.reading import reading
+from mmindex.model import INDEX_NAME
+
+
+def find_index_file(path: str | os.PathLike[str]) -> str:
+    """Return the index file that a path stands for: a folder stands for the one in it."""
+    return os.path.join(path, INDEX_NAME) if os.path.isdir(path) else os.fspath(path)
 
 
 class OpenIndex:
@@ -26,7 +32,6 @@ class OpenIndex:
         self.path = os.path.realpath(path)
         self._write = root is not None
         self._checked: dict[str, int] = {}  # databases, and in which transaction
-        self._is_sound = False  # whether all of its pages were looked at
         if root is not None:
             create_index(self.path, root)
         # An inode is given to another file when it is free; a copy of an index has its number, too.
@@ -68,6 +73,12 @@ class OpenIndex:
         """The archive's root, absolute."""
         folder = os.path.dirname(os.fsencode(self.path))
         return os.path.normpath(os.path.join(folder, self._get_meta(self._environment(), b"root")))
+
+    def used_bytes(self) -> int:
+        """Return the length of the pages of the index, without the room after them."""
+        shared = self._environment()
+        with shared.lock:
+            return environment.used_length(shared.env)
 
     def next_file_id(self) -> int:
         """Return the id that the next new file will get."""

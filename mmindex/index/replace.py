@@ -36,7 +36,7 @@ def replace_files(
     for packed in packed_records:
         keys = unpack_keys(packed)
         by_path[path_key(keys.path)] = packed, keys  # of one path twice, the last one
-    next_id = FILE_ID.unpack(unseal(b"next", txn.get(b"next", b"", db=databases["meta"])))[0]
+    next_id = read_next_id(txn, databases)
     new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES}
     for key, (packed, keys) in by_path.items():
         known = txn.get(key, db=databases["paths"])
@@ -64,6 +64,13 @@ def replace_files(
             _, added = cursor.putmulti(sorted(pairs), append=name in ("files", "entries"))
         if added != len(pairs):
             raise DamageError(f"{name!r} has {len(pairs) - added} of the new pairs already")
+
+
+def read_next_id(txn: Any, databases: dict[str, Any]) -> int:
+    """Return the id that the next new file will get."""
+    sealed = txn.get(b"next", b"", db=databases["meta"])
+    next_id: int = FILE_ID.unpack(unseal(b"next", sealed))[0]
+    return next_id
 
 
 def _remove_file(txn: Any, databases: dict[str, Any], file_id: int) -> bytes | None:

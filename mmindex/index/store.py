@@ -78,6 +78,8 @@ class Store(OpenIndex):
         There is no such index, it is none, or it cannot be written.
     """
 
+    _is_sound = False  # whether a writer has looked at all pages
+
     # What is read: mostly each in a transaction of its own, copied out of LMDB's memory.
 
     @reading
@@ -201,11 +203,6 @@ class Store(OpenIndex):
                 raise DamageError(f"a path leads to file {file_id}, which is not there")
             return self._unpack(txn, file_id, sealed)
 
-    def find_path(self, path: bytes) -> int | None:
-        """Return the id of the file at this path."""
-        (known,) = self.find_paths([path])
-        return None if known is None else known[0]
-
     @reading
     def find_paths(self, paths: Collection[bytes]) -> list[tuple[int, tuple[int, ...]] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
@@ -235,7 +232,8 @@ class Store(OpenIndex):
         """Yield every record as it is packed; one that a build replaces may come a second time."""
         end = self.next_file_id()
         yield from self._iterate_ids(self._join, end, _WHOLE_BATCH)
-        yield from self._iterate_newer(self._join, end, _WHOLE_BATCH)
+        if self.next_file_id() != end:
+            yield from self._iterate_newer(self._join, end, _WHOLE_BATCH)
 
     def _iterate_ids(self, take: Take[Taken], end: int, most: int) -> Iterator[Taken]:
         """Yield what `take` makes of the records with ids below `end`."""
@@ -250,7 +248,7 @@ class Store(OpenIndex):
         A file that a build has replaced meanwhile has such an id, but the same path.
         """
         key = b""
-        while self.next_file_id() != end and (batch := self._read_newer(take, key, end, most)):
+        while batch := self._read_newer(take, key, end, most):
             yield from (taken for _, taken in batch if taken is not None)
             key = batch[-1][0]
 

@@ -17,6 +17,7 @@ from mmindex.index.keys import (
     uid_entries,
 )
 from mmindex.index.record import RecordKeys, length_apart, unpack_keys
+from mmindex.index.replace import read_next_id
 
 
 def verify_index(txn: Any, databases: dict[str, Any]) -> None:
@@ -28,7 +29,7 @@ def verify_index(txn: Any, databases: dict[str, Any]) -> None:
         Saying what is wrong. Pages are another matter: see pages.py.
     """
     found: Counter[str] = Counter()
-    next_id = FILE_ID.unpack(unseal(b"next", txn.get(b"next", b"", db=databases["meta"])))[0]
+    next_id = read_next_id(txn, databases)
     with txn.cursor(databases["files"]) as cursor:
         for id_bytes, sealed in cursor:
             packed = unseal(id_bytes, sealed)

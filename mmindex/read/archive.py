@@ -15,8 +15,9 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.keys import UidKind
+from mmindex.index.open_index import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.source import FileSource, open_descriptor
 
@@ -52,9 +53,7 @@ class Archive:
         revalidate_after: float = 1.0,
         max_open_files: int | None = None,
     ) -> None:
-        path = os.path.realpath(path)
-        if os.path.isdir(path):
-            path = os.path.join(path, INDEX_NAME)
+        path = find_index_file(os.path.realpath(path))
         if archive_root is not None:
             archive_root = os.path.realpath(archive_root)
         self._arguments = (path, archive_root, revalidate_after, max_open_files)

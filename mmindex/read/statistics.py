@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from operator import itemgetter
 
-from mmindex.index.environment import ROOM
 from mmindex.read.archive import Archive
 
 _LARGEST = 5
@@ -71,7 +70,7 @@ def count_archive(archive: Archive) -> Statistics:
         instances=len(archive),
         frames=frames,
         file_bytes=file_bytes,
-        index_bytes=os.path.getsize(archive.path) - ROOM,
+        index_bytes=archive._store.used_bytes(),
         largest=largest,
         slowest=slowest,
     )
