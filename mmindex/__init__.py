@@ -18,13 +18,13 @@ from mmindex.errors import MMIndexError
 from mmindex.scan.instance import scan  # eager: the package of this name would hide it else
 
 if TYPE_CHECKING:
-    from mmindex.index.build import BuildReport, build
     from mmindex.model import Anomaly, ByteRange, FrameTable, ImagePixel, InstanceRecord, Status
     from mmindex.read.archive import Archive
     from mmindex.read.archive import open_archive as open
     from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
     from mmindex.read.open_file import open_file
+    from mmindex.update.build import BuildReport, build
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ __all__ = [
 _HOMES = {  # imported when first used: numpy alone takes longer than reading a thousand frames
     "Anomaly": "mmindex.model",
     "Archive": "mmindex.read.archive",
-    "BuildReport": "mmindex.index.build",
+    "BuildReport": "mmindex.update.build",
     "ByteRange": "mmindex.model",
     "FrameDataset": "mmindex.read.dataset",
     "FrameTable": "mmindex.model",
@@ -58,7 +58,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "Instance": "mmindex.read.instance",
     "InstanceRecord": "mmindex.model",
     "Status": "mmindex.model",
-    "build": "mmindex.index.build",
+    "build": "mmindex.update.build",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
 }

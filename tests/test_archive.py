@@ -81,7 +81,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let a test say how late it is."""
     clock = Clock()
-    for name in ("mmindex.read.source", "mmindex.read.archive"):
+    for name in ("mmindex.sources.file", "mmindex.read.archive"):
         monkeypatch.setattr(importlib.import_module(name), "monotonic", clock)
     return clock
 

@@ -43,12 +43,12 @@ from mmindex.errors import (
     MissingFileError,
     NoPixelDataError,
 )
-from mmindex.index import build as build_module
-from mmindex.index import scan_file as scan_module
-from mmindex.index.discover import walk_archive
 from mmindex.index.merge import merge_indexes
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
+from mmindex.sources.folder import walk_archive
+from mmindex.update import build as build_module
+from mmindex.update import scan_file as scan_module
 
 ROOT = Path(__file__).resolve().parent.parent
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
@@ -537,7 +537,7 @@ def test_interrupted_build_removes_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys
 import mmindex
-from mmindex.index import build
+from mmindex.update import build
 
 build._CHUNK_FILES = build._COMMIT_FILES = 64
 mmindex.build(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), full=sys.argv[4] == "full",

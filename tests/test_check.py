@@ -21,8 +21,8 @@ from dicom_bytes import (
 import mmindex
 from mmindex.cli import main
 from mmindex.model import Anomaly
-from mmindex.read import check as check_module
-from mmindex.read.check import Problem, walk_problems
+from mmindex.read import problems as check_module
+from mmindex.read.problems import Problem, walk_problems
 
 SOP_INSTANCE_UID = 0x00080018
 

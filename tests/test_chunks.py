@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mmindex
-from mmindex.index import build as build_module
+from mmindex.update import build as build_module
 
 
 class Recorder(Executor):

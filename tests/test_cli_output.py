@@ -15,7 +15,7 @@ from dicom_bytes import HEVC, encapsulated_file, native_file
 
 import mmindex
 from mmindex.cli import main
-from mmindex.cli.write import fill_in, has_number, write_output
+from mmindex.cli.binary_output import fill_in, has_number, write_output
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = [bytes([number]) * 4 for number in (1, 2, 3)]
@@ -319,7 +319,7 @@ def test_an_argument_too_long_for_a_uid_is_not_looked_for(archive, monkeypatch, 
     def compare(*arguments: object) -> None:
         raise AssertionError("compared")
 
-    monkeypatch.setattr("mmindex.cli.near.find_kind", compare)
+    monkeypatch.setattr("mmindex.cli.suggestions.find_kind", compare)
     name, *rest = command
     stderr = run(name, archive, *rest, "--instance", "1.2." * 30_000, code=2).stderr
     found = "a UID has at most 64 characters, found 120000: 1.2.1.2.1.2.1.2.1.2."

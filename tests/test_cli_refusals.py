@@ -12,7 +12,8 @@ from click.testing import Result
 from dicom_bytes import dicom_file, element, image_attributes, native_file
 
 import mmindex
-from mmindex.cli import main, near
+from mmindex.cli import main
+from mmindex.cli import suggestions as near
 
 STUDY, SERIES = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 UIDS = [f"1.2.826.0.1.3680043.8.498.77.{number}" for number in (12345, 12346, 99001, 99002)]

@@ -18,11 +18,11 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 import mmindex
 from mmindex.cli import main
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
-from mmindex.index import build as build_module
 from mmindex.index import compact as compact_module
 from mmindex.index import merge as merge_module
 from mmindex.index.compact import compact_index
 from mmindex.model import InstanceRecord
+from mmindex.update import build as build_module
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT = 300

@@ -35,11 +35,11 @@ from mmindex.errors import (
     MissingFileError,
     StaleIndexError,
 )
-from mmindex.index import environment
 from mmindex.index import store as store_module
 from mmindex.index.compact import compact_index
+from mmindex.index.lmdb import environment
 from mmindex.index.store import StoredEntries
-from mmindex.read.source import FileSource
+from mmindex.sources.file import FileSource
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
@@ -686,7 +686,7 @@ def test_an_index_that_cannot_be_looked_at_is_not_called_damaged(
     def fail(*ignored: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("mmindex.index.open_index.check_pages", fail)
+    monkeypatch.setattr("mmindex.index.index_file.check_pages", fail)
     said = f"cannot read the index: {os.strerror(error)}"
     with mmindex.open(root) as archive, pytest.raises(IndexFormatError, match=said):
         list(archive.records())

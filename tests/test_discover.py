@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmindex.index.discover import FoundFile, Skipped, walk_archive
 from mmindex.model import Fingerprint
+from mmindex.sources.folder import FoundFile, Skipped, walk_archive
 
 
 def walk(root: Path, index: Path | None = None) -> tuple[list[bytes], list[Skipped]]:

@@ -37,7 +37,7 @@ from mmindex.errors import (
 )
 from mmindex.model import InstanceRecord, Status
 from mmindex.read.instance import Instance
-from mmindex.read.source import BufferSource
+from mmindex.sources.file import BufferSource
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
 NATIVE = native_file(b"aaaabbbbcccc", number_of_frames=3)

@@ -15,10 +15,14 @@ PACKAGE = ROOT / "mmindex"
 
 # A module imports what stands before it, or what stands beside it in its own folder.
 # "" is mmindex/__init__.py: the public API that the command line is written against.
-ORDER = ("errors", "model", "scan", "index", "read", "", "cli", "__main__")
+ORDER = (
+    *("errors", "model", "frame_table", "image_numbers"),
+    *("scan", "index", "sources", "decode", "update", "read", "render", "export"),
+    *("", "serve", "cli", "__main__"),
+)
 
 ONLY_IMPORTERS = {
-    "lmdb": ("mmindex.index.environment",),
+    "lmdb": ("mmindex.index.lmdb.environment",),
     "pydicom": ("mmindex.read.decode",),
     "click": ("mmindex.cli",),
 }
@@ -101,13 +105,13 @@ def test_module_imports_only_steps_before_it(path):
         ("mmindex.scan.native", "from mmindex.index import record"),
         ("mmindex.scan.native", "from mmindex import index"),
         ("mmindex.scan.native", "from ..read import archive"),
-        ("mmindex.index.build", "def build():\n    from mmindex.read import Archive"),
-        ("mmindex.read.archive", "import mmindex.cli.frame"),
+        ("mmindex.update.build", "def build():\n    from mmindex.read import Archive"),
+        ("mmindex.read.archive", "import mmindex.cli.commands.frame"),
         ("mmindex.read.archive", "import mmindex"),
         ("mmindex", "from mmindex.cli import main"),
-        ("mmindex.index.build", "import lmdb"),
+        ("mmindex.update.build", "import lmdb"),
         ("mmindex.read.instance", "from pydicom.pixels import get_decoder"),
-        ("mmindex.index.build", "import click"),
+        ("mmindex.update.build", "import click"),
         ("mmindex.scan.instance", "from pathlib import Path"),
         ("mmindex.scan.instance", "import PIL.Image"),
     ],
@@ -121,11 +125,11 @@ def test_forbidden_import_is_found(module, source):
     ("module", "source"),
     [
         ("mmindex.model", "from mmindex.errors import FormatError"),
-        ("mmindex.index.build", "from mmindex.scan import scan_instance"),
-        ("mmindex.index.build", "from . import store"),
-        ("mmindex.index.environment", "import lmdb"),
+        ("mmindex.update.build", "from mmindex.scan import scan_instance"),
+        ("mmindex.update.build", "from . import store"),
+        ("mmindex.index.lmdb.environment", "import lmdb"),
         ("mmindex.read.decode", "from pydicom.pixels import get_decoder"),
-        ("mmindex.cli.frame", "import click, mmindex"),
+        ("mmindex.cli.commands.frame", "import click, mmindex"),
         ("mmindex.scan.instance", "import struct, zlib, numpy"),
     ],
 )

@@ -58,7 +58,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let a test say how late it is."""
     clock = Clock()
-    monkeypatch.setattr(importlib.import_module("mmindex.read.source"), "monotonic", clock)
+    monkeypatch.setattr(importlib.import_module("mmindex.sources.file"), "monotonic", clock)
     return clock
 
 

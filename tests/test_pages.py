@@ -15,8 +15,8 @@ import pytest
 
 import mmindex
 from mmindex.errors import IndexFormatError
-from mmindex.index.keys import DATABASES
-from mmindex.index.pages import check_pages
+from mmindex.index.databases import DATABASES
+from mmindex.index.lmdb.page_check import check_pages
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status

@@ -44,7 +44,7 @@ from mmindex.errors import (
     NoPixelDataError,
     NotAddressableError,
 )
-from mmindex.index.keys import DATABASES
+from mmindex.index.databases import DATABASES
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmindex.errors import IndexFormatError, MMIndexError
-from mmindex.index.keys import CHUNK_LENGTH, LONG_RECORD
+from mmindex.index.databases import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
     check_path,

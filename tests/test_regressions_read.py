@@ -54,7 +54,7 @@ from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.instance import Instance, recorded_error
-from mmindex.read.source import (
+from mmindex.sources.file import (
     Descriptor,
     FileSource,
     open_descriptor,
@@ -465,7 +465,7 @@ def test_R7_a_deflated_file_is_looked_at_after_it_was_inflated(
     with mmindex.open_file(path) as instance:
         assert instance.frame(0) == b"ABCD"
         happens(path)
-        monkeypatch.setattr("mmindex.read.source.monotonic", lambda: time.monotonic() + 3600)
+        monkeypatch.setattr("mmindex.sources.file.monotonic", lambda: time.monotonic() + 3600)
         for read in (instance.frame, instance.view, instance.array):
             with pytest.raises(error):
                 read(0)

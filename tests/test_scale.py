@@ -15,7 +15,7 @@ import pytest
 from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulated_file, image_attributes
 
 import mmindex
-from mmindex.index import entries as entries_module
+from mmindex.index import chunks as entries_module
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
@@ -28,7 +28,7 @@ FILES, MOMENTS = 400, 50
 KILLED = """
 import sys
 import mmindex
-from mmindex.index import build
+from mmindex.update import build
 
 build._COMMIT_FILES = 8
 build._CHUNK_FILES = 4
@@ -318,8 +318,9 @@ SIMULATED = """
 import re, sys
 from concurrent.futures import Executor, Future
 import mmindex
-from mmindex.index import build, store
-from mmindex.index.discover import FoundFile
+from mmindex.index import store
+from mmindex.update import build
+from mmindex.sources.folder import FoundFile
 from mmindex.index.record import pack_record
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 

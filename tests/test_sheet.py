@@ -23,7 +23,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.cli import main
-from mmindex.cli.sheet import _MARK as MARK
+from mmindex.cli.commands.sheet import _MARK as MARK
 
 image = pytest.importorskip("PIL.Image")
 GAP = 6

@@ -18,8 +18,8 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
 from mmindex.errors import IndexFormatError, MMIndexError
-from mmindex.index import environment
 from mmindex.index.checksum import seal
+from mmindex.index.lmdb import environment
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status

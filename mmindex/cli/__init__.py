@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import mmindex
-from mmindex.cli.output import ends_quietly
+from mmindex.cli.printing import ends_quietly
 
 COMMANDS = (  # in the order of --help
     *("build", "ls", "info", "frame", "sheet", "ranges"),
@@ -29,7 +29,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"mmindex.cli.{cmd_name}")
+        module = importlib.import_module(f"mmindex.cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
 

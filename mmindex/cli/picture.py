@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mmindex import ImagePixel
-    from mmindex.cli.source import Opened
+    from mmindex.cli.source_argument import Opened
 
 MOST_FRAMES_SAMPLED = 64  # for a window
 _MOST_SAMPLES = 1 << 21

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mmindex.cli.output import counted, print_message
+from mmindex.cli.printing import counted, print_message
 
 if TYPE_CHECKING:
     from mmindex import BuildReport

@@ -1,1 +1,1 @@
-"""InstanceRecords <-> LMDB, and the build of an archive's index."""
+"""InstanceRecords <-> one LMDB file; imports neither the scan nor the sources."""

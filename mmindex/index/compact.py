@@ -6,10 +6,10 @@ import os
 from contextlib import closing, suppress
 
 from mmindex.errors import IndexWriteError
-from mmindex.index import environment
-from mmindex.index.open_index import find_index_file
+from mmindex.index.index_file import find_index_file
+from mmindex.index.lmdb import environment
+from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.store import Store
-from mmindex.index.write_lock import only_writer
 
 
 def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:

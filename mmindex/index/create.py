@@ -6,10 +6,10 @@ import os
 from functools import partial
 
 from mmindex.errors import IndexFormatError, IndexWriteError
-from mmindex.index import environment
 from mmindex.index.checksum import seal
-from mmindex.index.environment import LMDBError, Transaction
-from mmindex.index.keys import DATABASES, FILE_ID, FORMAT
+from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
+from mmindex.index.lmdb import environment
+from mmindex.index.lmdb.environment import LMDBError, Transaction
 from mmindex.index.record import FORMAT_VERSION
 
 _OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.create import create_index
-from mmindex.index.open_index import find_index_file
+from mmindex.index.index_file import find_index_file
+from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
-from mmindex.index.write_lock import only_writer
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError
 from mmindex.index.checksum import DamageError
-from mmindex.index.environment import LMDBError, OvertakenError
+from mmindex.index.lmdb.environment import LMDBError, OvertakenError
 
 if TYPE_CHECKING:
-    from mmindex.index.open_index import OpenIndex
+    from mmindex.index.index_file import OpenIndex
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 

@@ -32,11 +32,10 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from mmindex.errors import IndexWriteError, StaleIndexError
-from mmindex.index import environment
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.entries import StoredEntries, slice_entries
-from mmindex.index.environment import LMDBError, Transaction
-from mmindex.index.keys import (
+from mmindex.index.chunks import StoredEntries, slice_entries
+from mmindex.index.commit import replace_files
+from mmindex.index.databases import (
     DATABASES,
     FILE_ID,
     PATH_VALUE,
@@ -45,10 +44,11 @@ from mmindex.index.keys import (
     path_key,
     uid_key,
 )
-from mmindex.index.open_index import OpenIndex
+from mmindex.index.index_file import OpenIndex
+from mmindex.index.lmdb import environment
+from mmindex.index.lmdb.environment import LMDBError, Transaction
 from mmindex.index.reading import damaged, reading
 from mmindex.index.record import join_record, length_apart, unpack_record
-from mmindex.index.replace import replace_files
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.keys import (
+from mmindex.index.commit import read_next_id
+from mmindex.index.databases import (
     CHUNK_KEY,
     CHUNK_LENGTH,
     FILE_ID,
@@ -17,7 +18,6 @@ from mmindex.index.keys import (
     uid_entries,
 )
 from mmindex.index.record import RecordKeys, length_apart, unpack_keys
-from mmindex.index.replace import read_next_id
 
 
 def verify_index(txn: Any, databases: dict[str, Any]) -> None:

@@ -14,12 +14,12 @@ from mmindex.errors import (
     MissingFileError,
     StaleIndexError,
 )
-from mmindex.index.keys import UidKind
-from mmindex.index.open_index import find_index_file
+from mmindex.index.databases import UidKind
+from mmindex.index.index_file import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
-from mmindex.read.source import FileSource, open_descriptor
+from mmindex.sources.file import FileSource, open_descriptor
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

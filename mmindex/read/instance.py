@@ -17,10 +17,10 @@ from mmindex.errors import (
     TruncatedFrameError,
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
-from mmindex.read.batch import Piece, read_pieces
 from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
-from mmindex.read.source import BufferSource, FileSource, Source
 from mmindex.scan.file_format import inflate_data_set
+from mmindex.sources.coalesce import Piece, read_pieces
+from mmindex.sources.file import BufferSource, FileSource, Source
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

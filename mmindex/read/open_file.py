@@ -14,13 +14,13 @@ from typing import BinaryIO
 from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
-from mmindex.read.source import (
+from mmindex.scan.instance import scan
+from mmindex.sources.file import (
     BufferSource,
     Descriptor,
     FileSource,
     open_descriptor,
 )
-from mmindex.scan.instance import scan
 
 Scan = Callable[[Buffer], InstanceRecord]
 

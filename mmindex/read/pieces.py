@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from mmindex.errors import FormatError
 from mmindex.model import Boundaries, ByteRange, FrameTable, InstanceRecord, Layout
 from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
-from mmindex.read.source import Source
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
+from mmindex.sources.file import Source
 
 
 def cover_frame(record: InstanceRecord, table: FrameTable, frame_index: int) -> ByteRange:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import counted, plain, print_json, rounded_size
-from mmindex.cli.source import (
+from mmindex.cli.printing import counted, plain, print_json, rounded_size
+from mmindex.cli.source_argument import (
     Opened,
     force_option,
     instance_option,

@@ -134,7 +134,7 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
                 f"{uid[:_LONGEST_UID]}...",
                 param_hint="--instance",
             ) from None
-        from mmindex.cli.near import explain_unknown_instance
+        from mmindex.cli.suggestions import explain_unknown_instance
 
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
         raise

@@ -28,12 +28,12 @@ from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.create import create_index, empty_older_index
-from mmindex.index.discover import FoundFile, Skipped, walk_archive
+from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import pack_record, unpack_count, unpack_record
-from mmindex.index.scan_file import ScanOptions, scan_files
 from mmindex.index.store import Store
-from mmindex.index.write_lock import only_writer
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
+from mmindex.sources.folder import FoundFile, Skipped, walk_archive
+from mmindex.update.scan_file import ScanOptions, scan_files
 
 _LOOKED_UP = 512  # files a transaction when the index is asked which are known
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.numbers import (
+from mmindex.cli.frame_numbers import (
     FrameCommand,
     Span,
     check_located,
     find_numbers,
     numbers_argument,
 )
-from mmindex.cli.output import print_array
-from mmindex.cli.source import force_option, instance_option, open_source, source_argument
+from mmindex.cli.printing import print_array
+from mmindex.cli.source_argument import force_option, instance_option, open_source, source_argument
 
 if TYPE_CHECKING:
     from mmindex import Instance

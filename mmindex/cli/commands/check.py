@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.output import FAILED, plain, print_array, print_message, print_table
-from mmindex.cli.source import open_archive
+from mmindex.cli.printing import FAILED, plain, print_array, print_message, print_table
+from mmindex.cli.source_argument import open_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mmindex.read.check import Problem
+    from mmindex.read.problems import Problem
 
 
 @click.command("check", short_help="List what is wrong with the files of an archive.")
@@ -31,7 +31,7 @@ def command(root: str, as_json: bool) -> None:
     mmindex check /data/archive
     mmindex check /data/archive --json
     """  # noqa: D301
-    from mmindex.read.check import walk_problems  # loads the index
+    from mmindex.read.problems import walk_problems  # loads the index
 
     found = False
 

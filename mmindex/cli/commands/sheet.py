@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mmindex.cli.numbers import (
+from mmindex.cli.binary_output import check_output, check_terminal, write_output
+from mmindex.cli.frame_numbers import (
     FrameCommand,
     Span,
     check_located,
@@ -17,7 +18,6 @@ from mmindex.cli.numbers import (
     numbers_argument,
     spread,
 )
-from mmindex.cli.output import FAILED, counted, join_lines, print_message
 from mmindex.cli.picture import (
     MOST_FRAMES_SAMPLED,
     Window,
@@ -26,14 +26,14 @@ from mmindex.cli.picture import (
     find_window,
     render,
 )
-from mmindex.cli.source import (
+from mmindex.cli.printing import FAILED, counted, join_lines, print_message
+from mmindex.cli.source_argument import (
     Opened,
     force_option,
     instance_option,
     open_source,
     source_argument,
 )
-from mmindex.cli.write import check_output, check_terminal, write_output
 from mmindex.errors import DecodeError, FormatError, MMIndexError
 
 if TYPE_CHECKING:

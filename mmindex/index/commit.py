@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmindex.index.checksum import DamageError, seal, unseal
-from mmindex.index.keys import (
+from mmindex.index.databases import (
     CHUNK_KEY,
     CHUNK_LENGTH,
     DATABASES,

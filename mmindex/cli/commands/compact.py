@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mmindex.cli.output import counted
+from mmindex.cli.printing import counted
 
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")

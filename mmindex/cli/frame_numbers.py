@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from mmindex.cli.output import counted
+from mmindex.cli.printing import counted
 from mmindex.errors import FrameIndexError, NotAddressableError, TruncatedFrameError
 from mmindex.model import Status
 
 if TYPE_CHECKING:
-    from mmindex.cli.source import Opened
+    from mmindex.cli.source_argument import Opened
 
 _SPAN = re.compile(r"([0-9]{1,18})(-([0-9]{1,18})?)?")  # what has more digits is no frame's number
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.numbers import (
+from mmindex.cli.binary_output import (
+    STDOUT,
+    TEMPLATE,
+    check_output,
+    check_terminal,
+    fill_in,
+    has_number,
+    write_output,
+)
+from mmindex.cli.frame_numbers import (
     FrameCommand,
     Span,
     check_located,
@@ -19,21 +28,12 @@ from mmindex.cli.numbers import (
     numbers_argument,
     spread,
 )
-from mmindex.cli.source import (
+from mmindex.cli.source_argument import (
     Opened,
     force_option,
     instance_option,
     open_source,
     source_argument,
-)
-from mmindex.cli.write import (
-    STDOUT,
-    TEMPLATE,
-    check_output,
-    check_terminal,
-    fill_in,
-    has_number,
-    write_output,
 )
 from mmindex.errors import NotAddressableError
 from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_syntax

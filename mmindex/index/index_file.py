@@ -7,12 +7,12 @@ import struct
 from typing import Any
 
 from mmindex.errors import IndexFormatError, StaleIndexError
-from mmindex.index import environment
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.create import check_format, create_index
-from mmindex.index.environment import Environment, Transaction
-from mmindex.index.keys import DATABASES, FILE_ID
-from mmindex.index.pages import check_pages
+from mmindex.index.databases import DATABASES, FILE_ID
+from mmindex.index.lmdb import environment
+from mmindex.index.lmdb.environment import Environment, Transaction
+from mmindex.index.lmdb.page_check import check_pages
 from mmindex.index.reading import reading
 from mmindex.model import INDEX_NAME
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.keys import CHUNK_KEY, CHUNK_LENGTH
+from mmindex.index.databases import CHUNK_KEY, CHUNK_LENGTH
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store

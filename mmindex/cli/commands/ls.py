@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mmindex.cli.near import MOST_RECORDS_LOOKED_AT, find_kind, find_near
-from mmindex.cli.output import (
+from mmindex.cli.printing import (
     align,
     measure_columns,
     plain,
@@ -21,7 +20,8 @@ from mmindex.cli.output import (
     print_message,
     rounded_size,
 )
-from mmindex.cli.source import open_archive
+from mmindex.cli.source_argument import open_archive
+from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import TruncatedFrameError
-from mmindex.read.source import Source
+from mmindex.sources.file import Source
 
 _GAP = 4096  # bytes between two pieces that are read over rather than skipped
 _TOGETHER = 1 << 20  # bytes that are read at once, unless one piece is longer

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from mmindex.cli.output import counted, plain, print_json, rounded_size
-from mmindex.cli.source import open_archive
+from mmindex.cli.printing import counted, plain, print_json, rounded_size
+from mmindex.cli.source_argument import open_archive
 
 
 @click.command("stats", short_help="Count files, instances, frames and bytes of an archive.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mmindex.cli.output import counted, plain
+from mmindex.cli.printing import counted, plain
 
 
 @click.command("merge", short_help="Join indexes that were built apart.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
-from mmindex.cli.output import FAILED, counted, plain, print_json, print_message
+from mmindex.cli.printing import FAILED, counted, plain, print_json, print_message
 from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 

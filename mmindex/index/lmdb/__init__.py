@@ -1,0 +1,1 @@
+"""The LMDB file of an index: environments, transactions, locks and pages."""
