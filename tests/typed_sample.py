@@ -1,4 +1,4 @@
-"""A program that uses all of the public API: tests/test_typing.py checks its types and runs it."""
+"""A program that uses all of the public API: test_typing.py checks its types and runs it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import mmindex
 from mmindex.cli import main
 from mmindex.cli.binary_output import fill_in, has_number, write_output
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = [bytes([number]) * 4 for number in (1, 2, 3)]
 VIDEO = [b"\0\0\1\xb3 first", b"second"]
 PROGRAM = [*(sys.executable, "-c"), "from mmindex.cli import main; main(prog_name='mmindex')"]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import numpy as np
-import pydicom
-import pydicom.data
 import pytest
-from pydicom.encaps import generate_frames
-from pydicom.pixels import pixel_array
+from pydicom_oracle import (
+    FOLDER,
+    our_array,
+    pydicom_array,
+    pydicom_frames,
+    quiet_pydicom,
+    read_data_set,
+    same_array,
+)
 
 import mmindex
 from mmindex.errors import DecodeError, MMIndexError
 
-FOLDER = Path(pydicom.data.__file__).parent / "test_files"
 FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file())
-KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 FRAMES_DIFFER = {
     "MR_truncated.dcm": "R35: pydicom returns the frame short, mmindex raises",
@@ -45,72 +42,6 @@ NOT_DICOM = {
     *("rtplan.dump", "rtstruct.dump", "test1.json", "test_PN.json", "zipMR.gz"),
 }
 DICOM = [name for name in FILES if name not in NOT_DICOM]
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Keep what pydicom warns of odd files from becoming errors."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
-        yield
-
-
-def read_data_set(path: Path, *, force: bool = False) -> pydicom.FileDataset:
-    """Return pydicom's data set."""
-    with quiet_pydicom():
-        return pydicom.dcmread(path, force=force)
-
-
-def pydicom_frames(data_set: pydicom.FileDataset) -> list[bytes] | None:
-    """Return the frames that pydicom has, as stored; None where it has no pixel data."""
-    keyword = next((keyword for keyword in KEYWORDS if keyword in data_set), None)
-    if keyword is None:
-        return None
-    value = data_set[keyword].value
-    count = int(data_set.get("NumberOfFrames") or 1)
-    if data_set.file_meta.TransferSyntaxUID.is_encapsulated:
-        return list(generate_frames(value, number_of_frames=count))
-    depth = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(keyword)
-    pixels = data_set.Rows * data_set.Columns
-    bits = pixels * data_set.SamplesPerPixel * (depth or data_set.BitsAllocated)
-    if data_set.PhotometricInterpretation == "YBR_FULL_422":
-        bits = bits // 3 * 2
-    if bits % 8 == 0:
-        return [value[at * bits // 8 : (at + 1) * bits // 8] for at in range(count)]
-    every_bit = np.unpackbits(np.frombuffer(value, "u1"), bitorder="little")
-    return [
-        np.packbits(every_bit[at * bits : (at + 1) * bits], bitorder="little").tobytes()
-        for at in range(count)
-    ]
-
-
-def pydicom_array(data_set: pydicom.FileDataset, frame_index: int) -> np.ndarray | None:
-    """Return the pixels that pydicom has, None where it refuses."""
-    try:
-        with quiet_pydicom():
-            return pixel_array(data_set, index=frame_index)
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
-        return None
-
-
-def our_array(instance: mmindex.Instance, frame_index: int) -> np.ndarray | None:
-    """Return our pixels, None where we refuse."""
-    try:
-        with quiet_pydicom():
-            return instance.array(frame_index)
-    except MMIndexError:
-        return None
-
-
-def same_array(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
-    """Return whether both are refused, or equal in dtype, shape and every pixel."""
-    if ours is None or theirs is None:
-        return ours is theirs
-    return (
-        ours.dtype == theirs.dtype
-        and ours.shape == theirs.shape
-        and np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
-    )
 
 
 def test_the_tables_name_files_that_are_there() -> None:

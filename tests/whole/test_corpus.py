@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_pydicom_files import our_array, pydicom_array, read_data_set, same_array
+from pydicom_oracle import our_array, pydicom_array, read_data_set, same_array
 
 import mmindex
 from mmindex.model import Status
 
-_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 CORPUS = Path(os.environ.get("MMINDEX_CORPUS", _BESIDE))
 if not (CORPUS / "truth.json").is_file():
     pytest.skip("no corpus: set MMINDEX_CORPUS", allow_module_level=True)

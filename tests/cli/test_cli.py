@@ -44,7 +44,7 @@ from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 from mmindex.update.build import BuildReport, Progress
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CINE = "examples_ybr_color.dcm"
 NAMES = (CINE, "examples_rgb_color.dcm", "examples_overlay.dcm", "rtdose.dcm", "rtplan.dcm")
 PROGRAM = [

@@ -24,7 +24,7 @@ from mmindex.index.compact import compact_index
 from mmindex.model import InstanceRecord
 from mmindex.update import build as build_module
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 300
 
 

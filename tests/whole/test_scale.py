@@ -20,7 +20,7 @@ from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # Kill -9
 

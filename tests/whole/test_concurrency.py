@@ -48,7 +48,7 @@ pytestmark = [
 
 LONGEST = 60  # seconds that a child lives
 READS = 100_000  # at least, in each of the tests of many reads
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 FILES, FRAMES, PADDING = 8, 8, 64
 CHANGING = range(4, FILES)  # the numbers of the files that change
 FRAME = struct.Struct("<4I")  # file, version, frame index, and what no other bytes look like

@@ -47,7 +47,7 @@ from mmindex.errors import (
 from mmindex.index.databases import DATABASES
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TWINS = {  # sections that both READMEs have, with the same code

@@ -25,7 +25,7 @@ from dicom_bytes import (
     encapsulated_file,
 )
 from pydicom.pixels import pixel_array
-from test_pydicom_files import FOLDER, quiet_pydicom, read_data_set, same_array
+from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set, same_array
 
 import mmindex
 from mmindex.errors import DecodeError, MissingDependencyError, MMIndexError, TruncatedFrameError

@@ -24,7 +24,7 @@ from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 COUNT = 80
 PAGE, ROOM = 4096, 1 << 17  # bytes of a page of the index, and after its last one
 

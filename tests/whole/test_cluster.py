@@ -21,7 +21,7 @@ from mmindex.model import InstanceRecord
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 1500
 
 

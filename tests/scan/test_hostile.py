@@ -36,7 +36,7 @@ from dicom_bytes import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_pydicom_files import FOLDER, quiet_pydicom
+from pydicom_oracle import FOLDER, quiet_pydicom
 
 import mmindex
 from mmindex.errors import FormatError, MMIndexError, TruncatedFrameError

@@ -50,7 +50,7 @@ from mmindex.sources.folder import walk_archive
 from mmindex.update import build as build_module
 from mmindex.update import scan_file as scan_module
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

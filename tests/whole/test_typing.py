@@ -15,7 +15,7 @@ import typed_sample
 
 import mmindex
 
-SAMPLE = Path(__file__).with_name("typed_sample.py")
+SAMPLE = Path(__file__).resolve().parents[1] / "typed_sample.py"
 
 WRONG = """
 import mmindex

@@ -41,7 +41,7 @@ FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
 ENCAPSULATED = encapsulated_file(FRAMES, 3)
 OTHER = encapsulated_file([frame.lower() for frame in FRAMES], 3)
 NATIVE = native_file(b"aaaabbbbcccc", number_of_frames=3)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Clock:
