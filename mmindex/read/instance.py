@@ -18,9 +18,10 @@ from mmindex.errors import (
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
-from mmindex.scan.file_format import inflate_data_set
+from mmindex.sources.base import ByteSource
 from mmindex.sources.coalesce import Piece, read_pieces
-from mmindex.sources.file import BufferSource, FileSource, Source
+from mmindex.sources.inflated import inflate_source
+from mmindex.sources.memory import MemorySource
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -43,13 +44,13 @@ class Instance(Sequence[bytes]):
         The file; None where a file object had no name.
     """
 
-    def __init__(self, record: InstanceRecord, source: Source) -> None:
+    def __init__(self, record: InstanceRecord, source: ByteSource) -> None:
         if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
-            raise recorded_error(record, source.path)
+            raise recorded_error(record, source.name)
         self.record = record
-        self.path = source.path
+        self.path = source.name
         self._file = source
-        self._source: Source | None = None if record.status is Status.DEFLATED else source
+        self._source: ByteSource | None = None if record.status is Status.DEFLATED else source
         self._frames = record.frames if record.status.has_frames else None
 
     def close(self) -> None:
@@ -388,28 +389,21 @@ class Instance(Sequence[bytes]):
         raise NoPixelDataError("the instance has no pixel data", path=self.path)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ByteSource:
         """What the offsets of the frame table count in."""
         return self._require_source()
 
-    def _require_source(self) -> Source:
+    def _require_source(self) -> ByteSource:
         """Return what offsets count from; a deflated data set is inflated once."""
         if self._source is None:
-            if self._file is _CLOSED or self.record.fingerprint is None:
+            if self._file is _CLOSED:
                 raise ValueError("the instance is closed")
-            deflated = self._file.read(0, self.record.fingerprint.size)
-            try:
-                inflated = inflate_data_set(deflated)
-            except FormatError as error:
-                error.at(self.path)
-                raise
-            origin = self._file if isinstance(self._file, FileSource) else None
-            self._source = BufferSource(inflated, self.path, origin)
+            self._source = inflate_source(self._file)
         return self._source
 
 
 _FRAGMENTS = Layout.FRAGMENTS
-_CLOSED = BufferSource(b"", None)
+_CLOSED = MemorySource(b"")
 
 
 def recorded_error(record: InstanceRecord, path: str | None) -> MMIndexError:

@@ -9,18 +9,15 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
-from mmindex.sources.file import (
-    BufferSource,
-    Descriptor,
-    FileSource,
-    open_descriptor,
-)
+from mmindex.sources.base import ByteSource
+from mmindex.sources.file import Descriptor, FileSource, open_descriptor
+from mmindex.sources.memory import MemorySource
 
 Scan = Callable[[Buffer], InstanceRecord]
 
@@ -28,7 +25,7 @@ REVALIDATE_AFTER = 1.0  # seconds
 
 
 def open_file(
-    source: str | os.PathLike[str] | BinaryIO,
+    source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview,
     *,
     force: bool = False,
     trust_offset_tables: bool = False,
@@ -37,9 +34,10 @@ def open_file(
 
     Parameters
     ----------
-    source : path or binary file object
+    source : path, binary file object, or bytes
         A file object is read from its start, and may be closed while the instance is in use; one
-        that is not a plain file of the file system is read into memory.
+        that is not a plain file of the file system is read into memory. The bytes of a file
+        (bytes, bytearray, memoryview) are not copied, and must not change while in use.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     trust_offset_tables : bool
@@ -54,6 +52,8 @@ def open_file(
 
     Raises
     ------
+    TypeError
+        The source is none of these: a pydicom Dataset, say, or a file opened as text.
     MissingFileError
         There is no such file.
     NotDicomError, FormatError
@@ -61,21 +61,42 @@ def open_file(
         cannot be told.
     """
     scan_source = partial(scan, force=force, trust_offset_tables=trust_offset_tables)
-    path: str | None
     if isinstance(source, (str, os.PathLike)):
-        path = os.path.join(os.getcwd(), os.fspath(source))  # the folder may change
+        path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
         descriptor = open_descriptor(path, "there is no such file")
         return _open_descriptor(descriptor, path, scan_source, by_path=True)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _open_buffer(source, None, scan_source)
+    if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+        _refuse(source)
     name = getattr(source, "name", None)
-    path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
+    name = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
     if _is_plain_file(source):
         descriptor = Descriptor(os.dup(source.fileno()))
-        return _open_descriptor(descriptor, path, scan_source, by_path=False)
+        return _open_descriptor(descriptor, name, scan_source, by_path=False)
     position = source.tell()
     source.seek(0)
     data = source.read()
     source.seek(position)
-    return _scan(data, Fingerprint(len(data), 0, 0), BufferSource(data, path), path, scan_source)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        _refuse(source)
+    return _open_buffer(data, name, scan_source)
+
+
+def _refuse(source: object) -> NoReturn:
+    kind = type(source)
+    raise TypeError(
+        "expected a path, a file opened in binary mode, or the bytes of a file (bytes, bytearray, "
+        f"memoryview), found {kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _open_buffer(
+    data: bytes | bytearray | memoryview, name: str | None, scan_source: Scan
+) -> Instance:
+    view = memoryview(data)
+    view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+    return _scan(view, Fingerprint(len(view), 0, 0), MemorySource(view, name), scan_source)
 
 
 def _is_plain_file(source: BinaryIO) -> bool:
@@ -98,20 +119,19 @@ def _open_descriptor(
     buffer: Buffer = b""
     if fingerprint.size:
         buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)
-    return _scan(buffer, fingerprint, file, path, scan_source)
+    return _scan(buffer, fingerprint, file, scan_source)
 
 
 def _scan(
     buffer: Buffer,
     fingerprint: Fingerprint,
-    source: FileSource | BufferSource,
-    path: str | None,
+    source: ByteSource,
     scan_source: Scan,
 ) -> Instance:
     try:
         record = scan_source(buffer)
     except MMIndexError as error:
-        error.at(path)
+        error.at(source.name)
         raise
     record = dataclasses.replace(record, fingerprint=fingerprint)
     return Instance(record, source)

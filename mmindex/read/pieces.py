@@ -8,7 +8,7 @@ from mmindex.errors import FormatError
 from mmindex.model import Boundaries, ByteRange, FrameTable, InstanceRecord, Layout
 from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
-from mmindex.sources.file import Source
+from mmindex.sources.base import ByteSource
 
 
 def cover_frame(record: InstanceRecord, table: FrameTable, frame_index: int) -> ByteRange:
@@ -64,14 +64,14 @@ def join_frame(
 
 
 def find_ranges(
-    record: InstanceRecord, table: FrameTable, frame_index: int, source: Source
+    record: InstanceRecord, table: FrameTable, frame_index: int, source: ByteSource
 ) -> tuple[ByteRange, ...]:
     """Return where a frame's fragments are, reading their headers if need be.
 
     Raises
     ------
     FrameIndexError, TruncatedFrameError, IndexFormatError, StaleIndexError, MissingFileError
-        As `FrameTable.fragment_ranges` and `Source.read`.
+        As `FrameTable.fragment_ranges` and `ByteSource.read`.
     FormatError
         The entry of a trusted offset table is wrong.
     """
@@ -83,7 +83,7 @@ def find_ranges(
 
 
 def walk_fragments(
-    record: InstanceRecord, table: FrameTable, source: Source
+    record: InstanceRecord, table: FrameTable, source: ByteSource
 ) -> Iterator[ByteRange]:
     """Yield where every fragment is, padding included; raises what `find_ranges` raises."""
     if table.layout is not Layout.TRUSTED:

@@ -1,58 +1,73 @@
-"""Many frames at once: read in the order of the file, neighbours together, returned as asked."""
+"""Many ranges at once: read in the order of the source, neighbours together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mmindex.errors import TruncatedFrameError
-from mmindex.sources.file import Source
-
-_GAP = 4096  # bytes between two pieces that are read over rather than skipped
-_TOGETHER = 1 << 20  # bytes that are read at once, unless one piece is longer
 
 
 class Piece(NamedTuple):
-    """Bytes of one frame that lie together, and the number of the frame in the batch."""
+    """Bytes that lie together, and their number in the batch."""
 
     offset: int
     length: int
     wanted: int
 
 
-def read_pieces(source: Source, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
-    """Yield pieces of one file with their bytes, in ascending order of offset.
+class Reader(Protocol):
+    """The part of a ByteSource that batches need."""
+
+    @property
+    def gap(self) -> int:
+        """Bytes between two pieces that cost less to read over than a second read does."""
+
+    @property
+    def together(self) -> int:
+        """Bytes that are read at once, unless one piece alone is longer."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes."""
+
+
+def read_pieces(source: Reader, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
+    """Yield pieces of one source with their bytes, in ascending order of offset.
 
     Raises
     ------
     TruncatedFrameError, StaleIndexError, MissingFileError
-        As `Source.read`.
+        As `ByteSource.read`, for the first piece that fails.
     """
-    for group in _group(sorted(pieces)):
-        start = group[0].offset
-        end = max(piece.offset + piece.length for piece in group)
-        try:
-            data = source.read(start, end - start)
-        except TruncatedFrameError:
-            if len(group) > 1:  # which of them it is
-                yield from ((piece, source.read(piece.offset, piece.length)) for piece in group)
-                continue
-            raise
+    for group in group_pieces(sorted(pieces), source.gap, source.together):
         if len(group) == 1:
-            yield group[0], data
+            piece = group[0]
+            yield piece, source.read(piece.offset, piece.length)
+            continue
+        start, length = span(group)
+        try:
+            data = source.read(start, length)
+        except TruncatedFrameError:  # which of them it is
+            yield from ((piece, source.read(piece.offset, piece.length)) for piece in group)
             continue
         for piece in group:
             at = piece.offset - start
             yield piece, data[at : at + piece.length]
 
 
-def _group(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Yield runs of pieces that are near enough to be read at once."""
+def span(group: Sequence[Piece]) -> tuple[int, int]:
+    """Return (offset, length) of the bytes from a group's first piece to the end of all."""
+    start = group[0].offset
+    return start, max(piece.offset + piece.length for piece in group) - start
+
+
+def group_pieces(pieces: Sequence[Piece], gap: int, together: int) -> Iterator[list[Piece]]:
+    """Yield runs of ascending pieces that are near enough to be read at once."""
     group: list[Piece] = []
     start = end = 0
     for piece in pieces:
         piece_end = piece.offset + piece.length
-        is_near = piece.offset - end <= _GAP and piece_end - start <= _TOGETHER
+        is_near = piece.offset - end <= gap and piece_end - start <= together
         if group and (is_near or piece_end <= end):
             group.append(piece)
             end = max(end, piece_end)

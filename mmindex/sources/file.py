@@ -1,4 +1,4 @@
-"""Where frames are read from: a file that is watched for changes, or bytes in memory.
+"""A file of a local file system, watched for changes.
 
 Bytes are copied with pread, which says when a file has become shorter; a map would kill the
 process. Every read is followed by a look at the file, if one is due: what was read before the
@@ -12,31 +12,15 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
-from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError, is_missing
-from mmindex.model import Buffer, ByteRange, Fingerprint
+from mmindex.errors import MissingFileError, StaleIndexError, is_missing
+from mmindex.model import ByteRange, Fingerprint
+from mmindex.sources.base import ByteSource, cut, outside
 
-_HAS_PREAD = hasattr(os, "pread")
-_HAS_PREADV = hasattr(os, "preadv")
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
 _LONGEST_SCRAP = 4096  # bytes between ranges that are read over
 _COPIED = 1 << 16  # bytes up to which a copy costs less than the calls that avoid it
-
-
-class Source(Protocol):
-    """Bytes of one data set, by offset."""
-
-    path: str | None
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly these bytes."""
-
-    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
-        """Return the bytes of ascending ranges, joined."""
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Return exactly these bytes without a copy, read-only."""
 
 
 class Descriptor:
@@ -73,25 +57,42 @@ def open_descriptor(path: str, missing: str = "the file is gone") -> Descriptor:
     OSError
         It cannot be opened.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return Descriptor(os.open(path, flags))
+        return Descriptor(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         if is_missing(error):
             raise MissingFileError(missing, path=path) from None
         raise
 
 
-class FileSource:
+class _ClosedDescriptor(Descriptor):
+    """The descriptor of a source that was closed."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ValueError("the source is closed")
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        pass
+
+
+_CLOSED = _ClosedDescriptor()
+
+
+class FileSource(ByteSource):
     """A file as it was when its fingerprint was taken.
 
     Parameters
     ----------
     descriptor : Descriptor
         The open file.
-    path : str or None
-        Its name.
-    fingerprint : Fingerprint
+    name : str or None
+        Its path.
+    version : Fingerprint
         What the file has to be.
     revalidate_after : float
         Seconds after which a read looks at the file anew.
@@ -107,28 +108,28 @@ class FileSource:
     __slots__ = (
         "_descriptor",
         "_due",
-        "_fingerprint",
         "_map",
         "_revalidate_after",
-        "_size",
         "_watched",
-        "path",
+        "name",
+        "size",
+        "version",
     )
 
     def __init__(
         self,
         descriptor: Descriptor,
-        path: str | None,
-        fingerprint: Fingerprint,
+        name: str | None,
+        version: Fingerprint,
         revalidate_after: float,
         *,
         by_path: bool = True,
     ) -> None:
-        self.path = path
-        self._watched = path if path is not None and by_path else descriptor.number
+        self.name = name
+        self.size = version.size
+        self.version: Fingerprint = version
+        self._watched = name if by_path else None
         self._descriptor = descriptor
-        self._fingerprint = fingerprint
-        self._size = fingerprint.size
         self._revalidate_after = revalidate_after
         self._map: memoryview | None = None
         self._due = 0.0
@@ -138,25 +139,32 @@ class FileSource:
     def check(self) -> None:
         """Raise StaleIndexError or MissingFileError unless the file is as it was."""
         now = monotonic()
+        descriptor = self._descriptor
+        watched = descriptor.number if self._watched is None else self._watched
         try:
-            found = Fingerprint.of(os.stat(self._watched))
+            found = Fingerprint.of(os.stat(watched))
         except OSError as error:
             if is_missing(error):
-                raise MissingFileError("the file is gone", path=self.path) from None
+                raise MissingFileError("the file is gone", path=self.name) from None
             raise
         self._compare(found)
         self._due = now + self._revalidate_after
 
     def check_if_due(self) -> None:
-        """Do that if `revalidate_after` seconds have passed since the last time."""
+        """Call `check` if `revalidate_after` seconds have passed since the last call."""
         if monotonic() >= self._due:
             self.check()
 
+    def close(self) -> None:
+        """Close the file once no read is under way; views that are still in use keep it mapped."""
+        self._descriptor = _CLOSED
+        self._map = None
+
     def _compare(self, found: Fingerprint) -> None:
-        if found != self._fingerprint:
+        if found != self.version:
             raise StaleIndexError(
-                f"{_describe_change(self._fingerprint, found)}; build the index anew",
-                path=self.path,
+                f"{_describe_change(self.version, found)}; build the index anew",
+                path=self.name,
             )
 
     def read(self, offset: int, length: int) -> bytes:
@@ -169,15 +177,19 @@ class FileSource:
         StaleIndexError, MissingFileError
             The file changed since, or is gone.
         """
-        if offset + length > self._size:  # and pread takes the memory first
+        descriptor = self._descriptor  # held: a close meanwhile must not free its number
+        if offset + length > self.size:  # and pread takes the memory first
             self.check()
-            raise _cut(self.path, offset, length, max(0, self._size - offset))
-        if _HAS_PREAD:
-            data = os.pread(self._descriptor.number, length, offset)
-        else:
-            data = bytes(self.view(offset, length))
+            raise outside(self.name, offset, length, self.size)
+        try:
+            data = os.pread(descriptor.number, length, offset)
+        except OSError:
+            self.check()
+            if offset < 0 or length < 0:
+                raise outside(self.name, offset, length, self.size) from None
+            raise
         if len(data) != length:
-            data = self._read_on(data, offset, length)
+            data = self._read_on(descriptor, data, offset, length)
         if monotonic() >= self._due:
             self.check()
         return data
@@ -193,6 +205,8 @@ class FileSource:
         TruncatedFrameError, StaleIndexError, MissingFileError
             As `read`.
         """
+        if not ranges:
+            return b""
         start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
         if end - start <= _COPIED:
             data = self.read(start, end - start)
@@ -200,19 +214,20 @@ class FileSource:
                 [data[offset - start : offset - start + length] for offset, length in ranges]
             )
         length = sum(piece.length for piece in ranges)
-        if not _HAS_PREADV or len(ranges) > _MOST_PIECES or end - start - length > _LONGEST_SCRAP:
+        if len(ranges) > _MOST_PIECES or end - start - length > _LONGEST_SCRAP:
             return b"".join([self.read(*piece) for piece in ranges])
-        if end > self._size:
+        if end > self.size or start < 0:
             self.check()
-            raise _cut(self.path, start, end - start, max(0, self._size - start))
+            raise outside(self.name, start, end - start, self.size)
         joined, scrap = io.BytesIO(bytes(length)), bytearray(_LONGEST_SCRAP)
+        descriptor = self._descriptor
         with joined.getbuffer() as view, memoryview(scrap) as scraps:
             pieces, at, position = [], 0, start
             for offset, piece_length in ranges:
                 pieces += [scraps[: offset - position], view[at : at + piece_length]]
                 at += piece_length
                 position = offset + piece_length
-            read = os.preadv(self._descriptor.number, pieces, start)
+            read = os.preadv(descriptor.number, pieces, start)
             for piece in pieces:
                 piece.release()
         if read != end - start:  # the file became shorter, or there are over 2 GiB
@@ -220,14 +235,14 @@ class FileSource:
         self.check_if_due()
         return joined.getvalue()  # the bytes that were read into, not a copy
 
-    def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
+    def _read_on(self, descriptor: Descriptor, data: bytes, offset: int, length: int) -> bytes:
         """Read what a pread left out: it returns at most 2 GiB at once."""
         pieces, done = [data], len(data)
         while done < length:
-            piece = os.pread(self._descriptor.number, length - done, offset + done)
+            piece = os.pread(descriptor.number, length - done, offset + done)
             if not piece:
                 self.check()
-                raise _cut(self.path, offset, length, done)
+                raise cut(self.name, offset, length, done)
             pieces.append(piece)
             done += len(piece)
         return b"".join(pieces)
@@ -245,45 +260,17 @@ class FileSource:
         mapped = self._map
         if mapped is None:
             mapped = self._map = self._map_file()
-        if offset + length > len(mapped):
-            raise _cut(self.path, offset, length, max(0, len(mapped) - offset))
+        if not 0 <= offset <= offset + length <= len(mapped):
+            raise outside(self.name, offset, length, len(mapped))
         return mapped[offset : offset + length]
 
     def _map_file(self) -> memoryview:
+        descriptor = self._descriptor
+        number = descriptor.number
         self.check()
-        if not self._fingerprint.size:
+        if not self.size:
             return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor.number, 0, access=mmap.ACCESS_READ))
-
-
-class BufferSource:
-    """Bytes in memory: an inflated data set, or what a file object held.
-
-    Where they were made of a file, that is looked at as if it were read.
-    """
-
-    __slots__ = ("_buffer", "_origin", "path")
-
-    def __init__(self, buffer: Buffer, path: str | None, origin: FileSource | None = None) -> None:
-        self.path = path
-        self._buffer = memoryview(buffer).toreadonly()
-        self._origin = origin  # the file that the bytes were made of
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly these bytes, or raise TruncatedFrameError."""
-        return bytes(self.view(offset, length))
-
-    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
-        """Return the bytes of ranges, joined, or raise TruncatedFrameError."""
-        return b"".join([self.view(*piece) for piece in ranges])
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Return exactly these bytes without a copy, or raise TruncatedFrameError."""
-        if self._origin is not None:
-            self._origin.check_if_due()
-        if offset + length > len(self._buffer):
-            raise _cut(self.path, offset, length, max(0, len(self._buffer) - offset))
-        return self._buffer[offset : offset + length]
+        return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
 
 
 def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
@@ -292,12 +279,4 @@ def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
     return (
         f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
         f"found {found.size} bytes of {found.mtime_ns} ns"
-    )
-
-
-def _cut(path: str | None, offset: int, length: int, found: int) -> TruncatedFrameError:
-    return TruncatedFrameError(
-        f"the frame runs past the end of the file: expected {length} bytes, found {found}",
-        path=path,
-        offset=offset,
     )

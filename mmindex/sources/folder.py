@@ -1,4 +1,4 @@
-"""The walk of an archive: every file once, as it is met, and what could not be looked at.
+"""An archive in a folder: its walk, every file once, and its files, opened by path.
 
 Paths are bytes, since file names need not be text, and relative to the root. Symbolic links are
 followed; a folder that was walked already, by whatever path, is not walked again.
@@ -10,28 +10,64 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint
+from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.file import FileSource, open_descriptor
 
 
-class FoundFile(NamedTuple):
-    """A regular file and its fingerprint."""
+class Folder(Root):
+    """An archive in a folder of a local file system.
 
-    path: bytes
-    fingerprint: Fingerprint
-
-
-class Skipped(NamedTuple):
-    """Something that is no readable folder or regular file, and why it was left out.
-
-    `may_hide` says whether files may be at or under its path though they were not met.
+    Parameters
+    ----------
+    root : bytes
+        The folder.
+    index : bytes, optional
+        The index of the archive, which the walk leaves out with the files beside it.
+    ignore_inode : bool
+        Whether files may have other inodes than their versions say: they do in an archive that
+        was moved or is mounted anew.
+    revalidate_after : float
+        Seconds after which a read looks at its file anew.
     """
 
-    path: bytes
-    reason: str
-    may_hide: bool
+    __slots__ = ("_ignore_inode", "_index", "_revalidate_after", "_root", "name")
+
+    def __init__(
+        self,
+        root: bytes,
+        index: bytes | None = None,
+        *,
+        ignore_inode: bool = False,
+        revalidate_after: float = 1.0,
+    ) -> None:
+        self.name = os.fsdecode(root)
+        self._root = root
+        self._index = index
+        self._ignore_inode = ignore_inode
+        self._revalidate_after = revalidate_after
+
+    def walk(self) -> Iterator[FoundFile | Skipped]:
+        """Yield the files under the folder; see `Root.walk` and `walk_archive`."""
+        default = os.path.join(self._root, os.fsencode(INDEX_NAME))
+        return walk_archive(self._root, self._index or default)
+
+    def full_path(self, path: bytes) -> str:
+        """Return where the file at `path`, relative to the folder, is."""
+        return os.fsdecode(os.path.join(self._root, path))
+
+    def open(self, path: bytes, version: Fingerprint | None = None) -> FileSource:
+        """Return the file at `path`, open; see `Root.open`."""
+        full_path = self.full_path(path)
+        descriptor = open_descriptor(full_path)
+        found = Fingerprint.of(os.stat(descriptor.number))
+        if version is None:
+            version = found
+        elif self._ignore_inode:
+            version = version._replace(inode=found.inode)
+        return FileSource(descriptor, full_path, version, self._revalidate_after)
 
 
 def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:

@@ -32,7 +32,8 @@ from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import pack_record, unpack_count, unpack_record
 from mmindex.index.store import Store
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
-from mmindex.sources.folder import FoundFile, Skipped, walk_archive
+from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.folder import walk_archive
 from mmindex.update.scan_file import ScanOptions, scan_files
 
 _LOOKED_UP = 512  # files a transaction when the index is asked which are known

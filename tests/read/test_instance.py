@@ -37,7 +37,7 @@ from mmindex.errors import (
 )
 from mmindex.model import InstanceRecord, Status
 from mmindex.read.instance import Instance
-from mmindex.sources.file import BufferSource
+from mmindex.sources.memory import MemorySource
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
 NATIVE = native_file(b"aaaabbbbcccc", number_of_frames=3)
@@ -276,7 +276,7 @@ def test_R7_a_deflated_data_set_is_inflated_once(
     after: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All frames come from one inflated copy, whatever stands after the stream."""
-    module = importlib.import_module("mmindex.read.instance")
+    module = importlib.import_module("mmindex.sources.inflated")
     inflated = []
 
     def inflate(buffer: bytes) -> bytes:
@@ -354,7 +354,7 @@ def test_a_recorded_error_is_raised_again(error: str, kind: type[MMIndexError]) 
     """The record of an unreadable file raises the error that its scan ended with."""
     record = InstanceRecord(Status.UNREADABLE, reason="what was wrong", error=error)
     with pytest.raises(kind, match="what was wrong") as caught:
-        Instance(record, BufferSource(b"", "a.dcm"))
+        Instance(record, MemorySource(b"", "a.dcm"))
     assert type(caught.value) is kind
     assert caught.value.path == "a.dcm"
 

@@ -13,7 +13,9 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pydicom
 import pytest
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -376,3 +378,82 @@ def test_a_file_cut_under_a_reader_does_not_kill_it(tmp_path: Path, read: str, k
     )
     assert ended.returncode == 3, ended.stderr
     assert ended.stdout.strip() in ("StaleIndexError", "TruncatedFrameError")
+
+
+BUFFERS: dict[str, Callable[[bytes], bytes | bytearray | memoryview]] = {
+    "bytes": bytes,
+    "bytearray": bytearray,
+    "memoryview": memoryview,
+    "memoryview of words": lambda data: memoryview(data + bytes(len(data) % 2)).cast("H"),
+    "every second byte": lambda data: memoryview(bytes(b for pair in data for b in (pair, 7)))[::2],
+}
+
+
+@pytest.mark.parametrize("buffer", BUFFERS)
+@pytest.mark.parametrize("data", [ENCAPSULATED, NATIVE], ids=["encapsulated", "native"])
+def test_the_bytes_of_a_file_are_opened(buffer: str, data: bytes) -> None:
+    """Whatever kind of memory they are in, nothing of a file is needed."""
+    expected = FRAMES if data is ENCAPSULATED else [b"aaaa", b"bbbb", b"cccc"]
+    with mmindex.open_file(BUFFERS[buffer](data)) as instance:
+        assert list(instance) == expected
+        assert instance.frames([2, 0]) == [expected[2], expected[0]]
+        assert instance.view(1) == expected[1]
+        assert instance.path is None
+
+
+def test_R7_the_bytes_of_a_deflated_file_are_opened() -> None:
+    """They are inflated as those of a file are."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data_set = image_attributes() + element(PIXEL_DATA, "OW", bytes(range(4)))
+    stream = compressor.compress(data_set) + compressor.flush()
+    with mmindex.open_file(dicom_file(stream, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)) as instance:
+        assert instance.frame(0) == bytes(range(4))
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"a.dcm", ENCAPSULATED[:200]])
+def test_R6_bytes_that_are_no_dicom_file_are_refused(data: bytes) -> None:
+    """Bytes are never taken for a path."""
+    with pytest.raises(FormatError):
+        mmindex.open_file(data)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pydicom.Dataset(), pydicom.FileDataset("a", {}), io.StringIO("text"), 3, None, [ENCAPSULATED]],
+    ids=["Dataset", "FileDataset", "StringIO", "int", "None", "list"],
+)
+def test_what_is_no_source_is_a_type_error_that_says_what_is_taken(source: Any) -> None:
+    """The error names the kinds that are taken and the one that was found."""
+    kind = type(source).__qualname__
+    with pytest.raises(TypeError, match=rf"expected a path, .*bytes of a file.*found .*\b{kind}$"):
+        mmindex.open_file(source)
+
+
+def test_a_file_opened_as_text_is_a_type_error(path: Path) -> None:
+    """It is refused before it is read, and stays open."""
+    with path.open("r", encoding="latin-1") as file:
+        with pytest.raises(TypeError, match="opened in binary mode"):
+            mmindex.open_file(file)  # type: ignore[arg-type]
+        assert file.tell() == 0
+
+
+def test_a_reader_that_returns_text_is_a_type_error() -> None:
+    """A file object of another library is known by what it returns."""
+
+    class Reader(io.BytesIO):
+        def read(self, size: int | None = -1) -> str:  # type: ignore[override]
+            return "text"
+
+    with pytest.raises(TypeError, match="opened in binary mode"):
+        mmindex.open_file(Reader())
+
+
+def test_a_path_object_of_bytes_is_a_path(path: Path) -> None:
+    """os.PathLike may return bytes, as names of files are."""
+
+    class BytesPath:
+        def __fspath__(self) -> bytes:
+            return os.fsencode(path)
+
+    with mmindex.open_file(BytesPath()) as instance:  # type: ignore[arg-type]
+        assert list(instance) == FRAMES

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmindex.model import Fingerprint
-from mmindex.sources.folder import FoundFile, Skipped, walk_archive
+from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.folder import walk_archive
 
 
 def walk(root: Path, index: Path | None = None) -> tuple[list[bytes], list[Skipped]]:

@@ -320,7 +320,7 @@ from concurrent.futures import Executor, Future
 import mmindex
 from mmindex.index import store
 from mmindex.update import build
-from mmindex.sources.folder import FoundFile
+from mmindex.sources.base import FoundFile
 from mmindex.index.record import pack_record
 from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
 
