@@ -140,12 +140,12 @@ class Instance(Sequence[bytes]):
         try:
             indices = self._list_indices(frame_indices)
             found = [b""] * len(indices)
-            pieces = [
-                Piece(*cover_frame(self.record, table, frame_index), wanted)
+            pieces: list[Piece] = [
+                (*cover_frame(self.record, table, frame_index), wanted)
                 for wanted, frame_index in enumerate(indices)
             ]
-            for (offset, length, wanted), data in read_pieces(source, pieces):
-                covering = ByteRange(offset, length)
+            for wanted, data in read_pieces(source, pieces):
+                covering = ByteRange(*pieces[wanted][:2])
                 found[wanted] = join_frame(self.record, table, indices[wanted], covering, data)
         except MMIndexError as error:
             error.at(self.path)

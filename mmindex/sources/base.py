@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mmindex.errors import TruncatedFrameError
 from mmindex.model import ByteRange, Fingerprint
-from mmindex.sources.coalesce import Piece, read_pieces
+from mmindex.sources.coalesce import read_pieces
 
 
 class ByteSource(ABC):
@@ -65,9 +65,9 @@ class ByteSource(ABC):
         once.
         """
         found = [b""] * len(ranges)
-        pieces = [Piece(offset, length, at) for at, (offset, length) in enumerate(ranges)]
-        for piece, data in read_pieces(self, pieces):
-            found[piece.wanted] = data
+        pieces = [(offset, length, at) for at, (offset, length) in enumerate(ranges)]
+        for wanted, data in read_pieces(self, pieces):
+            found[wanted] = data
         return found
 
     def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mmindex.errors import TruncatedFrameError
 
 
-class Piece(NamedTuple):
-    """Bytes that lie together, and their number in the batch."""
-
-    offset: int
-    length: int
-    wanted: int
+Piece = tuple[int, int, int]  # offset and length of bytes, and their number in the batch
 
 
 class Reader(Protocol):
@@ -31,49 +26,50 @@ class Reader(Protocol):
         """Return exactly these bytes."""
 
 
-def read_pieces(source: Reader, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
-    """Yield pieces of one source with their bytes, in ascending order of offset.
+def read_pieces(source: Reader, pieces: Iterable[Piece]) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbers of pieces of one source with their bytes, in ascending order of offset.
 
     Raises
     ------
     TruncatedFrameError, StaleIndexError, MissingFileError
         As `ByteSource.read`, for the first piece that fails.
     """
-    for group in group_pieces(sorted(pieces), source.gap, source.together):
-        if len(group) == 1:
-            piece = group[0]
-            yield piece, source.read(piece.offset, piece.length)
-            continue
-        start, length = span(group)
+    for start, end, group in group_pieces(sorted(pieces), source.gap, source.together):
         try:
-            data = source.read(start, length)
-        except TruncatedFrameError:  # which of them it is
-            yield from ((piece, source.read(piece.offset, piece.length)) for piece in group)
+            data = source.read(start, end - start)
+        except TruncatedFrameError:
+            if len(group) > 1:  # which of them it is
+                for offset, length, wanted in group:
+                    yield wanted, source.read(offset, length)
+                continue
+            raise
+        if len(group) == 1:
+            yield group[0][2], data
             continue
-        for piece in group:
-            at = piece.offset - start
-            yield piece, data[at : at + piece.length]
+        for offset, length, wanted in group:
+            at = offset - start
+            yield wanted, data[at : at + length]
 
 
-def span(group: Sequence[Piece]) -> tuple[int, int]:
-    """Return (offset, length) of the bytes from a group's first piece to the end of all."""
-    start = group[0].offset
-    return start, max(piece.offset + piece.length for piece in group) - start
+def group_pieces(
+    pieces: Sequence[Piece], gap: int, together: int
+) -> Iterator[tuple[int, int, list[Piece]]]:
+    """Yield runs of ascending pieces that are near enough to be read at once: start, end, pieces.
 
-
-def group_pieces(pieces: Sequence[Piece], gap: int, together: int) -> Iterator[list[Piece]]:
-    """Yield runs of ascending pieces that are near enough to be read at once."""
+    A run is at most `together` bytes long unless one piece alone is longer.
+    """
     group: list[Piece] = []
     start = end = 0
     for piece in pieces:
-        piece_end = piece.offset + piece.length
-        is_near = piece.offset - end <= gap and piece_end - start <= together
-        if group and (is_near or piece_end <= end):
+        offset, length, _ = piece
+        piece_end = offset + length
+        if group and (piece_end <= end or (offset - end <= gap and piece_end - start <= together)):
             group.append(piece)
-            end = max(end, piece_end)
+            if piece_end > end:
+                end = piece_end
             continue
         if group:
-            yield group
-        group, start, end = [piece], piece.offset, piece_end
+            yield start, end, group
+        group, start, end = [piece], offset, piece_end
     if group:
-        yield group
+        yield start, end, group
