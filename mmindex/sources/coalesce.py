@@ -7,7 +7,6 @@ from typing import Protocol
 
 from mmindex.errors import TruncatedFrameError
 
-
 Piece = tuple[int, int, int]  # offset and length of bytes, and their number in the batch
 
 
