@@ -18,6 +18,7 @@ from mmindex.errors import (
 )
 from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
+from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.coalesce import Piece, read_pieces
 from mmindex.sources.inflated import inflate_source
@@ -398,7 +399,9 @@ class Instance(Sequence[bytes]):
         if self._source is None:
             if self._file is _CLOSED:
                 raise ValueError("the instance is closed")
-            self._source = inflate_source(self._file)
+            syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
+            file = self._file  # one that its container inflates is no deflated data set, too
+            self._source = inflate_source(file) if syntax.deflated else file
         return self._source
 
 

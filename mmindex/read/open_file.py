@@ -11,11 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, NoReturn
 
-from mmindex.errors import MMIndexError, NotDicomError
+from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource
+from mmindex.sources.container import SEPARATOR, open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 
@@ -35,9 +36,10 @@ def open_file(
     Parameters
     ----------
     source : path, binary file object, or bytes
-        A file object is read from its start, and may be closed while the instance is in use; one
-        that is not a plain file of the file system is read into memory. The bytes of a file
-        (bytes, bytearray, memoryview) are not copied, and must not change while in use.
+        A path like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file object
+        is read from its start, and may be closed while the instance is in use; one that is not a
+        plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
+        memoryview) are not copied, and must not change while in use.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     trust_offset_tables : bool
@@ -63,7 +65,12 @@ def open_file(
     scan_source = partial(scan, force=force, trust_offset_tables=trust_offset_tables)
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
-        descriptor = open_descriptor(path, "there is no such file")
+        try:
+            descriptor = open_descriptor(path, "there is no such file")
+        except MissingFileError:
+            if SEPARATOR not in path:
+                raise
+            return _open_member(path, scan_source)
         return _open_descriptor(descriptor, path, scan_source, by_path=True)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _open_buffer(source, None, scan_source)
@@ -89,6 +96,20 @@ def _refuse(source: object) -> NoReturn:
         "expected a path, a file opened in binary mode, or the bytes of a file (bytes, bytearray, "
         f"memoryview), found {kind.__module__}.{kind.__qualname__}"
     )
+
+
+def _open_member(path: str, scan_source: Scan) -> Instance:
+    """Open a file in a tar or zip container."""
+    source = open_member_path(path, REVALIDATE_AFTER)
+    try:
+        record = scan_source(source.view(source.first, source.size))
+    except MMIndexError as error:
+        if error.path is None and error.offset is not None:
+            error.offset += source.first
+        error.at(source.name)
+        raise
+    record = place_in_container(record, source)
+    return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
 
 def _open_buffer(

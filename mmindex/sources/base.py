@@ -26,6 +26,8 @@ class ByteSource(ABC):
     ----------
     name : str or None
         The path or URL that errors name; None where there is none.
+    first : int
+        Offset of the first byte: 0 but for a range of a container, where offsets count in that.
     size : int
         Length, in bytes.
     version : Fingerprint or None
@@ -39,6 +41,7 @@ class ByteSource(ABC):
     __slots__ = ()
 
     name: str | None
+    first = 0
     size: int
     version: Fingerprint | None
     gap = 1 << 12  # of a disk

@@ -18,7 +18,7 @@ def inflate_source(file: ByteSource) -> ByteSource:
     StaleIndexError, MissingFileError
         As `ByteSource.read`.
     """
-    deflated = file.read(0, file.size)
+    deflated = file.read(file.first, file.size)
     try:
         inflated = inflate_data_set(deflated)
     except FormatError as error:

@@ -53,8 +53,9 @@ def cut(ranges: list[tuple[int, int]]) -> list[bytes]:
     return [CONTENT[offset : offset + length] for offset, length in ranges]
 
 
-def as_ranges(ranges: list[tuple[int, int]]) -> list[ByteRange]:
-    return [ByteRange(*piece) for piece in ranges]
+def as_ranges(source: ByteSource, ranges: list[tuple[int, int]]) -> list[ByteRange]:
+    """Return ranges of the content as the source counts them."""
+    return [ByteRange(source.first + offset, length) for offset, length in ranges]
 
 
 BATCHES: dict[str, list[tuple[int, int]]] = {
@@ -117,7 +118,7 @@ class SourceConformance:
         self, source: ByteSource, offset: int, length: int
     ) -> None:
         """From the first byte to the last, and none; always as bytes."""
-        found = source.read(offset, length)
+        found = source.read(source.first + offset, length)
         assert type(found) is bytes
         assert found == CONTENT[offset : offset + length]
 
@@ -135,7 +136,7 @@ class SourceConformance:
             tracemalloc.start()
             try:
                 with pytest.raises(TruncatedFrameError) as caught:
-                    read(offset, length)
+                    read(source.first + offset, length)
                 assert tracemalloc.get_traced_memory()[1] < 2 * SIZE + (4 << 20)
             finally:
                 tracemalloc.stop()
@@ -147,7 +148,7 @@ class SourceConformance:
     ) -> None:
         """Ranges may overlap, repeat, be empty and stand in any order."""
         ranges = BATCHES[batch]
-        found = source.read_many(as_ranges(ranges))
+        found = source.read_many(as_ranges(source, ranges))
         assert found == cut(ranges)
         assert all(type(piece) is bytes for piece in found)
 
@@ -160,21 +161,21 @@ class SourceConformance:
         for offset, length in sorted(BATCHES[batch]):
             if not apart or offset >= sum(apart[-1]):
                 apart.append((offset, length))
-        assert source.read_joined(as_ranges(apart)) == b"".join(cut(apart))
+        assert source.read_joined(as_ranges(source, apart)) == b"".join(cut(apart))
 
     def test_one_bad_range_of_many_raises_with_its_own_offset(self, source: ByteSource) -> None:
         """The error says which range of the batch is not there."""
-        ranges = as_ranges([(SIZE - 10, 5), (SIZE - 4, 8), (SIZE - 30, 10)])
+        ranges = as_ranges(source, [(SIZE - 10, 5), (SIZE - 4, 8), (SIZE - 30, 10)])
         with pytest.raises(TruncatedFrameError) as caught:
             source.read_many(ranges)
-        assert caught.value.offset == SIZE - 4
+        assert caught.value.offset == source.first + SIZE - 4
 
     @pytest.mark.parametrize(("offset", "length"), INSIDE)
     def test_view_has_the_same_bytes_and_cannot_be_written(
         self, source: ByteSource, offset: int, length: int
     ) -> None:
         """A view is one dimension of unsigned bytes, read-only."""
-        view = source.view(offset, length)
+        view = source.view(source.first + offset, length)
         assert view == CONTENT[offset : offset + length]
         assert (view.readonly, view.format, view.ndim) == (True, "B", 1)
 
@@ -185,8 +186,10 @@ class SourceConformance:
         def read(at: int) -> bool:
             offset, length = pieces[at % len(pieces)]
             expected = CONTENT[offset : offset + length]
-            batch = as_ranges([(offset, length), (0, 10)])
-            return source.read(offset, length) == expected and source.read_many(batch) == [
+            batch = as_ranges(source, [(offset, length), (0, 10)])
+            return source.read(source.first + offset, length) == expected and source.read_many(
+                batch
+            ) == [
                 expected,
                 CONTENT[:10],
             ]
@@ -197,36 +200,36 @@ class SourceConformance:
     def test_errors_pickle(self, source: ByteSource) -> None:
         """They cross processes with message, path and offset."""
         with pytest.raises(TruncatedFrameError) as caught:
-            source.read(SIZE - 1, 2)
+            source.read(source.first + SIZE - 1, 2)
         copy = pickle.loads(pickle.dumps(caught.value))
         assert (type(copy), str(copy)) == (type(caught.value), str(caught.value))
-        assert (copy.path, copy.offset) == (source.name, SIZE - 1)
+        assert (copy.path, copy.offset) == (source.name, source.first + SIZE - 1)
 
     def test_check_passes_while_nothing_changed(self, source: ByteSource) -> None:
         """However often it is called."""
         for _ in range(3):
             source.check()
             source.check_if_due()
-        assert source.read(3, 4) == CONTENT[3:7]
+        assert source.read(source.first + 3, 4) == CONTENT[3:7]
 
     def test_a_closed_source_raises_and_its_views_stay(self, source: ByteSource) -> None:
         """Closing twice is once; what was handed out before is not taken back."""
-        view = source.view(10, 10)
+        view = source.view(source.first + 10, 10)
         source.close()
         source.close()
         for read in (source.read, source.view):
             with pytest.raises(ValueError, match="closed"):
-                read(0, 1)
+                read(source.first, 1)
         with pytest.raises(ValueError, match="closed"):
-            source.read_many([ByteRange(0, 1)])
+            source.read_many([ByteRange(source.first, 1)])
         assert view == CONTENT[10:20]
 
     def _read_all_ways(self, source: ByteSource) -> list[Callable[[], object]]:
         return [
-            lambda: source.read(10, 10),
-            lambda: source.read_many(as_ranges([(0, 10), (5000, 10)])),
-            lambda: source.read_joined(as_ranges([(0, 10), (5000, 10)])),
-            lambda: source.view(10, 10),
+            lambda: source.read(source.first + 10, 10),
+            lambda: source.read_many(as_ranges(source, [(0, 10), (5000, 10)])),
+            lambda: source.read_joined(as_ranges(source, [(0, 10), (5000, 10)])),
+            lambda: source.view(source.first + 10, 10),
             source.check,
         ]
 
@@ -250,9 +253,9 @@ class SourceConformance:
             pytest.skip("these bytes cannot change")
         self.shorten(source, tmp_path)
         for read in (
-            lambda: source.read(500, 5000),
-            lambda: source.read_many(as_ranges([(0, 10), (900, 200)])),
-            lambda: source.read(0, SIZE),
+            lambda: source.read(source.first + 500, 5000),
+            lambda: source.read_many(as_ranges(source, [(0, 10), (900, 200)])),
+            lambda: source.read(source.first, SIZE),
         ):
             with pytest.raises((StaleIndexError, TruncatedFrameError)):
                 read()
