@@ -227,7 +227,7 @@ def find_name_problem(name: bytes) -> str:
     """Return why a name of a member names no file in the container, or nothing."""
     if not name or b"\0" in name:
         return "the member has no name that a file may have"
-    if name.startswith(b"/") or b".." in name.split(b"/"):
+    if name[:1] == b"/" or (b".." in name and b".." in name.split(b"/")):
         return "the member's name leads out of the container"
     return ""
 

@@ -20,7 +20,6 @@ _FILES = b"0\0007S"  # the last one is a GNU sparse file
 _EXTENSIONS = b"xgLKX"  # of the members that follow
 _NO_DATA = b"123456"  # links, devices, folders, FIFOs: whatever their size says
 _ADLER = 65521
-_BLANKS = b" " * 8
 
 
 def is_tar(head: bytes) -> bool:
@@ -94,12 +93,13 @@ def _has_checksum(header: bytes) -> bool:
 
     Adler-32 has the sum of bytes in its lower half, modulo 65521, and is ten times as fast.
     """
+    field = header[148:156]
     try:
-        expected = int(header[148:156].rstrip(b" \0").lstrip(b" ") or b"0", 8)
+        expected = int(field.strip(b" \0") or b"0", 8)
     except ValueError:
         return False
-    sums = zlib.adler32(header[156:], zlib.adler32(_BLANKS, zlib.adler32(header[:148])))
-    if ((sums & 0xFFFF) - 1 - expected) % _ADLER == 0:
+    total = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 32
+    if (total - expected) % _ADLER == 0:
         return True
     signed = sum(byte - 256 if byte > 127 else byte for byte in header[:148] + header[156:])
     return signed + 256 == expected  # as some old programs added
