@@ -16,6 +16,7 @@ the class follows it too. All pickle, since they cross processes.
     ├── FrameIndexError           also an IndexError
     ├── StaleIndexError           the file, or its record, is not the one that was looked up
     ├── MissingFileError          also a FileNotFoundError
+    ├── RemoteReadError           also an OSError; a server or store did not give the bytes
     ├── InstanceNotFoundError     also a KeyError
     ├── IndexFormatError          not an mmindex index, or a damaged or foreign one
     ├── IndexWriteError           the index cannot be written: in use, full, another archive's
@@ -42,6 +43,7 @@ __all__ = [
     "NotAddressableError",
     "NotContiguousError",
     "NotDicomError",
+    "RemoteReadError",
     "StaleIndexError",
     "TruncatedFrameError",
 ]
@@ -130,6 +132,10 @@ class StaleIndexError(MMIndexError):
 
 class MissingFileError(MMIndexError, FileNotFoundError):
     """The file, or the index, is not there."""
+
+
+class RemoteReadError(MMIndexError, OSError):
+    """A server or object store did not give the bytes, after as many retries as it has."""
 
 
 class InstanceNotFoundError(MMIndexError, KeyError):

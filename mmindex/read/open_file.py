@@ -15,7 +15,7 @@ from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
-from mmindex.sources.base import ByteSource
+from mmindex.sources.base import ByteSource, is_url
 from mmindex.sources.container import SEPARATOR, open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
@@ -30,12 +30,14 @@ def open_file(
     *,
     force: bool = False,
     trust_offset_tables: bool = False,
+    store: object = None,
 ) -> Instance:
     """Open one DICOM file.
 
     Parameters
     ----------
-    source : path, binary file object, or bytes
+    source : path, URL, binary file object, or bytes
+        A URL (s3, gs, az, http, https) is read by ranges, without a download of the object.
         A path like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file object
         is read from its start, and may be closed while the instance is in use; one that is not a
         plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
@@ -46,6 +48,8 @@ def open_file(
         Take an offset table's entries after a look at the first, the last and some between, which
         opens a slide of many frames at the cost of a few page reads. A frame whose entry is wrong
         raises FormatError when it is read.
+    store : obstore store, optional
+        Where the object of a URL is; made of the URL and the environment unless given.
 
     Returns
     -------
@@ -58,11 +62,15 @@ def open_file(
         The source is none of these: a pydicom Dataset, say, or a file opened as text.
     MissingFileError
         There is no such file.
+    RemoteReadError
+        A server or store does not give the bytes.
     NotDicomError, FormatError
         It is no DICOM file, or broken; AmbiguousFramesError where its frame boundaries
         cannot be told.
     """
     scan_source = partial(scan, force=force, trust_offset_tables=trust_offset_tables)
+    if isinstance(source, str) and is_url(source):
+        return _open_url(source, scan_source, store, force=force, prove=not trust_offset_tables)
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
         try:
@@ -96,6 +104,20 @@ def _refuse(source: object) -> NoReturn:
         "expected a path, a file opened in binary mode, or the bytes of a file (bytes, bytearray, "
         f"memoryview), found {kind.__module__}.{kind.__qualname__}"
     )
+
+
+def _open_url(url: str, scan_source: Scan, store: object, *, force: bool, prove: bool) -> Instance:
+    """Open an object of a store or of a web server."""
+    from mmindex.sources.object_store import open_url
+    from mmindex.sources.remote_scan import scan_remote  # needs numpy
+
+    source = open_url(url, store=store, revalidate_after=REVALIDATE_AFTER)
+    try:
+        record = scan_remote(source, scan_source, force=force, prove=prove)
+    except MMIndexError as error:
+        error.at(source.name)
+        raise
+    return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
 
 def _open_member(path: str, scan_source: Scan) -> Instance:

@@ -14,6 +14,8 @@ from mmindex.errors import TruncatedFrameError
 from mmindex.model import ByteRange, Fingerprint
 from mmindex.sources.coalesce import read_pieces
 
+SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
+
 
 class ByteSource(ABC):
     """The bytes of one data set, by offset; serves many threads at once.
@@ -171,3 +173,11 @@ def cut(name: str | None, offset: int, length: int, found: int) -> TruncatedFram
         path=name,
         offset=offset,
     )
+
+
+def is_url(source: object) -> bool:
+    """Return whether a source is the URL of an object or of a folder of objects."""
+    if not isinstance(source, str):
+        return False
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES

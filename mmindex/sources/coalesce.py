@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Protocol
 
 from mmindex.errors import TruncatedFrameError
@@ -72,3 +73,28 @@ def group_pieces(
         group, start, end = [piece], offset, piece_end
     if group:
         yield start, end, group
+
+
+def choose_gap(pieces: Sequence[Piece], most: int, share: float) -> int:
+    """Return the longest gap to read over so that gaps add at most `share` to the bytes wanted.
+
+    Parameters
+    ----------
+    pieces : sequence
+        In ascending order.
+    most : int
+        Bytes beyond which a gap is never read over.
+    """
+    gaps, end, wanted = [], 0, 0
+    for offset, length, _ in pieces:
+        if end and 0 < offset - end <= most:
+            gaps.append(offset - end)
+        end = max(end, offset + length)
+        wanted += length
+    left, longest = int(wanted * share), 0
+    for gap, same in groupby(sorted(gaps)):
+        left -= gap * sum(1 for _ in same)
+        if left < 0:
+            break
+        longest = gap
+    return longest

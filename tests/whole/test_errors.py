@@ -18,6 +18,7 @@ from mmindex.errors import (
     MissingFileError,
     MMIndexError,
     NotDicomError,
+    RemoteReadError,
     TruncatedFrameError,
 )
 
@@ -78,6 +79,7 @@ def test_text_says_path_and_hex_offset(kind, place, text):
         (InstanceNotFoundError, KeyError),
         (MissingFileError, FileNotFoundError),
         (MissingDependencyError, ImportError),
+        (RemoteReadError, OSError),
         (NotDicomError, FormatError),
         (TruncatedFrameError, FormatError),
         (AmbiguousFramesError, FormatError),

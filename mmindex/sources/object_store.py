@@ -1,0 +1,384 @@
+"""Objects of S3, GCS, Azure and plain web servers, read by ranges over obstore (extra `remote`).
+
+A frame is one GET. Every response says which object its bytes are of: an ETag, size or time other
+than those of the version raises, whatever the store makes of If-Match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from time import monotonic
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from mmindex.errors import (
+    MissingDependencyError,
+    MissingFileError,
+    MMIndexError,
+    RemoteReadError,
+    StaleIndexError,
+)
+from mmindex.model import ByteRange, Fingerprint
+from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
+from mmindex.sources.coalesce import choose_gap, group_pieces
+
+_AT_ONCE = 16  # requests
+_WASTE = 0.04  # of the bytes wanted that may be read between them
+_PAGE = 1000  # objects of a listing's page
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RETRIES = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=5),
+        "base": 2,
+    },
+}
+_CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
+
+
+class ObjectSource(ByteSource):
+    """An object as it was when its version was taken.
+
+    Parameters
+    ----------
+    store : obstore store
+        Where the object is.
+    key : str
+        Its path in the store.
+    name : str
+        Its URL, for errors.
+    version : Fingerprint, optional
+        What the object has to be: size, time in ns and digest of the ETag. Unless given, what it
+        is at the first read, which then is a request for that alone.
+    revalidate_after : float
+        Seconds after which `check_if_due` asks the store again.
+    """
+
+    __slots__ = ("_due", "_e_tag", "_key", "_revalidate_after", "_store", "name", "size", "version")
+
+    gap = 1 << 20
+    together = 16 << 20
+
+    def __init__(
+        self,
+        store: Any,
+        key: str,
+        name: str,
+        version: Fingerprint | None = None,
+        revalidate_after: float = 1.0,
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._key = key
+        self._e_tag: str | None = None
+        self._revalidate_after = revalidate_after
+        self._due = monotonic() + revalidate_after
+        if version is None:
+            meta = self._ask()
+            version = version_of(meta)
+            self._e_tag = _strong(meta["e_tag"])
+        self.version: Fingerprint = version
+        self.size = version.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes; see `ByteSource.read`.
+
+        Raises
+        ------
+        TruncatedFrameError, StaleIndexError, MissingFileError
+            As `ByteSource.read`.
+        RemoteReadError
+            The store did not answer as it should, after retries; or the server knows no ranges.
+        """
+        self._require_open()
+        if not 0 <= offset <= offset + length <= self.size:
+            self.check()
+            raise outside(self.name, offset, length, self.size)
+        if not length:
+            self.check_if_due()
+            return b""
+        return self._get(offset, length)
+
+    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the bytes of each range; see `ByteSource.read_many`.
+
+        Neighbours are read at once as long as the bytes between them add little, and requests run
+        at the same time.
+        """
+        self._require_open()
+        found = [b""] * len(ranges)
+        pieces = sorted((*piece, at) for at, piece in enumerate(ranges))
+        for offset, length, _ in pieces:
+            if not 0 <= offset <= offset + length <= self.size:
+                self.check()
+                raise outside(self.name, offset, length, self.size)
+        gap = choose_gap(pieces, self.gap, _WASTE)
+        groups = list(group_pieces([piece for piece in pieces if piece[1]], gap, self.together))
+
+        def read(group: tuple[int, int, list[tuple[int, int, int]]]) -> None:
+            start, end, members = group
+            data = self._get(start, end - start)
+            for offset, length, wanted in members:
+                found[wanted] = data[offset - start : offset - start + length]
+
+        if len(groups) <= 1:
+            for group in groups:
+                read(group)
+            return found
+        with ThreadPoolExecutor(min(_AT_ONCE, len(groups))) as threads:
+            futures = [threads.submit(read, group) for group in groups]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        return found
+
+    def check(self) -> None:
+        """Ask the store for the object's version; see `ByteSource.check`."""
+        self._require_open()
+        self._compare(self._ask())
+
+    def check_if_due(self) -> None:
+        """Call `check` if `revalidate_after` seconds have passed since the last answer."""
+        if monotonic() >= self._due:
+            self.check()
+
+    def close(self) -> None:
+        """Forget the store."""
+        self._store = None
+
+    def _require_open(self) -> None:
+        if self._store is None:
+            raise ValueError("the source is closed")
+
+    def _ask(self) -> Any:
+        obstore = load_obstore()
+        try:
+            return obstore.head(self._store, self._key)
+        except Exception as error:
+            self._raise(error, None)
+
+    def _get(self, offset: int, length: int) -> bytes:
+        """Return bytes that are within the object, by one GET."""
+        obstore = load_obstore()
+        options: dict[str, Any] = {"range": (offset, offset + length)}
+        if self._e_tag is not None:
+            options["if_match"] = self._e_tag
+        try:
+            result = obstore.get(self._store, self._key, options=options)
+            self._compare(result.meta)
+            data = bytes(result.bytes())
+        except MMIndexError:
+            raise
+        except Exception as error:
+            self._raise(error, offset)
+        if tuple(result.range) != (offset, offset + length) or len(data) != length:
+            raise RemoteReadError(
+                f"expected bytes {offset} to {offset + length}, found {len(data)} bytes from "
+                f"{result.range[0]} on",
+                path=self.name,
+                offset=offset,
+            )
+        return data
+
+    def _compare(self, meta: Any) -> None:
+        """Raise StaleIndexError unless a response is of the object that the version says."""
+        found, expected = version_of(meta), self.version
+        same = found.size == expected.size
+        if found.inode and expected.inode:
+            same = same and found.inode == expected.inode
+        else:
+            same = same and found.mtime_ns == expected.mtime_ns
+        if not same:
+            raise StaleIndexError(
+                f"the object changed: expected {_describe(expected)}, found {_describe(found)}; "
+                "build the index anew",
+                path=self.name,
+            )
+        self._e_tag = _strong(meta["e_tag"])
+        self._due = monotonic() + self._revalidate_after
+
+    def _raise(self, error: Exception, offset: int | None) -> NoReturn:
+        """Raise an error of the store as one of this package."""
+        from obstore import exceptions
+
+        if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+            raise MissingFileError("the object is gone", path=self.name) from None
+        if isinstance(error, exceptions.PreconditionError):
+            raise StaleIndexError(
+                "the object changed: the store has another ETag; build the index anew",
+                path=self.name,
+            ) from None
+        if not isinstance(error, exceptions.BaseError | OSError):
+            raise error
+        message = str(error).partition("\n")[0]
+        if isinstance(error, exceptions.NotSupportedError):
+            message = (
+                "the server answers a request for a range with the whole object, which is not "
+                "downloaded: frames need a server that serves byte ranges"
+            )
+        raise RemoteReadError(message, path=self.name, offset=offset) from None
+
+
+class Bucket(Root):
+    """Objects below a URL.
+
+    Parameters
+    ----------
+    url : str
+        s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; http(s):// and memory://
+        where the server lists objects or only `open` is used.
+    store : obstore store, optional
+        Where the objects are; then `url` is only a name, and paths are those of the store.
+    revalidate_after : float
+        Seconds after which `check_if_due` asks the store again.
+    """
+
+    __slots__ = ("_prefix", "_revalidate_after", "_store", "name")
+
+    def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
+        self.name = url.rstrip("/")
+        self._store, self._prefix = (store, "") if store is not None else split_url(url)
+        self._prefix = self._prefix.rstrip("/")
+        self._revalidate_after = revalidate_after
+
+    def walk(self) -> Iterator[FoundFile | Skipped]:
+        """Yield every object with its version, as the listing has them; see `Root.walk`.
+
+        Raises
+        ------
+        RemoteReadError
+            The store gives no listing.
+        """
+        obstore = load_obstore()
+        start = len(self._prefix) + 1 if self._prefix else 0
+        try:
+            for page in obstore.list(self._store, self._prefix or None, chunk_size=_PAGE):
+                for meta in page:
+                    yield FoundFile(meta["path"][start:].encode(), version_of(meta))
+        except (obstore.exceptions.BaseError, OSError) as error:
+            message = str(error).partition("\n")[0]
+            raise RemoteReadError(f"no listing: {message}", path=self.name) from None
+
+    def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
+        """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
+        key = path.decode()
+        name = f"{self.name}/{key}"
+        if self._prefix:
+            key = f"{self._prefix}/{key}"
+        return ObjectSource(self._store, key, name, version, self._revalidate_after)
+
+
+def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:
+    """Return the object at a URL, as it is now.
+
+    Parameters
+    ----------
+    store : obstore store, optional
+        Where the object is; then the URL's path is that in the store.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such object.
+    RemoteReadError
+        The store did not answer as it should.
+    MissingDependencyError
+        obstore is not installed.
+    """
+    found, key = split_url(url) if store is None else (store, _key_of(url))
+    return ObjectSource(found, key, url, None, revalidate_after)
+
+
+def version_of(meta: Any) -> Fingerprint:
+    """Return the version of an object: size, time in whole seconds as ns, digest of its ETag.
+
+    A listing has milliseconds that responses do not have. The digest is 0 where there is no ETag.
+    """
+    seconds = int((meta["last_modified"] - _EPOCH).total_seconds())
+    e_tag, digest = meta["e_tag"], 0
+    if e_tag:
+        plain = e_tag.removeprefix("W/").strip('"').encode()
+        hashed = hashlib.blake2b(plain, digest_size=8).digest()
+        digest = int.from_bytes(hashed, "little") >> 1 or 1
+    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest)
+
+
+def split_url(url: str) -> tuple[Any, str]:
+    """Return the store of a URL and the path in it."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() in ("http", "https") and parts.query:
+        raise ValueError(f"expected a URL without a query, found {url!r}: give a store")
+    return _make_store(parts.scheme.lower(), parts.netloc), _key_of(url)
+
+
+def _key_of(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme.lower() in ("http", "https"):
+        return unquote(parts.path).lstrip("/")
+    return url.partition("://")[2].partition("/")[2]
+
+
+@lru_cache(maxsize=64)
+def _make_store(scheme: str, host: str) -> Any:
+    """Return the store of a scheme and host; its connections serve all objects of it."""
+    load_obstore()
+    from obstore import store as stores
+
+    options: Any = {"client_options": _CLIENT, "retry_config": _RETRIES}
+    if scheme == "memory":
+        return stores.MemoryStore()
+    if scheme in ("http", "https"):
+        plain = {"allow_http": True} if scheme == "http" else {}
+        options["client_options"] = {**_CLIENT, **plain}
+        return stores.HTTPStore(f"{scheme}://{host}", **options)
+    return stores.from_url(f"{scheme}://{host}", **options)
+
+
+_used_by: int | None = None  # the process whose threads serve obstore
+
+
+def load_obstore() -> Any:
+    """Return obstore, which serves one process alone: its threads do not outlive a fork.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed.
+    RemoteReadError
+        A forked process asks for what its parent used already.
+    """
+    global _used_by
+    try:
+        import obstore
+    except ImportError:
+        raise MissingDependencyError("URLs need obstore: pip install 'mmindex[remote]'") from None
+    process = os.getpid()
+    if _used_by is None:
+        _used_by = process
+    elif _used_by != process:
+        raise RemoteReadError(
+            "object stores cannot be read in a forked process after its parent read from one: "
+            "start processes by spawn or forkserver"
+        )
+    return obstore
+
+
+def _strong(e_tag: str | None) -> str | None:
+    """Return an ETag that If-Match may name: a weak one never matches (RFC 9110, 13.1.1)."""
+    return None if not e_tag or e_tag.startswith("W/") else e_tag
+
+
+def _describe(version: Fingerprint) -> str:
+    moment = datetime.fromtimestamp(version.mtime_ns // 1_000_000_000, UTC)
+    return f"{version.size} bytes of {moment:%Y-%m-%d %H:%M:%S} UTC, ETag {version.inode:x}"

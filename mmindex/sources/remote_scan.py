@@ -1,0 +1,232 @@
+"""The scan of an object that is far away: of the bytes that the scan looks at, and few others.
+
+The scan reads a buffer as long as the object, a sparse file, into which the header, offset tables,
+item headers and first bytes of fragments are fetched before. What is not fetched reads as zeros,
+which are neither an item nor a start marker: so a fragment that nobody fetched is never a frame.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from mmindex.errors import MMIndexError, NotDicomError
+from mmindex.model import Buffer, ByteRange, InstanceRecord, Layout
+from mmindex.scan import tags
+from mmindex.scan.elements import UNDEFINED_LENGTH
+from mmindex.scan.instance import Header, scan_header
+from mmindex.sources.base import ByteSource
+
+Order = Literal["little", "big"]
+Scan = Callable[[Buffer], InstanceRecord]
+
+_HEAD = 1 << 16  # bytes that are read first; doubled until the pixel data is reached
+_LOOK = 72  # bytes of an item's header and of its fragment's beginning
+_TAIL = 8192  # bytes before the end of the last fragment
+_SAMPLES = 16  # entries of a table that is not proved
+_MOST_TABLE = 1 << 30
+_WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched at once
+_FAR = 1 << 20  # bytes of an item that is skipped rather than read
+_WINDOW = 4 << 20  # bytes of near items that are read at once
+_ROUNDS = 1000  # items of the last frame
+
+
+def scan_remote(
+    source: ByteSource, scan: Scan, *, force: bool = False, prove: bool = True
+) -> InstanceRecord:
+    """Return the record of an object, as a scan of all its bytes returns it.
+
+    Parameters
+    ----------
+    scan : callable
+        The scan of a buffer, with the same `force` and `prove`.
+    prove : bool
+        Look at every item. Else an offset table needs only the items that are sampled.
+
+    Raises
+    ------
+    FormatError
+        As `scan`.
+    StaleIndexError, MissingFileError, RemoteReadError
+        As `ByteSource.read`.
+    """
+    with _SparseCopy(source) as copy:
+        header = _fetch_header(copy, force)
+        pixel_data = None if header is None else header.data_set.pixel_data
+        if header is None or pixel_data is None:
+            return scan(copy.buffer)
+        byte_order = header.encoding.byte_order
+        start = pixel_data.value_offset
+        copy.fetch(start, _TAIL)
+        item = header.encoding.length.pack(header.encoding.item)
+        if copy.at(start, 4) != item:
+            if pixel_data.length != UNDEFINED_LENGTH:
+                copy.fetch(start + pixel_data.length, _LOOK)
+            return scan(copy.buffer)
+        origin = start + 8 + int.from_bytes(copy.at(start + 4, 4), _name_order(byte_order))
+        copy.fetch(start, min(origin - start, _MOST_TABLE) + _LOOK)
+        if not prove and _fetch_samples(copy, header, start, origin, item):
+            record = scan(copy.buffer)
+            if record.frames is not None and record.frames.layout is Layout.TRUSTED:
+                return record
+        _fetch_items(copy, start, item, _name_order(byte_order))
+        return scan(copy.buffer)
+
+
+class _SparseCopy:
+    """A sparse file as long as the object, with those of its bytes that were fetched."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        self.size = source.size
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
+        os.truncate(self._file.fileno(), self.size)
+        self.buffer: Buffer = b""
+        if self.size:
+            self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+        self._known: list[tuple[int, int]] = []  # ranges that were fetched in one read
+
+    def __enter__(self) -> _SparseCopy:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Return bytes that were fetched."""
+        return bytes(self.buffer[offset : offset + length])
+
+    def put(self, offset: int, data: bytes | memoryview) -> None:
+        """Keep bytes of the object."""
+        os.pwrite(self._file.fileno(), data, offset)
+
+    def fetch(self, *piece: int) -> None:
+        """Fetch (offset, length), as far as the object goes, unless one read fetched it before."""
+        self.fetch_many([(piece[0], piece[1])])
+
+    def fetch_many(self, pieces: list[tuple[int, int]]) -> None:
+        """Fetch ranges, as far as the object goes, but those that were fetched before."""
+        wanted = []
+        for offset, length in pieces:
+            end = min(offset + length, self.size)
+            if offset < end and not any(
+                first <= offset and end <= last for first, last in self._known
+            ):
+                wanted.append(ByteRange(offset, end - offset))
+        for piece, data in zip(wanted, self.source.read_many(wanted), strict=True):
+            self.put(piece.offset, data)
+            self.know(piece.offset, piece.offset + piece.length)
+
+    def know(self, start: int, end: int) -> None:
+        """Remember that the bytes from `start` to `end` were fetched."""
+        self._known.append((start, end))
+
+
+def _fetch_header(copy: _SparseCopy, force: bool) -> Header | None:
+    """Fetch until the pixel data is reached; return None where all of the object was fetched."""
+    fetched, length = 0, min(_HEAD, copy.size)
+    while fetched < copy.size:
+        copy.put(fetched, copy.source.read(fetched, length - fetched))
+        fetched = length
+        if fetched == copy.size:
+            break
+        try:
+            header = scan_header(memoryview(copy.buffer)[:fetched], force=force)
+        except NotDicomError:
+            raise
+        except MMIndexError:  # it may be whole with more bytes
+            header = None
+        pixel_data = None if header is None else header.data_set.pixel_data
+        if pixel_data is not None and pixel_data.value_offset <= fetched:
+            copy.know(0, fetched)
+            return header
+        length = min(2 * length, copy.size)
+    return None
+
+
+def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, item: bytes) -> bool:
+    """Fetch the items at some entries of an offset table; return whether there is a table."""
+    order = header.encoding.byte_order
+    extended = header.data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
+    if extended is not None and extended.length:
+        table = copy.at(extended.value_offset, extended.length)
+        starts = np.frombuffer(table[: len(table) // 8 * 8], f"{order}u8").astype(np.int64)
+    else:
+        table = copy.at(start + 8, origin - start - 8)
+        starts = np.frombuffer(table[: len(table) // 4 * 4], f"{order}u4").astype(np.int64)
+        starts[1:] += np.cumsum(np.diff(starts) < 0) << 32  # past 4 GiB entries wrap
+    if not len(starts) or int(starts.min()) < 0 or int(starts.max()) >= copy.size:
+        return False
+    last = len(starts) - 1
+    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
+    copy.fetch_many([(origin + int(starts[at]), _LOOK) for at in samples])
+    spans = []
+    for at in samples[:-1]:
+        begin, end = origin + int(starts[at]), origin + int(starts[at + 1])
+        length = _length_at(copy, begin, item, order)
+        if length is not None and begin + 8 + length < end <= begin + _WHOLE_FRAME:
+            spans.append((begin, end - begin))
+    copy.fetch_many(spans)
+    position = origin + int(starts[last])
+    for _ in range(_ROUNDS):
+        length = _length_at(copy, position, item, order)
+        if length is None:
+            break
+        position += 8 + length
+        copy.fetch(position, _LOOK)
+    return True
+
+
+def _length_at(copy: _SparseCopy, position: int, item: bytes, byte_order: str) -> int | None:
+    """Return the length of the item at a place that was fetched; None where none is."""
+    header = copy.at(position, 8)
+    if len(header) < 8 or header[:4] != item:
+        return None
+    length = int.from_bytes(header[4:], _name_order(byte_order))
+    return None if length == UNDEFINED_LENGTH else length
+
+
+def _fetch_items(copy: _SparseCopy, position: int, item: bytes, order: Order) -> None:
+    """Fetch the header and the beginning of every item, in one pass through the object.
+
+    Items that are long are skipped; short ones are read through, since that costs less.
+    """
+    size, source = copy.size, copy.source
+    window, begin = b"", position  # bytes of the object and where they begin
+    count, first, last = 0, position, position
+    while position < size:
+        end = begin + len(window)
+        if position + _LOOK > end and end < size:
+            far = count > 1 and (position - first) // count > _FAR
+            window = window[position - begin :] if position < end else b""
+            begin = position
+            length = (1 << 12) if far else _WINDOW if count > 1 else _HEAD
+            at = begin + len(window)
+            window += source.read(at, min(length, size - at))
+        piece = window[position - begin : position - begin + _LOOK]
+        copy.put(position, piece)
+        if len(piece) < 8 or piece[:4] != item:
+            break
+        length = int.from_bytes(piece[4:8], order)
+        if length == UNDEFINED_LENGTH:
+            break
+        count, last = count + 1, position + 8
+        position += 8 + length
+    end = min(position, size)
+    copy.fetch(max(last, end - _TAIL), end - max(last, end - _TAIL) + _LOOK)
+
+
+def _name_order(byte_order: str) -> Order:
+    """Return a byte order as int.from_bytes calls it."""
+    return "little" if byte_order == "<" else "big"
