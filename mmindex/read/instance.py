@@ -20,7 +20,6 @@ from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
 from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
-from mmindex.sources.coalesce import Piece, read_pieces
 from mmindex.sources.inflated import inflate_source
 from mmindex.sources.memory import MemorySource
 
@@ -140,14 +139,11 @@ class Instance(Sequence[bytes]):
         table, source = self._require_frames(), self._require_source()
         try:
             indices = self._list_indices(frame_indices)
-            found = [b""] * len(indices)
-            pieces: list[Piece] = [
-                (*cover_frame(self.record, table, frame_index), wanted)
-                for wanted, frame_index in enumerate(indices)
+            covering = [cover_frame(self.record, table, frame_index) for frame_index in indices]
+            found = [
+                join_frame(self.record, table, *of_frame)
+                for of_frame in zip(indices, covering, source.read_many(covering), strict=True)
             ]
-            for wanted, data in read_pieces(source, pieces):
-                covering = ByteRange(*pieces[wanted][:2])
-                found[wanted] = join_frame(self.record, table, indices[wanted], covering, data)
         except MMIndexError as error:
             error.at(self.path)
             raise

@@ -85,6 +85,7 @@ class _SparseCopy:
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         self.size = source.size
+        self.head = 0  # bytes from the first on that were fetched
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
         os.truncate(self._file.fileno(), self.size)
         self.buffer: Buffer = b""
@@ -150,6 +151,7 @@ def _fetch_header(copy: _SparseCopy, force: bool) -> Header | None:
         pixel_data = None if header is None else header.data_set.pixel_data
         if pixel_data is not None and pixel_data.value_offset <= fetched:
             copy.know(0, fetched)
+            copy.head = fetched
             return header
         length = min(2 * length, copy.size)
     return None
@@ -203,7 +205,8 @@ def _fetch_items(copy: _SparseCopy, position: int, item: bytes, order: Order) ->
     Items that are long are skipped; short ones are read through, since that costs less.
     """
     size, source = copy.size, copy.source
-    window, begin = b"", position  # bytes of the object and where they begin
+    begin = position
+    window = copy.at(begin, max(0, copy.head - begin))  # bytes of the object from `begin` on
     count, first, last = 0, position, position
     while position < size:
         end = begin + len(window)

@@ -1,0 +1,150 @@
+"""A web server on loopback that serves byte ranges, counts them, and fails as a test asks."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import random
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from types import TracebackType
+from urllib.parse import unquote
+
+
+@dataclass
+class Served:
+    """A request that was answered."""
+
+    method: str
+    path: str
+    start: int
+    length: int
+    status: int
+
+
+@dataclass
+class RangeServer:
+    """Objects by path; `faults` is asked before each GET and may name what goes wrong.
+
+    "status NNN": that status; "cut": half of the body, then the connection closes; "reset": no
+    answer; "whole": the range is ignored; "other": the object changes just before the answer;
+    "other unnoticed": it does, and If-Match is ignored.
+    """
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    e_tags: bool = True
+    honours_if_match: bool = True
+    modified: float = 1_700_000_000.0
+    faults: Callable[[str], str] = lambda path: ""
+    served: list[Served] = field(default_factory=list)
+
+    def __enter__(self) -> RangeServer:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def gets(self) -> list[Served]:
+        return [request for request in self.served if request.method == "GET"]
+
+    @property
+    def bytes_served(self) -> int:
+        return sum(request.length for request in self.gets)
+
+
+def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self._answer()
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
+            path = unquote(self.path)
+            fault = server.faults(path) if self.command == "GET" else ""
+            if fault == "reset":
+                self.close_connection = True
+                return
+            if fault.startswith("other") and path in server.objects:
+                server.objects[path] = server.objects[path][::-1]
+            data = server.objects.get(path)
+            if fault.startswith("status") or data is None:
+                self._refuse(int(fault.split()[1]) if fault else 404)
+                return
+            e_tag = '"' + hashlib.md5(data).hexdigest() + '"'
+            wanted = self.headers.get("If-Match")
+            honours = server.honours_if_match and fault != "other unnoticed"
+            if wanted not in (None, e_tag) and server.e_tags and honours:
+                self._refuse(412)
+                return
+            match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            start, end = 0, len(data)
+            if match and fault != "whole":
+                start, end = int(match[1]), min(int(match[2]) + 1, len(data))
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+            else:
+                self.send_response(200)
+            if server.e_tags:
+                self.send_header("ETag", e_tag)
+            self.send_header("Last-Modified", formatdate(server.modified, usegmt=True))
+            self.send_header("Content-Length", str(end - start))
+            self.end_headers()
+            body = data[start:end] if self.command == "GET" else b""
+            if fault == "cut":
+                body = body[: len(body) // 2]
+                self.close_connection = True
+            server.served.append(Served(self.command, path, start, len(body), 200))
+            if len(body) > 1 << 20 and fault == "whole":
+                body = body[: 1 << 20]  # enough for a client that would take it
+                self.close_connection = True
+            try:
+                self.wfile.write(body)
+                self.wfile.flush()
+            except OSError:
+                self.close_connection = True
+
+        def _refuse(self, status: int) -> None:
+            server.served.append(Served(self.command, self.path, 0, 0, status))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    return Handler
+
+
+def at_random(faults: list[str], share: float, seed: int) -> Callable[[str], str]:
+    """Return what fails a share of all requests, by one of these faults."""
+    source, lock = random.Random(seed), threading.Lock()
+
+    def choose(path: str) -> str:
+        with lock:
+            return source.choice(faults) if source.random() < share else ""
+
+    return choose
