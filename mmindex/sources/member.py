@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, MMIndexError
-from mmindex.model import Fingerprint
+from mmindex.model import ByteRange, Fingerprint
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
 
@@ -74,22 +75,23 @@ class StoredMember(ByteSource):
         self._end = member.offset + member.length
         self._container = container
 
-    @property
-    def gap(self) -> int:  # type: ignore[override]
-        """The container's; see `ByteSource`."""
-        return self._container.gap
-
-    @property
-    def together(self) -> int:  # type: ignore[override]
-        """The container's; see `ByteSource`."""
-        return self._container.together
-
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes; see `ByteSource.read`."""
         if not self.first <= offset <= offset + length <= self._end:
             raise self._outside(offset, length)
         try:
             return self._container.read(offset, length)
+        except MMIndexError as error:
+            error.path = self.name
+            raise
+
+    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the bytes of each range; see `ByteSource.read_many`."""
+        for offset, length in ranges:
+            if not self.first <= offset <= offset + length <= self._end:
+                raise self._outside(offset, length)
+        try:
+            return self._container.read_many(ranges)
         except MMIndexError as error:
             error.path = self.name
             raise

