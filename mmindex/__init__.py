@@ -18,7 +18,8 @@ from mmindex.errors import MMIndexError
 from mmindex.scan.instance import scan  # eager: the package of this name would hide it else
 
 if TYPE_CHECKING:
-    from mmindex.model import Anomaly, ByteRange, FrameTable, ImagePixel, InstanceRecord, Status
+    from mmindex.frame_table import ByteRange, FrameTable
+    from mmindex.model import Anomaly, ImagePixel, InstanceRecord, Status
     from mmindex.read.archive import Archive
     from mmindex.read.archive import open_archive as open
     from mmindex.read.dataset import FrameDataset
@@ -51,9 +52,9 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "Anomaly": "mmindex.model",
     "Archive": "mmindex.read.archive",
     "BuildReport": "mmindex.update.build",
-    "ByteRange": "mmindex.model",
+    "ByteRange": "mmindex.frame_table",
     "FrameDataset": "mmindex.read.dataset",
-    "FrameTable": "mmindex.model",
+    "FrameTable": "mmindex.frame_table",
     "ImagePixel": "mmindex.model",
     "Instance": "mmindex.read.instance",
     "InstanceRecord": "mmindex.model",

@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["mmindex"]):
     from mmindex.index.record import pack_record, unpack_record
     from mmindex.scan import boundaries, encapsulated  # imported here to be instrumented
     from mmindex.scan.instance import scan, scan_frames, scan_header
-    from mmindex.scan.runs import KnownRuns
+    from mmindex.scan.known_runs import KnownRuns
 
 assert boundaries
 assert encapsulated

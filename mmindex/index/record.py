@@ -1,4 +1,4 @@
-r"""One packed record: this docstring is the format, version 3.
+r"""One packed record: this docstring is the format, version 4.
 
 All integers are little-endian, at any alignment. A record is read whole but for long entries,
 which are kept apart and sliced where they are: frame N of any instance costs a read of fixed size.
@@ -24,19 +24,20 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
     56      8     u8     fragments
     64      8     u8     value offset
     72      8     u8     bits a native frame
-    80      16    u2[8]  Rows, Columns, Samples per Pixel, Bits Allocated, Bits Stored,
+    80      8     u8     bits from the start of a native frame to the next one
+    88      16    u2[8]  Rows, Columns, Samples per Pixel, Bits Allocated, Bits Stored,
                          High Bit, Pixel Representation, Planar Configuration
-    96      1     u1     which of these eight are present, bit 0 is Rows
-    97      1     u1     pixel data element: 0 Pixel Data, 1 Float, 2 Double Float
-    98      2     s2     value representation of that element, zeros in Implicit VR
-    100     2     u2     number of anomalies
-    102     4     u4     microseconds that the scan took
-    106           text   ten texts, each a u2 length and that many bytes: path (as the file
+    104     1     u1     which of these eight are present, bit 0 is Rows
+    105     1     u1     pixel data element: 0 Pixel Data, 1 Float, 2 Double Float
+    106     2     s2     value representation of that element, zeros in Implicit VR
+    108     2     u2     number of anomalies
+    110     4     u4     microseconds that the scan took
+    114           text   ten texts, each a u2 length and that many bytes: path (as the file
                          system has it), Transfer Syntax UID, SOP Class UID, SOP Instance UID,
                          Study Instance UID, Series Instance UID, Modality,
                          Photometric Interpretation (latin-1), name of the error, reason (utf-8)
                          anomalies, each: u8 offset, u4 count, u1 length and code (latin-1)
-                         entries, to the end of the record: see `mmindex.model.FrameTable`;
+                         entries, to the end of the record: see `mmindex.frame_table.FrameTable`;
                          of long ones, kept apart (see store.py), only their length, a u8
 """
 
@@ -46,21 +47,12 @@ import struct
 from typing import NamedTuple
 
 from mmindex.errors import IndexFormatError
-from mmindex.model import (
-    Anomaly,
-    Boundaries,
-    Entries,
-    Fingerprint,
-    FrameTable,
-    ImagePixel,
-    InstanceRecord,
-    Layout,
-    Status,
-)
+from mmindex.frame_table import Entries, FrameTable, Layout
+from mmindex.model import Anomaly, Boundaries, Fingerprint, ImagePixel, InstanceRecord, Status
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
-_HEADER = struct.Struct("<4BI QqQ QQQQQQ 8H BB2sHI")
+_HEADER = struct.Struct("<4BI QqQ QQQQQQQ 8H BB2sHI")
 _ENTRIES_OFFSET = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
 _LENGTH = struct.Struct("<H")
@@ -154,6 +146,7 @@ def pack_record(
         frames.number_of_fragments if frames is not None else 0,
         frames.value_offset if frames is not None else 0,
         frames.frame_bits if frames is not None else 0,
+        frames.stride_bits if frames is not None else 0,
         *(number or 0 for number in numbers),
         sum(1 << at for at, number in enumerate(numbers) if number is not None),
         _PIXEL_KEYWORDS.index(image.pixel_keyword),
@@ -240,13 +233,13 @@ def unpack_keys(packed: bytes) -> RecordKeys:
 def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:
     fields = _HEADER.unpack_from(packed)
     status, boundaries, layout, flags, entries_at = fields[:5]
-    table_frames, located, fragments, value_offset, frame_bits = fields[9:14]
+    table_frames, located, fragments, value_offset, frame_bits, stride_bits = fields[9:15]
     texts, position = _unpack_texts(packed, 10)
     path, *named, reason = texts
     names = [text.decode("latin-1") for text in named]
     check_path(path)
     anomalies = []
-    for _ in range(fields[25]):
+    for _ in range(fields[26]):
         offset, count, length = _ANOMALY.unpack_from(packed, position)
         position += _ANOMALY.size + length
         code = bytes(packed[position - length : position]).decode("latin-1")
@@ -264,12 +257,13 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
             number_of_fragments=fragments,
             value_offset=value_offset,
             frame_bits=frame_bits,
+            stride_bits=stride_bits,
             entry_size=8 if flags & _WIDE_ENTRIES else 4,
             trimmed=bool(flags & _TRIMMED),
             entries=bytes(packed[entries_at:]) if entries is None else entries,
         )
-    present = fields[22]
-    numbers = [number if present >> at & 1 else None for at, number in enumerate(fields[14:22])]
+    present = fields[23]
+    numbers = [number if present >> at & 1 else None for at, number in enumerate(fields[15:23])]
     return InstanceRecord(
         status=_status_of(status),
         path=path,
@@ -288,12 +282,12 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         image_pixel=ImagePixel(
             **dict(zip(_NUMBERS, numbers, strict=True)),
             photometric_interpretation=names[6],
-            pixel_keyword=_PIXEL_KEYWORDS[fields[23]],
-            pixel_vr=fields[24].strip(b"\0").decode("latin-1"),
+            pixel_keyword=_PIXEL_KEYWORDS[fields[24]],
+            pixel_vr=fields[25].strip(b"\0").decode("latin-1"),
         ),
         frames=frames,
         anomalies=tuple(anomalies),
-        scan_microseconds=fields[26],
+        scan_microseconds=fields[27],
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmindex.errors import DecodeError, MissingDependencyError
 from mmindex.model import ImagePixel
-from mmindex.read.native import cover_words, shift_bits, swaps_pairs, unswap
+from mmindex.read.place import find_place
 from mmindex.scan.transfer_syntax import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -59,22 +59,63 @@ def decode_frame(
         raise DecodeError(f"the samples of a private transfer syntax are not known ({uid})")
     big_endian = instance.record.big_endian
     syntax_uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
-    if swaps_pairs(instance.record):
-        words = instance.source.read(*cover_words(frames, frame_index))
-        frame = unswap(words, frames, frame_index)
-        if image.bits_allocated == 1:
-            frame = shift_bits(frame, frames, frame_index)
+    image = _as_stored(image, frames.frame_bits)
+    if instance.record.swaps_pairs or image.is_packed:
+        place = find_place(instance.record, frames, frame_index, in_order=True)
+        frame = place.read(instance.source)
+        if image.is_packed:
+            return _decode_packed(frame, image, raw)
         return _decode(frame, syntax_uid, image, raw)
     dtype = _plain_dtype(image, big_endian, raw)
     if dtype is None:
         return _decode(instance.frame(frame_index), syntax_uid, image, raw)
-    unused_bits = 0
-    if dtype.kind in "iu":
-        unused_bits = (image.bits_allocated or 0) - (image.bits_stored or 0)
-    if not copy and not unused_bits:
+    if not copy and not _count_unused_bits(dtype, image):
         return _reshape(np.frombuffer(instance.view(frame_index), dtype), image)
-    array = np.frombuffer(bytearray(instance.frame(frame_index)), dtype)
-    if unused_bits:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
+    return _take_samples(instance.frame(frame_index), dtype, image)
+
+
+def _as_stored(image: ImagePixel, frame_bits: int) -> ImagePixel:
+    """Return the attributes as the bytes have them: one sample where none says, bits of words."""
+    if image.samples_per_pixel is None:
+        image = replace(image, samples_per_pixel=1)
+    bits = image.stored_bits(frame_bits)
+    if bits == image.bits_allocated:
+        return image
+    bits_stored = image.bits_stored or image.bits_allocated
+    return replace(image, bits_allocated=bits, bits_stored=bits_stored)
+
+
+def _decode_packed(frame: bytes, image: ImagePixel, raw: bool) -> NDArray[np.generic]:
+    """Return the pixels of samples that share bytes, the lowest bits of each first.
+
+    Each sample is given the next larger word, in which it is decoded like any other.
+    """
+    bits = image.bits_allocated or 0
+    word = next((word for word in (8, 16, 32, 64) if word > bits), None)
+    count = (image.rows or 0) * (image.columns or 0) * (image.samples_per_pixel or 1)
+    if word is None or len(frame) != (count * bits + 7) // 8:
+        raise DecodeError(f"samples of {bits} bits in {len(frame)} bytes cannot be decoded")
+    samples = np.zeros((count, word), np.uint8)
+    stored = np.unpackbits(np.frombuffer(frame, np.uint8), count=count * bits, bitorder="little")
+    samples[:, :bits] = stored.reshape(count, bits)
+    words = np.packbits(samples, bitorder="little").tobytes()
+    image = replace(image, bits_allocated=word, bits_stored=image.bits_stored or bits)
+    dtype = _plain_dtype(image, False, raw)
+    if dtype is None:
+        return _decode(words, EXPLICIT_VR_LITTLE_ENDIAN, image, raw)
+    return _take_samples(words, dtype, image)
+
+
+def _count_unused_bits(dtype: np.dtype[Any], image: ImagePixel) -> int:
+    """Return how many bits lie above Bits Stored, which are not the pixel's (PS3.5 8.1.1)."""
+    return (image.bits_allocated or 0) - (image.bits_stored or 0) if dtype.kind in "iu" else 0
+
+
+def _take_samples(frame: bytes, dtype: np.dtype[Any], image: ImagePixel) -> NDArray[np.generic]:
+    """Return the samples of a frame as an array of its own, without the bits that are unused."""
+    array = np.frombuffer(bytearray(frame), dtype)
+    unused_bits = _count_unused_bits(dtype, image)
+    if unused_bits:
         np.left_shift(array, unused_bits, out=array)
         np.right_shift(array, unused_bits, out=array)
     return _reshape(array, image)

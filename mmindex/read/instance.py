@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mmindex import errors
 from mmindex.errors import (
@@ -16,8 +16,9 @@ from mmindex.errors import (
     NotContiguousError,
     TruncatedFrameError,
 )
-from mmindex.model import ByteRange, FrameTable, InstanceRecord, Layout, Status
-from mmindex.read.pieces import cover_frame, find_ranges, join_frame, walk_fragments
+from mmindex.frame_table import ByteRange, FrameTable, Layout
+from mmindex.model import InstanceRecord, Status
+from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.inflated import inflate_source
@@ -28,6 +29,26 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
+
+
+def _names_path(
+    method: Callable[Concatenate[Instance, Arguments], Found],
+) -> Callable[Concatenate[Instance, Arguments], Found]:
+    """Have the errors of a method name the instance's file."""
+
+    @wraps(method)
+    def named(self: Instance, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
+        try:
+            return method(self, *args, **kwargs)
+        except MMIndexError as error:
+            error.at(self.path)
+            raise
+
+    return named
 
 
 class Instance(Sequence[bytes]):
@@ -115,16 +136,16 @@ class Instance(Sequence[bytes]):
         try:
             if frames.layout is _FRAGMENTS:
                 return source.read_joined(frames.fragment_ranges(frame_index))
-            place = frames.contiguous_range(frame_index)
-            if place is not None:
-                offset, length = place
+            contiguous = frames.contiguous_range(frame_index)
+            if contiguous is not None:  # most frames need no Place, which takes time to make
+                offset, length = contiguous
                 return source.read(offset, length)
-            covering = cover_frame(self.record, frames, frame_index)
-            return join_frame(self.record, frames, frame_index, covering, source.read(*covering))
+            return find_place(self.record, frames, frame_index).read(source)
         except MMIndexError as error:
             error.at(self.path)
             raise
 
+    @_names_path
     def frames(self, frame_indices: Iterable[int] | None = None) -> list[bytes]:
         """Return frames as stored, in the order asked; all of them unless told which.
 
@@ -137,16 +158,20 @@ class Instance(Sequence[bytes]):
             As `frame`.
         """
         table, source = self._require_frames(), self._require_source()
-        try:
-            indices = self._list_indices(frame_indices)
-            covering = [cover_frame(self.record, table, frame_index) for frame_index in indices]
-            found = [
-                join_frame(self.record, table, *of_frame)
-                for of_frame in zip(indices, covering, source.read_many(covering), strict=True)
-            ]
-        except MMIndexError as error:
-            error.at(self.path)
-            raise
+        indices = self._list_indices(frame_indices)
+        ranges: list[ByteRange] = []
+        places: dict[int, Place] = {}  # of the frames that are no run of bytes
+        for wanted, frame_index in enumerate(indices):
+            contiguous = None
+            if table.layout is not _FRAGMENTS:
+                contiguous = table.contiguous_range(frame_index)
+            if contiguous is None:
+                places[wanted] = place = find_place(self.record, table, frame_index)
+                contiguous = place.offset, place.length
+            ranges.append(ByteRange(*contiguous))
+        found = source.read_many(ranges)
+        for wanted, place in places.items():
+            found[wanted] = place.join(found[wanted])
         return found
 
     def view(self, frame_index: int) -> memoryview:
@@ -168,12 +193,12 @@ class Instance(Sequence[bytes]):
         if frames is None or source is None:
             frames, source = self._require_frames(), self._require_source()
         try:
-            place = frames.contiguous_range(frame_index)
-            if place is None and frames.layout is Layout.TRUSTED:
-                ranges = find_ranges(self.record, frames, frame_index, self._require_source())
-                place = ranges[0] if len(ranges) == 1 else None
-            if place is not None:
-                return source.view(*place)
+            contiguous = frames.contiguous_range(frame_index)
+            if contiguous is None:
+                place = find_place(self.record, frames, frame_index)
+                contiguous = place.find_contiguous(source)
+            if contiguous is not None:
+                return source.view(*contiguous)
         except MMIndexError as error:
             error.at(self.path)
             raise
@@ -182,6 +207,7 @@ class Instance(Sequence[bytes]):
             f"frame index {frame_index} lies {why}: use frame() or fragments()", path=self.path
         )
 
+    @_names_path
     def fragments(self, frame_index: int) -> tuple[memoryview, ...]:
         """Return the fragments of a frame as views (uint8), zero-copy; a native frame is one.
 
@@ -197,14 +223,8 @@ class Instance(Sequence[bytes]):
         if frames.frame_bits:
             return (self.view(frame_index),)
         source = self._require_source()
-        try:
-            return tuple(
-                source.view(*piece)
-                for piece in find_ranges(self.record, frames, frame_index, self._require_source())
-            )
-        except MMIndexError as error:
-            error.at(self.path)
-            raise
+        ranges = find_place(self.record, frames, frame_index).find_ranges(source)
+        return tuple(source.view(*piece) for piece in ranges)
 
     def all_fragments(self) -> Iterator[memoryview]:
         """Yield every fragment of the pixel data (uint8), zero-copy, whatever frame it belongs to.
@@ -228,6 +248,7 @@ class Instance(Sequence[bytes]):
             error.at(self.path)
             raise
 
+    @_names_path
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
 
@@ -248,11 +269,8 @@ class Instance(Sequence[bytes]):
                 "the data set is deflated as a whole: frames have no byte ranges in the file",
                 path=self.path,
             )
-        try:
-            ranges = find_ranges(self.record, frames, frame_index, self._require_source())
-        except MMIndexError as error:
-            error.at(self.path)
-            raise
+        place = find_place(self.record, frames, frame_index)
+        ranges = place.find_ranges(self._require_source())
         fingerprint = self.record.fingerprint
         end = ranges[-1].offset + ranges[-1].length
         if fingerprint is not None and end > fingerprint.size:
@@ -296,6 +314,7 @@ class Instance(Sequence[bytes]):
         run = map if executor is None else executor.map
         return stack_frames(run(partial(self.array, raw=raw, copy=True), indices), len(indices))
 
+    @_names_path
     def array(
         self, frame_index: int, *, raw: bool = False, copy: bool = False
     ) -> NDArray[np.generic]:
@@ -328,11 +347,7 @@ class Instance(Sequence[bytes]):
         """
         from mmindex.read.decode import decode_frame
 
-        try:
-            return decode_frame(self, frame_index, raw=raw, copy=copy)
-        except MMIndexError as error:
-            error.at(self.path)
-            raise
+        return decode_frame(self, frame_index, raw=raw, copy=copy)
 
     @property
     def stream_length(self) -> int:

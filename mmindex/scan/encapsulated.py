@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import TruncatedFrameError
-from mmindex.model import ITEM_HEADER_LENGTH, Anomaly, Boundaries, Buffer, FrameTable, Layout
+from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
+from mmindex.model import Anomaly, Boundaries, Buffer
 from mmindex.scan.boundaries import find_first_fragments, last_frame_is_cut
 from mmindex.scan.items import (
     Items,

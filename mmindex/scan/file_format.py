@@ -8,27 +8,43 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import NamedTuple
 
 from mmindex.errors import FormatError, NotDicomError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import (
+from mmindex.scan.elements import DataSet, Element, read_value
+from mmindex.scan.encoding import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
-    DataSet,
-    Element,
     Encoding,
-    check_vr,
-    read_value,
 )
+from mmindex.scan.headers import chain_follows
 
 PREAMBLE_LENGTH = 128
+_PREAMBLE_END = PREAMBLE_LENGTH + 4  # after its prefix, DICM
 MAX_INFLATION = 1000  # times the file
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 _LONGEST_UID = 256  # bytes; PS3.5 9.1 allows 64
 _LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest with an image
+
+
+class FileMeta(NamedTuple):
+    """What the File Meta Information says, and where the data set begins.
+
+    Attributes
+    ----------
+    transfer_syntax_uid : str
+        The first one; empty where there is none.
+    second_transfer_syntax_uid : str
+        That of a second File Meta Information; empty where there is none.
+    """
+
+    transfer_syntax_uid: str
+    data_set_offset: int
+    second_transfer_syntax_uid: str = ""
 
 
 def inflate_data_set(buffer: Buffer) -> bytes:
@@ -39,89 +55,159 @@ def inflate_data_set(buffer: Buffer) -> bytes:
     FormatError
         As `scan`.
     """
-    _, start = scan_file_meta(buffer, find_start(buffer, True, []), True, [])
-    return inflate(buffer, start)
+    meta = scan_file_meta(buffer, find_start(buffer, True, []), True, [])
+    inflated = unwrap_deflated(buffer, meta.data_set_offset, [])
+    if inflated is None:
+        raise FormatError(
+            "expected a deflated data set, found one that is not deflated",
+            offset=meta.data_set_offset,
+        )
+    return inflated
 
 
 def find_start(buffer: Buffer, force: bool, anomalies: list[Anomaly]) -> int:
-    """Return where the File Meta Information begins, or without it the data set."""
-    if bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4]) == b"DICM":
-        return PREAMBLE_LENGTH + 4
+    """Return where the File Meta Information begins, or without it the data set.
+
+    With `force`: byte 132 after a preamble, else byte 4 where the file begins with DICM, else
+    byte 0; the first of them that begins like a data set.
+    """
+    prefix = bytes(buffer[PREAMBLE_LENGTH:_PREAMBLE_END])
+    if prefix == b"DICM" and (not force or _begins_data_set(buffer, _PREAMBLE_END)):
+        return _PREAMBLE_END
     if not force:
-        found = bytes(buffer[PREAMBLE_LENGTH : PREAMBLE_LENGTH + 4])
         raise NotDicomError(
-            f"no DICOM file: expected 'DICM' after a preamble of 128 bytes, found {found!r}; "
+            f"no DICOM file: expected 'DICM' after a preamble of 128 bytes, found {prefix!r}; "
             "force=True (--force) reads files that have neither",
             offset=PREAMBLE_LENGTH,
         )
-    anomalies.append(Anomaly("no-file-meta", 0))
-    return 0
+    found = _PREAMBLE_END if prefix == b"DICM" else 0
+    if bytes(buffer[:4]) == b"DICM" and _begins_data_set(buffer, 4):
+        found = 4
+    elif _begins_data_set(buffer, 0):
+        found = 0
+    elif _begins_file_meta(buffer, _PREAMBLE_END) is not None:
+        found = _PREAMBLE_END  # behind a prefix that is not DICM
+    if found != _PREAMBLE_END or prefix != b"DICM":
+        anomalies.append(Anomaly("no-file-meta", 0))
+    return found
 
 
-def scan_file_meta(
-    buffer: Buffer, start: int, force: bool, anomalies: list[Anomaly]
-) -> tuple[str, int]:
-    """Return the Transfer Syntax UID, empty where it is absent, and where the data set begins.
+def _begins_data_set(buffer: Buffer, position: int) -> bool:
+    """Return whether File Meta Information or a data set begins at `position`."""
+    if _begins_file_meta(buffer, position) is not None:
+        return True
+    encoding = _find_encoding(buffer, position)
+    return encoding is not None and chain_follows(buffer, position, len(buffer), encoding)
+
+
+def _begins_file_meta(buffer: Buffer, position: int) -> Encoding | None:
+    """Return the encoding of the File Meta Information at `position`, None where none is there."""
+    group = bytes(buffer[position : position + 2])
+    if group == b"\x02\x00":
+        return detect_vr(buffer, position, EXPLICIT_LITTLE)
+    if group == b"\x00\x02" and position + 8 <= len(buffer):
+        _, vr, _ = EXPLICIT_BIG.header.unpack_from(buffer, position)
+        if vr in EXPLICIT_BIG.vr_names:
+            return EXPLICIT_BIG
+    return None
+
+
+def scan_file_meta(buffer: Buffer, start: int, force: bool, anomalies: list[Anomaly]) -> FileMeta:
+    """Return what the File Meta Information says; of what stands there twice, the first.
 
     The group ends where its elements do: a group length that says otherwise is an anomaly.
     """
-    if bytes(buffer[start : start + 2]) != b"\x02\x00":
+    encoding = _begins_file_meta(buffer, start)
+    if encoding is None or (encoding.big_endian and not force):
         if not force:
             raise NotDicomError(
                 "no DICOM file: expected File Meta Information (0002,xxxx), found none; "
                 "force=True (--force) reads files that have none",
                 offset=start,
             )
-        if start:
+        if start == _PREAMBLE_END and not anomalies:
             anomalies.append(Anomaly("no-file-meta", start))
-        return "", start
-    encoding = detect_vr(buffer, start, EXPLICIT_LITTLE)
-    if encoding is not EXPLICIT_LITTLE:
+        return FileMeta("", start)
+    if encoding.big_endian:
+        anomalies.append(Anomaly("file-meta-byte-order", start))
+    elif encoding.implicit:
         anomalies.append(Anomaly("vr-mismatch", start))
     meta, end = _walk_file_meta(buffer, start, encoding)
     length = read_value(buffer, meta, tags.FILE_META_GROUP_LENGTH)
     element = meta.elements.get(tags.FILE_META_GROUP_LENGTH)
     counted_from = element.value_offset + 4 if element else start
-    if len(length) != 4 or struct.unpack("<I", length)[0] != end - counted_from:
+    if len(length) != 4 or encoding.length.unpack(length)[0] != end - counted_from:
         anomalies.append(Anomaly("file-meta-group-length", start))
+    uid = _read_transfer_syntax_uid(buffer, meta, start)
+    repeats = []
+    second_uid = ""
+    while (repeated := _find_repeated(buffer, end)) is not None:
+        start, encoding = repeated
+        meta, end = _walk_file_meta(buffer, start, encoding)
+        if end == start:
+            break  # the file was cut in the first header
+        repeats.append(start)
+        second_uid = second_uid or _read_transfer_syntax_uid(buffer, meta, start)
+    if repeats:
+        anomalies.append(Anomaly("file-meta-twice", repeats[0], len(repeats)))
+    return FileMeta(uid or second_uid, end, second_uid)
+
+
+def _find_repeated(buffer: Buffer, position: int) -> tuple[int, Encoding] | None:
+    """Return where a second File Meta Information begins, with or without its own preamble."""
+    places = [position]
+    prefix = position + PREAMBLE_LENGTH
+    if bytes(buffer[prefix : prefix + 4]) == b"DICM":
+        places.append(prefix + 4)
+    for place in places:
+        encoding = _begins_file_meta(buffer, place)
+        if encoding is not None:
+            return place, encoding
+    return None
+
+
+def _read_transfer_syntax_uid(buffer: Buffer, meta: DataSet, start: int) -> str:
     uid = read_value(buffer, meta, tags.TRANSFER_SYNTAX_UID)
     if len(uid) > _LONGEST_UID:
         raise FormatError(f"expected a Transfer Syntax UID, found {len(uid)} bytes", offset=start)
-    return uid.strip(b" \0").decode("latin-1"), end
+    return uid.strip(b" \0\t\r\n").decode("latin-1")
 
 
 def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[DataSet, int]:
-    """Return the wanted elements of group 0002, and the offset of the first of another group."""
+    """Return the wanted elements of group 0002, and the offset after its last element.
+
+    An element that was there before begins a second File Meta Information.
+    """
     unpack, short_vrs, wanted = encoding.header.unpack_from, encoding.short_vrs, encoding.wanted
     found: dict[int, Element] = {}
     position, end = start, len(buffer)
+    seen: set[int] = set()
     while position + 8 <= end:
         raw_tag, vr, length = unpack(buffer, position)
-        if raw_tag & 0xFFFF != 0x0002:
+        tag = encoding.tag_of(raw_tag)
+        if tag >> 16 != 0x0002 or tag in seen:
             break
+        seen.add(tag)
         value_offset = position + 8
         if encoding.implicit:
             length = vr | length << 16
         elif vr not in short_vrs:
-            check_vr(encoding, raw_tag, vr, position)
+            if not encoding.is_vr(vr):
+                raise FormatError(
+                    f"expected a value representation in {tags.format_tag(tag)}, "
+                    f"found {encoding.vr_of(vr)!r}",
+                    offset=position,
+                )
             value_offset = position + 12
             if value_offset > end:
                 break
             (length,) = encoding.length.unpack_from(buffer, position + 8)
         if raw_tag in wanted:
-            tag = wanted[raw_tag]
             found[tag] = Element(tag, encoding.vr_of(vr), position, value_offset, length)
         position = value_offset + length
     if position > end:
         raise FormatError("the File Meta Information runs past the end", offset=start)
     return DataSet(found), position
-
-
-def encoding_of(*, implicit: bool, big_endian: bool) -> Encoding:
-    """Return the encoding of a data set as its transfer syntax declares it."""
-    if implicit:
-        return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if big_endian else EXPLICIT_LITTLE
 
 
 def detect_vr(buffer: Buffer, start: int, declared: Encoding) -> Encoding:
@@ -151,16 +237,27 @@ def detect_encoding(buffer: Buffer, start: int) -> Encoding:
     NotDicomError
         The bytes do not begin like a data set.
     """
-    if start + 8 <= len(buffer):
-        for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
-            raw_tag, vr, _ = encoding.header.unpack_from(buffer, start)
-            if vr in encoding.vr_names and encoding.tag_of(raw_tag) >> 16 < _LAST_FIRST_GROUP:
-                return encoding
-        raw_tag, _, _ = IMPLICIT_LITTLE.header.unpack_from(buffer, start)
-        group = IMPLICIT_LITTLE.tag_of(raw_tag) >> 16
-        if 0 < group < _LAST_FIRST_GROUP and _implicit_length_fits(buffer, start):
-            return IMPLICIT_LITTLE
-    raise NotDicomError("no DICOM file: expected a data set, found something else", offset=start)
+    encoding = _find_encoding(buffer, start)
+    if encoding is None:
+        raise NotDicomError(
+            "no DICOM file: expected a data set, found something else", offset=start
+        )
+    return encoding
+
+
+def _find_encoding(buffer: Buffer, start: int) -> Encoding | None:
+    """Return the encoding that the first element shows, None where it shows none."""
+    if start + 8 > len(buffer):
+        return None
+    for encoding in (EXPLICIT_LITTLE, EXPLICIT_BIG):
+        raw_tag, vr, _ = encoding.header.unpack_from(buffer, start)
+        if vr in encoding.vr_names and encoding.tag_of(raw_tag) >> 16 < _LAST_FIRST_GROUP:
+            return encoding
+    raw_tag, _, _ = IMPLICIT_LITTLE.header.unpack_from(buffer, start)
+    group = IMPLICIT_LITTLE.tag_of(raw_tag) >> 16
+    if 0 < group < _LAST_FIRST_GROUP and _implicit_length_fits(buffer, start):
+        return IMPLICIT_LITTLE
+    return None
 
 
 def _implicit_length_fits(buffer: Buffer, start: int) -> bool:
@@ -169,21 +266,52 @@ def _implicit_length_fits(buffer: Buffer, start: int) -> bool:
     return length == UNDEFINED_LENGTH or start + 8 + length <= len(buffer)
 
 
-def inflate(buffer: Buffer, start: int) -> bytes:
-    """Return the inflated data set (PS3.5 A.5).
+def unwrap_deflated(buffer: Buffer, start: int, anomalies: list[Anomaly]) -> bytes | None:
+    """Return the inflated data set (PS3.5 A.5), None where it is not deflated at all.
+
+    The first bytes tell a deflate stream with a zlib header (RFC 1950) and a data set that is not
+    deflated; all else is a deflate stream as the standard wants it.
 
     Raises
     ------
     FormatError
-        It is no deflate stream, or it inflates beyond all measure.
+        There is no deflate stream, or it inflates beyond all measure.
     """
+    head = bytes(buffer[start : start + 5])
+    encoding = _find_encoding(buffer, start)
+    if encoding is not None and chain_follows(buffer, start, len(buffer), encoding):
+        anomalies.append(Anomaly("deflate-wrapper", start))
+        return None
+    if not _begins_zlib(head):
+        return _inflate(buffer, start, -zlib.MAX_WBITS)
+    inflated = _inflate(buffer, start, zlib.MAX_WBITS)
+    anomalies.append(Anomaly("deflate-wrapper", start))
+    return inflated
+
+
+def _begins_zlib(head: bytes) -> bool:
+    """Return whether these bytes begin with a zlib header, and with no deflate block.
+
+    The first byte of a zlib header is also that of a stored block, which has its length twice, the
+    second time with all bits turned (RFC 1951 3.2.4).
+    """
+    if len(head) < 5 or head[0] & 0x8F != 0x08 or int.from_bytes(head[:2], "big") % 31:
+        return False
+    length, turned = struct.unpack_from("<HH", head, 1)
+    return not head[1] & 0x20 and length ^ turned != 0xFFFF  # 0x20: a preset dictionary
+
+
+def _inflate(buffer: Buffer, start: int, window_bits: int) -> bytes:
     limit = min(MAX_INFLATION * len(buffer), MAX_INFLATED_LENGTH)
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    decompressor = zlib.decompressobj(window_bits)
     try:
         with memoryview(buffer) as view, view[start:] as deflated:
             inflated = decompressor.decompress(deflated, limit)
     except zlib.error as error:
-        raise FormatError(f"expected a deflated data set: {error}", offset=start) from error
+        found = bytes(buffer[start : start + 8]).hex(" ") or "nothing"
+        raise FormatError(
+            f"expected a deflated data set, found bytes {found}: {error}", offset=start
+        ) from error
     if decompressor.unconsumed_tail and not decompressor.eof:
         raise FormatError(f"the data set inflates to over {limit} bytes", offset=start)
     if not decompressor.eof:

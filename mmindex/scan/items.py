@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError
-from mmindex.model import ITEM_HEADER_LENGTH, Anomaly, Buffer, ByteRange
+from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange
+from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import UNDEFINED_LENGTH
+from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError, TruncatedFrameError
-from mmindex.model import ITEM_HEADER_LENGTH, Anomaly, Boundaries, Buffer
-from mmindex.scan.elements import UNDEFINED_LENGTH
+from mmindex.frame_table import ITEM_HEADER_LENGTH
+from mmindex.model import Anomaly, Boundaries, Buffer
+from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.items import RAW_TAGS, Items, PixelDataValue
 from mmindex.scan.transfer_syntax import Codec
 

@@ -63,6 +63,7 @@ class TransferSyntax:
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 _NAMES = {  # by codec; a UID that begins with a dot goes on from Implicit VR Little Endian's
     Codec.NATIVE: {

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import TruncatedFrameError
-from mmindex.model import ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
@@ -97,11 +98,6 @@ class ByteSource(ABC):
     def close(self) -> None:
         """Release what the source holds; a read that is under way in another thread ends well."""
         return  # a source that holds nothing
-
-    @property
-    def path(self) -> str | None:
-        """The name, as instances call it."""
-        return self.name
 
 
 class FoundFile(NamedTuple):

@@ -15,7 +15,8 @@ from time import monotonic
 from typing import NoReturn
 
 from mmindex.errors import MissingFileError, StaleIndexError, is_missing
-from mmindex.model import ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, cut, outside
 
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, MMIndexError
-from mmindex.model import ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
 

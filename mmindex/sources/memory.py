@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmindex.model import Buffer, ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Buffer, Fingerprint
 from mmindex.sources.base import ByteSource, outside
 
 

@@ -23,7 +23,8 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
-from mmindex.model import ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
 

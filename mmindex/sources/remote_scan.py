@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 
 from mmindex.errors import MMIndexError, NotDicomError
-from mmindex.model import Buffer, ByteRange, InstanceRecord, Layout
+from mmindex.frame_table import ByteRange, Layout
+from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan import tags
-from mmindex.scan.elements import UNDEFINED_LENGTH
-from mmindex.scan.instance import Header, scan_header
+from mmindex.scan.encoding import UNDEFINED_LENGTH
+from mmindex.scan.header import Header, scan_header
 from mmindex.sources.base import ByteSource
 
 Order = Literal["little", "big"]

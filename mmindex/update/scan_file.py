@@ -12,8 +12,9 @@ from typing import NamedTuple
 from mmindex.errors import MMIndexError, NotDicomError, is_missing
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
-from mmindex.scan.instance import make_record, scan_frames, scan_header
-from mmindex.scan.runs import KnownRuns
+from mmindex.scan.header import scan_header
+from mmindex.scan.instance import make_record, scan_frames
+from mmindex.scan.known_runs import KnownRuns
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at

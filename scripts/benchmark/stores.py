@@ -8,9 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
+from mmindex.frame_table import Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Boundaries, Fingerprint, Layout, Status
+from mmindex.model import Boundaries, Fingerprint, Status
 from scripts.benchmark.measure import Bench, Contender, tell
 from scripts.benchmark.model import MMINDEX, Result
 

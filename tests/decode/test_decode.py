@@ -327,14 +327,12 @@ def test_one_corrupt_frame_does_not_spoil_its_neighbours(name: str) -> None:
 @pytest.mark.parametrize(
     "attributes",
     [
-        {"bits": 12},
         {"bits": 16, "stored": 20},
         {"signed": 2},
         {"signed": None},
         {"samples": 4},
         {"samples": 3, "photometric": "RGB", "planar": 2},
         {"samples": 3, "photometric": "RGB"},
-        {"bits": 2},
     ],
     ids=str,
 )

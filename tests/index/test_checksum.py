@@ -13,10 +13,11 @@ import pytest
 
 import mmindex
 from mmindex.errors import IndexFormatError
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 LONG_FRAMES = 20_000  # whose entries are kept apart, in several chunks
 

@@ -15,11 +15,12 @@ import pytest
 
 import mmindex
 from mmindex.errors import IndexFormatError
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.databases import DATABASES
 from mmindex.index.lmdb.page_check import check_pages
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 PAGE = 4096
 MANY, ALL = 600, 700  # files of one study, whose ids fill pages of their own; all files

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmindex.errors import IndexFormatError, MMIndexError
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.databases import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
@@ -22,16 +23,7 @@ from mmindex.index.record import (
     unpack_keys,
     unpack_record,
 )
-from mmindex.model import (
-    Anomaly,
-    Boundaries,
-    Fingerprint,
-    FrameTable,
-    ImagePixel,
-    InstanceRecord,
-    Layout,
-    Status,
-)
+from mmindex.model import Anomaly, Boundaries, Fingerprint, ImagePixel, InstanceRecord, Status
 
 NO_IMAGE_PIXEL = bytes(16) + b"\x00" + b"\x00" + b"\x00\x00"  # u2[8], which, element, VR
 FINGERPRINT = Fingerprint(0x1234, -2, 0xFFEEDDCCBBAA9988)
@@ -43,7 +35,7 @@ PACKED_FINGERPRINT = bytes.fromhex("3412000000000000 feffffffffffffff 8899aabbcc
 GOLDEN = {
     "native": (
         b"\x01\x01\x01\x04"  # indexed, native, native layout, fingerprint
-        + b"\xbb\x00\x00\x00"  # 106 + 81 bytes of texts = 187
+        + b"\xc3\x00\x00\x00"  # 114 + 81 bytes of texts = 195
         + PACKED_FINGERPRINT
         + bytes.fromhex("0300000000000000")  # Number of Frames
         + bytes.fromhex("0300000000000000")  # in the table
@@ -51,6 +43,7 @@ GOLDEN = {
         + bytes.fromhex("0000000000000000")  # fragments
         + bytes.fromhex("f0debc9a78563412")  # value offset
         + bytes.fromhex("0800100000000000")  # bits a frame: 512 * 256 * 8 + 8
+        + bytes.fromhex("2000100000000000")  # from one frame to the next
         + bytes.fromhex("0002 0001 0100 0800 0000 0700 0000 0000")
         + b"\x6f"  # all but Bits Stored and Planar Configuration
         + b"\x00"  # Pixel Data
@@ -87,15 +80,23 @@ GOLDEN = {
                 photometric_interpretation="MONOCHROME2",
                 pixel_vr="OW",
             ),
-            frames=FrameTable(Layout.NATIVE, 3, 2, 0, 0x123456789ABCDEF0, frame_bits=0x100008),
+            frames=FrameTable(
+                Layout.NATIVE,
+                3,
+                2,
+                0,
+                0x123456789ABCDEF0,
+                frame_bits=0x100008,
+                stride_bits=0x100020,
+            ),
             scan_microseconds=0x01020304,
         ),
     ),
     "fragment-a-frame-4": (
         b"\x01\x04\x02\x00"  # indexed, one fragment a frame, 4 bytes, no fingerprint
-        + b"\xb4\x00\x00\x00"  # 106 + 21 + 32 + 21
+        + b"\xbc\x00\x00\x00"  # 114 + 21 + 32 + 21
         + bytes(24)
-        + struct.pack("<QQQQQQ", 3, 3, 2, 3, 1000, 0)
+        + struct.pack("<QQQQQQQ", 3, 3, 2, 3, 1000, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x02\x00"
         + NO_TIME
@@ -125,9 +126,9 @@ GOLDEN = {
     ),
     "fragment-a-frame-8": (
         b"\x02\x03\x02\x05"  # deflated, extended offset table, 8 bytes, fingerprint
-        + b"\x7e\x00\x00\x00"  # 106 + 20
+        + b"\x86\x00\x00\x00"  # 114 + 20
         + PACKED_FINGERPRINT
-        + struct.pack("<QQQQQQ", 2, 2, 2, 2, 9, 0)
+        + struct.pack("<QQQQQQQ", 2, 2, 2, 2, 9, 0, 0)
         + bytes(16)
         + b"\x00\x02OD"  # Double Float Pixel Data
         + b"\x00\x00"
@@ -153,9 +154,9 @@ GOLDEN = {
     ),
     "fragments-trimmed": (
         b"\x03\x06\x03\x02"  # stream, start markers, fragments, trimmed
-        + b"\x7e\x00\x00\x00"
+        + b"\x86\x00\x00\x00"
         + bytes(24)
-        + struct.pack("<QQQQQQ", 7, 2, 2, 3, 100, 0)
+        + struct.pack("<QQQQQQQ", 7, 2, 2, 3, 100, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x00\x00"
         + NO_TIME
@@ -180,9 +181,9 @@ GOLDEN = {
     ),
     "trusted": (
         b"\x01\x02\x04\x00"  # indexed, basic offset table, trusted
-        + b"\x7e\x00\x00\x00"
+        + b"\x86\x00\x00\x00"
         + bytes(24)
-        + struct.pack("<QQQQQQ", 2, 2, 2, 0, 100, 0)
+        + struct.pack("<QQQQQQQ", 2, 2, 2, 0, 100, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x00\x00"
         + NO_TIME
@@ -197,9 +198,9 @@ GOLDEN = {
     ),
     "unreadable": (
         b"\x06\x00\x00\x04"
-        + b"\x98\x00\x00\x00"  # 106 + 46
+        + b"\xa0\x00\x00\x00"  # 114 + 46
         + PACKED_FINGERPRINT
-        + bytes(48)
+        + bytes(56)
         + NO_IMAGE_PIXEL
         + b"\x00\x00"
         + NO_TIME
@@ -221,7 +222,7 @@ GOLDEN = {
 @pytest.mark.parametrize(("packed", "record"), GOLDEN.values(), ids=list(GOLDEN))
 def test_record_is_packed_as_the_format_says(packed: bytes, record: InstanceRecord) -> None:
     """Every field stands where the table puts it, byte for byte, in both directions."""
-    assert (FORMAT_VERSION, CHUNK_LENGTH, LONG_RECORD) == (3, 16_360, 65_536)
+    assert (FORMAT_VERSION, CHUNK_LENGTH, LONG_RECORD) == (4, 16_360, 65_536)
     assert pack_record(record).hex(" ") == packed.hex(" ")
     assert unpack_record(packed) == record
     assert unpack_record(packed).scan_microseconds == record.scan_microseconds
@@ -422,7 +423,8 @@ def frame_tables(draw: st.DrawFn) -> FrameTable:
             located,
             0,
             draw(VALUE_OFFSETS),
-            frame_bits=draw(st.integers(1, 2**30)),
+            frame_bits=(frame_bits := draw(st.integers(1, 2**30))),
+            stride_bits=frame_bits + draw(st.integers(0, 32)),
         )
     fragments = draw(st.integers(0, 20))
     located = draw(st.integers(0, fragments if layout is Layout.FRAGMENT_A_FRAME else 20))

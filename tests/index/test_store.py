@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 import mmindex
 from mmindex.errors import IndexFormatError, MissingFileError, StaleIndexError
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 ROOM = 1 << 17  # bytes after the last page
 KINDS = ("instances", "others", "studies", "series")
@@ -462,8 +463,8 @@ def test_lmdb_file_of_another_program_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("stored", "match"),
     [
-        (b"mmindex" + struct.pack("<I", 4), "expected index format 3, found 4: update mmindex"),
-        (b"mmindex" + struct.pack("<I", 2), "expected index format 3, found 2: .*anew"),
+        (b"mmindex" + struct.pack("<I", 5), "expected index format 4, found 5: update mmindex"),
+        (b"mmindex" + struct.pack("<I", 3), "expected index format 4, found 3: .*anew"),
         (b"mmindex", "not an mmindex index"),
         (b"another" + struct.pack("<I", 1), "not an mmindex index"),
     ],

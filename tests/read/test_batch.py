@@ -38,7 +38,7 @@ from mmindex.errors import (
     StaleIndexError,
     TruncatedFrameError,
 )
-from mmindex.model import Layout
+from mmindex.frame_table import Layout
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pread"), reason="reads are counted by os.pread")
 

@@ -50,9 +50,10 @@ from mmindex.errors import (
     StaleIndexError,
     TruncatedFrameError,
 )
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.sources.file import (
     Descriptor,

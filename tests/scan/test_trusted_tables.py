@@ -34,8 +34,9 @@ from mmindex.errors import (
     NotContiguousError,
     StaleIndexError,
 )
+from mmindex.frame_table import Layout
 from mmindex.index.record import pack_record, unpack_record
-from mmindex.model import Boundaries, InstanceRecord, Layout, Status
+from mmindex.model import Boundaries, InstanceRecord, Status
 from mmindex.scan.instance import scan_frames, scan_header
 
 GIB = 1 << 30

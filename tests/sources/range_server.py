@@ -6,8 +6,10 @@ import hashlib
 import http.server
 import random
 import re
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from types import TracebackType
@@ -40,6 +42,7 @@ class RangeServer:
     modified: float = 1_700_000_000.0
     faults: Callable[[str], str] = lambda path: ""
     served: list[Served] = field(default_factory=list)
+    connections: list[socket.socket] = field(default_factory=list)
 
     def __enter__(self) -> RangeServer:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -57,6 +60,9 @@ class RangeServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:
@@ -75,6 +81,10 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1
+
+        def setup(self) -> None:
+            super().setup()
+            server.connections.append(self.connection)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from mmindex.errors import MissingFileError, StaleIndexError, TruncatedFrameError
-from mmindex.model import ByteRange, Fingerprint
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 

@@ -34,7 +34,8 @@ from mmindex.errors import (
     NotAddressableError,
     NotDicomError,
 )
-from mmindex.model import ByteRange, Status
+from mmindex.frame_table import ByteRange
+from mmindex.model import Status
 from mmindex.sources.base import ByteSource
 from mmindex.sources.container import is_container, open_member, walk_members
 from mmindex.sources.member import Member

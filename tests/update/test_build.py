@@ -607,7 +607,7 @@ def test_a_file_that_became_a_link_to_itself_is_gone(tmp_path: Path) -> None:
     assert [name for name, _ in report.problems] == [str(path.relative_to(tmp_path))]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path, version: int) -> None:
     """It is refused by who reads, and by the next build all files are scanned into it."""
     write_images(tmp_path, 5)
@@ -615,7 +615,7 @@ def test_an_index_of_an_older_format_is_made_anew(tmp_path: Path, version: int) 
     index = tmp_path / ".mmindex"
     fresh, inode = read_records(index), index.stat().st_ino
     set_format(index, version)
-    with pytest.raises(IndexFormatError, match=f"format 3, found {version}: `mmindex build`"):
+    with pytest.raises(IndexFormatError, match=f"format 4, found {version}: `mmindex build`"):
         mmindex.open(tmp_path)
     assert counts(mmindex.build(tmp_path, workers=1)) == (5, 5, 0, 0)
     assert read_records(index) == fresh

@@ -15,10 +15,11 @@ import pytest
 from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulated_file, image_attributes
 
 import mmindex
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.index import chunks as entries_module
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -322,7 +323,8 @@ from mmindex.index import store
 from mmindex.update import build
 from mmindex.sources.base import FoundFile
 from mmindex.index.record import pack_record
-from mmindex.model import Fingerprint, FrameTable, InstanceRecord, Layout, Status
+from mmindex.frame_table import FrameTable, Layout
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 COUNT, FRAMES = int(sys.argv[2]), int(sys.argv[3])
 ENTRIES = b"".join((frame * 100).to_bytes(4, "little") for frame in range(FRAMES + 1))

@@ -18,7 +18,8 @@ from mmindex.cli.source_argument import (
     open_source,
     source_argument,
 )
-from mmindex.model import Boundaries, FrameTable, Layout, Status
+from mmindex.frame_table import FrameTable, Layout
+from mmindex.model import Boundaries, Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:

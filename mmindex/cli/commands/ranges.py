@@ -56,8 +56,9 @@ def _describe(instance: Instance, number: int) -> dict[str, object]:
         "number": number,
         "ranges": [piece._asdict() for piece in instance.byte_ranges(number - 1)],
     }
-    frame_bits = instance.record.frames.frame_bits if instance.record.frames else 0
-    first_bit = (number - 1) * frame_bits
+    frames = instance.record.frames
+    frame_bits = frames.frame_bits if frames else 0
+    first_bit = (number - 1) * frames.stride_bits if frames else 0
     if first_bit % 8 or frame_bits % 8:
         described["first_bit"] = first_bit % 8
         described["bits"] = frame_bits

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mmindex import InstanceRecord
 from mmindex.errors import FormatError, MMIndexError
 from mmindex.scan.instance import scan_frames, scan_header
-from mmindex.scan.runs import KnownRuns
+from mmindex.scan.known_runs import KnownRuns
 
 SYNTAXES = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]
 

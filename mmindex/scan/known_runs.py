@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mmindex.model import Buffer
-from mmindex.scan.elements import UNDEFINED_LENGTH, Encoding, skip_undefined_length
+from mmindex.scan.encoding import LOWEST_VR_AS_LENGTH, UNDEFINED_LENGTH, Encoding
+from mmindex.scan.nesting import skip_undefined_length
 
 _FEWEST = 3  # elements in a run; fewer are skipped one by one as fast
 _MOST = 1000  # elements that are learnt of a data set, which may have millions
@@ -56,9 +57,9 @@ class KnownRuns:
         self._runs: dict[int, _Run] = {}  # by the raw tag of the first element
 
     def learn(self, buffer: Buffer, start: int, end: int, encoding: Encoding) -> None:
-        """Learn the runs in [start, end) of a data set, which a walk found right."""
+        """Learn the runs in [start, end) of a data set, which the plain walk read."""
         self.encoding = encoding
-        self.stops.update(encoding.wanted)
+        self.stops.update(encoding.stops)
         for elements in _walk_runs(buffer, start, end, encoding):
             self._add(elements)
 
@@ -106,7 +107,8 @@ def _walk_runs(
         if vr not in encoding.short_vrs:
             value_offset += 0 if encoding.implicit else 4
             length = encoding.length.unpack_from(buffer, value_offset - 4)[0]
-        if length == UNDEFINED_LENGTH or raw_tag in encoding.wanted:
+        doubtful = encoding.implicit and length >= LOWEST_VR_AS_LENGTH  # see scan_elements
+        if length == UNDEFINED_LENGTH or raw_tag in encoding.wanted or doubtful:
             yield run
             run = []
         else:

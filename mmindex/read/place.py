@@ -1,0 +1,180 @@
+"""Place: where a frame lies, and how its bytes become the frame (PS3.5 7.3, 8.2, A.4).
+
+All that reads a frame finds its place first: one run of bytes, several fragments, bits off byte
+boundaries, swapped words, or the items of a trusted offset table, whose headers are parsed when
+they are read. A place holds no bytes and knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import index
+from typing import NamedTuple
+
+from mmindex.errors import FormatError
+from mmindex.frame_table import ByteRange, FrameTable, Layout
+from mmindex.model import Boundaries, InstanceRecord
+from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
+from mmindex.sources.base import ByteSource
+
+_FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
+
+
+class BitRun(NamedTuple):
+    """The bits of a native frame within the bytes that are read for it.
+
+    Attributes
+    ----------
+    swapped : bool
+        Whether these bytes are words whose two bytes change places first.
+    first, number : int
+        The frame's first bit, counted from the least significant one of the first byte, and how
+        many bits the frame has.
+    """
+
+    swapped: bool
+    first: int
+    number: int
+
+    def extract(self, data: bytes) -> bytes:
+        """Return the bits, moved to begin at bit 0 of the first byte; zeros follow the last."""
+        if self.swapped:
+            words = bytearray(data)
+            words[0::2], words[1::2] = data[1::2], data[0::2]
+            data = bytes(words)
+        if not (self.first | self.number) & 7:
+            return data[self.first >> 3 : self.first + self.number >> 3]
+        bits = int.from_bytes(data, "little") >> self.first
+        return (bits & (1 << self.number) - 1).to_bytes((self.number + 7) // 8, "little")
+
+
+class Place(NamedTuple):
+    """Where a frame lies, and how its bytes become the frame.
+
+    Attributes
+    ----------
+    offset, length : int
+        The bytes to read: from the frame's first byte to its last, or the words that hold them.
+    ranges : tuple of ByteRange
+        The frame's fragments, one of a native frame; empty where only the items' headers say.
+    bits : BitRun or None
+        Of a native frame that is no run of bytes as they are stored.
+    parse : callable or None
+        Returns the fragments out of the bytes read, where only the items' headers say.
+    """
+
+    offset: int
+    length: int
+    ranges: tuple[ByteRange, ...] = ()
+    bits: BitRun | None = None
+    parse: Callable[[bytes], tuple[ByteRange, ...]] | None = None
+
+    def join(self, data: bytes) -> bytes:
+        """Return the frame out of the bytes that were read.
+
+        Raises
+        ------
+        FormatError
+            The entry of a trusted offset table is wrong.
+        """
+        if self.bits is not None:
+            return self.bits.extract(data)
+        ranges = self.ranges if self.parse is None else self.parse(data)
+        if len(ranges) == 1 and ranges[0].length == len(data):
+            return data
+        start = self.offset
+        return b"".join(
+            [data[offset - start : offset - start + length] for offset, length in ranges]
+        )
+
+    def read(self, source: ByteSource) -> bytes:
+        """Return the frame; raises what `join` and `ByteSource.read` raise."""
+        if len(self.ranges) > 1:
+            return source.read_joined(self.ranges)
+        return self.join(source.read(self.offset, self.length))
+
+    def find_contiguous(self, source: ByteSource) -> ByteRange | None:
+        """Return the one run of bytes that is the frame as `join` returns it, None without one."""
+        ranges = self.find_ranges(source) if self.bits is None else ()
+        return ranges[0] if len(ranges) == 1 else None
+
+    def find_ranges(self, source: ByteSource) -> tuple[ByteRange, ...]:
+        """Return the frame's fragments; reads the items' headers where nothing else says."""
+        if self.parse is None:
+            return self.ranges
+        return self.parse(source.read(self.offset, self.length))
+
+
+def find_place(
+    record: InstanceRecord, table: FrameTable, frame_index: int, *, in_order: bool = False
+) -> Place:
+    """Return where a frame lies.
+
+    Parameters
+    ----------
+    in_order : bool
+        Put swapped bytes in the order of the pixels (OW in Big Endian), as decoding needs; else a
+        native frame of whole bytes stays as it is stored.
+
+    Raises
+    ------
+    FrameIndexError, TruncatedFrameError, IndexFormatError
+        There is no such frame, or the file ends before it; the entries are damaged.
+    """
+    if table.layout is _TRUSTED:
+        offset, length = table.span(frame_index)
+        return Place(
+            offset, length, parse=partial(_parse_items, record, table, frame_index, offset)
+        )
+    ranges = table.fragment_ranges(frame_index)
+    offset, length = ranges[0]
+    if len(ranges) > 1:
+        last = ranges[-1]
+        return Place(offset, last.offset + last.length - offset, ranges)
+    count, first = table.frame_bits, index(frame_index) * table.stride_bits
+    if not count or not ((first | count) & 7 or (in_order and record.swaps_pairs)):
+        return Place(offset, length, ranges)
+    if not record.swaps_pairs:
+        return Place(offset, length, ranges, BitRun(False, first & 7, count))
+    before = (offset - table.value_offset) % 2  # the whole words that cover the frame are read
+    length += before
+    bits = BitRun(True, (first & 7) + 8 * before, count)
+    return Place(offset - before, length + length % 2, ranges, bits)
+
+
+def walk_fragments(
+    record: InstanceRecord, table: FrameTable, source: ByteSource
+) -> Iterator[ByteRange]:
+    """Yield where every fragment is, padding included; raises what `Place.find_ranges` raises."""
+    if table.layout is not _TRUSTED:
+        yield from table.all_fragment_ranges()
+        return
+    for frame_index in range(table.frames_located):
+        offset, length = table.span(frame_index)
+        yield from _parse_span(record, frame_index, source.read(offset, length), offset)
+
+
+def _parse_items(
+    record: InstanceRecord, table: FrameTable, frame_index: int, start: int, data: bytes
+) -> tuple[ByteRange, ...]:
+    """Return the fragments of a frame of a trusted table without the padding byte."""
+    return table.without_padding(frame_index, _parse_span(record, frame_index, data, start))
+
+
+def _parse_span(
+    record: InstanceRecord, frame_index: int, data: bytes, start: int
+) -> list[ByteRange]:
+    """Return the fragments of a frame of a trusted table, whose items are `data`."""
+    from mmindex.scan.items import parse_items  # needs numpy
+
+    ranges = parse_items(data, start, ">" if record.big_endian else "<")
+    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
+    one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
+    if ranges is None or (one and len(ranges) > 1):
+        raise FormatError(
+            f"the offset table's entry of frame index {frame_index} is wrong: build the index "
+            "without trusting offset tables",
+            offset=start,
+        )
+    return ranges

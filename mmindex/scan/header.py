@@ -1,0 +1,205 @@
+"""What stands before the pixel data of one file: identifiers and image attributes (PS3.10 7).
+
+Puts together the beginning of the file, its File Meta Information and its data set. A data set that
+is deflated as a whole is inflated once, within bounds; its offsets are then those in the inflated
+bytes. Frames are not looked for here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field, replace
+
+from mmindex.errors import FormatError
+from mmindex.model import Anomaly, Buffer
+from mmindex.scan import tags
+from mmindex.scan.elements import DataSet, read_value, scan_elements
+from mmindex.scan.encoding import Encoding, encoding_of
+from mmindex.scan.file_format import (
+    detect_encoding,
+    detect_vr,
+    find_start,
+    scan_file_meta,
+    unwrap_deflated,
+)
+from mmindex.scan.irregular import scan_irregular
+from mmindex.scan.known_runs import KnownRuns
+from mmindex.scan.nesting import IrregularError
+from mmindex.scan.transfer_syntax import TransferSyntax, find_transfer_syntax
+
+_SHORT_NUMBERS = ("US", "", "SS", "UN")  # "" in Implicit VR
+_LONG_NUMBERS = ("UL", "SL")
+_LONGEST_TEXT = 256  # bytes; a UID has at most 64, a code string 16 (PS3.5 6.2)
+_PADDING = b" \0\t\r\n"
+_INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
+_WHOLE_NUMBER = re.compile(rb"(\+?[0-9]{1,12})(?:\.0*)?")
+_BINARY_NUMBERS = {  # struct's letters of the binary VRs (PS3.5 6.2)
+    "US": "H",
+    "SS": "h",
+    "UL": "I",
+    "SL": "i",
+    "UV": "Q",
+    "SV": "q",
+    "FL": "f",
+    "FD": "d",
+}
+_BINARY_OF_UNKNOWN_VR = {2: "H", 4: "I"}  # by length, in Implicit VR or UN
+
+
+@dataclass(slots=True)
+class Header:
+    """What stands before the pixel data of one instance, and the anomalies seen so far.
+
+    Attributes
+    ----------
+    buffer : Buffer
+        The bytes that offsets refer to: the inflated data set, where it was deflated.
+    inflated : bool
+        Whether `buffer` is an inflated data set.
+    """
+
+    buffer: Buffer
+    transfer_syntax: TransferSyntax
+    encoding: Encoding
+    data_set: DataSet
+    anomalies: list[Anomaly] = field(default_factory=list)
+    inflated: bool = False
+
+    def text(self, tag: int) -> str:
+        """Return the value of an element as text without padding.
+
+        The text is empty where the element is absent, or longer than any text of its kind may be.
+        """
+        element = self.data_set.elements.get(tag)
+        if element is None:
+            return ""
+        _, _, _, value_offset, length = element
+        if length > _LONGEST_TEXT:
+            return ""
+        value = bytes(self.buffer[value_offset : value_offset + length])
+        return value.strip(_PADDING).decode("latin-1")
+
+    def number(self, tag: int) -> int | None:
+        """Return the value of a US element; None where it is absent or is no such number."""
+        element = self.data_set.elements.get(tag)
+        if element is None:
+            return None
+        _, vr, _, value_offset, length = element
+        if length >= 2 and vr in _SHORT_NUMBERS:
+            number: int = self.encoding.number.unpack_from(self.buffer, value_offset)[0]
+            return number
+        if length >= 4 and vr in _LONG_NUMBERS:
+            number = self.encoding.length.unpack_from(self.buffer, value_offset)[0]
+            return number if number <= 0xFFFF else None
+        return None
+
+    def number_of_frames(self) -> tuple[int | None, bool]:
+        """Return Number of Frames (0028,0008), and whether its value is clean.
+
+        Returns
+        -------
+        number : int or None
+            At least 1. None where the element is absent, or has a value that is 0 or no number.
+        clean : bool
+            Whether the value is an Integer String (PS3.5 6.2), or the element is absent. An
+            unclean number is a candidate: text with tabs, line ends, a decimal point or several
+            values (the first counts), or a binary value. Use it only where the length of the
+            value, an offset table or the fragments confirm it, and record `number-of-frames`
+            either way.
+        """
+        element = self.data_set.elements.get(tags.NUMBER_OF_FRAMES)
+        if element is None:
+            return None, True
+        value = b""
+        if element.length <= _LONGEST_TEXT:
+            value = read_value(self.buffer, self.data_set, tags.NUMBER_OF_FRAMES)
+        layout = _BINARY_NUMBERS.get(element.vr)
+        if layout is None:
+            text = value.strip(b" \0")
+            if _INTEGER_STRING.fullmatch(text):
+                return int(text) or None, int(text) > 0
+            first = _WHOLE_NUMBER.fullmatch(text.partition(b"\\")[0].strip(_PADDING))
+            if first:
+                return int(first[1]) or None, False
+            if element.vr in ("", "UN"):
+                layout = _BINARY_OF_UNKNOWN_VR.get(len(value))
+        if layout is None or len(value) < struct.calcsize("=" + layout):
+            return None, False
+        number = struct.unpack_from(self.encoding.byte_order + layout, value)[0]
+        return (int(number) if 1 <= number < 1e12 and number % 1 == 0 else None), False
+
+
+def scan_header(
+    buffer: Buffer, *, force: bool = False, known_runs: KnownRuns | None = None
+) -> Header:
+    """Read what stands before the pixel data.
+
+    Parameters
+    ----------
+    known_runs : KnownRuns, optional
+        What is known from files scanned before, which are likely alike; it learns from the first.
+
+    Raises
+    ------
+    NotDicomError, FormatError
+        As `scan`.
+    """
+    if isinstance(buffer, memoryview) and (buffer.format != "B" or buffer.ndim != 1):
+        buffer = buffer.cast("B")
+    anomalies: list[Anomaly] = []
+    start = find_start(buffer, force, anomalies)
+    meta = scan_file_meta(buffer, start, force, anomalies)
+    start = meta.data_set_offset
+    syntax = find_transfer_syntax(meta.transfer_syntax_uid)
+    inflated = False
+    if syntax.deflated:
+        unwrapped = unwrap_deflated(buffer, start, anomalies)
+        if unwrapped is not None:
+            buffer, start, inflated = unwrapped, 0, True
+    if syntax.uid:
+        declared = encoding_of(implicit=syntax.implicit, big_endian=syntax.big_endian)
+        encoding = detect_vr(buffer, start, declared)
+        if encoding is not declared:
+            anomalies.append(Anomaly("vr-mismatch", start))
+    else:
+        encoding = detect_encoding(buffer, start)
+        anomalies.append(Anomaly("no-transfer-syntax", start))
+    try:
+        data_set = _scan_data_set(buffer, start, encoding, known_runs)
+    except FormatError as error:
+        if meta.second_transfer_syntax_uid in ("", syntax.uid):
+            raise
+        second = find_transfer_syntax(meta.second_transfer_syntax_uid)
+        raise FormatError(
+            f"{error.message}; the File Meta Information stands twice, first with {syntax.name}, "
+            f"then with {second.name} ({second.uid}), which may be the right one",
+            offset=error.offset,
+        ) from error
+    if data_set.anomalies:
+        anomalies = _merge(anomalies, data_set.anomalies)
+    return Header(buffer, syntax, encoding, data_set, anomalies, inflated)
+
+
+def _scan_data_set(
+    buffer: Buffer, start: int, encoding: Encoding, known_runs: KnownRuns | None
+) -> DataSet:
+    try:
+        data_set = scan_elements(buffer, start, len(buffer), encoding, known_runs)
+    except IrregularError:
+        return scan_irregular(buffer, start, len(buffer), encoding)
+    if known_runs is not None and known_runs.encoding is None:
+        end = data_set.pixel_data.element_offset if data_set.pixel_data else len(buffer)
+        known_runs.learn(buffer, start, end, encoding)
+    return data_set
+
+
+def _merge(anomalies: list[Anomaly], more: tuple[Anomaly, ...]) -> list[Anomaly]:
+    """Return both lists as one, with one anomaly a code."""
+    merged = {anomaly.code: anomaly for anomaly in anomalies}
+    for anomaly in more:
+        seen = merged.get(anomaly.code)
+        if seen is not None:
+            anomaly = replace(seen, count=seen.count + anomaly.count)
+        merged[anomaly.code] = anomaly
+    return list(merged.values())

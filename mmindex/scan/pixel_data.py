@@ -1,0 +1,277 @@
+"""The pixel data element: fragments, native frames, or the one where the other is expected.
+
+The shape of the element decides, before its transfer syntax does (PS3.5 8, A.4): an undefined
+length means fragments, an item's tag or a codec's start marker say what a value is, and so does a
+length that is exactly that of the native frames. Each such mismatch is an anomaly.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmindex.errors import AmbiguousFramesError, FormatError
+from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
+from mmindex.model import Anomaly, Boundaries, ImagePixel
+from mmindex.scan import tags
+from mmindex.scan.elements import Element, read_value
+from mmindex.scan.encoding import UNDEFINED_LENGTH
+from mmindex.scan.header import Header
+from mmindex.scan.native import find_wrapped_lengths, is_native_length, scan_native
+from mmindex.scan.transfer_syntax import RLE_LOSSLESS, Codec
+
+if TYPE_CHECKING:
+    from mmindex.scan.offset_tables import OffsetTable
+
+
+class PixelData(NamedTuple):
+    """Where the frames lie, what said so, and how many there are."""
+
+    frames: FrameTable
+    boundaries: Boundaries
+    number_of_frames: int
+
+
+class _Count(NamedTuple):
+    """(0028,0008) as it was found: None where it is absent or no number."""
+
+    number: int | None
+    is_clean: bool
+
+
+def scan_pixel_data(
+    header: Header, element: Element, image: ImagePixel, *, trust_offset_tables: bool = False
+) -> PixelData:
+    """Return where the frames of a pixel data element lie, noting anomalies in the header.
+
+    Parameters
+    ----------
+    trust_offset_tables : bool
+        Take an offset table's entries after a look at some of them.
+
+    Raises
+    ------
+    FormatError
+        The pixel data is broken; AmbiguousFramesError where its frames cannot be told apart.
+    """
+    count = _read_number_of_frames(header)
+    if element.length == UNDEFINED_LENGTH:
+        if header.transfer_syntax.codec is Codec.NATIVE:
+            header.anomalies.append(Anomaly("encapsulated-under-native", element.element_offset))
+            within = _find_native_in_fragment(header, element, image, count)
+            if within is not None:
+                return _scan_native(header, within, image, count)
+        return _scan_items(header, element, count, trust_offset_tables)
+    found = bytes(header.buffer[element.value_offset : element.value_offset + 4])
+    begins_with_item = found == header.encoding.length.pack(header.encoding.item)
+    if not header.transfer_syntax.encapsulated:
+        if not begins_with_item or is_native_length(image, element.length, count.number or 1):
+            return _scan_native(header, element, image, count)
+        header.anomalies.append(Anomaly("encapsulated-under-native", element.element_offset))
+    if begins_with_item and element.length >= ITEM_HEADER_LENGTH:
+        header.anomalies.append(Anomaly("defined-length-encapsulated", element.element_offset))
+        return _scan_items(header, element, count, trust_offset_tables)
+    return _scan_bare_value(header, element, image, count)
+
+
+def _scan_native(header: Header, element: Element, image: ImagePixel, count: _Count) -> PixelData:
+    number = count.number or 1
+    element = _unwrap_length(header, element, image, number)
+    if not count.is_clean and not is_native_length(image, element.length, number):
+        number = 1
+    available = min(element.length, len(header.buffer) - element.value_offset)
+    frames = scan_native(element, available, image, number, header.anomalies)
+    return PixelData(frames, Boundaries.NATIVE, number)
+
+
+def _unwrap_length(
+    header: Header, element: Element, image: ImagePixel, number_of_frames: int
+) -> Element:
+    """Return the element with the length that its frames have, where 32 bits could not hold it.
+
+    The file has to end where the frames do, or to go on with an element there.
+    """
+    size = len(header.buffer)
+    for length in find_wrapped_lengths(image, element.length, number_of_frames):
+        end = element.value_offset + length
+        if end == size or _begins_element(header, end, element.tag):
+            header.anomalies.append(Anomaly("length-wrapped", element.element_offset))
+            return element._replace(length=length)
+    return element
+
+
+def _begins_element(header: Header, position: int, after: int) -> bool:
+    """Return whether an element stands at `position` that may follow one whose tag is `after`."""
+    encoding, size = header.encoding, len(header.buffer)
+    if position + 12 > size:
+        return False
+    raw_tag, raw_vr, length = encoding.header.unpack_from(header.buffer, position)
+    if encoding.tag_of(raw_tag) <= after:
+        return False
+    value_offset = position + 8
+    if encoding.implicit:
+        (length,) = encoding.length.unpack_from(header.buffer, position + 4)
+    elif raw_vr not in encoding.vr_names:
+        return False
+    elif raw_vr not in encoding.short_vrs:
+        value_offset += 4
+        (length,) = encoding.length.unpack_from(header.buffer, position + 8)
+    return bool(length == UNDEFINED_LENGTH or value_offset + length <= size)
+
+
+def _find_native_in_fragment(
+    header: Header, element: Element, image: ImagePixel, count: _Count
+) -> Element | None:
+    """Return the only fragment as if it were the element's value, if it is exactly the frames."""
+    buffer, encoding = header.buffer, header.encoding
+    position = element.value_offset
+    lengths: list[int] = []
+    unpack = struct.Struct(encoding.byte_order + "HHI").unpack_from
+    while position + ITEM_HEADER_LENGTH <= len(buffer) and len(lengths) < 3:
+        group, number, length = unpack(buffer, position)
+        tag = group << 16 | number
+        if tag == tags.SEQUENCE_DELIMITATION:
+            break
+        if tag != tags.ITEM or length > len(buffer) - position - ITEM_HEADER_LENGTH:
+            return None
+        lengths.append(length)
+        position += ITEM_HEADER_LENGTH + length
+    if len(lengths) != 2 or not is_native_length(image, lengths[1], count.number or 1):
+        return None
+    if position == len(buffer):
+        header.anomalies.append(Anomaly("missing-sequence-delimiter", position))
+    elif position + ITEM_HEADER_LENGTH > len(buffer):
+        return None
+    value_offset = position - lengths[1]
+    header.anomalies.append(Anomaly("native-in-fragment", value_offset - ITEM_HEADER_LENGTH))
+    return element._replace(value_offset=value_offset, length=lengths[1])
+
+
+def _scan_bare_value(
+    header: Header, element: Element, image: ImagePixel, count: _Count
+) -> PixelData:
+    """Find the frames of a value without items, where the transfer syntax asks for fragments.
+
+    Raises
+    ------
+    FormatError
+        The value is neither one codestream nor exactly the native frames; AmbiguousFramesError
+        where it may be both.
+    """
+    codec, number = header.transfer_syntax.codec, count.number or 1
+    end = element.value_offset + element.length
+    begins = bytes(header.buffer[element.value_offset : min(end, element.value_offset + 64)])
+    has_marker = _has_start_marker(header, begins)
+    is_native = codec is not Codec.VIDEO and is_native_length(image, element.length, number)
+    if is_native and not has_marker:
+        header.anomalies.append(Anomaly("native-under-encapsulated", element.element_offset))
+        return _scan_native(header, element, image, count)
+    if is_native:
+        raise AmbiguousFramesError(
+            f"a value of {element.length} bytes under {header.transfer_syntax.name} begins like a "
+            "codestream, and is exactly as long as native frames",
+            offset=element.element_offset,
+        )
+    if not has_marker or (number > 1 and codec is not Codec.VIDEO):
+        raise FormatError(
+            f"expected fragments under {header.transfer_syntax.name}, found a value of "
+            f"{element.length} bytes that begins with {begins[:4].hex() or 'nothing'}",
+            offset=element.element_offset,
+        )
+    header.anomalies.append(Anomaly("bare-codestream", element.element_offset))
+    length, located = element.length, 1
+    available = len(header.buffer) - element.value_offset
+    if length > available:
+        header.anomalies.append(Anomaly("truncated-fragment", element.value_offset))
+        length, located = available, int(codec is Codec.VIDEO)
+    frames = FrameTable(
+        layout=Layout.FRAGMENT_A_FRAME,
+        number_of_frames=1,
+        frames_located=located,
+        number_of_fragments=1,
+        value_offset=element.value_offset - ITEM_HEADER_LENGTH,  # of an item
+        entry_size=8,
+        entries=struct.pack("<QQ", 0, ITEM_HEADER_LENGTH + length),
+    )
+    return PixelData(frames, Boundaries.ONE_FRAGMENT_A_FRAME, number)
+
+
+def _has_start_marker(header: Header, begins: bytes) -> bool:
+    """Return whether a frame of the transfer syntax begins so: marker, or header of RLE (G.5)."""
+    if header.transfer_syntax.uid == RLE_LOSSLESS and len(begins) == 64:
+        segments, first = struct.unpack_from("<2I", begins)
+        return bool(1 <= segments <= 15 and first == 64)
+    markers = header.transfer_syntax.codec.start_markers
+    return begins.startswith(markers)
+
+
+def _scan_items(
+    header: Header, element: Element, count: _Count, trust_offset_tables: bool
+) -> PixelData:
+    """Find the frames of fragments; a number of frames that is not clean has to be confirmed."""
+    if count.is_clean or count.number is None:
+        return _scan_items_for(header, element, count, trust_offset_tables)
+    noted = len(header.anomalies)
+    try:
+        return _scan_items_for(header, element, count, trust_offset_tables)
+    except FormatError:
+        del header.anomalies[noted:]
+        found = _scan_items_for(header, element, _Count(None, False), trust_offset_tables)
+        if found.boundaries is Boundaries.ALL_FRAGMENTS:  # nothing says that it is one frame
+            raise
+        return found
+
+
+def _scan_items_for(
+    header: Header, element: Element, count: _Count, trust_offset_tables: bool
+) -> PixelData:
+    from mmindex.scan.encapsulated import scan_encapsulated  # these two need numpy
+    from mmindex.scan.items import PixelDataValue
+
+    size, codec = len(header.buffer), header.transfer_syntax.codec
+    undefined = element.length == UNDEFINED_LENGTH
+    end = size if undefined else min(size, element.value_offset + element.length)
+    frames, boundaries = scan_encapsulated(
+        header.buffer,
+        PixelDataValue(
+            element.value_offset,
+            end,
+            not undefined and end == element.value_offset + element.length,
+            header.encoding.byte_order,
+        ),
+        codec,
+        count.number,
+        _read_extended_offset_table(header),
+        header.anomalies,
+        trust_offset_tables=trust_offset_tables,
+    )
+    if codec is Codec.VIDEO:
+        return PixelData(frames, boundaries, count.number or 1)
+    number = frames.number_of_frames
+    if number > 1 and tags.NUMBER_OF_FRAMES not in header.data_set.elements:
+        header.anomalies.append(Anomaly("number-of-frames", element.element_offset))
+    return PixelData(frames, boundaries, number)
+
+
+def _read_number_of_frames(header: Header) -> _Count:
+    """Return (0028,0008), noting one that is no clean number (PS3.5 6.2, IS)."""
+    count = _Count(*header.number_of_frames())
+    if not count.is_clean:
+        offset = header.data_set.elements[tags.NUMBER_OF_FRAMES].element_offset
+        header.anomalies.append(Anomaly("number-of-frames", offset))
+    return count
+
+
+def _read_extended_offset_table(header: Header) -> OffsetTable | None:
+    element = header.data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
+    if element is None or not element.length:
+        return None
+    lengths = None
+    if tags.EXTENDED_OFFSET_TABLE_LENGTHS in header.data_set.elements:
+        lengths = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE_LENGTHS)
+    value = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE)
+    from mmindex.scan.offset_tables import parse_extended_offset_table  # needs numpy
+
+    return parse_extended_offset_table(
+        element.element_offset, value, lengths, header.encoding.byte_order
+    )
