@@ -159,7 +159,7 @@ class Instance(Sequence[bytes]):
         """
         table, source = self._require_frames(), self._require_source()
         indices = self._list_indices(frame_indices)
-        ranges: list[ByteRange] = []
+        ranges: list[tuple[int, int]] = []
         places: dict[int, Place] = {}  # of the frames that are no run of bytes
         for wanted, frame_index in enumerate(indices):
             contiguous = None
@@ -168,7 +168,7 @@ class Instance(Sequence[bytes]):
             if contiguous is None:
                 places[wanted] = place = find_place(self.record, table, frame_index)
                 contiguous = place.offset, place.length
-            ranges.append(ByteRange(*contiguous))
+            ranges.append(contiguous)
         found = source.read_many(ranges)
         for wanted, place in places.items():
             found[wanted] = place.join(found[wanted])

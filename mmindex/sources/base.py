@@ -64,8 +64,8 @@ class ByteSource(ABC):
             The source is closed.
         """
 
-    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """Return the bytes of each range, in the order asked; raises what `read` raises.
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each (offset, length), in the order asked; raises what `read` raises.
 
         Ranges may overlap and repeat. They are read in the order of the source, neighbours at
         once.

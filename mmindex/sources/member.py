@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, MMIndexError
-from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
@@ -86,7 +85,7 @@ class StoredMember(ByteSource):
             error.path = self.name
             raise
 
-    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range; see `ByteSource.read_many`."""
         for offset, length in ranges:
             if not self.first <= offset <= offset + length <= self._end:

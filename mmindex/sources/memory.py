@@ -37,7 +37,7 @@ class MemorySource(ByteSource):
         """Return exactly these bytes; see `ByteSource.read`."""
         return bytes(self.view(offset, length))
 
-    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range; see `ByteSource.read_many`."""
         return [bytes(self.view(offset, length)) for offset, length in ranges]
 
