@@ -34,9 +34,7 @@ def build_index(root: Path, executor: Executor) -> BuildReport:
 
     in_processes = mmindex.build(root, root / ".mmindex", workers=1, progress=show, full=True)
     assert_type(in_processes, BuildReport)
-    report: BuildReport = mmindex.build(
-        str(root), executor=executor, trust_offset_tables=False, force=False
-    )
+    report: BuildReport = mmindex.build(str(root), executor=executor, prove=True, force=False)
     assert_type(report.statuses, dict[str, int])
     assert_type(report.problems, list[tuple[str, str]])
     assert_type(report.seconds, float)

@@ -29,7 +29,7 @@ def open_file(
     source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview,
     *,
     force: bool = False,
-    trust_offset_tables: bool = False,
+    prove: bool = True,
     store: object = None,
 ) -> Instance:
     """Open one DICOM file.
@@ -44,10 +44,10 @@ def open_file(
         memoryview) are not copied, and must not change while in use.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
-    trust_offset_tables : bool
-        Take an offset table's entries after a look at the first, the last and some between, which
-        opens a slide of many frames at the cost of a few page reads. A frame whose entry is wrong
-        raises FormatError when it is read.
+    prove : bool
+        Look at every entry of an offset table. False looks at the first, the last and some between:
+        a slide then costs a handful of page reads, or some requests. A frame whose entry is wrong
+        raises FormatError when the frame is read.
     store : obstore store, optional
         Where the object of a URL is; made of the URL and the environment unless given.
 
@@ -68,9 +68,9 @@ def open_file(
         It is no DICOM file, or broken; AmbiguousFramesError where its frame boundaries
         cannot be told.
     """
-    scan_source = partial(scan, force=force, trust_offset_tables=trust_offset_tables)
+    scan_source = partial(scan, force=force, prove=prove)
     if isinstance(source, str) and is_url(source):
-        return _open_url(source, scan_source, store, force=force, prove=not trust_offset_tables)
+        return _open_url(source, scan_source, store, force=force, prove=prove)
     if isinstance(source, (str, os.PathLike)):
         path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
         try:

@@ -166,15 +166,16 @@ def _parse_span(
     record: InstanceRecord, frame_index: int, data: bytes, start: int
 ) -> list[ByteRange]:
     """Return the fragments of a frame of a trusted table, whose items are `data`."""
-    from mmindex.scan.items import parse_items  # needs numpy
+    from mmindex.scan.trusted_tables import parse_frame  # needs numpy
 
-    ranges = parse_items(data, start, ">" if record.big_endian else "<")
     codec = find_transfer_syntax(record.transfer_syntax_uid).codec
     one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
-    if ranges is None or (one and len(ranges) > 1):
+    order = ">" if record.big_endian else "<"
+    ranges = parse_frame(data, start, order, codec, one_fragment=one)
+    if ranges is None:
         raise FormatError(
-            f"the offset table's entry of frame index {frame_index} is wrong: build the index "
-            "without trusting offset tables",
+            f"the offset table's entry of frame index {frame_index} is wrong: open the file "
+            "or build its index with prove=True",
             offset=start,
         )
     return ranges

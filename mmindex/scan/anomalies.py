@@ -183,6 +183,17 @@ ANOMALIES: dict[str, AnomalyMeaning] = {
             "Used the Extended Offset Table.",
         ),
         (
+            "start-markers",
+            "Fragments begin with the codec's start marker where no frame begins, or lack it where "
+            "one does.",
+            "Used the frames that the offset table and Number of Frames agree on.",
+        ),
+        (
+            "item-length",
+            "The length of an item is damaged: two offset tables agree, and lead past it.",
+            "Used the tables; reading a frame that the damage touches raises.",
+        ),
+        (
             "fragmented-rle",
             "A frame has several fragments where its transfer syntax allows one.",
             "Joined them, since the offset table or the frames' own headers show which.",

@@ -1,65 +1,81 @@
 """Encapsulated pixel data: items and offset tables -> FrameTable (PS3.5 Annex A.4).
 
 A table is proved before it is used: in one numpy gather where each entry leads exactly to the
-next, else against a walk of every item. Without a usable table, `boundaries.py` decides. Nothing
-is ever searched for, since a fragment may contain any byte pattern.
+next, else against a walk of every item. `boundaries.py` decides where tables, start markers and
+Number of Frames differ. Nothing is ever searched for, since a fragment may contain any byte
+pattern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.errors import TruncatedFrameError
+from mmindex.errors import AmbiguousFramesError, TruncatedFrameError
 from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
-from mmindex.model import Anomaly, Boundaries, Buffer
-from mmindex.scan.boundaries import find_first_fragments, last_frame_is_cut
+from mmindex.model import Anomaly, Boundaries
+from mmindex.scan.boundaries import (
+    Reading,
+    count_fragments,
+    decide,
+    explain,
+    last_is_whole,
+    name_boundaries,
+    read_markers,
+)
 from mmindex.scan.items import (
+    LONGEST_HEAD,
+    RAW_TAGS,
+    Ending,
     Items,
     PixelDataValue,
     chain_items,
-    close_items,
     note_fragments,
-    skip_items,
     walk_items,
 )
 from mmindex.scan.offset_tables import (
     WRAP,
+    Match,
     OffsetTable,
+    StoredTable,
+    find_agreed_starts,
     find_padding,
+    has_exact_lengths,
     match_table,
     read_tables,
     unwrap,
 )
 from mmindex.scan.transfer_syntax import Codec
+from mmindex.scan.trusted_tables import make_trusted, pack_flags, skip_items, trust_table
 
 if TYPE_CHECKING:
-    from mmindex.scan.items import Offsets
-    from mmindex.scan.offset_tables import Flags
-
-_SAMPLES = 16  # entries of a trusted table that are looked at
+    from mmindex.scan.items import Flags, Offsets
 
 
 def scan_encapsulated(
-    buffer: Buffer,
     value: PixelDataValue,
     codec: Codec,
     number_of_frames: int | None,
-    extended_offset_table: OffsetTable | None,
+    extended_offset_table: StoredTable | None,
     anomalies: list[Anomaly],
     *,
-    trust_offset_tables: bool = False,
+    clean: bool = True,
+    prove: bool = True,
 ) -> tuple[FrameTable, Boundaries]:
     """Find the frames of encapsulated pixel data, noting anomalies.
 
     Parameters
     ----------
     number_of_frames : int or None
-        (0028,0008); None where it is absent or unusable (then a table's entries count).
-    trust_offset_tables : bool
-        Take a table's entries after a look at some of them.
+        (0028,0008); None where it is absent or no number (then a table's entries count).
+    clean : bool
+        Whether (0028,0008) is as the standard writes it, or absent; else the number counts where
+        a table, start markers or the number of fragments bear it out (rule R46).
+    prove : bool
+        Look at every entry of a table, not only at some.
 
     Raises
     ------
@@ -67,145 +83,163 @@ def scan_encapsulated(
         The items are broken or fewer than the frames; AmbiguousFramesError where the boundaries
         cannot be told, TruncatedFrameError where the file ends too early to tell.
     """
-    tables, origin = read_tables(buffer, value, extended_offset_table)
+    tables, origin = read_tables(value, extended_offset_table, codec)
+    if origin == value.value_offset:
+        anomalies.append(Anomaly("no-basic-offset-table", origin))
     if codec is Codec.VIDEO:
-        tables, number_of_frames = [], 1
-    usable = []
-    for table in tables:
-        if number_of_frames is None or len(table.entries) == number_of_frames:
-            usable.append(table)
-        else:
-            anomalies.append(Anomaly(f"{table.prefix}-count", table.table_offset))
-
-    if trust_offset_tables and usable:
-        trusted = _trust_table(buffer, value, origin, usable[0], codec, anomalies)
-        if trusted is not None:
-            return trusted, usable[0].kind
-    items = None
-    if usable:
-        starts = unwrap(usable[0], value.end - origin)
-        items = chain_items(buffer, value, origin, starts)
-    if items is None:
-        items = walk_items(buffer, value, origin)
+        return _scan_stream(value, origin, tables, anomalies), Boundaries.ALL_FRAGMENTS
+    if not prove:
+        for table in tables:
+            if table.whole and clean and number_of_frames in (None, table.count):
+                trusted = trust_table(value, origin, table, codec, anomalies)
+                if trusted is not None:
+                    return trusted, table.kind
+    items = _find_items(value, origin, tables)
     note_fragments(items, anomalies)
+    matches = [match_table(table, items, codec) for table in tables]
+    if not items.closed and all(match.first_fragments is None for match in matches):
+        agreed = find_agreed_starts(tables, items, number_of_frames)
+        if agreed is not None:
+            return _serve_agreed(items, *agreed, anomalies)
+    witnesses = _hear(items, matches, codec, number_of_frames, clean)
+    reading = _decide(witnesses, codec, anomalies)
+    return _locate(witnesses, reading, codec, anomalies), name_boundaries(reading, witnesses.filled)
 
-    chosen: OffsetTable | None = None
-    first_fragments: Offsets | None = None
-    for table in usable:
-        matched, problem = match_table(table, items, codec)
-        if matched is None:
-            anomalies.append(Anomaly(problem, table.table_offset))
-        elif first_fragments is None:
-            chosen, first_fragments = table, matched
-            if problem:
-                anomalies.append(Anomaly(problem, table.table_offset))
-        elif np.array_equal(matched, first_fragments):
-            anomalies.append(Anomaly("eot-with-bot", table.table_offset))
-        else:
-            anomalies.append(Anomaly("bot-off-item", table.table_offset))
 
-    if chosen is not None and first_fragments is not None:
-        boundaries = chosen.kind
-        number_of_frames = len(chosen.entries)
-    else:
-        number_of_frames = number_of_frames or 1
-        first_fragments, boundaries = find_first_fragments(buffer, items, number_of_frames, codec)
-    if codec is Codec.VIDEO:
-        located = 1  # what is there of the stream can be read, but for what is not of it
-        if items.truncated and value.end < len(buffer):
-            raise TruncatedFrameError(
-                "the last fragment runs past the end of the value", offset=items.header_offset(-1)
+def _find_items(value: PixelDataValue, origin: int, tables: list[OffsetTable]) -> Items:
+    """Return the items: by the first table, where its entries lead to all; else by a walk."""
+    chained = None
+    if tables:
+        chained = chain_items(value, origin, unwrap(tables[0], value.end - origin))
+    return chained or walk_items(value, origin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Witnesses:
+    """What the items, the tables and Number of Frames say.
+
+    `begins` says of each item whether a start marker is there, `filled` which items are not
+    empty; `usable` has the matches of `tables`, the readings of those that can be used.
+    """
+
+    items: Items
+    matches: list[Match]
+    number_of_frames: int | None
+    begins: Flags
+    filled: Offsets
+    markers: Reading | None
+    usable: list[Match]
+    tables: list[Reading]
+
+    @property
+    def readings(self) -> list[Reading]:
+        """What tables and start markers say, as far as they speak."""
+        return self.tables + ([] if self.markers is None else [self.markers])
+
+
+def _hear(
+    items: Items, matches: list[Match], codec: Codec, number_of_frames: int | None, clean: bool
+) -> _Witnesses:
+    """Return the witnesses; Number of Frames that is absent or not borne out is silent or 1."""
+    begins = items.find_beginnings(codec)
+    markers, filled = read_markers(begins, items, number_of_frames)
+    usable, tables = [], []
+    for match in matches:
+        if match.first_fragments is not None:
+            usable.append(match)
+            at = np.searchsorted(filled, match.first_fragments)
+            tables.append(Reading(match.table.kind, at, match.table.count))
+    said = {len(filled)} | {reading.count for reading in tables}
+    said |= set() if markers is None else {markers.count}
+    if not clean and number_of_frames not in said:
+        number_of_frames = None
+    if number_of_frames is None and not tables:
+        if not clean and markers is None and len(filled) > 1:
+            raise AmbiguousFramesError(
+                f"expected Number of Frames (0028,0008), found no number that {len(filled)} "
+                "fragments bear out, and no table or start marker",
+                offset=items.origin,
             )
-    else:
-        located = _count_located(buffer, items, first_fragments, number_of_frames, codec, chosen)
-    if located < len(first_fragments) and not items.truncated:
-        anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
+        number_of_frames = 1
+    return _Witnesses(items, matches, number_of_frames, begins, filled, markers, usable, tables)
+
+
+def _decide(witnesses: _Witnesses, codec: Codec, anomalies: list[Anomaly]) -> Reading:
+    """Return the frames that the witnesses decide for, noting those that stand against."""
+    items, count = witnesses.items, witnesses.number_of_frames
+    dropped = [match for match in witnesses.matches if match.first_fragments is None]
+    for match in dropped:
+        is_count = count not in (None, match.table.count)
+        code = f"{match.table.prefix}-count" if is_count else match.problem
+        anomalies.append(match.table.anomaly(code))
+    if not witnesses.readings:
+        for match in dropped:
+            _check_dropped(match.table, items, codec, count or 1)
+        return count_fragments(items, count or 1, witnesses.filled, codec)
+    reading = decide(count, witnesses.readings)
+    if reading is None:
+        raise AmbiguousFramesError(explain(count, witnesses.readings, items), offset=items.origin)
+    first = True
+    for match, said in zip(witnesses.usable, witnesses.tables, strict=True):
+        table = match.table
+        if not said.agrees(reading) and said.count != reading.count:
+            anomalies.append(table.anomaly(f"{table.prefix}-count"))
+        elif not said.agrees(reading):
+            anomalies.append(table.anomaly(f"{table.prefix}-off-frame"))
+        elif not first:
+            anomalies.append(table.anomaly("eot-with-bot"))
+        elif match.problem:
+            anomalies.append(table.anomaly(match.problem))
+        first = first and not said.agrees(reading)
+    if count not in (None, reading.count):
+        anomalies.append(Anomaly("number-of-frames", items.origin))
+    if witnesses.markers is not None and not witnesses.markers.agrees(reading):
+        anomalies.append(Anomaly("start-markers", items.origin))
+    return reading
+
+
+def _check_dropped(table: OffsetTable, items: Items, codec: Codec, number_of_frames: int) -> None:
+    """Raise where what is dropped as a table may be the first fragment (rule R42).
+
+    Without a start marker anywhere, a Basic Offset Table is dropped only under a codec that has
+    none, where the table has one entry a frame and the first is 0.
+    """
+    is_shaped = table.whole and table.count == number_of_frames and table.begins_at_0
+    if codec.start_markers or (table.prefix == "bot" and not is_shaped):
+        raise AmbiguousFramesError(
+            "the offset table is wrong, and the first fragment does not begin like a frame of "
+            f"{codec.value}: expected a table of {number_of_frames} entries, found "
+            f"{table.count}",
+            offset=table.table_offset,
+        )
+
+
+def _locate(
+    witnesses: _Witnesses, reading: Reading, codec: Codec, anomalies: list[Anomaly]
+) -> FrameTable:
+    """Return the frame table of a reading, as far as its frames are whole."""
+    items, filled = witnesses.items, witnesses.filled
+    chosen = None
+    first_fragments = filled[reading.begins]
+    first_fragments[0] = 0  # an empty fragment before it joins
+    for match, said in zip(witnesses.usable, witnesses.tables, strict=True):
+        if said is reading and match.first_fragments is not None:
+            chosen, first_fragments = match.table, match.first_fragments
+    located = len(first_fragments)
+    lost = located < reading.count
+    next_start = None
+    if chosen is not None and lost:
+        next_start = int(unwrap(chosen, items.available)[located])
+    if not last_is_whole(items, first_fragments, codec, witnesses.begins, next_start, lost):
+        located -= 1
+        if items.ending not in (Ending.CUT_ITEM, Ending.CUT_HEADER):
+            anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
+    if codec is Codec.RLE and len(filled) > len(reading.begins):
+        anomalies.append(Anomaly("fragmented-rle", items.origin))
     trimmed = None
     if chosen is not None:
-        owned = items.lengths[items.lengths > 0][:located]
-        trimmed = find_padding(chosen, owned, anomalies)
-    frames = _make_table(items, first_fragments, located, number_of_frames, trimmed)
-    return frames, boundaries
-
-
-def _count_located(
-    buffer: Buffer,
-    items: Items,
-    first_fragments: Offsets,
-    number_of_frames: int,
-    codec: Codec,
-    table: OffsetTable | None,
-) -> int:
-    """Return how many frames are there from their first fragment to the end of their last."""
-    located = len(first_fragments)
-    if items.truncated:
-        return located - 1
-    if items.closed:
-        return located
-    lost = located < number_of_frames
-    if lost and table is not None:
-        ends_where_next_begins = unwrap(table, items.available)[located] == items.end
-        return located if ends_where_next_begins else located - 1
-    if codec is Codec.ONE_FRAGMENT:
-        return located
-    cut = last_frame_is_cut(buffer, items, first_fragments, codec)
-    return located - 1 if cut or (lost and not codec.end_marker) else located
-
-
-def _trust_table(
-    buffer: Buffer,
-    value: PixelDataValue,
-    origin: int,
-    table: OffsetTable,
-    codec: Codec,
-    anomalies: list[Anomaly],
-) -> FrameTable | None:
-    """Return a frame table of the entries as they are, or None if a look at some finds one wrong.
-
-    The first, the last and some between have to lead to the next by whole items, and the last to
-    the sequence delimiter. Where fragments are within a frame is left open until it is read.
-    """
-    starts = unwrap(table, value.end - origin)
-    if not len(starts) or starts[0] != 0 or int(starts.max()) > value.end - origin:
-        return None
-    if int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
-        return None
-    last = len(starts) - 1
-    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
-    most = len(buffer)
-    if table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT:
-        most = 1  # fragment a frame
-    end = origin
-    for frame_index in samples:
-        is_last = frame_index == last
-        next_start = value.end if is_last else origin + int(starts[frame_index + 1])
-        end, filled = skip_items(buffer, value, origin + int(starts[frame_index]), next_start)
-        if not 1 <= filled <= most or (end != next_start and not is_last):
-            return None
-    if not close_items(buffer, value, origin, starts, end - origin).closed:
-        return None
-    starts = np.append(starts, end - origin)
-    lengths = np.diff(starts) - ITEM_HEADER_LENGTH
-    if table.lengths is not None and len(table.lengths) == len(lengths):
-        excess = lengths - table.lengths
-        if ((excess != 0) & (excess != 1)).any():
-            return None  # some frame is more than one item
-    trimmed = find_padding(table, lengths, anomalies)
-    entry_size = 4 if end - origin < WRAP else 8
-    return FrameTable(
-        layout=Layout.TRUSTED,
-        number_of_frames=last + 1,
-        frames_located=last + 1,
-        number_of_fragments=0,
-        value_offset=origin,
-        entry_size=entry_size,
-        trimmed=trimmed is not None,
-        entries=starts.astype(f"<u{entry_size}").tobytes() + _pack_flags(trimmed),
-    )
-
-
-def _pack_flags(flags: Flags | None) -> bytes:
-    return b"" if flags is None else np.packbits(flags, bitorder="little").tobytes()
+        trimmed = find_padding(chosen, items.lengths[filled][:located], anomalies)
+    return _make_table(items, first_fragments, located, reading.count, trimmed)
 
 
 def _make_table(
@@ -231,5 +265,58 @@ def _make_table(
         value_offset=items.origin,
         entry_size=entry_size,
         trimmed=trimmed is not None,
-        entries=packed + _pack_flags(trimmed),
+        entries=packed + pack_flags(trimmed),
     )
+
+
+def _serve_agreed(
+    items: Items, table: OffsetTable, starts: Offsets, anomalies: list[Anomaly]
+) -> tuple[FrameTable, Boundaries]:
+    """Return the frame table of two tables that agree against a damaged item (rule R53).
+
+    A frame is looked at when it is read; the one that the damage touches does not lead to the next
+    and raises.
+    """
+    value, last = items.value, int(starts[-1])
+    end, _ = skip_items(value, items.origin + last, value.end)
+    if table.lengths is not None and has_exact_lengths(table, starts):
+        length = int(table.lengths[-1])
+        end = items.origin + last + ITEM_HEADER_LENGTH + length + (length & 1)
+    if end <= value.end and value.tag_at(end) == RAW_TAGS[value.byte_order][1]:
+        starts = np.append(starts, end - items.origin)
+    anomalies.append(Anomaly("item-length", items.header_offset(-1)))
+    trimmed = find_padding(table, np.diff(starts) - ITEM_HEADER_LENGTH, anomalies)
+    return make_trusted(items.origin, starts, table.count, trimmed), table.kind
+
+
+def _scan_stream(
+    value: PixelDataValue, origin: int, tables: list[OffsetTable], anomalies: list[Anomaly]
+) -> FrameTable:
+    """Return the frame table of a video stream: all fragments, as one frame (rule R20).
+
+    What is there of the stream can be read, but for what is not of it.
+
+    Raises
+    ------
+    AmbiguousFramesError
+        The first item is no table, and the second does not begin a stream (rule R42).
+    """
+    items = walk_items(value, origin)
+    note_fragments(items, anomalies)
+    filled = np.flatnonzero(items.lengths > 0)
+    count_fragments(items, 1, filled, Codec.VIDEO)
+    if items.truncated and value.end < len(value.buffer):
+        raise TruncatedFrameError(
+            "the last fragment runs past the end of the value", offset=items.header_offset(-1)
+        )
+    for table in tables:
+        if table.prefix == "bot" and not (table.whole and table.begins_at_0):
+            anomalies.append(table.anomaly("bot-off-item"))
+            start, end = items.value_range(int(filled[0]))
+            if not Codec.VIDEO.begins(bytes(value.buffer[start : min(end, start + LONGEST_HEAD)])):
+                raise AmbiguousFramesError(
+                    "the first item is neither a Basic Offset Table nor the beginning of a "
+                    "video stream, nor is the second",
+                    offset=table.table_offset,
+                )
+    return _make_table(items, np.zeros(1, np.int64), 1, 1, None)

@@ -16,9 +16,7 @@ from mmindex.scan.pixel_data import scan_pixel_data
 from mmindex.scan.transfer_syntax import Codec
 
 
-def scan(
-    buffer: Buffer, *, force: bool = False, trust_offset_tables: bool = False
-) -> InstanceRecord:
+def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> InstanceRecord:
     """Find out what a DICOM file holds and where its frames are.
 
     Parameters
@@ -27,9 +25,9 @@ def scan(
         The whole file.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
-    trust_offset_tables : bool
-        Take an offset table's entries after a look at the first, the last and some between; a
-        frame's fragments are then found when it is read.
+    prove : bool
+        Look at every entry of an offset table. False looks at the first, the last and some between;
+        a frame's fragments are then found when the frame is read.
 
     Returns
     -------
@@ -44,15 +42,15 @@ def scan(
         The file is broken; AmbiguousFramesError where its frame boundaries cannot be told.
     """
     header = scan_header(buffer, force=force)
-    return scan_frames(header, trust_offset_tables=trust_offset_tables)
+    return scan_frames(header, prove=prove)
 
 
-def scan_frames(header: Header, *, trust_offset_tables: bool = False) -> InstanceRecord:
+def scan_frames(header: Header, *, prove: bool = True) -> InstanceRecord:
     """Find the frames of the instance whose header this is.
 
     Parameters
     ----------
-    trust_offset_tables : bool
+    prove : bool
         As in `scan`.
 
     Raises
@@ -67,7 +65,7 @@ def scan_frames(header: Header, *, trust_offset_tables: bool = False) -> Instanc
     status = Status.NO_PIXEL_DATA
     if pixel_data is not None:
         frames, boundaries, number_of_frames = scan_pixel_data(
-            header, pixel_data, image, trust_offset_tables=trust_offset_tables
+            header, pixel_data, image, prove=prove
         )
         status = Status.DEFLATED if header.inflated else Status.INDEXED
         if header.transfer_syntax.codec is Codec.VIDEO:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.errors import FormatError
-from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange
+from mmindex.frame_table import ITEM_HEADER_LENGTH
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH
@@ -23,13 +24,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Offsets = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
 
 RAW_TAGS = {  # item and sequence delimiter as the first half of an 8-byte header reads
     "<": (0xE000_FFFE, 0xE0DD_FFFE),
     ">": (tags.ITEM, tags.SEQUENCE_DELIMITATION),
 }
-_LONGEST_MARKER = 12
+LONGEST_HEAD = 192  # bytes that show how a frame or a stream begins
 _TAIL = 4096  # bytes looked at together for the end of a frame
+_MOST_ZEROS = 1 << 16  # bytes looked at behind the last item
+
+
+class Ending(Enum):
+    """What follows the last item, which says whether the item is whole."""
+
+    CLOSED = auto()  # a sequence delimiter, or the end of a value of defined length
+    MISSING = auto()  # nothing: the data ends with the item
+    FOREIGN = auto()  # zeros to the end, or another element
+    CUT_ITEM = auto()  # the item runs past the end of the data
+    CUT_HEADER = auto()  # the beginning of a header, where the file was cut
+    UNEXPLAINED = auto()  # other bytes: the item's length may be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +54,18 @@ class PixelDataValue:
     `byte_order` is "<" or ">".
     """
 
+    buffer: Buffer
     value_offset: int
     end: int
     defined_length: bool = False
     byte_order: str = "<"
+
+    def tag_at(self, offset: int) -> int:
+        """Return the raw tag at `offset`, 0 where the value ends before it is whole."""
+        if offset + 4 > self.end:
+            return 0
+        tag: int = struct.unpack_from(self.byte_order + "I", self.buffer, offset)[0]
+        return tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +74,48 @@ class Items:
 
     Attributes
     ----------
+    value : PixelDataValue
+        The value that the items are in.
     origin : int
         Offset of the first byte after the Basic Offset Table.
     starts : ndarray of int64
         Where the items begin, from `origin`.
     end : int
         Where the last one ends, from `origin`; may be past the end of the data.
-    available : int
-        Bytes from `origin` to the end of the data.
-    closed : bool
-        Whether a sequence delimiter (or a defined length) says that these are all.
+    ending : Ending
+        What follows the last one.
     lengths : ndarray of int64
         Lengths of the fragments, in bytes.
     """
 
+    value: PixelDataValue
     origin: int
     starts: Offsets
     end: int
-    available: int
-    closed: bool
+    ending: Ending
     lengths: Offsets
+
+    @property
+    def available(self) -> int:
+        """Bytes from `origin` to the end of the data."""
+        return self.value.end - self.origin
+
+    @property
+    def closed(self) -> bool:
+        """Whether a sequence delimiter (or a defined length) says that these are all."""
+        return self.ending is Ending.CLOSED
 
     @property
     def truncated(self) -> bool:
         """Whether the last item runs past the end of the data."""
-        return self.end > self.available
+        return self.ending is Ending.CUT_ITEM
 
     def header_offset(self, fragment: int) -> int:
-        """Return the offset of an item's tag in the data."""
-        return self.origin + int(self.starts[fragment])
+        """Return the offset of an item's tag in the data; without items, of where they should be.
+
+        `fragment` may be -1 for the last one.
+        """
+        return self.origin + (int(self.starts[fragment]) if len(self.starts) else 0)
 
     def value_range(self, fragment: int) -> tuple[int, int]:
         """Return [start, end) of what is there of a fragment's value, in the data."""
@@ -88,34 +123,46 @@ class Items:
         end = int(self.starts[fragment + 1]) if fragment + 1 < len(self.starts) else self.end
         return self.origin + start, self.origin + max(start, min(end, self.available))
 
-    def find_beginnings(self, buffer: Buffer, codec: Codec) -> NDArray[np.bool_]:
+    def find_beginnings(self, codec: Codec) -> Flags:
         """Return of every fragment whether it begins with a start marker of the codec."""
         begins = np.zeros(len(self.starts), np.bool_)
-        lengths = self.lengths
-        if self.truncated:
-            begins[-1] = self._cut_begins_frame(buffer, codec)
-            lengths = np.append(lengths[:-1], 0)
-        data = np.frombuffer(buffer, np.uint8)
+        buffer = self.value.buffer
+        if not codec.start_markers or not len(begins):
+            return begins
+        # The first 8 bytes of every fragment as one integer, in one gather.
+        near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
+        within = int(np.searchsorted(near, len(buffer) - 7))
+        heads = np.ndarray((max(len(buffer) - 7, 0),), "<u8", buffer, strides=(1,))[near[:within]]
         for marker in codec.start_markers:
-            same = np.flatnonzero(lengths >= len(marker))
-            for at, byte in enumerate(marker, self.origin + ITEM_HEADER_LENGTH):
-                same = same[data[self.starts[same] + at] == byte]
+            first = int.from_bytes(marker[:8], "little")
+            mask = (1 << 8 * min(len(marker), 8)) - 1
+            same = np.flatnonzero((heads & np.uint64(mask)) == np.uint64(first))
+            same = same[self.lengths[same] >= len(marker)]
+            if len(marker) > 8:
+                same = same[[self._head(int(at)).startswith(marker) for at in same]]
             begins[same] = True
+        for fragment in range(within, len(begins)):
+            begins[fragment] = codec.begins(self._head(fragment))
+        if self.truncated:
+            begins[-1] = self._cut_begins_frame(codec)
         return begins
 
-    def _cut_begins_frame(self, buffer: Buffer, codec: Codec) -> bool:
+    def _head(self, fragment: int) -> bytes:
+        start, end = self.value_range(fragment)
+        return bytes(self.value.buffer[start : min(end, start + LONGEST_HEAD)])
+
+    def _cut_begins_frame(self, codec: Codec) -> bool:
         """Return whether the last fragment, whose end is missing, begins with a start marker.
 
         If it was cut before its marker, the end of the fragment before it has to tell.
         """
         last = len(self.starts) - 1
-        start, end = self.value_range(last)
-        head = bytes(buffer[start : min(end, start + _LONGEST_MARKER)])
+        head = self._head(last)
         if last and len(head) < min(map(len, codec.start_markers), default=0):
-            return self.ends_frame(buffer, 0, last - 1, codec)
-        return head.startswith(codec.start_markers)
+            return self.ends_frame(0, last - 1, codec)
+        return codec.begins(head)
 
-    def ends_frame(self, buffer: Buffer, first: int, last: int, codec: Codec) -> bool:
+    def ends_frame(self, first: int, last: int, codec: Codec) -> bool:
         """Return whether fragments `first` to `last`, joined, end with the codec's end marker.
 
         Padding after it does not count.
@@ -124,15 +171,13 @@ class Items:
         for fragment in range(last, first - 1, -1):
             start, end = self.value_range(fragment)
             while start < end and len(tail) < len(marker):
-                piece = bytes(buffer[max(start, end - _TAIL) : end])
+                piece = bytes(self.value.buffer[max(start, end - _TAIL) : end])
                 end -= len(piece)
                 tail = (piece + tail).rstrip(b"\0\xff") if not tail else piece + tail
         return bool(marker) and tail.endswith(marker)
 
 
-def chain_items(
-    buffer: Buffer, value: PixelDataValue, origin: int, starts: Offsets
-) -> Items | None:
+def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | None:
     """Return the items, if one is at each of `starts` and leads exactly to the next; else None.
 
     That is the same proof as a walk, at the cost of one gather.
@@ -141,26 +186,34 @@ def chain_items(
         return None
     if int(starts.min()) < 0 or int(starts.max()) > value.end - origin - ITEM_HEADER_LENGTH:
         return None
-    # Every 8 bytes of the data as one integer, overlapping, so that one index gathers a header.
-    order = value.byte_order
-    headers = np.ndarray((len(buffer) - 7,), order + "u8", buffer, strides=(1,))[starts + origin]
-    upper, lower = headers >> np.uint64(32), headers & np.uint64(0xFFFF_FFFF)
-    found_tags, lengths = (lower, upper) if order == "<" else (upper, lower)
-    item, _ = RAW_TAGS[order]
+    found_tags, lengths = gather_headers(value, origin, starts)
+    item, _ = RAW_TAGS[value.byte_order]
     ends = starts + ITEM_HEADER_LENGTH + lengths.astype(np.int64)
     if (found_tags != item).any() or (ends[:-1] != starts[1:]).any():
         return None
     if (lengths == UNDEFINED_LENGTH).any():
         return None
-    if _tag_at(buffer, value, origin + int(ends[-1])) == item:
+    if value.tag_at(origin + int(ends[-1])) == item:
         return None  # the last frame has several
-    return close_items(buffer, value, origin, starts, int(ends[-1]))
+    return close_items(value, origin, starts, int(ends[-1]))
 
 
-def walk_items(buffer: Buffer, value: PixelDataValue, origin: int) -> Items:
+def gather_headers(
+    value: PixelDataValue, origin: int, starts: Offsets
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the raw tags and the lengths of the headers at `starts`, all within the data."""
+    # Every 8 bytes of the data as one integer, overlapping, so that one index gathers a header.
+    order, buffer = value.byte_order, value.buffer
+    headers = np.ndarray((len(buffer) - 7,), order + "u8", buffer, strides=(1,))[starts + origin]
+    upper, lower = headers >> np.uint64(32), headers & np.uint64(0xFFFF_FFFF)
+    return (lower, upper) if order == "<" else (upper, lower)
+
+
+def walk_items(value: PixelDataValue, origin: int) -> Items:
     """Return the items, read one after the other from `origin` on."""
     item, _ = RAW_TAGS[value.byte_order]
     unpack = struct.Struct(value.byte_order + "II").unpack_from
+    buffer = value.buffer
     found: list[int] = []
     append = found.append
     position = origin
@@ -172,7 +225,7 @@ def walk_items(buffer: Buffer, value: PixelDataValue, origin: int) -> Items:
         append(position)
         position += 8 + length
     starts = np.array(found, np.int64) - origin
-    items = close_items(buffer, value, origin, starts, position - origin)
+    items = close_items(value, origin, starts, position - origin)
     endless = np.flatnonzero(items.lengths == UNDEFINED_LENGTH)
     if len(endless):
         raise FormatError(
@@ -181,61 +234,59 @@ def walk_items(buffer: Buffer, value: PixelDataValue, origin: int) -> Items:
     return items
 
 
-def skip_items(buffer: Buffer, value: PixelDataValue, position: int, end: int) -> tuple[int, int]:
-    """Return where the run of items from `position` on ends or comes to `end`, and its size.
-
-    That is the number of items that are not empty.
-    """
-    item, _ = RAW_TAGS[value.byte_order]
-    unpack = struct.Struct(value.byte_order + "II").unpack_from
-    last_header = min(end, value.end) - ITEM_HEADER_LENGTH
-    filled = 0
-    while position <= last_header:
-        tag, length = unpack(buffer, position)
-        if tag != item:
-            break
-        position += ITEM_HEADER_LENGTH + length
-        filled += length > 0
-    return position, filled
-
-
-def parse_items(data: bytes, start: int, byte_order: str) -> list[ByteRange] | None:
-    """Return the values of the items that `data` is made of, where `data` begins at `start`.
-
-    None where it is no run of whole items with something in it.
-    """
-    item, _ = RAW_TAGS[byte_order]
-    unpack = struct.Struct(byte_order + "II").unpack_from
-    ranges = []
-    at = 0
-    while at + ITEM_HEADER_LENGTH <= len(data):
-        tag, length = unpack(data, at)
-        if tag != item:
-            return None
-        at += ITEM_HEADER_LENGTH
-        ranges.append(ByteRange(start + at, length))
-        at += length
-    return ranges if at == len(data) and any(piece.length for piece in ranges) else None
-
-
-def close_items(
-    buffer: Buffer, value: PixelDataValue, origin: int, starts: Offsets, end: int
-) -> Items:
+def close_items(value: PixelDataValue, origin: int, starts: Offsets, end: int) -> Items:
     """Return the items with what was found after the last one."""
-    available = value.end - origin
-    _, sequence_end = RAW_TAGS[value.byte_order]
-    closed = _tag_at(buffer, value, origin + end) == sequence_end
-    closed = closed or (value.defined_length and end == available)
     lengths = np.diff(np.append(starts, end)) - ITEM_HEADER_LENGTH
-    return Items(origin, starts, end, available, closed, lengths)
+    return Items(value, origin, starts, end, _find_ending(value, origin + end), lengths)
 
 
-def _tag_at(buffer: Buffer, value: PixelDataValue, offset: int) -> int:
-    """Return the raw tag at `offset`, 0 where the value ends before it is whole."""
-    if offset + 4 > value.end:
-        return 0
-    tag: int = struct.unpack_from(value.byte_order + "I", buffer, offset)[0]
-    return tag
+def _find_ending(value: PixelDataValue, position: int) -> Ending:
+    """Return what follows an item that ends at `position`."""
+    item, sequence_end = RAW_TAGS[value.byte_order]
+    left = value.end - position
+    if left < 0:
+        return Ending.CUT_ITEM
+    if value.tag_at(position) == sequence_end or (value.defined_length and not left):
+        return Ending.CLOSED
+    delimiter = struct.pack(value.byte_order + "II", sequence_end, 0)
+    around = bytes(
+        value.buffer[max(position - 8, value.value_offset) : min(position + 7, value.end)]
+    )
+    if delimiter in around:  # which a damaged length leads into or past
+        return Ending.UNEXPLAINED
+    if not left:
+        return Ending.MISSING
+    rest = bytes(value.buffer[position : position + min(left, _MOST_ZEROS)])
+    header = struct.pack(value.byte_order + "I", item)
+    if left < ITEM_HEADER_LENGTH and (
+        header.startswith(rest[:4]) or delimiter[:4].startswith(rest[:4])
+    ):
+        return Ending.CUT_HEADER
+    if not rest.strip(b"\0") or _is_element(value, rest, left):
+        return Ending.FOREIGN
+    return Ending.UNEXPLAINED
+
+
+def _is_element(value: PixelDataValue, head: bytes, left: int) -> bool:
+    """Return whether bytes after the pixel data begin with an element that ends within the data.
+
+    Its tag comes after that of the pixel data, and the next one's after its own, or nothing does.
+    """
+    if len(head) < ITEM_HEADER_LENGTH or not (head[4:6].isalpha() and head[4:6].isupper()):
+        return False
+    order = value.byte_order
+    group, number, short = struct.unpack(f"{order}HH2xH", head[:8])
+    tag, size, length = group << 16 | number, 8, short
+    if not short and len(head) >= 12:  # of no length, or of the long form
+        size, length = 12, struct.unpack_from(order + "I", head, 8)[0]
+    end = size + length
+    if tag <= tags.PIXEL_DATA or end > left:
+        return False
+    following = value.buffer[value.end - left + end : value.end - left + end + 4]
+    if end + 4 > left:
+        return True
+    group, number = struct.unpack(f"{order}HH", following)
+    return bool((group << 16 | number) > tag)
 
 
 def note_fragments(items: Items, anomalies: list[Anomaly]) -> None:
@@ -245,7 +296,7 @@ def note_fragments(items: Items, anomalies: list[Anomaly]) -> None:
         where = np.flatnonzero(odd)
         if len(where):
             anomalies.append(Anomaly(code, items.header_offset(int(where[0])), len(where)))
-    if items.truncated:
+    if items.ending in (Ending.CUT_ITEM, Ending.CUT_HEADER):
         anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
     elif not items.closed:
         after = items.available - items.end

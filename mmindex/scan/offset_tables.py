@@ -1,7 +1,8 @@
 """Offset tables of encapsulated pixel data: read, and checked against the items.
 
 The Basic Offset Table (PS3.5 A.4) has 32-bit entries, the Extended Offset Table (PS3.3
-C.7.6.3.1.8) 64-bit ones and the lengths of the frames.
+C.7.6.3.1.8) 64-bit ones and the lengths of the frames. A table is a claim: what frames come of
+it where other claims differ, `boundaries.py` decides.
 """
 
 from __future__ import annotations
@@ -14,59 +15,115 @@ import numpy as np
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.frame_table import ITEM_HEADER_LENGTH
-from mmindex.model import Anomaly, Boundaries, Buffer
+from mmindex.model import Anomaly, Boundaries
+from mmindex.scan import tags
+from mmindex.scan.elements import DataSet
 from mmindex.scan.encoding import UNDEFINED_LENGTH
-from mmindex.scan.items import RAW_TAGS, Items, PixelDataValue
+from mmindex.scan.items import (
+    LONGEST_HEAD,
+    RAW_TAGS,
+    Items,
+    PixelDataValue,
+    gather_headers,
+)
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmindex.scan.items import Offsets
+    from mmindex.scan.items import Flags, Offsets
 
-    Flags = NDArray[np.bool_]
+    Packed = NDArray[np.unsignedinteger]
 
 WRAP = 1 << 32  # where the 32-bit entries of a Basic Offset Table begin again at 0
+_BLOCK = 1 << 16  # entries looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """Where an offset table is stored: half-open ranges of bytes, of its entries and lengths."""
+
+    kind: Boundaries
+    table_offset: int
+    entries: tuple[int, int]
+    lengths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetTable:
     """An offset table: where each frame's first item is, from the first byte after the first item.
 
-    `lengths` are those of the frames, which only an Extended Offset Table has.
+    Attributes
+    ----------
+    kind : Boundaries
+        Which of the two tables.
+    table_offset : int
+        Where the table's element or item begins.
+    count : int
+        Entries that are stored.
+    entries : ndarray of int64
+        The entries that can lead to an item here, and one more; the first where they do not
+        increase.
+    lengths : ndarray of int64 or None
+        Lengths of the frames, which only an Extended Offset Table has.
+    whole : bool
+        Whether the value is a whole number of entries.
+    ordered : bool
+        Whether the entries increase.
     """
 
     kind: Boundaries
     table_offset: int
+    count: int
     entries: Offsets
-    lengths: Offsets | None = None
+    lengths: Offsets | None
+    whole: bool
+    ordered: bool
 
     @property
     def prefix(self) -> str:
         """Beginning of the codes of its anomalies."""
         return "bot" if self.kind is Boundaries.BASIC_OFFSET_TABLE else "eot"
 
+    @property
+    def begins_at_0(self) -> bool:
+        """Whether the first entry leads to the first item, as each table's has to."""
+        return bool(len(self.entries)) and int(self.entries[0]) == 0
 
-def parse_extended_offset_table(
-    table_offset: int, value: bytes, lengths: bytes | None, byte_order: str
-) -> OffsetTable:
-    """Return the Extended Offset Table whose values these are (PS3.3 C.7.6.3.1.8).
+    def anomaly(self, code: str) -> Anomaly:
+        """Return an anomaly of this table."""
+        return Anomaly(code, self.table_offset)
 
-    Bytes beyond the last whole entry are left out, which makes the count wrong.
-    """
-    entries = np.frombuffer(value, byte_order + "u8", len(value) // 8).astype(np.int64)
-    parsed = None
-    if lengths is not None:
-        parsed = np.frombuffer(lengths, byte_order + "u8", len(lengths) // 8).astype(np.int64)
-    return OffsetTable(Boundaries.EXTENDED_OFFSET_TABLE, table_offset, entries, parsed)
+
+def find_extended_offset_table(data_set: DataSet) -> StoredTable | None:
+    """Return where the Extended Offset Table is, None where it is absent or empty."""
+    element = data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
+    if element is None or not element.length:
+        return None
+    ranges: list[tuple[int, int] | None] = []
+    for found in (element, data_set.elements.get(tags.EXTENDED_OFFSET_TABLE_LENGTHS)):
+        length = 0 if found is None or found.length == UNDEFINED_LENGTH else found.length
+        ranges.append(found and (found.value_offset, found.value_offset + length))
+    return StoredTable(
+        Boundaries.EXTENDED_OFFSET_TABLE, element.element_offset, ranges[0] or (0, 0), ranges[1]
+    )
 
 
 def read_tables(
-    buffer: Buffer, value: PixelDataValue, extended: OffsetTable | None
+    value: PixelDataValue, extended: StoredTable | None, codec: Codec
 ) -> tuple[list[OffsetTable], int]:
-    """Return the tables that are there, and the offset that entries count from."""
+    """Return the tables that are there, and the offset that entries count from.
+
+    Where the first item begins like a frame, and not like a table, whose first entry is 0, the
+    item is the first fragment, and there is no Basic Offset Table (rule R42).
+
+    Raises
+    ------
+    FormatError
+        No item is there, or one of undefined length; TruncatedFrameError where the data ends.
+    """
+    start, buffer = value.value_offset, value.buffer
     item, _ = RAW_TAGS[value.byte_order]
-    start = value.value_offset
     if start + ITEM_HEADER_LENGTH > value.end:
         raise TruncatedFrameError("expected a Basic Offset Table, found the end", offset=start)
     tag, length = struct.unpack_from(value.byte_order + "II", buffer, start)
@@ -76,22 +133,68 @@ def read_tables(
             f"expected the Basic Offset Table's item tag (FFFE,E000), found bytes {found}",
             offset=start,
         )
-    origin = start + ITEM_HEADER_LENGTH + length
     if length == UNDEFINED_LENGTH:
         raise FormatError("the Basic Offset Table's item has an undefined length", offset=start)
-    if origin > value.end:
+    first = start + ITEM_HEADER_LENGTH
+    origin = first + length
+    head = bytes(buffer[first : min(origin, value.end, first + LONGEST_HEAD)])
+    stored = [] if extended is None else [extended]
+    if head[:4] != bytes(4) and codec.begins(head):
+        origin = start
+    elif origin > value.end:
         raise TruncatedFrameError(
             f"the Basic Offset Table runs past the end: expected {length} bytes, "
-            f"found {value.end - start - ITEM_HEADER_LENGTH}",
+            f"found {value.end - first}",
             offset=start,
         )
-    tables = [] if extended is None else [extended]
-    if length:
-        packed = np.frombuffer(
-            buffer, value.byte_order + "u4", length // 4, start + ITEM_HEADER_LENGTH
-        )
-        tables.append(OffsetTable(Boundaries.BASIC_OFFSET_TABLE, start, packed.astype(np.int64)))
-    return tables, origin
+    elif length:
+        stored.append(StoredTable(Boundaries.BASIC_OFFSET_TABLE, start, (first, origin)))
+    return [_read_table(value, table, value.end - origin) for table in stored], origin
+
+
+def _read_table(value: PixelDataValue, stored: StoredTable, available: int) -> OffsetTable:
+    """Return a table, of which no more entries are read than items can follow, and one (R54)."""
+    basic = stored.kind is Boundaries.BASIC_OFFSET_TABLE
+    kind = np.dtype(value.byte_order + ("u4" if basic else "u8"))
+    most = available // ITEM_HEADER_LENGTH + 1
+    packed, length = _view(value, stored.entries, kind, most)
+    wraps = available // WRAP if basic else 0
+    ordered = _count_decreases(packed, wraps) <= wraps
+    lengths = None
+    if stored.lengths is not None:
+        lengths = _view(value, stored.lengths, kind, most)[0].astype(np.int64)
+    return OffsetTable(
+        stored.kind,
+        stored.table_offset,
+        length // kind.itemsize,
+        (packed if ordered else packed[:1]).astype(np.int64),
+        lengths,
+        length % kind.itemsize == 0,
+        ordered,
+    )
+
+
+def _view(
+    value: PixelDataValue, place: tuple[int, int], kind: np.dtype[np.unsignedinteger], most: int
+) -> tuple[Packed, int]:
+    """Return at most `most` numbers where they are stored, and the bytes that all of them take."""
+    start, end = place
+    length = max(0, min(end, len(value.buffer)) - start)
+    return np.frombuffer(value.buffer, kind, min(most, length // kind.itemsize), start), length
+
+
+def _count_decreases(packed: Packed, most: int) -> int:
+    """Return how many entries are not above the one before.
+
+    A block that brings them over `most` ends the count, so that a huge table of holes is cheap.
+    """
+    found = 0
+    for start in range(0, len(packed), _BLOCK):
+        block = packed[start : start + _BLOCK + 1]
+        found += int((block[1:] <= block[:-1]).sum())
+        if found > most:
+            break
+    return found
 
 
 def unwrap(table: OffsetTable, available: int) -> Offsets:
@@ -102,33 +205,61 @@ def unwrap(table: OffsetTable, available: int) -> Offsets:
     return entries + np.cumsum(np.diff(entries, prepend=0) < 0) * WRAP
 
 
-def match_table(table: OffsetTable, items: Items, codec: Codec) -> tuple[Offsets | None, str]:
-    """Return the number of each located frame's first item, and the code of an anomaly, if any.
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a table says of the items, or why it cannot be used.
 
-    None, and the code says why, where the table cannot be used. Entries past the end of a file
-    that was cut are frames that were lost with it.
+    `first_fragments` are the numbers of each located frame's first item, None where the table
+    cannot be used; `problem` is the code of an anomaly, empty where there is none.
+    """
+
+    table: OffsetTable
+    first_fragments: Offsets | None
+    problem: str = ""
+
+
+def match_table(table: OffsetTable, items: Items, codec: Codec) -> Match:
+    """Return what a table says, whatever its number of entries.
+
+    Entries past the end of a file that was cut are frames that were lost with it.
     """
     starts = unwrap(table, items.available)
-    if not len(starts):
-        return None, f"{table.prefix}-count"
-    if (np.diff(starts) <= 0).any():
-        return None, f"{table.prefix}-order"
+    if not table.count or not table.whole:
+        return Match(table, None, f"{table.prefix}-count")
+    if not table.ordered or (np.diff(starts) <= 0).any():
+        return Match(table, None, f"{table.prefix}-order")
     present = starts
     if not items.closed:
         present = starts[starts + ITEM_HEADER_LENGTH <= items.available]
+    elif len(starts) < table.count:
+        return Match(table, None, f"{table.prefix}-off-item")
     fragments = _find_items(present, items.starts)
     if fragments is None and items.available > WRAP and table.prefix == "bot":
         fragments = _find_items(table.entries % WRAP, items.starts % WRAP)
     if fragments is None or fragments[0] != 0:
-        return None, f"{table.prefix}-off-item"
+        return Match(table, None, f"{table.prefix}-off-item")
     fragments_a_frame = np.add.reduceat(items.lengths > 0, fragments, dtype=np.int64)
     if (fragments_a_frame == 0).any():
-        return None, f"{table.prefix}-off-item"
-    one_fragment = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
-    if one_fragment and (fragments_a_frame > 1).any():
-        return None, f"{table.prefix}-fragments"
-    found = items.starts[fragments]
-    return fragments, "" if np.array_equal(found, table.entries[: len(found)]) else "bot-wrapped"
+        return Match(table, None, f"{table.prefix}-off-item")
+    if (fragments_a_frame > 1).any() and not _may_have_several(table, items, fragments, codec):
+        return Match(table, None, f"{table.prefix}-fragments")
+    wrapped = not np.array_equal(items.starts[fragments], table.entries[: len(fragments)])
+    return Match(table, fragments, "bot-wrapped" if wrapped else "")
+
+
+def _may_have_several(table: OffsetTable, items: Items, fragments: Offsets, codec: Codec) -> bool:
+    """Return whether frames of this table may have several fragments.
+
+    Those of an Extended Offset Table may not, nor those of a one-fragment syntax, unless each
+    begins with the codec's header (rule R45).
+    """
+    if table.kind is Boundaries.EXTENDED_OFFSET_TABLE:
+        return False
+    if not codec.one_fragment:
+        return True
+    filled = np.flatnonzero(items.lengths > 0)
+    firsts = filled[np.searchsorted(filled, fragments)]
+    return bool(items.find_beginnings(codec)[firsts].all())
 
 
 def _find_items(wanted: Offsets, starts: Offsets) -> Offsets | None:
@@ -152,7 +283,7 @@ def find_padding(
         return None
     lengths = table.lengths
     if lengths is None or len(lengths) != len(table.entries):
-        anomalies.append(Anomaly("eot-length", table.table_offset))
+        anomalies.append(table.anomaly("eot-length"))
         return None
     excess = fragment_lengths - lengths[: len(fragment_lengths)]
     wrong = np.flatnonzero((excess != 0) & (excess != 1))
@@ -160,3 +291,43 @@ def find_padding(
         anomalies.append(Anomaly("eot-length", table.table_offset, len(wrong)))
     trimmed: Flags = excess == 1
     return trimmed if trimmed.any() else None
+
+
+def find_agreed_starts(
+    tables: list[OffsetTable], items: Items, number_of_frames: int | None
+) -> tuple[OffsetTable, Offsets] | None:
+    """Return a table that a second one bears out, and where its items begin; else None (R53).
+
+    The second is the Basic Offset Table beside an Extended one, or the lengths of the Extended
+    Offset Table where each leads exactly to the next entry. Every entry has to lead to an item. So
+    an item that leads elsewhere has a damaged length.
+    """
+    starts: list[Offsets] = []
+    for table in tables:
+        unwrapped = unwrap(table, items.available)
+        whole = table.whole and len(unwrapped) == table.count
+        if whole and number_of_frames in (None, table.count) and _lead_to_items(items, unwrapped):
+            starts.append(unwrapped)
+    if not starts or len(starts) < len(tables):
+        return None
+    agreed = all(np.array_equal(starts[0], other) for other in starts[1:])
+    if agreed and (len(starts) > 1 or has_exact_lengths(tables[0], starts[0])):
+        return tables[0], starts[0]
+    return None
+
+
+def has_exact_lengths(table: OffsetTable, starts: Offsets) -> bool:
+    """Return whether each length of an Extended Offset Table leads exactly to the next entry."""
+    if table.lengths is None or len(table.lengths) != len(starts) or len(starts) < 2:
+        return False
+    padded = table.lengths + (table.lengths & 1)
+    return np.array_equal(starts[:-1] + ITEM_HEADER_LENGTH + padded[:-1], starts[1:])
+
+
+def _lead_to_items(items: Items, starts: Offsets) -> bool:
+    if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any():
+        return False
+    if int(starts[-1]) > items.available - ITEM_HEADER_LENGTH:
+        return False
+    found, _ = gather_headers(items.value, items.origin, starts)
+    return bool((found == RAW_TAGS[items.value.byte_order][0]).all())

@@ -8,20 +8,17 @@ length that is exactly that of the native frames. Each such mismatch is an anoma
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmindex.errors import AmbiguousFramesError, FormatError
 from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
 from mmindex.model import Anomaly, Boundaries, ImagePixel
 from mmindex.scan import tags
-from mmindex.scan.elements import Element, read_value
+from mmindex.scan.elements import Element
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header
 from mmindex.scan.native import find_wrapped_lengths, is_native_length, scan_native
 from mmindex.scan.transfer_syntax import RLE_LOSSLESS, Codec
-
-if TYPE_CHECKING:
-    from mmindex.scan.offset_tables import OffsetTable
 
 
 class PixelData(NamedTuple):
@@ -40,14 +37,14 @@ class _Count(NamedTuple):
 
 
 def scan_pixel_data(
-    header: Header, element: Element, image: ImagePixel, *, trust_offset_tables: bool = False
+    header: Header, element: Element, image: ImagePixel, *, prove: bool = True
 ) -> PixelData:
     """Return where the frames of a pixel data element lie, noting anomalies in the header.
 
     Parameters
     ----------
-    trust_offset_tables : bool
-        Take an offset table's entries after a look at some of them.
+    prove : bool
+        Look at every entry of an offset table, not only at some.
 
     Raises
     ------
@@ -61,7 +58,7 @@ def scan_pixel_data(
             within = _find_native_in_fragment(header, element, image, count)
             if within is not None:
                 return _scan_native(header, within, image, count)
-        return _scan_items(header, element, count, trust_offset_tables)
+        return _scan_items(header, element, count, prove=prove)
     found = bytes(header.buffer[element.value_offset : element.value_offset + 4])
     begins_with_item = found == header.encoding.length.pack(header.encoding.item)
     if not header.transfer_syntax.encapsulated:
@@ -70,7 +67,7 @@ def scan_pixel_data(
         header.anomalies.append(Anomaly("encapsulated-under-native", element.element_offset))
     if begins_with_item and element.length >= ITEM_HEADER_LENGTH:
         header.anomalies.append(Anomaly("defined-length-encapsulated", element.element_offset))
-        return _scan_items(header, element, count, trust_offset_tables)
+        return _scan_items(header, element, count, prove=prove)
     return _scan_bare_value(header, element, image, count)
 
 
@@ -205,35 +202,17 @@ def _has_start_marker(header: Header, begins: bytes) -> bool:
     return begins.startswith(markers)
 
 
-def _scan_items(
-    header: Header, element: Element, count: _Count, trust_offset_tables: bool
-) -> PixelData:
-    """Find the frames of fragments; a number of frames that is not clean has to be confirmed."""
-    if count.is_clean or count.number is None:
-        return _scan_items_for(header, element, count, trust_offset_tables)
-    noted = len(header.anomalies)
-    try:
-        return _scan_items_for(header, element, count, trust_offset_tables)
-    except FormatError:
-        del header.anomalies[noted:]
-        found = _scan_items_for(header, element, _Count(None, False), trust_offset_tables)
-        if found.boundaries is Boundaries.ALL_FRAGMENTS:  # nothing says that it is one frame
-            raise
-        return found
-
-
-def _scan_items_for(
-    header: Header, element: Element, count: _Count, trust_offset_tables: bool
-) -> PixelData:
-    from mmindex.scan.encapsulated import scan_encapsulated  # these two need numpy
+def _scan_items(header: Header, element: Element, count: _Count, *, prove: bool) -> PixelData:
+    from mmindex.scan.encapsulated import scan_encapsulated  # these need numpy
     from mmindex.scan.items import PixelDataValue
+    from mmindex.scan.offset_tables import find_extended_offset_table
 
     size, codec = len(header.buffer), header.transfer_syntax.codec
     undefined = element.length == UNDEFINED_LENGTH
     end = size if undefined else min(size, element.value_offset + element.length)
     frames, boundaries = scan_encapsulated(
-        header.buffer,
         PixelDataValue(
+            header.buffer,
             element.value_offset,
             end,
             not undefined and end == element.value_offset + element.length,
@@ -241,9 +220,10 @@ def _scan_items_for(
         ),
         codec,
         count.number,
-        _read_extended_offset_table(header),
+        find_extended_offset_table(header.data_set),
         header.anomalies,
-        trust_offset_tables=trust_offset_tables,
+        clean=count.is_clean,
+        prove=prove,
     )
     if codec is Codec.VIDEO:
         return PixelData(frames, boundaries, count.number or 1)
@@ -260,18 +240,3 @@ def _read_number_of_frames(header: Header) -> _Count:
         offset = header.data_set.elements[tags.NUMBER_OF_FRAMES].element_offset
         header.anomalies.append(Anomaly("number-of-frames", offset))
     return count
-
-
-def _read_extended_offset_table(header: Header) -> OffsetTable | None:
-    element = header.data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
-    if element is None or not element.length:
-        return None
-    lengths = None
-    if tags.EXTENDED_OFFSET_TABLE_LENGTHS in header.data_set.elements:
-        lengths = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE_LENGTHS)
-    value = read_value(header.buffer, header.data_set, tags.EXTENDED_OFFSET_TABLE)
-    from mmindex.scan.offset_tables import parse_extended_offset_table  # needs numpy
-
-    return parse_extended_offset_table(
-        element.element_offset, value, lengths, header.encoding.byte_order
-    )

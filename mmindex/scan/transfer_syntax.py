@@ -19,7 +19,8 @@ class Codec(Enum):
     JPEG_LS = "JPEG-LS"
     JPEG_2000 = "JPEG 2000"
     JPEG_XL = "JPEG XL"
-    ONE_FRAGMENT = "one fragment a frame"  # RLE, uncompressed, deflated frames: PS3.5 A.4.2, A.4.11
+    RLE = "RLE"
+    ONE_FRAGMENT = "one fragment a frame"  # uncompressed, deflated frames: PS3.5 A.4.11
     VIDEO = "video"
     NO_PIXEL_DATA = "no pixel data"  # the pixels are elsewhere: JPIP, SMPTE ST 2110
     UNKNOWN = "unknown"
@@ -34,12 +35,31 @@ class Codec(Enum):
         """A frame ends with this, but for padding; empty where a codec has no such marker."""
         return b"\xff\xd9" if self in (Codec.JPEG, Codec.JPEG_LS, Codec.JPEG_2000) else b""
 
+    def begins(self, head: bytes) -> bool:
+        """Return whether bytes begin like a frame, or like a video stream.
 
+        A stream begins with a start code (ISO/IEC 13818-2 6.2, 14496-10 Annex B), a transport
+        stream's packets (13818-1 2.4.3), or the first box of an ISO media file (14496-12 4.3).
+        """
+        if self is not Codec.VIDEO:
+            return head.startswith(self.start_markers)
+        is_transport = head[:1] == head[188:189] == b"\x47"
+        return head.startswith(_START_CODES) or head[4:8] == b"ftyp" or is_transport
+
+    @property
+    def one_fragment(self) -> bool:
+        """Whether the standard allows a frame no second fragment (PS3.5 A.4.2, A.4.11)."""
+        return self in (Codec.RLE, Codec.ONE_FRAGMENT)
+
+
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _START_MARKERS = {
     Codec.JPEG: (b"\xff\xd8",),
     Codec.JPEG_LS: (b"\xff\xd8",),
     Codec.JPEG_2000: (b"\xff\x4f", b"\0\0\0\x0cjP  \r\n\x87\n"),
     Codec.JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    # An RLE header: the number of segments, and where the first one begins (PS3.5 G.5)
+    Codec.RLE: tuple(bytes((segments, 0, 0, 0, 64, 0, 0, 0)) for segments in range(1, 16)),
 }
 
 
@@ -77,9 +97,9 @@ _NAMES = {  # by codec; a UID that begins with a dot goes on from Implicit VR Li
     },
     Codec.ONE_FRAGMENT: {
         ".1.98": "Encapsulated Uncompressed Explicit VR Little Endian",
-        ".5": "RLE Lossless",
         ".8.1": "Deflated Image Frame Compression",
     },
+    Codec.RLE: {".5": "RLE Lossless"},
     Codec.JPEG: {
         ".4.50": "JPEG Baseline (Process 1)",
         ".4.51": "JPEG Extended (Process 2 & 4)",

@@ -103,7 +103,7 @@ def build(
     workers: int | None = None,
     executor: Executor | None = None,
     full: bool = False,
-    trust_offset_tables: bool = False,
+    prove: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -122,10 +122,10 @@ def build(
         to see the archive under the same path.
     full : bool
         Scan unchanged files, too.
-    trust_offset_tables : bool
-        Take an offset table's entries after a look at the first, the last and some between, not
-        at all of them: a slide then costs a handful of page reads. A frame whose entry is wrong
-        raises FormatError when it is read.
+    prove : bool
+        Look at every entry of an offset table. False looks at the first, the last and some between:
+        a slide then costs a handful of page reads. A frame whose entry is wrong raises FormatError
+        when the frame is read.
     force : bool
         Accept files without preamble and File Meta Information (PS3.10 7.1); those that an earlier
         build took for something else are scanned again.
@@ -164,7 +164,7 @@ def build(
                 f"{report.root}",
                 path=index_path,
             )
-        options = ScanOptions(force, trust_offset_tables)
+        options = ScanOptions(force, prove)
         _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
     report.seconds = time.monotonic() - started
     return report

@@ -25,7 +25,7 @@ class ScanOptions(NamedTuple):
     """What a build asks of every scan."""
 
     force: bool = False
-    trust_offset_tables: bool = False
+    prove: bool = True
 
 
 def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> list[bytes]:
@@ -79,7 +79,7 @@ def _scan_descriptor(
     except MMIndexError as error:
         return _unreadable(type(error).__name__, str(error))
     try:
-        return scan_frames(header, trust_offset_tables=options.trust_offset_tables)
+        return scan_frames(header, prove=options.prove)
     except MMIndexError as error:
         return make_record(header, Status.UNREADABLE, reason=str(error), error=type(error).__name__)
 

@@ -89,43 +89,62 @@ def starts_of(frames: Frames) -> list[int]:
     return starts
 
 
+def find_firsts(
+    fragments: list[bytes], table: list[int], uid: str, *, extended: bool
+) -> list[int] | None:
+    """Return the filled fragments that a table begins frames with, None where R15 drops it."""
+    starts = [sum(8 + len(f) for f in fragments[:at]) for at in range(len(fragments))]
+    if not table or table[0] != 0 or sorted(set(table)) != table or not set(table) <= set(starts):
+        return None
+    firsts = [starts.index(entry) for entry in table]
+    groups = [fragments[a:b] for a, b in zip(firsts, [*firsts[1:], None], strict=True)]
+    most = 1 if extended or uid in ONE_FRAGMENT else len(fragments)
+    if not all(1 <= sum(map(bool, group)) <= most for group in groups):
+        return None
+    return [sum(map(bool, fragments[:first])) for first in firsts]
+
+
 def lawful_frames(
     fragments: list[bytes], count: int, uid: str, bot: list[int], eot: list[int]
 ) -> list[bytes] | type[FormatError]:
-    """Return the frames that rules R13, R15, R17, R18 and R19 make of fragments and tables."""
-    starts = [sum(8 + len(f) for f in fragments[:at]) for at in range(len(fragments))]
-
-    def join(firsts: list[int]) -> list[list[bytes]]:
-        groups = [fragments[a:b] for a, b in zip(firsts, [*firsts[1:], None], strict=True)]
-        return [[fragment for fragment in group if fragment] for group in groups]
-
-    for table, is_extended in ((eot, True), (bot, False)):
-        if len(table) != count or table[0] != 0 or sorted(set(table)) != table:
-            continue
-        if not all(entry in starts for entry in table):
-            continue
-        groups = join([starts.index(entry) for entry in table])
-        most = 1 if is_extended or uid in ONE_FRAGMENT else len(fragments)
-        if all(1 <= len(group) <= most for group in groups):
-            return [b"".join(group) for group in groups]
+    """Return the frames that R13, R15, R17, R18, R19, R42, R45 and R51 make of the witnesses."""
     filled = [fragment for fragment in fragments if fragment]
-    if not filled:
+    tables = [
+        find_firsts(fragments, table, uid, extended=extended)
+        for table, extended in ((eot, True), (bot, False))
+        if table
+    ]
+    claims = [firsts for firsts in tables if firsts is not None]
+    markers = tuple(MARKERS.get(uid, [b"no marker"]))
+    begins = [at for at, fragment in enumerate(filled) if fragment.startswith(markers)]
+    if begins:
+        claims.append(begins)
+    if claims:
+        votes = [[c == claim for c in claims] + [len(claim) == count] for claim in claims]
+        right = [
+            claim
+            for claim, vote in zip(claims, votes, strict=True)
+            if claim[0] == 0
+            and (vote.count(False) == 0 or (vote.count(False), 2) <= (1, vote.count(True)))
+        ]
+        if not right:
+            return AmbiguousFramesError
+        firsts = right[0] if all(claim == right[0] for claim in right) else right[-1]
+    elif not filled:
         return FormatError
-    if count == 1 and (uid not in ONE_FRAGMENT or len(filled) == 1):
-        return [b"".join(filled)]
-    if len(filled) == count:
-        return filled
-    if uid in ONE_FRAGMENT:
+    elif (None in tables and uid in MARKERS) or (
+        bot
+        and find_firsts(fragments, bot, uid, extended=False) is None
+        and (len(bot) != count or bot[0] != 0)
+    ):
         return AmbiguousFramesError
-    if len(filled) < count:
-        return FormatError
-    begins = [f.startswith(tuple(MARKERS.get(uid, [b"no marker"]))) for f in filled]
-    if sum(begins) != count or not begins[0]:
-        return AmbiguousFramesError
-    frames: list[bytes] = []
-    for begin, fragment in zip(begins, filled, strict=True):
-        frames = [*frames, fragment] if begin else [*frames[:-1], frames[-1] + fragment]
-    return frames
+    elif count == 1:
+        firsts = [0]
+    elif len(filled) == count:
+        firsts = [*range(count)]
+    else:
+        return AmbiguousFramesError if len(filled) > count else FormatError
+    return [b"".join(filled[a:b]) for a, b in zip(firsts, [*firsts[1:], None], strict=True)]
 
 
 def read(data: bytes) -> list[bytes | type[MMIndexError]] | type[MMIndexError]:

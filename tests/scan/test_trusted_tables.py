@@ -77,7 +77,7 @@ def dicom(
 
 
 def scan(data: bytes | mmap.mmap, *, trust: bool = True) -> InstanceRecord:
-    return scan_frames(scan_header(data), trust_offset_tables=trust)
+    return scan_frames(scan_header(data), prove=not trust)
 
 
 def build(folder: Path, data: bytes, *, trust: bool = True) -> Path:
@@ -85,7 +85,7 @@ def build(folder: Path, data: bytes, *, trust: bool = True) -> Path:
     root = folder / ("trusted" if trust else "proved")
     root.mkdir(exist_ok=True)
     (root / "a.dcm").write_bytes(data)
-    mmindex.build(root, workers=1, trust_offset_tables=trust)
+    mmindex.build(root, workers=1, prove=not trust)
     return root
 
 
@@ -380,7 +380,7 @@ def test_entries_past_4_gib_wrap_and_are_trusted_all_the_same(tmp_path: Path) ->
     bot = [0, 3 * GIB // 2 + 8, 3 * GIB + 16, GIB // 2 + 24]
     head = encapsulated_file([], 4, bot=bot, delimiter=b"")
     write_sparse(root / "a.dcm", head, item(b"last") + item(b"frag"))
-    mmindex.build(root, workers=1, trust_offset_tables=True)
+    mmindex.build(root, workers=1, prove=False)
     assert layout_of(root) is Layout.TRUSTED
     with mmindex.open(root) as archive, archive.file("a.dcm") as instance:
         assert instance.record.frames is not None
@@ -400,13 +400,13 @@ def test_open_file_and_scan_trust_on_request(tmp_path: Path, name: str) -> None:
     path.write_bytes(GOOD[name])
     with mmindex.open_file(path) as proved:
         expected = list(proved)
-    with mmindex.open_file(path, trust_offset_tables=True) as trusted:
+    with mmindex.open_file(path, prove=False) as trusted:
         assert trusted.record.frames is not None
         assert trusted.record.frames.layout is Layout.TRUSTED
         assert list(trusted) == expected
-    with path.open("rb") as file, mmindex.open_file(file, trust_offset_tables=True) as trusted:
+    with path.open("rb") as file, mmindex.open_file(file, prove=False) as trusted:
         assert list(trusted) == expected
-    record = mmindex.scan(GOOD[name], trust_offset_tables=True)
+    record = mmindex.scan(GOOD[name], prove=False)
     assert record == scan(GOOD[name])
 
 
@@ -422,10 +422,10 @@ def test_command_trusts_on_request_only(tmp_path: Path) -> None:
     run("build", tmp_path)
     assert layout_of(tmp_path) is Layout.FRAGMENTS
     ranges = run("ranges", tmp_path / "a.dcm", 1, 2).stdout
-    run("build", tmp_path, "--full", "--trust-offset-tables")
+    run("build", tmp_path, "--full", "--no-prove")
     assert layout_of(tmp_path) is Layout.TRUSTED
     assert run("ranges", tmp_path / "a.dcm", 1, 2).stdout == ranges
-    run("build", tmp_path, "--trust-offset-tables")
+    run("build", tmp_path, "--no-prove")
     assert run("frame", tmp_path / "a.dcm", 3, "-o", "-").stdout_bytes == b"".join(SEVERAL[2])
 
 
@@ -442,7 +442,7 @@ def test_other_processes_are_told_to_trust(tmp_path: Path) -> None:
     """Workers scan as the build was asked to."""
     for number in range(300):
         (tmp_path / f"{number}").write_bytes(GOOD["bot"])
-    mmindex.build(tmp_path, workers=2, trust_offset_tables=True)
+    mmindex.build(tmp_path, workers=2, prove=False)
     with mmindex.open(tmp_path) as archive:
         layouts = [record.frames.layout for record in archive.records() if record.frames]
     assert layouts == [Layout.TRUSTED] * 300

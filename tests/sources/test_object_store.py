@@ -453,7 +453,7 @@ def test_a_remote_scan_is_the_scan_of_all_bytes(kind: str, prove: bool) -> None:
     data = OBJECTS[kind]()
 
     def scan_buffer(buffer: Any) -> object:
-        return scan(buffer, trust_offset_tables=not prove)
+        return scan(buffer, prove=prove)
 
     source = Counting(data)
     found = outcome(lambda: scan_remote(source, scan_buffer, prove=prove))  # type: ignore[arg-type]
@@ -475,11 +475,7 @@ def test_a_remote_scan_is_the_scan_of_all_bytes(kind: str, prove: bool) -> None:
 def test_a_scan_reads_little(kind: str, prove: bool, requests: int, most: int) -> None:
     """Neither pixel data nor the items between samples are read."""
     source = Counting(OBJECTS[kind]())
-    outcome(
-        lambda: scan_remote(
-            source, lambda buffer: scan(buffer, trust_offset_tables=not prove), prove=prove
-        )
-    )
+    outcome(lambda: scan_remote(source, lambda buffer: scan(buffer, prove=prove), prove=prove))
     assert len(source.reads) <= requests
     assert source.bytes_read <= most
 
@@ -487,7 +483,7 @@ def test_a_scan_reads_little(kind: str, prove: bool, requests: int, most: int) -
 def test_a_slide_over_http(server: RangeServer) -> None:
     """First frame of an indexed instance: 1 GET. 1,000 random tiles: few GETs, few bytes more."""
     server.objects["/slide.dcm"] = slide(table=True)
-    with mmindex.open_file(f"{server.url}/slide.dcm", trust_offset_tables=True) as instance:
+    with mmindex.open_file(f"{server.url}/slide.dcm", prove=False) as instance:
         assert instance.path == f"{server.url}/slide.dcm"
         assert server.bytes_served < 1 << 20
         version = instance.source.version

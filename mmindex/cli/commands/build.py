@@ -51,8 +51,11 @@ def _complete_folders(
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
 @click.option("--full", is_flag=True, help="Scan unchanged files, too.")
 @click.option(
-    "--trust-offset-tables",
+    "--no-prove",
+    "prove",
     is_flag=True,
+    default=True,
+    flag_value=False,
     help="Check only some entries of each offset table.",
 )
 @click.option(
@@ -72,7 +75,7 @@ def command(
     workers: int | None,
     dask: str | None,
     full: bool,
-    trust_offset_tables: bool,
+    prove: bool,
     force: bool,
     strict: bool,
     as_json: bool,
@@ -103,7 +106,7 @@ def command(
             workers=workers,
             executor=executor,
             full=full,
-            trust_offset_tables=trust_offset_tables,
+            prove=prove,
             force=force,
             progress=show,
         )

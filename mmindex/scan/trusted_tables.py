@@ -1,0 +1,156 @@
+"""Offset tables that are not proved: some entries are looked at, the others when a frame is read.
+
+So a slide opens at the cost of a few page reads (`prove=False`). Count, order and bounds are
+checked whole. What nobody looks at before a frame is read: whether an entry between the samples
+leads to the first fragment of a frame, and not to a later one.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
+from mmindex.model import Boundaries
+from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, close_items
+from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
+from mmindex.scan.transfer_syntax import Codec
+
+if TYPE_CHECKING:
+    from mmindex.model import Anomaly
+    from mmindex.scan.items import Flags, Offsets
+
+_SAMPLES = 16  # entries that are looked at
+_HEAD = 16  # bytes of a fragment that show its start marker
+
+
+def trust_table(
+    value: PixelDataValue,
+    origin: int,
+    table: OffsetTable,
+    codec: Codec,
+    anomalies: list[Anomaly],
+) -> FrameTable | None:
+    """Return a frame table of the entries as they are, or None if a look at some finds one wrong.
+
+    The first, the last and some between have to lead to the next by whole items, and the last to
+    the sequence delimiter; all of these frames or none begin with a start marker, and none of
+    their other fragments does. Where fragments are within a frame is left open until the frame is
+    read.
+    """
+    starts = unwrap(table, value.end - origin)
+    if not (table.ordered and table.begins_at_0) or int(starts.max()) > value.end - origin:
+        return None
+    if len(starts) < table.count or int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
+        return None
+    end = _look_at_samples(value, origin, starts, table, codec)
+    if end is None or close_items(value, origin, starts, end - origin).ending is not Ending.CLOSED:
+        return None
+    starts = np.append(starts, end - origin)
+    lengths = np.diff(starts) - ITEM_HEADER_LENGTH
+    if table.lengths is not None and len(table.lengths) == len(lengths):
+        excess = lengths - table.lengths
+        if ((excess != 0) & (excess != 1)).any():
+            return None  # some frame is more than one item
+    return make_trusted(origin, starts, table.count, find_padding(table, lengths, anomalies))
+
+
+def make_trusted(
+    origin: int, starts: Offsets, number_of_frames: int, trimmed: Flags | None
+) -> FrameTable:
+    """Return the frame table of `starts`, the last of which is the end of the last frame."""
+    entry_size = 4 if int(starts[-1]) < WRAP else 8
+    return FrameTable(
+        layout=Layout.TRUSTED,
+        number_of_frames=number_of_frames,
+        frames_located=len(starts) - 1,
+        number_of_fragments=0,
+        value_offset=origin,
+        entry_size=entry_size,
+        trimmed=trimmed is not None,
+        entries=starts.astype(f"<u{entry_size}").tobytes() + pack_flags(trimmed),
+    )
+
+
+def pack_flags(flags: Flags | None) -> bytes:
+    """Return one bit a frame, the first one lowest; nothing of None."""
+    return b"" if flags is None else np.packbits(flags, bitorder="little").tobytes()
+
+
+def _look_at_samples(
+    value: PixelDataValue, origin: int, starts: Offsets, table: OffsetTable, codec: Codec
+) -> int | None:
+    """Return the offset at which the last frame ends, None where a sample is wrong."""
+    last = len(starts) - 1
+    one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
+    end, begun = origin, set()
+    for frame_index in np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist():
+        is_last = frame_index == last
+        next_start = value.end if is_last else origin + int(starts[frame_index + 1])
+        end, fragments = skip_items(value, origin + int(starts[frame_index]), next_start)
+        if end != next_start and not is_last:
+            return None
+        begins = [codec.begins(bytes(value.buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
+        if not _is_frame(begins, codec, one_fragment=one):
+            return None
+        begun.add(begins[0])
+    return end if len(begun) == 1 else None
+
+
+def _is_frame(begins: list[bool], codec: Codec, *, one_fragment: bool) -> bool:
+    """Return whether fragments of which these begin with a start marker can be one frame.
+
+    Another frame's marker within it shows a wrong entry. A frame of RLE in several fragments has
+    to begin with its header (rule R45).
+    """
+    if not begins or (one_fragment and len(begins) > 1) or any(begins[1:]):
+        return False
+    return codec is not Codec.RLE or len(begins) == 1 or begins[0]
+
+
+def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return where the run of items from `position` on ends or comes to `end`, and their values.
+
+    Those are (offset, length) of the fragments that are not empty.
+    """
+    item, _ = RAW_TAGS[value.byte_order]
+    unpack = struct.Struct(value.byte_order + "II").unpack_from
+    last_header = min(end, value.end) - ITEM_HEADER_LENGTH
+    filled = []
+    while position <= last_header:
+        tag, length = unpack(value.buffer, position)
+        if tag != item:
+            break
+        position += ITEM_HEADER_LENGTH
+        if length:
+            filled.append((position, length))
+        position += length
+    return position, filled
+
+
+def parse_frame(
+    data: bytes, start: int, byte_order: str, codec: Codec, *, one_fragment: bool
+) -> list[ByteRange] | None:
+    """Return the fragments of the frame whose items are `data`, which begins at `start`.
+
+    None where the entry that leads to it is wrong: it is no run of whole items with something in
+    it, has several fragments where one is allowed, or begins another frame within.
+    """
+    item, _ = RAW_TAGS[byte_order]
+    unpack = struct.Struct(byte_order + "II").unpack_from
+    ranges, begins = [], []
+    at = 0
+    while at + ITEM_HEADER_LENGTH <= len(data):
+        tag, length = unpack(data, at)
+        if tag != item:
+            return None
+        at += ITEM_HEADER_LENGTH
+        ranges.append(ByteRange(start + at, length))
+        if length:
+            begins.append(codec.begins(data[at : at + min(length, _HEAD)]))
+        at += length
+    return (
+        ranges if at == len(data) and _is_frame(begins, codec, one_fragment=one_fragment) else None
+    )
