@@ -7,17 +7,13 @@ than those of the version raises, whatever the store makes of If-Match.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 from mmindex.errors import (
-    MissingDependencyError,
     MissingFileError,
     MMIndexError,
     RemoteReadError,
@@ -26,21 +22,12 @@ from mmindex.errors import (
 from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
+from mmindex.sources.stores import key_of, load_obstore, split_url
 
 _AT_ONCE = 16  # requests
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _PAGE = 1000  # objects of a listing's page
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RETRIES = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=5),
-        "base": 2,
-    },
-}
-_CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
 
 
 class ObjectSource(ByteSource):
@@ -305,7 +292,7 @@ def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> O
     MissingDependencyError
         obstore is not installed.
     """
-    found, key = split_url(url) if store is None else (store, _key_of(url))
+    found, key = split_url(url) if store is None else (store, key_of(url))
     return ObjectSource(found, key, url, None, revalidate_after)
 
 
@@ -321,66 +308,6 @@ def version_of(meta: Any) -> Fingerprint:
         hashed = hashlib.blake2b(plain, digest_size=8).digest()
         digest = int.from_bytes(hashed, "little") >> 1 or 1
     return Fingerprint(meta["size"], seconds * 1_000_000_000, digest)
-
-
-def split_url(url: str) -> tuple[Any, str]:
-    """Return the store of a URL and the path in it."""
-    parts = urlsplit(url)
-    if parts.scheme.lower() in ("http", "https") and parts.query:
-        raise ValueError(f"expected a URL without a query, found {url!r}: give a store")
-    return _make_store(parts.scheme.lower(), parts.netloc), _key_of(url)
-
-
-def _key_of(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme.lower() in ("http", "https"):
-        return unquote(parts.path).lstrip("/")
-    return url.partition("://")[2].partition("/")[2]
-
-
-@lru_cache(maxsize=64)
-def _make_store(scheme: str, host: str) -> Any:
-    """Return the store of a scheme and host; its connections serve all objects of it."""
-    load_obstore()
-    from obstore import store as stores
-
-    options: Any = {"client_options": _CLIENT, "retry_config": _RETRIES}
-    if scheme == "memory":
-        return stores.MemoryStore()
-    if scheme in ("http", "https"):
-        plain = {"allow_http": True} if scheme == "http" else {}
-        options["client_options"] = {**_CLIENT, **plain}
-        return stores.HTTPStore(f"{scheme}://{host}", **options)
-    return stores.from_url(f"{scheme}://{host}", **options)
-
-
-_used_by: int | None = None  # the process whose threads serve obstore
-
-
-def load_obstore() -> Any:
-    """Return obstore, which serves one process alone: its threads do not outlive a fork.
-
-    Raises
-    ------
-    MissingDependencyError
-        It is not installed.
-    RemoteReadError
-        A forked process asks for what its parent used already.
-    """
-    global _used_by
-    try:
-        import obstore
-    except ImportError:
-        raise MissingDependencyError("URLs need obstore: pip install 'mmindex[remote]'") from None
-    process = os.getpid()
-    if _used_by is None:
-        _used_by = process
-    elif _used_by != process:
-        raise RemoteReadError(
-            "object stores cannot be read in a forked process after its parent read from one: "
-            "start processes by spawn or forkserver"
-        )
-    return obstore
 
 
 def _strong(e_tag: str | None) -> str | None:

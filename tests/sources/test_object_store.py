@@ -41,8 +41,9 @@ from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource, FoundFile
-from mmindex.sources.object_store import Bucket, ObjectSource, _make_store, open_url, version_of
+from mmindex.sources.object_store import Bucket, ObjectSource, open_url, version_of
 from mmindex.sources.remote_scan import scan_remote
+from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
@@ -65,7 +66,7 @@ PATIENT: dict[str, Any] = {
 def server() -> Iterator[RangeServer]:
     with RangeServer() as server:
         yield server
-    _make_store.cache_clear()  # connections that are kept open
+    make_store.cache_clear()  # connections that are kept open
 
 
 def connect(server: RangeServer, *, retries: int = 8) -> Any:

@@ -23,7 +23,8 @@ from sources.source_conformance import CONTENT, SourceConformance
 import mmindex
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.sources.base import ByteSource, FoundFile
-from mmindex.sources.object_store import Bucket, ObjectSource, _make_store, open_url
+from mmindex.sources.object_store import Bucket, ObjectSource, open_url
+from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
@@ -206,7 +207,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
         yield f"http://127.0.0.1:{port}", served
     finally:
         stop(process)
-        _make_store.cache_clear()  # connections that are kept open
+        make_store.cache_clear()  # connections that are kept open
 
 
 class TestNginx(SourceConformance):

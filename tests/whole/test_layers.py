@@ -25,7 +25,7 @@ ONLY_IMPORTERS = {
     "lmdb": ("mmindex.index.lmdb.environment",),
     "pydicom": ("mmindex.read.decode",),
     "click": ("mmindex.cli",),
-    "obstore": ("mmindex.sources.object_store",),
+    "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 
 # scan is pure functions of a buffer: it computes, it does not read, log or run anything.

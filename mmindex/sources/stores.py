@@ -1,0 +1,83 @@
+"""Stores of URLs, made by obstore (extra `remote`), one for all objects of a host."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mmindex.errors import MissingDependencyError, RemoteReadError
+
+_RETRIES = {
+    "max_retries": 5,
+    "retry_timeout": timedelta(seconds=60),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=5),
+        "base": 2,
+    },
+}
+_CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
+
+
+def split_url(url: str) -> tuple[Any, str]:
+    """Return the store of a URL and the path in it."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() in ("http", "https") and parts.query:
+        raise ValueError(f"expected a URL without a query, found {url!r}: give a store")
+    return make_store(parts.scheme.lower(), parts.netloc), key_of(url)
+
+
+def key_of(url: str) -> str:
+    """Return the path that a URL has in its store."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() in ("http", "https"):
+        return unquote(parts.path).lstrip("/")
+    return url.partition("://")[2].partition("/")[2]
+
+
+@lru_cache(maxsize=64)
+def make_store(scheme: str, host: str) -> Any:
+    """Return the store of a scheme and host; its connections serve all objects of it."""
+    load_obstore()
+    from obstore import store as stores
+
+    options: Any = {"client_options": _CLIENT, "retry_config": _RETRIES}
+    if scheme == "memory":
+        return stores.MemoryStore()
+    if scheme in ("http", "https"):
+        plain = {"allow_http": True} if scheme == "http" else {}
+        options["client_options"] = {**_CLIENT, **plain}
+        return stores.HTTPStore(f"{scheme}://{host}", **options)
+    return stores.from_url(f"{scheme}://{host}", **options)
+
+
+_used_by: int | None = None  # the process whose threads serve obstore
+
+
+def load_obstore() -> Any:
+    """Return obstore, which serves one process alone: its threads do not outlive a fork.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed.
+    RemoteReadError
+        A forked process asks for what its parent used already.
+    """
+    global _used_by
+    try:
+        import obstore
+    except ImportError:
+        raise MissingDependencyError("URLs need obstore: pip install 'mmindex[remote]'") from None
+    process = os.getpid()
+    if _used_by is None:
+        _used_by = process
+    elif _used_by != process:
+        raise RemoteReadError(
+            "object stores cannot be read in a forked process after its parent read from one: "
+            "start processes by spawn or forkserver"
+        )
+    return obstore
