@@ -331,6 +331,15 @@ def test_a_bucket_is_walked_and_its_objects_opened() -> None:
         bucket.open(b"deep/x", version).read(0, 1)
 
 
+def test_a_server_that_lists_nothing_is_told(server: RangeServer) -> None:
+    """A plain web server has no listing; its objects open by their paths all the same."""
+    server.objects["/a/b"] = CONTENT
+    bucket = Bucket(f"{server.url}/a/")
+    with pytest.raises(RemoteReadError, match="no listing"):
+        list(bucket.walk())
+    assert bucket.open(b"b").read(3, 3) == CONTENT[3:6]
+
+
 # Scans: as many requests as are needed, and the record of a scan of all bytes.
 
 TILES = [b"\xff\x4f" + random.Random(at).randbytes(9_000 + at % 50 * 100) for at in range(3000)]
