@@ -15,7 +15,7 @@ from string import Formatter
 
 import click
 
-from mmindex.cli.source_argument import is_of_index
+from mmindex.index.names import is_of_index
 
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,18 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
-from mmindex.errors import (
-    InstanceNotFoundError,
-    MissingFileError,
-    MMIndexError,
-    StaleIndexError,
-)
-from mmindex.model import INDEX_NAME, LOCK, WRITING
+from mmindex.errors import InstanceNotFoundError, MissingFileError
+from mmindex.index.names import is_index
+from mmindex.model import INDEX_NAME
+from mmindex.read.find_index import find_in_indexes
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
-_LMDB_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page, after its 32- or 64-bit header
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -117,11 +112,18 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
-        found, stale_index = _find_in_indices(source, stack)
-        if found is None:
-            instance = stack.enter_context(mmindex.open_file(source, force=force))
-            found = Opened(instance, source, None, stale_index)
-        yield found
+        found = find_in_indexes(source, stack)
+        if found.distrusted is not None:
+            named = f"{shlex.quote(found.distrusted)} --instance UID"
+            click.echo(
+                f"warning: {found.distrusted} is not used: {found.reason}; to use it, give it as "
+                f"SOURCE: {named}",
+                err=True,
+            )
+        opened = found.instance
+        if opened is None:
+            opened = stack.enter_context(mmindex.open_file(source, force=force))
+        yield Opened(opened, source, found.index, found.stale_index)
 
 
 def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
@@ -138,71 +140,3 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
 
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
         raise
-
-
-def is_index(path: str) -> bool:
-    """Return whether a file begins as LMDB's do; a DICOM file's preamble could, too."""
-    head = _read_head(path)
-    return _LMDB_MAGIC in (head[16:20], head[24:28]) and head[128:] != b"DICM"
-
-
-def is_of_index(path: str) -> bool:
-    """Return whether a path is that of an index or of a file beside one, be it there or not.
-
-    A hard link to a lock file is found by its first bytes, which are LMDB's.
-    """
-    if is_index(path) or _read_head(path).startswith(_LMDB_MAGIC):
-        return True
-    target = os.path.realpath(path)
-    return any(
-        target.endswith(suffix) and is_index(target.removesuffix(suffix))
-        for suffix in (LOCK, WRITING)
-    )
-
-
-def _read_head(path: str) -> bytes:
-    """Return the first bytes of a regular file, up to the magic of a DICOM file; none of others."""
-    if not os.path.isfile(path):
-        return b""
-    with open(path, "rb") as file:
-        return file.read(132)
-
-
-def _find_in_indices(source: str, stack: ExitStack) -> tuple[Opened | None, str | None]:
-    """Return the instance as an index at or above the file knows it, if one does.
-
-    With it, the nearest index that knows the file as it was before.
-    """
-    stale_index = None
-    has_parent_steps = os.pardir in source.split(os.sep)  # which may lead out of a linked folder
-    path = os.path.realpath(source) if has_parent_steps else os.path.abspath(source)
-    folder = os.path.dirname(path)
-    while True:
-        index = os.path.join(folder, INDEX_NAME)
-        if os.path.isfile(index):
-            try:
-                opened = _find_in_index(source, path, index, stack)
-            except StaleIndexError:
-                stale_index = stale_index or index
-            else:
-                if opened is not None:
-                    return opened, stale_index
-        if folder == os.path.dirname(folder):
-            return None, stale_index
-        folder = os.path.dirname(folder)
-
-
-def _find_in_index(source: str, path: str, index: str, stack: ExitStack) -> Opened | None:
-    try:
-        with ExitStack() as attempt:
-            archive = attempt.enter_context(mmindex.open(index))
-            root = os.path.join(archive.root, "")
-            if not path.startswith(root):
-                return None
-            instance = attempt.enter_context(archive.file(path[len(root) :]))
-            stack.push(attempt.pop_all())
-            return Opened(instance, source, archive.path)
-    except StaleIndexError:
-        raise
-    except (MMIndexError, OSError):
-        return None

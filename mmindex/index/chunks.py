@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.databases import CHUNK_KEY, CHUNK_LENGTH
+from mmindex.index.lmdb.transaction import Transaction
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -56,7 +57,7 @@ class StoredEntries:
         return bytes, (self[:],)
 
 
-def slice_entries(txn: Any, database: Any, file_id: int, start: int, stop: int) -> bytes:
+def slice_entries(txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
     """Return bytes [start, stop) of the entries of a record that is there.
 
     Raises
@@ -67,7 +68,7 @@ def slice_entries(txn: Any, database: Any, file_id: int, start: int, stop: int) 
     pieces = []
     for number in range(start // CHUNK_LENGTH, -(-stop // CHUNK_LENGTH)):
         key = CHUNK_KEY.pack(file_id, number)
-        sealed = txn.get(key, db=database)
+        sealed = txn.get("entries", key)
         if sealed is None:
             break
         at = number * CHUNK_LENGTH

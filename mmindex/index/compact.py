@@ -6,9 +6,9 @@ import os
 from contextlib import closing, suppress
 
 from mmindex.errors import IndexWriteError
-from mmindex.index.index_file import find_index_file
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 
 

@@ -9,7 +9,10 @@ from mmindex.errors import IndexFormatError, IndexWriteError
 from mmindex.index.checksum import seal
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
 from mmindex.index.lmdb import environment
-from mmindex.index.lmdb.environment import LMDBError, Transaction
+from mmindex.index.lmdb.environment import LMDBError
+from mmindex.index.lmdb.file_length import extending
+from mmindex.index.lmdb.new_file import create
+from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import FORMAT_VERSION
 
 _OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
@@ -28,7 +31,7 @@ def create_index(path: str, root: bytes) -> None:
     if not os.path.isdir(os.path.dirname(path)):
         raise IndexWriteError("cannot make the index: there is no such folder", path=path)
     meta = _make_meta(_portable_root(path, root), FILE_ID.pack(1))
-    environment.create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
+    create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
 
 
 def _make_meta(root: bytes, next_id: bytes) -> dict[bytes, bytes]:
@@ -48,22 +51,28 @@ def empty_older_index(path: str) -> None:
     accept_older = partial(check_format, accept_older=True)
     shared = environment.acquire(path, DATABASES, accept_older, write=True)
     try:
-        with Transaction(shared, "meta") as txn:
-            if txn.get(b"format") == _OUR_FORMAT:
-                return
-        with environment.lengthening(shared, path), Transaction(shared) as txn:
-            for name, database in shared.databases.items():  # those of format 1 have the same names
-                if name != "meta":
-                    txn.drop(database, delete=False)
-            meta = shared.databases["meta"]  # whose values had no checksums
-            root, next_id = (txn.get(key, b"", db=meta) for key in (b"root", b"next"))
-            for pair in _make_meta(root, next_id).items():
-                txn.put(*pair, db=meta)
-            txn.put(b"format", _OUR_FORMAT, db=meta)
+        with shared.lock:
+            with shared.begin() as raw:
+                if Transaction(raw, shared.opened).read("meta", b"format") == _OUR_FORMAT:
+                    return
+            with extending(shared.env, path), shared.begin(write=True) as raw:
+                _empty(Transaction(raw, shared.opened))
     except (LMDBError, OSError) as error:
         raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
     finally:
         environment.release(shared)
+
+
+def _empty(txn: Transaction) -> None:
+    """Drop all that an index of an older format holds, but its root and its next file id."""
+    for name in DATABASES:  # those of format 1 have the same names
+        if name != "meta":
+            txn.empty(name)
+    # Values of meta had no checksums in format 1.
+    root, next_id = (txn.read("meta", key) for key in (b"root", b"next"))
+    for pair in _make_meta(root, next_id).items():
+        txn.put("meta", *pair)
+    txn.put("meta", b"format", _OUR_FORMAT)
 
 
 def _portable_root(index: str, root: bytes) -> bytes:

@@ -1,25 +1,72 @@
-"""An index file that is open: which one it is, and what it says of itself."""
+"""An index file that is open: which one it is, what it says of itself, and how it is read."""
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+import weakref
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.create import check_format, create_index
 from mmindex.index.databases import DATABASES, FILE_ID
 from mmindex.index.lmdb import environment
-from mmindex.index.lmdb.environment import Environment, Transaction
-from mmindex.index.lmdb.page_check import check_pages
-from mmindex.index.reading import reading
-from mmindex.model import INDEX_NAME
+from mmindex.index.lmdb.environment import Environment, LMDBError
+from mmindex.index.lmdb.file_length import used_length
+from mmindex.index.lmdb.transaction import OvertakenError, Transaction
+
+_DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
+_MOST_READINGS = 100  # of what commits overtake each time
+
+Opened = TypeVar("Opened", bound="OpenIndex")
+Taken = TypeVar("Taken")
+Asked = ParamSpec("Asked")
 
 
-def find_index_file(path: str | os.PathLike[str]) -> str:
-    """Return the index file that a path stands for: a folder stands for the one in it."""
-    return os.path.join(path, INDEX_NAME) if os.path.isdir(path) else os.fspath(path)
+def damaged(path: str, error: Exception) -> IndexFormatError:
+    """Return the error for an index that is damaged."""
+    return IndexFormatError(f"damaged index: {error}; delete it and build anew", path=path)
+
+
+def reading(
+    read: Callable[Concatenate[Opened, Transaction, Asked], Taken],
+) -> Callable[Concatenate[Opened, Asked], Taken]:
+    """Give a method a transaction, its second argument, for one call.
+
+    Damage is reported as IndexFormatError, and a read that a commit overtook is repeated. No
+    memory of LMDB may leave the method.
+    """
+
+    @wraps(read)
+    def read_in_transaction(self: Opened, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+        for _ in range(_MOST_READINGS):
+            try:
+                shared = self._environment()
+                with shared.lock, shared.begin() as raw:
+                    txn = Transaction(raw, shared.opened)
+                    try:
+                        taken = read(self, txn, *args, **kwargs)
+                    except Exception:  # any may come of pages that a commit used again
+                        shared.check_overtaken(raw)
+                        raise
+                    shared.check_overtaken(raw)
+                    return taken
+            except OvertakenError:
+                continue
+            except IndexFormatError as error:
+                error.at(self.path)
+                raise
+            except _DAMAGE as error:
+                raise damaged(self.path, error) from error
+        raise IndexFormatError(
+            "the index is written faster than it can be read: its lock file cannot be opened",
+            path=self.path,
+        )
+
+    return read_in_transaction
 
 
 class OpenIndex:
@@ -31,21 +78,29 @@ class OpenIndex:
     def __init__(self, path: str, *, root: bytes | None = None) -> None:
         self.path = os.path.realpath(path)
         self._write = root is not None
-        self._checked: dict[str, int] = {}  # databases, and in which transaction
         if root is not None:
             create_index(self.path, root)
         # An inode is given to another file when it is free; a copy of an index has its number, too.
         self._identity: tuple[tuple[int, int], bytes] | None = None
-        self._shared: Environment | None = self._acquire()
+        self._let_go: weakref.finalize[..., OpenIndex] | None = None
+        self._shared: Environment | None = None
+        self._acquire()
 
     def _acquire(self) -> Environment:
         shared = environment.acquire(self.path, DATABASES, check_format, write=self._write)
+        if self._let_go is not None:
+            self._let_go.detach()
+        # A store that is dropped without a call of close() lets go of its map.
+        self._let_go = weakref.finalize(self, environment.drop, shared)
+        self._let_go.atexit = False
+        previous, self._shared = self._shared, shared
         try:
-            identity = shared.key, self._get_meta(shared, b"identity")
+            identity = shared.opened.key, self._get_meta(b"identity")
             if self._identity not in (None, identity):
                 raise StaleIndexError("another index is in its place: open it anew", path=self.path)
         except BaseException:
-            environment.release(shared)
+            self.close()
+            self._shared = previous  # of the parent: who reads again after a fork hears the same
             raise
         self._identity = identity
         return shared
@@ -53,7 +108,7 @@ class OpenIndex:
     def close(self) -> None:
         """Let go of the index."""
         shared, self._shared = self._shared, None
-        if shared is not None:
+        if shared is not None and self._let_go is not None and self._let_go.detach():
             environment.release(shared)
 
     def _environment(self) -> Environment:
@@ -61,51 +116,26 @@ class OpenIndex:
         if shared is None:
             raise ValueError("the index is closed")
         if shared.generation != environment.generation:  # this process was forked
-            shared = self._shared = self._acquire()
-            self._checked = {}
+            shared = self._acquire()
         return shared
-
-    def _read(self, database: str, *, buffers: bool = False) -> Transaction:
-        return Transaction(self._environment(), database, buffers=buffers)
 
     @property
     def root(self) -> bytes:
         """The archive's root, absolute."""
         folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, self._get_meta(self._environment(), b"root")))
+        return os.path.normpath(os.path.join(folder, self._get_meta(b"root")))
 
     def used_bytes(self) -> int:
         """Return the length of the pages of the index, without the room after them."""
         shared = self._environment()
         with shared.lock:
-            return environment.used_length(shared.env)
+            return used_length(shared.env)
 
     def next_file_id(self) -> int:
         """Return the id that the next new file will get."""
-        file_id: int = FILE_ID.unpack(self._get_meta(self._environment(), b"next"))[0]
+        file_id: int = FILE_ID.unpack(self._get_meta(b"next"))[0]
         return file_id
 
     @reading
-    def _get_meta(self, shared: Environment, key: bytes) -> bytes:
-        with Transaction(shared, "meta") as txn:
-            sealed: bytes = txn.get(key, b"")
-            return unseal(key, sealed)
-
-    def _check_pages(self, txn: Any, database: str) -> None:
-        """Raise DamageError where to go through a database would end the process."""
-        transaction = txn.id()
-        if self._checked.get(database) == transaction:
-            return
-        try:
-            status = os.stat(self.path)
-            if (status.st_dev, status.st_ino) == self._environment().key:
-                check_pages(self.path, transaction, database)
-        except FileNotFoundError:
-            pass  # what is open can be read on, but not be looked at
-        except OSError as error:
-            raise IndexFormatError(
-                f"cannot read the index: {error.strerror}", path=self.path
-            ) from error
-        except (ValueError, struct.error) as error:
-            raise DamageError(str(error)) from error
-        self._checked[database] = transaction
+    def _get_meta(self, txn: Transaction, key: bytes) -> bytes:
+        return unseal(key, txn.read("meta", key))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.create import create_index
-from mmindex.index.index_file import find_index_file
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.names import find_index_file
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
 

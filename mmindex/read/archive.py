@@ -15,7 +15,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
-from mmindex.index.index_file import find_index_file
+from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error

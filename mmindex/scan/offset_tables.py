@@ -251,11 +251,11 @@ def _may_have_several(table: OffsetTable, items: Items, fragments: Offsets, code
     """Return whether frames of this table may have several fragments.
 
     Those of an Extended Offset Table may not, nor those of a one-fragment syntax, unless each
-    begins with the codec's header (rule R45).
+    begins with the codec's header, or there is one frame (rule R45).
     """
     if table.kind is Boundaries.EXTENDED_OFFSET_TABLE:
         return False
-    if not codec.one_fragment:
+    if not codec.one_fragment or table.count == 1:
         return True
     filled = np.flatnonzero(items.lengths > 0)
     firsts = filled[np.searchsorted(filled, fragments)]

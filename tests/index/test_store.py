@@ -503,14 +503,15 @@ def test_damaged_record_names_the_index(store: Store, path: str) -> None:
 @pytest.mark.parametrize(
     ("database", "key", "value", "read"),
     [
-        ("files", b"short", b"", lambda store: list(store.iterate_records())),
+        ("files", b"short", b"", lambda store: store.check()),
+        ("paths", b"short", b"", lambda store: list(store.iterate_records())),
         ("files", bytes(7) + b"\x01", b"", lambda store: store.read_record(1)),
         ("paths", DIGEST_OF_A, b"short", lambda store: find_path(store, b"a")),
         ("paths", DIGEST_OF_A, b"short", lambda store: store.find_paths([b"a"])),
         ("files", b"short", b"", lambda store: store.find_unseen(bytearray(10))),
         ("meta", b"next", b"short", lambda store: store.next_file_id()),
     ],
-    ids=["file-id", "record", "path", "paths", "unseen", "next"],
+    ids=["file-id", "path-key", "record", "path", "paths", "unseen", "next"],
 )
 def test_damaged_database_is_told(
     path: str,
@@ -582,8 +583,9 @@ def test_long_entries_are_gone_with_their_record(store: Store) -> None:
     """Nothing of them stays in the index when the file is removed."""
     put(store, long_record())
     put(store, removed=all_file_ids(store))
-    with store._read("entries") as txn:
-        assert txn.stat(store._environment().databases["entries"])["entries"] == 0
+    shared = store._environment()
+    with shared.lock, shared.begin() as txn:
+        assert txn.stat(shared.opened.databases["entries"])["entries"] == 0
 
 
 def test_long_records_come_back_packed_whole(store: Store) -> None:

@@ -19,7 +19,9 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 import mmindex
 from mmindex.errors import IndexFormatError, MMIndexError
 from mmindex.index.checksum import seal
-from mmindex.index.lmdb import environment
+from mmindex.index.lmdb import opening
+from mmindex.index.lmdb.environment import Environment
+from mmindex.index.lmdb.transaction import OvertakenError
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
@@ -145,7 +147,7 @@ def test_a_status_that_a_list_of_files_has_otherwise_is_said(root: Path) -> None
 
 
 def test_pages_that_only_the_check_goes_through_are_looked_at(root: Path) -> None:
-    """A page of the paths, which no record is read through."""
+    """A page of the paths, which no UID is read through."""
     index = root / ".mmindex"
     data = bytearray(index.read_bytes())
     key = path_key(b"009.dcm")
@@ -154,26 +156,26 @@ def test_pages_that_only_the_check_goes_through_are_looked_at(root: Path) -> Non
     data[page + 12 : page + 14] = (free_from - 2).to_bytes(2, "little")
     index.write_bytes(data)
     with mmindex.open(root) as archive:
-        assert len(list(archive.records())) == COUNT + 1
-        with pytest.raises(IndexFormatError, match="expected 81 values, found 80"):
-            archive.check_index()
+        assert len(list(archive)) == COUNT
+        for read in (archive.check_index, lambda: list(archive.records())):
+            with pytest.raises(IndexFormatError, match="expected 81 values, found 80"):
+                read()
 
 
 def test_an_index_that_is_overtaken_while_it_is_checked_is_checked_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a lock, as on a read-only disk, two builds may end meanwhile."""
-    monkeypatch.setattr(environment, "_MODES", ({"readonly": True, "lock": False},))
-    leave, exits = environment.Transaction.__exit__, []
+    monkeypatch.setattr(opening, "_MODES", ({"readonly": True, "lock": False},))
+    exits = []
 
-    def overtake_once(self: environment.Transaction, *error: object) -> None:
-        leave(self, *error)  # type: ignore[arg-type]
+    def overtake_once(self: Environment, txn: object) -> None:
         exits.append(True)
         if len(exits) == 1:
-            raise environment.OvertakenError
+            raise OvertakenError
 
     with mmindex.open(root) as archive:
-        monkeypatch.setattr(environment.Transaction, "__exit__", overtake_once)
+        monkeypatch.setattr(Environment, "check_overtaken", overtake_once)
         archive.check_index()
     assert len(exits) > 1
 
@@ -221,8 +223,9 @@ def test_a_build_loses_no_file_to_a_bit_in_the_id_that_its_path_leads_to(
     change(root, "paths", key, bytes(value))
     with pytest.raises(IndexFormatError, match="checksum of 32 bytes"):
         mmindex.build(root, workers=1, full=full)
-    with mmindex.open(root) as archive:
-        assert len(list(archive.records())) == COUNT + 1
+    store = Store(str(index))
+    assert len(store.find_unseen(bytearray(store.next_file_id()))) == COUNT + 1
+    store.close()
 
 
 # Records that are no lies of a disk, but of who wrote them

@@ -389,7 +389,7 @@ def test_a_frame_that_cannot_be_decoded_does_not_spoil_the_others(tmp_path: Path
     """Its item raises; the next one is served."""
     good = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\3\1\2\3\4\0"
     data_set = element(0x00080018, "UI", "1.2") + image_attributes(number_of_frames=3)
-    data_set += encapsulate([good, bytes(64), good])
+    data_set += encapsulate([good, good[:64], good])
     (tmp_path / "a").write_bytes(dicom_file(data_set, RLE_LOSSLESS))
     mmindex.build(tmp_path, workers=1)
     with mmindex.open(tmp_path) as archive:

@@ -126,7 +126,9 @@ def test_R6_force_reads_a_bare_data_set(tmp_path: Path) -> None:
 def test_R18_ambiguous_frames_are_told_when_a_file_is_opened(tmp_path: Path) -> None:
     """The error names file and place."""
     (tmp_path / "a").write_bytes(encapsulated_file([b"a1", b"a2", b"b1"], 2))
-    with pytest.raises(AmbiguousFramesError, match=r"a @0x[0-9a-f]+: expected 2 fragments"):
+    with pytest.raises(
+        AmbiguousFramesError, match=r"a @0x[0-9a-f]+: expected 2 frames, found 3 fragments"
+    ):
         mmindex.open_file(tmp_path / "a")
 
 

@@ -162,7 +162,7 @@ def rle_frame(value: int) -> bytes:
 def test_a_frame_that_cannot_be_decoded_is_crossed_out_and_told(tmp_path):
     """The others are drawn; the exit code is 1."""
     path = tmp_path / "a.dcm"
-    frames = [rle_frame(90), b"no RLE at all", rle_frame(180)]
+    frames = [rle_frame(90), rle_frame(90)[:64], rle_frame(180)]
     path.write_bytes(encapsulated_file([f + bytes(len(f) % 2) for f in frames], 3, RLE_LOSSLESS))
     output = tmp_path / "sheet.png"
     stderr = run(path, "-o", output, "--columns", 3, "--size", 16, code=1).stderr

@@ -98,7 +98,8 @@ def find_firsts(
         return None
     firsts = [starts.index(entry) for entry in table]
     groups = [fragments[a:b] for a, b in zip(firsts, [*firsts[1:], None], strict=True)]
-    most = 1 if extended or uid in ONE_FRAGMENT else len(fragments)
+    one = extended or (uid in ONE_FRAGMENT and len(table) > 1)
+    most = 1 if one else len(fragments)
     if not all(1 <= sum(map(bool, group)) <= most for group in groups):
         return None
     return [sum(map(bool, fragments[:first])) for first in firsts]
@@ -132,7 +133,7 @@ def lawful_frames(
         firsts = right[0] if all(claim == right[0] for claim in right) else right[-1]
     elif not filled:
         return FormatError
-    elif (None in tables and uid in MARKERS) or (
+    elif (None in tables and uid in {*MARKERS, RLE_LOSSLESS}) or (
         bot
         and find_firsts(fragments, bot, uid, extended=False) is None
         and (len(bot) != count or bot[0] != 0)

@@ -33,11 +33,14 @@ from mmindex.errors import (
     IndexWriteError,
     InstanceNotFoundError,
     MissingFileError,
+    MMIndexError,
     StaleIndexError,
 )
 from mmindex.index import store as store_module
 from mmindex.index.compact import compact_index
-from mmindex.index.lmdb import environment
+from mmindex.index.lmdb import opening
+from mmindex.index.lmdb.environment import Environment
+from mmindex.index.lmdb.transaction import OvertakenError
 from mmindex.index.store import StoredEntries
 from mmindex.sources.file import FileSource
 
@@ -458,12 +461,12 @@ def test_what_is_read_without_a_lock_is_read_again_if_builds_were_faster(
 ) -> None:
     """Who may not open the lock file sees whole commits, too: pages may be used anew under it."""
     mmindex.build(root, workers=1)
-    monkeypatch.setattr(environment, "_MODES", ({"readonly": True, "lock": False},))
+    monkeypatch.setattr(opening, "_MODES", ({"readonly": True, "lock": False},))
     entered: list[object] = []
-    enter = environment.Transaction.__enter__
+    begin = Environment.begin
 
-    def enter_and_be_overtaken(transaction: environment.Transaction) -> object:
-        txn = enter(transaction)
+    def enter_and_be_overtaken(shared: Environment) -> object:
+        txn = begin(shared)
         entered.append(txn)
         if len(entered) == 1:
             subprocess.run([sys.executable, "-c", COMMITS, str(root)], cwd=REPOSITORY, check=True)
@@ -479,7 +482,7 @@ def test_what_is_read_without_a_lock_is_read_again_if_builds_were_faster(
             expected = read(archive)
             entered.clear()
             with monkeypatch.context() as patch:
-                patch.setattr(environment.Transaction, "__enter__", enter_and_be_overtaken)
+                patch.setattr(Environment, "begin", enter_and_be_overtaken)
                 assert read(archive) == expected
             assert len(entered) > 1
 
@@ -492,9 +495,9 @@ def test_an_index_that_is_always_overtaken_is_an_error(
     with mmindex.open(root) as archive:
 
         def overtake(*ignored: object) -> None:
-            raise environment.OvertakenError
+            raise OvertakenError
 
-        monkeypatch.setattr(environment.Transaction, "__enter__", overtake)
+        monkeypatch.setattr(Environment, "check_overtaken", overtake)
         with pytest.raises(IndexFormatError, match="written faster than it can be read") as caught:
             list(archive)
         assert caught.value.path == archive.path
@@ -506,7 +509,7 @@ def test_who_stops_a_reading_without_a_lock_is_not_asked_to_read_again(
 ) -> None:
     """Ctrl-C ends it, though builds overtook what was read."""
     mmindex.build(root, workers=1)
-    monkeypatch.setattr(environment, "_MODES", ({"readonly": True, "lock": False},))
+    monkeypatch.setattr(opening, "_MODES", ({"readonly": True, "lock": False},))
     with mmindex.open(root) as archive:
 
         def stop(*ignored: object) -> None:
@@ -686,10 +689,12 @@ def test_an_index_that_cannot_be_looked_at_is_not_called_damaged(
     def fail(*ignored: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("mmindex.index.index_file.check_pages", fail)
+    monkeypatch.setattr("mmindex.index.lmdb.transaction.check_pages", fail)
     said = f"cannot read the index: {os.strerror(error)}"
-    with mmindex.open(root) as archive, pytest.raises(IndexFormatError, match=said):
-        list(archive.records())
+    with mmindex.open(root) as archive:
+        with pytest.raises(MMIndexError, match=said) as caught:
+            list(archive.records())
+        assert not isinstance(caught.value, IndexFormatError)
 
 
 def test_an_index_that_was_deleted_or_replaced_while_it_is_open_is_read_on(root: Path) -> None:

@@ -22,7 +22,7 @@ ORDER = (
 )
 
 ONLY_IMPORTERS = {
-    "lmdb": ("mmindex.index.lmdb.environment",),
+    "lmdb": ("mmindex.index.lmdb",),
     "pydicom": ("mmindex.read.decode",),
     "click": ("mmindex.cli",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),

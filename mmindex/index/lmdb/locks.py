@@ -1,28 +1,87 @@
-"""The right to write an index: one process at a time."""
+"""All locks of an index, in the order in which they are taken.
+
+    lock                       guards                                   taken by
+    only_writer: flock on      one build, merge or compaction at a      whoever writes, before the
+      the index file           time, on this machine                    index is opened; never waits
+    process: RLock             the table of open environments; the      open, close, exclusively,
+                               fork of this process                     fork
+    Environment.lock: RLock    one environment: no transaction while    every transaction, close,
+                               it closes or the process is forked       fork
+    exclusively: fcntl lock    an LMDB file that nobody has open        compaction; never waits
+      on byte 0 of `-lock`     (LMDB's own users share this lock)
+    alone_in: flock on the     the moment in which a new index gets     build, merge; a moment
+      folder                   its name and loses an older `-lock`
+    LMDB's mutex in `-lock`    one write transaction at a time          LMDB
+
+Locks are taken by a `with` statement on the lock itself: an exception of a signal that lands right
+after a lock was taken finds it inside the statement. Only the hooks of a fork cannot do that; each
+lock is noted before it is taken, and the hooks can run twice.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 
 from mmindex.errors import IndexFormatError, IndexWriteError
+from mmindex.index.lmdb.beside import open_beside, take_lock_file
+from mmindex.model import LOCK
+
+process = threading.RLock()  # of this process: a forked child gets another one
+_held: list[threading.RLock] = []  # by a fork that is under way
+_exclusive: set[str] = set()  # indexes that this process holds exclusively
+
+LONGEST_WAIT = 10.0  # seconds for a lock that LMDB would wait for without end
+_POLL = 0.01
+# struct flock: type, whence, start, length, process
+_IS_MAC = sys.platform == "darwin"
+_FLOCK = struct.Struct("qqihh" if _IS_MAC else "hhqqi")
+
+
+def hold_for_fork(others: Iterable[threading.RLock]) -> None:
+    """Take the process's lock, then all others; those that are held by this fork are skipped."""
+    for lock in chain((process,), others):
+        if lock not in _held:
+            _held.append(lock)
+            lock.acquire()
+
+
+def release_after_fork() -> None:
+    """Release what `hold_for_fork` took, in the parent."""
+    while _held:
+        with suppress(RuntimeError):  # noted, but not taken
+            _held[-1].release()
+        _held.pop()
+
+
+def renew_in_child() -> None:
+    """Give a forked child a lock of its own: its parent's other threads hold none here."""
+    global process
+    process = threading.RLock()
+    _held.clear()
+    _exclusive.clear()
 
 
 @contextmanager
 def only_writer(path: str) -> Iterator[None]:
-    """Hold the right to write this index, which is to be had before it is opened.
+    """Hold the index's write lock. Take it before opening the index.
 
-    The lock is on the index file, which LMDB itself never locks (it has a file for that), and
-    ends with the process.
+    The lock is on the index file, which LMDB itself never locks, and ends with the process.
+
+    Raises
+    ------
+    IndexFormatError, IndexWriteError
+        The path is that of no regular file; another process writes the index.
     """
     if not os.path.isfile(path):
         raise IndexFormatError("not an mmindex index: no regular file", path=path)
-    try:
-        import fcntl
-    except ImportError:  # not POSIX: LMDB still lets one transaction write at a time
-        yield
-        return
     while True:
         with open(path, "rb") as file:
             try:
@@ -41,3 +100,78 @@ def only_writer(path: str) -> Iterator[None]:
                         fcntl.flock(file, fcntl.LOCK_UN)
                 return
         # Between open and lock a compaction has put another file there.
+
+
+@contextmanager
+def exclusively(path: str) -> Iterator[None]:
+    """Hold an index file that no other process has open.
+
+    LMDB's users each hold a shared lock on the first byte of its lock file, and wait for it.
+    Hold `process`, and have closed all environments of this file, before.
+
+    Raises
+    ------
+    IndexWriteError
+        Another process has the index open, or its lock file is another's.
+    """
+    take_lock_file(path)
+    number = open_beside(path + LOCK, os.O_RDWR)
+    try:
+        try:
+            fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except OSError:
+            raise in_use(path) from None
+        _exclusive.add(path)
+        yield
+    finally:
+        _exclusive.discard(path)
+        os.close(number)
+
+
+def in_use(path: str) -> IndexWriteError:
+    """Return the error for an index that somebody has open."""
+    return IndexWriteError(
+        "programs have the index open: try again when they have closed it", path=path
+    )
+
+
+def wait_for_lmdb(path: str) -> bool:
+    """Wait until LMDB can open a lock file, for `LONGEST_WAIT` at most; return whether it can.
+
+    The lock is looked at and not taken: LMDB tells by it whether others have the index open.
+    """
+    if path in _exclusive:
+        return True
+    number = open_beside(path + LOCK, os.O_RDWR)
+    try:
+        end = time.monotonic() + LONGEST_WAIT
+        while _is_held(number):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL)
+        return True
+    finally:
+        os.close(number)
+
+
+def _is_held(number: int) -> bool:
+    """Return whether another process holds the first byte of a file for itself."""
+    wanted = (fcntl.F_RDLCK, os.SEEK_SET)
+    asked = (0, 1, 0, *wanted) if _IS_MAC else (*wanted, 0, 1, 0)
+    answer = fcntl.fcntl(number, fcntl.F_GETLK, _FLOCK.pack(*asked))
+    found: int = _FLOCK.unpack(answer)[3 if _IS_MAC else 0]
+    return found != fcntl.F_UNLCK
+
+
+@contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Wait for other processes that do this in the same folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:  # to close it is not enough where a process was forked meanwhile
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)

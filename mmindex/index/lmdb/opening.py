@@ -1,0 +1,147 @@
+"""How an LMDB file is opened: with its lock file where that is safe, with a map that fits.
+
+A map takes address space, and neither disk nor memory. A reader's is as large as the file needs, a
+writer's as large as the system allows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lmdb
+
+from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
+from mmindex.index.lmdb import locks
+from mmindex.index.lmdb.beside import may_lock, read_length_before_writing, take_lock_file
+from mmindex.index.lmdb.file_length import ROOM, used_length
+from mmindex.index.names import begins_like_lmdb
+from mmindex.model import LOCK
+
+# Address space, not disk: the file grows as it is written. The smaller ones are for `ulimit -v`.
+MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30, 1 << 28)
+_LEAST_MAP = 1 << 20
+MAX_READERS = 1024
+# A reader opens the file as a writer would, where that is safe, so that a build in the same
+# process can share its environment. Without the lock file no writer knows of it.
+_MODES: tuple[dict[str, bool], ...] = ({"readonly": False}, {"readonly": True, "lock": False})
+_NOT_LMDB = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
+
+FormatCheck = Callable[[bytes | None, str], None]
+
+
+def open_largest(path: str, **mode: bool) -> Any:
+    """Open an LMDB file with the largest map that the system allows."""
+    for size in MAP_SIZES:
+        try:
+            return _open_in(path, size, mode)
+        except (lmdb.Error, MemoryError) as error:
+            if not _is_out_of_space(error) or size == MAP_SIZES[-1]:
+                raise
+    raise AssertionError
+
+
+def _open_in(path: str, map_size: int, mode: Mapping[str, bool]) -> Any:
+    return lmdb.open(
+        path,
+        subdir=False,
+        map_size=map_size,
+        max_dbs=16,
+        max_readers=MAX_READERS,
+        readahead=False,
+        mode=os.stat(path).st_mode & 0o666,  # of the lock file
+        **mode,
+    )
+
+
+def open_to_write(path: str) -> tuple[Any, bool, int]:
+    """Return what `open_to_read` does, always with the lock file, and with a large map."""
+    take_lock_file(path)
+    if not locks.wait_for_lmdb(path):
+        raise IndexWriteError(
+            f"another program has held the lock file for {locks.LONGEST_WAIT:.0f} seconds: end it",
+            path=path + LOCK,
+        )
+    try:
+        env = open_largest(path, **_MODES[0])
+    except _NOT_LMDB as error:
+        raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
+    except (lmdb.Error, MemoryError) as error:
+        raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
+    return env, True, env.info()["map_size"]
+
+
+def open_to_read(path: str) -> tuple[Any, bool, int]:
+    """Return a file's environment, whether it has the lock file, and the size of its map."""
+    least = os.path.getsize(path) + ROOM
+    problem: Exception | None = None
+    for mode in _MODES:
+        locked = mode.get("lock", True)
+        if locked and not (may_lock(path) and locks.wait_for_lmdb(path)):
+            continue
+        for size in (round_up(2 * least), least):
+            try:
+                return _open_in(path, size, mode), locked, size
+            except _NOT_LMDB as error:
+                raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
+            except (lmdb.Error, MemoryError) as error:
+                problem = error
+                if not _is_out_of_space(error):
+                    break
+    assert problem is not None
+    if _is_out_of_space(problem):
+        raise out_of_space(path, problem) from problem
+    raise MMIndexError(f"cannot open the index: {problem}", path=path) from problem
+
+
+def _is_out_of_space(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def out_of_space(path: str, error: Exception) -> MMIndexError:
+    """Return the error where the system gives no address space for a map."""
+    return MMIndexError(
+        f"cannot map the index: out of address space (see `ulimit -v`): {error}", path=path
+    )
+
+
+def round_up(size: int) -> int:
+    """Return a size of a map for a file that may grow, in bytes."""
+    return max(_LEAST_MAP, -(-size // _LEAST_MAP) * _LEAST_MAP)
+
+
+def check_lmdb_file(path: str) -> None:
+    """Raise IndexFormatError for a file that does not begin like LMDB's, before LMDB sees it."""
+    if not os.path.isfile(path):
+        raise IndexFormatError("not an mmindex index: no regular file", path=path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(28)
+    except OSError as error:
+        raise IndexFormatError(f"cannot read the index: {error.strerror}", path=path) from error
+    if not begins_like_lmdb(head):
+        raise IndexFormatError("not an mmindex index", path=path)
+
+
+def open_databases(
+    env: Any, path: str, databases: Mapping[str, bool], check_format: FormatCheck
+) -> dict[str, Any]:
+    """Return the databases of a file that is as long as it says it is, and of our format."""
+    try:
+        needed = used_length(env)
+        size = os.path.getsize(path)
+        if size < needed and size < read_length_before_writing(path, needed):
+            raise IndexFormatError(
+                f"damaged index: expected {needed} bytes, found {size}; delete it and build anew",
+                path=path,
+            )
+        meta = env.open_db(b"meta", create=False)
+        with env.begin(db=meta) as txn:
+            check_format(txn.get(b"format"), path)
+        return {
+            name: env.open_db(name.encode(), create=False, dupsort=several, dupfixed=several)
+            for name, several in databases.items()
+        }
+    except lmdb.Error as error:
+        raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
