@@ -19,6 +19,7 @@ from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
+from mmindex.read.order import is_newer
 from mmindex.sources.file import FileSource, open_descriptor
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmindex.read.volume import Volume
 
 Read = TypeVar("Read")
 
@@ -156,10 +159,16 @@ class Archive:
             return self._reopened(sop_instance_uid, anew=True).frame(frame_index)
 
     def array(
-        self, sop_instance_uid: str, frame_index: int, *, raw: bool = False, copy: bool = False
+        self,
+        sop_instance_uid: str,
+        frame_index: int,
+        *,
+        raw: bool = False,
+        copy: bool = False,
+        rescale: bool = False,
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of a frame; see `Instance.array`."""
-        read = partial(Instance.array, frame_index=frame_index, raw=raw, copy=copy)
+        read = partial(Instance.array, frame_index=frame_index, raw=raw, copy=copy, rescale=rescale)
         return self._retry(sop_instance_uid, read)
 
     def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
@@ -212,14 +221,45 @@ class Archive:
         MMIndexError
             As `frame`.
         """
-        from mmindex.read.decode import stack_frames
+        from mmindex.read.pixels import read_array, stack_arrays
 
         wanted = list(pairs)
-        run = map if executor is None else executor.map
-        return stack_frames(run(partial(self._array_of, raw=raw), wanted), len(wanted))
 
-    def _array_of(self, pair: tuple[str, int], raw: bool) -> NDArray[np.generic]:
-        return self.array(*pair, raw=raw, copy=True)
+        def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            uid, frame_index = wanted[position]
+            return self._retry(
+                uid,
+                lambda instance: read_array(
+                    instance, frame_index, raw=raw, copy=place is None, out=place
+                ),
+            )
+
+        stack, _ = stack_arrays(decode, len(wanted), executor=executor)
+        return stack
+
+    def volume(
+        self, series_instance_uid: str, *, rescale: bool = False, threads: int | None = None
+    ) -> Volume:
+        """Return the slices of a series as one array with its place in space; see `Volume`.
+
+        Parameters
+        ----------
+        rescale : bool
+            As in `Instance.array`.
+        threads : int, optional
+            As in `Instance.arrays`.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The archive has no such series.
+        FormatError
+            The slices make no volume: one is missing, double, or not parallel to the others, or
+            says no place.
+        """
+        from mmindex.read.volume import read_volume
+
+        return read_volume(self, series_instance_uid, rescale=rescale, threads=threads)
 
     def instances(
         self, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
@@ -383,13 +423,6 @@ def _reopen(
         revalidate_after=revalidate_after,
         max_open_files=max_open_files,
     )
-
-
-def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
-    """Return whether a file was changed after another that was indexed later."""
-    assert record.fingerprint is not None
-    assert other.fingerprint is not None
-    return record.fingerprint.mtime_ns > other.fingerprint.mtime_ns
 
 
 def _default_max_open_files() -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial, wraps
+from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from mmindex import errors
 from mmindex.errors import (
@@ -18,18 +18,12 @@ from mmindex.errors import (
 )
 from mmindex.frame_table import ByteRange, FrameTable, Layout
 from mmindex.model import InstanceRecord, Status
+from mmindex.read.decoded import Decoded
 from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.inflated import inflate_source
 from mmindex.sources.memory import MemorySource
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
@@ -51,7 +45,7 @@ def _names_path(
     return named
 
 
-class Instance(Sequence[bytes]):
+class Instance(Decoded, Sequence[bytes]):
     """One SOP instance, open: a sequence of its frames as stored.
 
     `instance[i]` is `instance.frame(i)`; a negative or too large index raises FrameIndexError.
@@ -158,7 +152,7 @@ class Instance(Sequence[bytes]):
             As `frame`.
         """
         table, source = self._require_frames(), self._require_source()
-        indices = self._list_indices(frame_indices)
+        indices = self.list_indices(frame_indices)
         ranges: list[tuple[int, int]] = []
         places: dict[int, Place] = {}  # of the frames that are no run of bytes
         for wanted, frame_index in enumerate(indices):
@@ -282,72 +276,18 @@ class Instance(Sequence[bytes]):
             )
         return ranges
 
-    def arrays(
-        self,
-        frame_indices: Iterable[int] | None = None,
-        *,
-        raw: bool = False,
-        executor: Executor | None = None,
-    ) -> NDArray[np.generic]:
-        """Return the decoded pixels of frames, stacked; of all of them unless told which.
-
-        Parameters
-        ----------
-        raw : bool
-            As in `array`.
-        executor : concurrent.futures.Executor, optional
-            Threads that decode at the same time.
-
-        Returns
-        -------
-        ndarray
-            Shape (n, rows, columns[, samples]), in the order asked; its own, writable.
-
-        Raises
-        ------
-        DecodeError
-            As `array`; or the frames asked for are none.
-        """
-        from mmindex.read.decode import stack_frames
-
-        indices = self._list_indices(frame_indices)
-        run = map if executor is None else executor.map
-        return stack_frames(run(partial(self.array, raw=raw, copy=True), indices), len(indices))
-
     @_names_path
-    def array(
-        self, frame_index: int, *, raw: bool = False, copy: bool = False
-    ) -> NDArray[np.generic]:
-        """Return the decoded pixels of a frame, as `pydicom.pixels.pixel_array` does.
-
-        Parameters
-        ----------
-        raw : bool
-            Leave YBR_FULL and YBR_FULL_422 as they are; else they become RGB.
-        copy : bool
-            Return an array of its own that can be written to.
-
-        Returns
-        -------
-        ndarray
-            Shape (rows, columns), or (rows, columns, samples) of several samples a pixel;
-            (u)int8 to (u)int64 as Bits Allocated and Pixel Representation say, uint8 for Bits
-            Allocated 1, float32 or float64 for float pixel data. Native frames that need no
-            conversion are read-only and zero-copy; what `view` says of mapped memory holds.
+    def read_file(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file itself, of a deflated data set as it is stored.
 
         Raises
         ------
-        DecodeError
-            The frame cannot be decoded.
-        MissingDependencyError
-            No decoder for the transfer syntax is installed.
-        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
-        NotAddressableError
+        StaleIndexError, MissingFileError, TruncatedFrameError
             As `frame`.
         """
-        from mmindex.read.decode import decode_frame
-
-        return decode_frame(self, frame_index, raw=raw, copy=copy)
+        if self._file is _CLOSED:
+            raise ValueError("the instance is closed")
+        return self._file.read(offset, length)
 
     @property
     def stream_length(self) -> int:
@@ -379,7 +319,7 @@ class Instance(Sequence[bytes]):
             raise NotAddressableError("the instance has no video stream", path=self.path)
         return self.record.frames.fragment_ranges(0)
 
-    def _list_indices(self, frame_indices: Iterable[int] | None) -> list[int]:
+    def list_indices(self, frame_indices: Iterable[int] | None) -> list[int]:
         """Return frame indices as a list; of all frames only if the last one is there."""
         if frame_indices is not None:
             return list(frame_indices)

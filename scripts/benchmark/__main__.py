@@ -10,7 +10,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.benchmark import cold, frames, processes, sizes, slide, small_files, stores, training
+from scripts.benchmark import (
+    cold,
+    decode,
+    frames,
+    processes,
+    sizes,
+    slide,
+    small_files,
+    stores,
+    training,
+)
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
 from scripts.benchmark.model import Result
 from scripts.benchmark.plots import plot_frames, plot_ratios
@@ -23,6 +33,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "store": stores.run_stores,
     "training": training.run_training,
     "slide": slide.run_slide,
+    "decode": decode.run_decode,
     "memory": processes.run_memory,
     "size": sizes.run_sizes,
     "command-line": processes.run_command_line,

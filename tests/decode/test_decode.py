@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,7 @@ def test_compressed_frames_decode_as_pydicom_decodes_them(name: str, raw: bool) 
 
 def test_a_missing_codec_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Native frames need none; a compressed one names the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
     monkeypatch.setattr(
         "pydicom.pixels.decoders.base.Decoder.is_available", property(lambda decoder: False)
     )

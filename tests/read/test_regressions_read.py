@@ -347,6 +347,9 @@ class PanicException(BaseException):
     """What pyo3 raises for a panic in Rust."""
 
 
+JPEG_HEADER = b"\xff\xd8\xff\xc0\0\x0b\x08\0\2\0\2\1\1\x11\0\xff\xd9"  # of 2 x 2 pixels
+
+
 def decode_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Let every decoder raise `error`."""
 
@@ -356,6 +359,7 @@ def decode_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         def as_array(self, *arguments: object, **options: object) -> None:
             raise error
 
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
     monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda uid: Decoder())
 
 
@@ -364,7 +368,7 @@ def test_a_decoder_that_panics_or_has_no_memory_is_a_decode_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     """What a codec does with hostile bytes is an error of this one frame."""
-    data = dicom_file(image_attributes() + encapsulate([b"\xff\xd8\xff\xd9"]), JPEG_BASELINE)
+    data = dicom_file(image_attributes() + encapsulate([JPEG_HEADER]), JPEG_BASELINE)
     path = written(tmp_path, data)
     decode_with(monkeypatch, error)
     with mmindex.open_file(path) as instance:
@@ -379,7 +383,7 @@ def test_an_interruption_of_a_decoder_passes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     """Ctrl-C while a frame is decoded is not an error of the frame."""
-    data = dicom_file(image_attributes() + encapsulate([b"\xff\xd8\xff\xd9"]), JPEG_BASELINE)
+    data = dicom_file(image_attributes() + encapsulate([JPEG_HEADER]), JPEG_BASELINE)
     decode_with(monkeypatch, error)
     with (
         mmindex.open_file(written(tmp_path, data)) as instance,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mmindex.cli.picture import Window, choose_window, encode_png, find_window, render
+from mmindex.cli.picture import encode_png, find_window, render
+from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
 from mmindex.model import ImagePixel
 

@@ -20,7 +20,6 @@ from mmindex.cli.frame_numbers import (
 )
 from mmindex.cli.picture import (
     MOST_FRAMES_SAMPLED,
-    Window,
     check_picture,
     encode_png,
     find_window,
@@ -34,6 +33,7 @@ from mmindex.cli.source_argument import (
     open_source,
     source_argument,
 )
+from mmindex.decode.window import Window
 from mmindex.errors import DecodeError, FormatError, MMIndexError
 
 if TYPE_CHECKING:

@@ -1,0 +1,157 @@
+"""One compressed frame's bytes -> array: the registry's codec by imagecodecs, else pydicom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.decode.by_pydicom import convert_ybr, decode_by_pydicom
+from mmindex.decode.native import decode_native, native_frame_bits
+from mmindex.decode.registry import (
+    DEFLATED_IMAGE_FRAME,
+    SAMPLES_IN_FRAGMENTS,
+    CodecModule,
+    Decoder,
+    check_known,
+    find_decoder,
+)
+from mmindex.decode.stream import (
+    Stream,
+    check_image,
+    check_stream,
+    find_dtype,
+    fit_samples,
+    keep_low_bits,
+)
+from mmindex.decode.uncompressed import cut_padding, inflate_frame
+from mmindex.errors import DecodeError
+
+if TYPE_CHECKING:
+    from mmindex.decode.stream import Pixels
+    from mmindex.model import ImagePixel
+
+_CODEC_ERRORS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+def decode_frame(
+    frame: bytes | memoryview,
+    image: ImagePixel,
+    transfer_syntax_uid: str,
+    *,
+    raw: bool = False,
+    out: Pixels | None = None,
+) -> Pixels:
+    """Return the pixels of an encapsulated frame.
+
+    Parameters
+    ----------
+    frame : bytes-like
+        Its fragments, joined.
+    image : ImagePixel
+        Its attributes.
+    transfer_syntax_uid : str
+        What the frames are said to be. What the frame itself begins with goes before.
+    raw : bool
+        Leave YBR_FULL and YBR_FULL_422 as they are.
+    out : ndarray, optional
+        Where the pixels go, if it has their shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        `out`, or an array of shape (rows, columns[, samples]), as wide as Bits Allocated and in
+        native byte order, which may be read-only.
+
+    Raises
+    ------
+    DecodeError
+        The frame is damaged, contradicts the attributes, or its codec is not known.
+    MissingDependencyError
+        No decoder is installed.
+    """
+    check_known(transfer_syntax_uid)
+    if transfer_syntax_uid in SAMPLES_IN_FRAGMENTS:
+        pixels = _decode_samples(frame, image, transfer_syntax_uid, raw)
+    else:
+        shape = check_image(image)
+        decoder = find_decoder(frame)
+        module = decoder.load()
+        stream = module.parse_stream(frame, image)
+        check_stream(stream, image)
+        if has_codecs(module):
+            dtype = find_dtype(image)
+            given = out if out is not None and (out.shape, out.dtype) == (shape, dtype) else None
+            pixels = _decode_stream(decoder, module, stream, image, raw, given)
+        else:
+            pixels = decode_by_pydicom(bytes(frame), transfer_syntax_uid, image, raw=raw)
+    return put(pixels, out)
+
+
+def put(pixels: Pixels, out: Pixels | None) -> Pixels:
+    """Copy pixels to `out` and return that; return them as they are where they do not fit it."""
+    if out is None or pixels is out or (pixels.shape, pixels.dtype) != (out.shape, out.dtype):
+        return pixels
+    np.copyto(out, pixels)
+    return out
+
+
+def has_codecs(module: CodecModule) -> bool:
+    """Return whether imagecodecs is installed and has what a codec's module needs."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return False
+    return all(getattr(imagecodecs, name).available for name in module.CODECS)
+
+
+def _decode_samples(
+    frame: bytes | memoryview, image: ImagePixel, syntax_uid: str, raw: bool
+) -> Pixels:
+    """Return the pixels of native samples in a fragment, deflated or not."""
+    bits = native_frame_bits(image)
+    length = (bits + 7) // 8
+    if syntax_uid == DEFLATED_IMAGE_FRAME:
+        native = inflate_frame(frame, length)
+    else:
+        native = cut_padding(bytes(frame), length)
+    return decode_native(native, image, frame_bits=bits, raw=raw)
+
+
+def _decode_stream(
+    decoder: Decoder,
+    module: CodecModule,
+    stream: Stream,
+    image: ImagePixel,
+    raw: bool,
+    out: Pixels | None,
+) -> Pixels:
+    """Return the pixels of a stream by imagecodecs, with width, sign and colours put right."""
+    try:
+        samples = module.decode_stream(stream, image, raw, out)
+    except _CODEC_ERRORS as error:
+        raise DecodeError(f"cannot decode the frame: {decoder.name}: {error}") from error
+    pixels = keep_low_bits(fit_samples(samples, image, out), _count_bits(decoder, stream, image))
+    if stream.is_ybr and not stream.converts and not raw:
+        return convert_ybr(pixels)
+    return pixels
+
+
+def _count_bits(decoder: Decoder, stream: Stream, image: ImagePixel) -> int:
+    """Return how many low bits of a sample count; the rest is not the pixel's, or its sign.
+
+    JPEG 2000 has a sign of its own, which may not be that of the data set; JPEG-LS has none.
+    """
+    everything = 64
+    if image.bits_allocated == 1:
+        return everything
+    if decoder.name == "JPEG 2000":
+        differs = stream.is_signed != bool(image.pixel_representation)
+        is_gray = image.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
+        return stream.precision if differs and is_gray else everything
+    if decoder.name == "JPEG-LS":
+        return stream.precision if image.pixel_representation else everything
+    stored = image.bits_stored or everything
+    if 0 < stream.precision <= stored and not image.pixel_representation:
+        return everything  # the stream has no bits above them
+    return stored

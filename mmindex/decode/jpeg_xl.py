@@ -1,0 +1,114 @@
+"""JPEG XL, by libjxl (ISO/IEC 18181); a JPEG in it is restored and decoded as the JPEG it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmindex.decode import jpeg
+from mmindex.decode.stream import Stream, check_stream, offer
+from mmindex.errors import DecodeError
+
+if TYPE_CHECKING:
+    from mmindex.decode.stream import Pixels
+    from mmindex.model import ImagePixel
+
+CODECS = ("JPEGXL", "JPEG8")
+CODESTREAM = b"\xff\x0a"
+BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
+_MOST_BOXES = 1000
+_HEAD = 32  # bytes that hold the size
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # columns to rows
+_SIZE_BITS = (9, 13, 18, 30)
+
+
+def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
+    """Return the size that the codestream's header says; samples and precision are not looked at.
+
+    Raises
+    ------
+    DecodeError
+        There is no codestream.
+    """
+    head = _find_head(frame)
+    if not head.startswith(CODESTREAM) or len(head) < 12:
+        raise DecodeError("cannot decode the frame: expected a JPEG XL codestream, found none")
+    rows, columns = _parse_size(int.from_bytes(head[2:12], "little"))
+    is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
+    converts = is_ybr and has_jpeg(frame)
+    samples = image.samples_per_pixel or 0
+    return Stream(rows, columns, samples, 0, frame, is_ybr=is_ybr, converts=converts)
+
+
+def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | None) -> Pixels:
+    """Return samples of (rows, columns[, samples]); XYB becomes RGB by itself."""
+    from imagecodecs import jpegxl_decode, jpegxl_decode_jpeg
+
+    if has_jpeg(stream.body):
+        restored = jpeg.parse_stream(jpegxl_decode_jpeg(stream.body, numthreads=1), image)
+        check_stream(restored, image)
+        return jpeg.decode_stream(restored, image, raw, out)
+    target = offer(out, f"u{max(8, image.bits_allocated or 0) // 8}")
+    if (image.bits_allocated or 0) > (image.bits_stored or 0):
+        target = None  # the stream may be as narrow as Bits Stored
+    found: Pixels = jpegxl_decode(stream.body, numthreads=1, out=target)
+    return found
+
+
+def has_jpeg(frame: bytes | memoryview) -> bool:
+    """Return whether a container has what restores the JPEG that was recompressed."""
+    return any(kind == b"jbrd" for kind, _, _ in _list_boxes(frame))
+
+
+def _find_head(frame: bytes | memoryview) -> bytes:
+    """Return the first bytes of the codestream."""
+    if bytes(frame[:2]) == CODESTREAM:
+        return bytes(frame[:_HEAD])
+    head = b""
+    for kind, start, end in _list_boxes(frame):
+        if kind in (b"jxlc", b"jxlp") and len(head) < _HEAD:
+            start += 4 if kind == b"jxlp" else 0  # a number of the part
+            head += bytes(frame[start : min(end, start + _HEAD)])
+    return head
+
+
+def _list_boxes(frame: bytes | memoryview) -> list[tuple[bytes, int, int]]:
+    """Return kind, start and end of what is in the boxes of a container."""
+    boxes: list[tuple[bytes, int, int]] = []
+    at = 0
+    if bytes(frame[:12]) != BOXES:
+        return boxes
+    while at + 8 <= len(frame) and len(boxes) < _MOST_BOXES:
+        length, kind = int.from_bytes(frame[at : at + 4], "big"), bytes(frame[at + 4 : at + 8])
+        header = 8
+        if length == 1:
+            length, header = int.from_bytes(frame[at + 8 : at + 16], "big"), 16
+        if length == 0:
+            length = len(frame) - at
+        if length < header:
+            break
+        boxes.append((kind, at + header, at + length))
+        at += length
+    return boxes
+
+
+def _parse_size(bits: int) -> tuple[int, int]:
+    """Return rows and columns of a SizeHeader, whose bits begin at the lowest."""
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        value = bits >> at & (1 << count) - 1
+        at += count
+        return value
+
+    small = take(1)
+
+    def take_size() -> int:
+        return (take(5) + 1) * 8 if small else take(_SIZE_BITS[take(2)]) + 1
+
+    rows = take_size()
+    ratio = take(3)
+    if ratio == 0:
+        return rows, take_size()
+    across, down = _RATIOS[ratio - 1]
+    return rows, rows * across // down

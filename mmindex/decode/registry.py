@@ -1,0 +1,159 @@
+"""Every codec, a row each: what its frames begin with, which module decodes them.
+
+The stream decides, not the transfer syntax: files that say JPEG Lossless and hold JPEG Baseline are
+real. Only frames without a header of their own go by the UID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from mmindex.decode import jpeg_2000, jpeg_xl
+from mmindex.decode.jpeg_header import SOF_JPEG_LS, SOI, parse_jpeg_header
+from mmindex.decode.rle import is_rle
+from mmindex.errors import DecodeError
+from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec, find_transfer_syntax
+
+if TYPE_CHECKING:
+    from mmindex.decode.stream import Pixels, Stream
+    from mmindex.model import ImagePixel
+
+    Frame = bytes | memoryview
+
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
+DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
+SAMPLES_IN_FRAGMENTS = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
+_UNDECODED = {  # why frames of these have no arrays, by the end of their UID
+    **{f".4.{number}": "hierarchical" for number in range(59, 67)},
+    ".4.52": "arithmetic coding",
+    ".4.54": "arithmetic coding",
+    ".4.56": "arithmetic coding",
+    ".4.58": "arithmetic coding",
+    ".4.92": "multi-component transforms",
+    ".4.93": "multi-component transforms",
+}
+
+
+class CodecModule(Protocol):
+    """What the module of a codec has."""
+
+    CODECS: tuple[str, ...]  # classes of imagecodecs that say whether they are there
+
+    def parse_stream(self, frame: Frame, image: ImagePixel) -> Stream:
+        """Return the header of a frame."""
+        ...
+
+    def decode_stream(
+        self, stream: Stream, image: ImagePixel, raw: bool, out: Pixels | None
+    ) -> Pixels:
+        """Return the samples of a frame; in `out` where it fits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """One codec.
+
+    Attributes
+    ----------
+    name : str
+        What the table of transfer syntaxes calls it.
+    begins : callable
+        Whether a frame is of this codec.
+    module : str
+        Its module in mmindex.decode.
+    """
+
+    name: str
+    begins: Callable[[Frame], bool]
+    module: str
+
+    def load(self) -> CodecModule:
+        """Return the codec's module, imported when first used."""
+        found: CodecModule = import_module(f"mmindex.decode.{self.module}")
+        return found
+
+
+def _is_jpeg_ls(frame: Frame) -> bool:
+    # FFF7 stands in no entropy-coded data, so that only JPEG with odd tables is parsed twice
+    head = bytes(frame[: 1 << 16])
+    if not head.startswith(SOI) or head.find(b"\xff\xf7") < 0:
+        return False
+    return parse_jpeg_header(frame).process == SOF_JPEG_LS
+
+
+def _begins_with(*markers: bytes) -> Callable[[Frame], bool]:
+    longest = max(map(len, markers))
+    return lambda frame: bytes(frame[:longest]).startswith(markers)
+
+
+DECODERS = (  # the first whose marker a frame begins with
+    Decoder("JPEG-LS", _is_jpeg_ls, "jpeg_ls"),
+    Decoder("JPEG", _begins_with(SOI), "jpeg"),
+    Decoder("JPEG 2000", _begins_with(jpeg_2000.CODESTREAM, jpeg_2000.BOXES), "jpeg_2000"),
+    Decoder("JPEG XL", _begins_with(jpeg_xl.CODESTREAM, jpeg_xl.BOXES), "jpeg_xl"),
+    Decoder("RLE", is_rle, "rle"),
+)
+
+
+def find_decoder(frame: Frame) -> Decoder:
+    """Return the codec that a frame begins like.
+
+    Raises
+    ------
+    DecodeError
+        It begins like none.
+    """
+    for decoder in DECODERS:
+        if decoder.begins(frame):
+            return decoder
+    raise DecodeError(
+        "cannot decode the frame: expected the start of a JPEG, JPEG-LS, JPEG 2000, JPEG XL or RLE "
+        f"frame, found {bytes(frame[:4]).hex(' ') or 'no bytes'}"
+    )
+
+
+class Support(NamedTuple):
+    """Whether frames of a transfer syntax are decoded, and by what.
+
+    Attributes
+    ----------
+    decoder : str
+        "native", "imagecodecs", "zlib", or "" where frames have no arrays.
+    remark : str
+        Why they have none.
+    """
+
+    uid: str
+    name: str
+    decoder: str
+    remark: str
+
+
+def list_transfer_syntaxes() -> Iterator[Support]:
+    """Yield every transfer syntax of PS3.6 Annex A, in the order of its list."""
+    for uid, syntax in TRANSFER_SYNTAXES.items():
+        remark = _UNDECODED.get(uid.removeprefix("1.2.840.10008.1.2"), "")
+        if syntax.codec is Codec.VIDEO:
+            remark = "one video stream"
+        elif syntax.codec is Codec.NO_PIXEL_DATA:
+            remark = "pixels are elsewhere"
+        decoder = "imagecodecs"
+        if syntax.codec is Codec.NATIVE or uid == ENCAPSULATED_UNCOMPRESSED:
+            decoder = "native"
+        elif uid == DEFLATED_IMAGE_FRAME:
+            decoder = "zlib"
+        yield Support(uid, syntax.name, "" if remark else decoder, remark)
+
+
+def check_known(syntax_uid: str) -> None:
+    """Raise DecodeError where a transfer syntax is private: nothing is guessed of its frames."""
+    if find_transfer_syntax(syntax_uid).codec is Codec.UNKNOWN:
+        raise DecodeError(
+            f"mmindex decodes no frames of unknown transfer syntax {syntax_uid or '(none)'}: the "
+            "samples of a private transfer syntax are not known"
+        )

@@ -1,0 +1,255 @@
+"""What an Instance has beside bytes: arrays, its header as a Dataset, pictures.
+
+The methods are thin; what they need is imported when they are called, since numpy and codecs take
+longer to import than a thousand frames to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, cast, overload
+
+from mmindex.errors import MMIndexError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    from mmindex.read.instance import Instance
+
+
+class Decoded:
+    """The decoded half of `Instance`."""
+
+    __slots__ = ()
+
+    def _instance(self) -> Instance:
+        return cast("Instance", self)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The dtype of `array`: as wide as Bits Allocated, or the next word.
+
+        Raises
+        ------
+        DecodeError
+            The attributes of the image contradict each other.
+        """
+        from mmindex.decode.stream import array_dtype
+
+        instance = self._instance()
+        return array_dtype(instance.record.image_pixel, big_endian=instance.record.big_endian)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of `array`: (rows, columns), or (rows, columns, samples)."""
+        from mmindex.decode.stream import array_shape
+
+        return array_shape(self._instance().record.image_pixel)
+
+    @overload
+    def arrays(
+        self,
+        frame_indices: Iterable[int] | None = None,
+        *,
+        raw: bool = ...,
+        rescale: bool = ...,
+        executor: Executor | None = ...,
+        threads: int | None = ...,
+        out: NDArray[np.generic] | None = ...,
+        on_error: Literal["raise"] = ...,
+    ) -> NDArray[np.generic]: ...
+
+    @overload
+    def arrays(
+        self,
+        frame_indices: Iterable[int] | None = None,
+        *,
+        raw: bool = ...,
+        rescale: bool = ...,
+        executor: Executor | None = ...,
+        threads: int | None = ...,
+        out: NDArray[np.generic] | None = ...,
+        on_error: Literal["skip"],
+    ) -> tuple[NDArray[np.generic], dict[int, MMIndexError]]: ...
+
+    def arrays(
+        self,
+        frame_indices: Iterable[int] | None = None,
+        *,
+        raw: bool = False,
+        rescale: bool = False,
+        executor: Executor | None = None,
+        threads: int | None = None,
+        out: NDArray[np.generic] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> NDArray[np.generic] | tuple[NDArray[np.generic], dict[int, MMIndexError]]:
+        """Return the decoded pixels of frames, stacked; of all of them unless told which.
+
+        Parameters
+        ----------
+        raw, rescale : bool
+            As in `array`.
+        executor : concurrent.futures.Executor, optional
+            Threads that decode at the same time.
+        threads : int, optional
+            How many threads of its own decode, where no executor is given. Codecs of imagecodecs
+            run beside each other; pydicom's plugins do not.
+        out : ndarray, optional
+            Where the pixels go: shape (n or more, rows, columns[, samples]), dtype as of `array`.
+        on_error : {"raise", "skip"}
+            Whether a frame that cannot be decoded raises, or is left out.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, rows, columns[, samples]), in the order asked; its own, writable, or the
+            beginning of `out`.
+        dict
+            With on_error="skip" only: frame indices that were left out, and why.
+
+        Raises
+        ------
+        DecodeError
+            As `array`; or the frames asked for are none, all fail, or do not fit in `out`.
+        """
+        from mmindex.read.pixels import read_array, stack_arrays
+
+        instance = self._instance()
+        indices = instance.list_indices(frame_indices)
+
+        def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            try:
+                if rescale:
+                    return self.array(indices[position], rescale=True)
+                return read_array(
+                    instance, indices[position], raw=raw, copy=place is None, out=place
+                )
+            except MMIndexError as error:
+                error.at(instance.path)
+                raise
+
+        skip = on_error == "skip"
+        stack, failures = stack_arrays(
+            decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
+        )
+        if skip:
+            return stack, {indices[position]: error for position, error in failures.items()}
+        return stack
+
+    def array(
+        self,
+        frame_index: int,
+        *,
+        raw: bool = False,
+        copy: bool = False,
+        rescale: bool = False,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of a frame, as `pydicom.pixels.pixel_array` does.
+
+        Parameters
+        ----------
+        raw : bool
+            Leave YBR_FULL and YBR_FULL_422 as they are; else they become RGB.
+        copy : bool
+            Return an array of its own that can be written to.
+        rescale : bool
+            Return values in units, such as Hounsfield units: Modality LUT or rescale slope and
+            intercept applied, the frame's own where it has some (PS3.3 C.11.1, C.7.6.16.2.9).
+
+        Returns
+        -------
+        ndarray
+            Shape (rows, columns), or (rows, columns, samples) of several samples a pixel;
+            (u)int8 to (u)int64 as Bits Allocated and Pixel Representation say, uint8 for Bits
+            Allocated 1, the next wider word for other bits, float32 or float64 for float pixel
+            data; float32 if `rescale`. Native frames that need no conversion are read-only and
+            zero-copy; what `view` says of mapped memory holds.
+
+        Raises
+        ------
+        DecodeError
+            The frame cannot be decoded.
+        MissingDependencyError
+            No decoder for the transfer syntax is installed.
+        FrameIndexError, TruncatedFrameError, StaleIndexError, MissingFileError, NoPixelDataError,
+        NotAddressableError
+            As `frame`.
+        """
+        from mmindex.read.pixels import read_array
+
+        instance = self._instance()
+        try:
+            if rescale:
+                from mmindex.read.pictures import rescale_frame
+
+                return rescale_frame(
+                    instance, read_array(instance, frame_index, raw=True), frame_index
+                )
+            return read_array(instance, frame_index, raw=raw, copy=copy)
+        except MMIndexError as error:
+            error.at(instance.path)
+            raise
+
+    def dataset(self) -> Dataset:
+        """Return the header: every element before the pixel data (a pydicom Dataset).
+
+        It is read from the bytes before the pixel data each time: keep what is needed twice.
+
+        Raises
+        ------
+        FormatError
+            pydicom cannot read the header.
+        StaleIndexError, MissingFileError
+            As `frame`.
+        """
+        from mmindex.read.header import read_header
+
+        instance = self._instance()
+        try:
+            return read_header(instance)
+        except MMIndexError as error:
+            error.at(instance.path)
+            raise
+
+    def picture(
+        self,
+        frame_index: int,
+        window: Literal["file", "auto"] | tuple[float, float] = "file",
+        *,
+        apply_palette: bool = True,
+    ) -> NDArray[np.uint8]:
+        """Return a frame as a viewer shows it: 8-bit gray, or RGB.
+
+        Modality LUT or rescale, then VOI LUT or window (PS3.3 C.11.1, C.11.2); palettes, segmented
+        ones, too (C.7.9); MONOCHROME1 inverted; a frame's own functional groups go first.
+
+        Parameters
+        ----------
+        window : {"file", "auto"} or (center, width)
+            The file's VOI LUT or first window, or "auto" where it has none; a window by the values
+            of the frame; or one in the units of the modality.
+        apply_palette : bool
+            Return colours of PALETTE COLOR; else indices, as gray.
+
+        Returns
+        -------
+        ndarray of uint8
+            Shape (rows, columns), or (rows, columns, 3).
+
+        Raises
+        ------
+        DecodeError
+            As `array`; or the samples are neither gray nor RGB, or a table is damaged.
+        """
+        from mmindex.read.pictures import read_picture
+
+        instance = self._instance()
+        try:
+            return read_picture(instance, frame_index, window, apply_palette=apply_palette)
+        except MMIndexError as error:
+            error.at(instance.path)
+            raise

@@ -1,0 +1,60 @@
+"""Which of several files with one UID counts, and in what order instances come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mmindex.errors import InstanceNotFoundError
+from mmindex.model import InstanceRecord
+
+Order = Literal["position", "instance-number", "uid"]
+Duplicates = Literal["newest", "all", "raise"]
+
+
+def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
+    """Return whether a file was changed after another that was indexed later."""
+    assert record.fingerprint is not None
+    assert other.fingerprint is not None
+    return record.fingerprint.mtime_ns > other.fingerprint.mtime_ns
+
+
+def select_newest(
+    records: Iterable[InstanceRecord], duplicates: Duplicates, path: str
+) -> list[InstanceRecord]:
+    """Return records of which each SOP Instance UID has one, or all where all are asked for.
+
+    Raises
+    ------
+    InstanceNotFoundError
+        Several files have a UID, and that is to be an error.
+    """
+    if duplicates == "all":
+        return [record for record in records if record.sop_instance_uid]
+    newest: dict[str, InstanceRecord] = {}
+    for record in records:
+        uid = record.sop_instance_uid
+        if uid in newest and duplicates == "raise":
+            raise InstanceNotFoundError(f"several files have the SOP Instance UID {uid}", path=path)
+        if uid and (uid not in newest or not is_newer(newest[uid], record)):
+            newest[uid] = record
+    return list(newest.values())
+
+
+def order_records(records: list[InstanceRecord], order: Order) -> list[InstanceRecord]:
+    """Return records in order; where a number is absent from one, by the next criterion.
+
+    Positions are compared along the normal of the slices (PS3.3 C.7.6.2.1.1), then Instance
+    Numbers, then UIDs.
+    """
+    by_uid = sorted(records, key=lambda record: record.sop_instance_uid)
+    if order == "uid":
+        return by_uid
+    numbers = [record.image_numbers.instance_number for record in by_uid]
+    if None not in numbers:
+        by_uid.sort(key=lambda record: record.image_numbers.instance_number or 0)
+    if order == "position":
+        positions = [record.image_numbers.slice_position for record in by_uid]
+        if None not in positions:
+            by_uid.sort(key=lambda record: record.image_numbers.slice_position or 0.0)
+    return by_uid

@@ -1,0 +1,189 @@
+"""Frames of an instance -> arrays: what is read, which decoder is called, how many are stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.decode.frame import decode_frame, put
+from mmindex.decode.native import decode_native, is_plain
+from mmindex.decode.registry import check_known
+from mmindex.errors import DecodeError, MMIndexError
+from mmindex.read.place import find_place
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from mmindex.decode.stream import Pixels
+    from mmindex.read.instance import Instance
+
+Decode = Callable[[int, "Pixels | None"], "Pixels"]  # position, array to fill -> array
+
+
+def read_array(
+    instance: Instance,
+    frame_index: int,
+    *,
+    raw: bool,
+    copy: bool = False,
+    out: Pixels | None = None,
+) -> Pixels:
+    """Return a frame's pixels, in `out` if they fit it; see `Instance.array`.
+
+    Raises
+    ------
+    DecodeError, MissingDependencyError
+        As `Instance.array`.
+    """
+    record = instance.record
+    frames, image = record.frames, record.image_pixel
+    uid = record.transfer_syntax_uid
+    if frames is None or not frames.frame_bits:
+        pixels = decode_frame(instance.frame(frame_index), image, uid, raw=raw, out=out)
+    else:
+        if uid:
+            check_known(uid)
+        is_viewed = not copy and out is None  # what is copied comes by a read: a map may be cut
+        bits, big_endian = frames.frame_bits, record.big_endian
+        frame: bytes | bytearray | memoryview
+        if record.swaps_pairs:
+            place = find_place(record, frames, frame_index, in_order=True)
+            frame, big_endian = place.read(instance.source), False
+        elif is_viewed and is_plain(image, bits, big_endian=big_endian, raw=raw):
+            frame = instance.view(frame_index)
+        else:
+            frame = instance.frame(frame_index)
+        if copy:
+            frame = bytearray(frame)
+        pixels = decode_native(frame, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    if out is not None:
+        return put(pixels, out)
+    return pixels.copy() if copy and not pixels.flags.writeable else pixels
+
+
+def stack_arrays(
+    decode: Decode,
+    number: int,
+    *,
+    executor: Executor | None = None,
+    threads: int | None = None,
+    out: Pixels | None = None,
+    skip: bool = False,
+) -> tuple[Pixels, dict[int, MMIndexError]]:
+    """Return decoded frames as one array, each decoded into its place.
+
+    Parameters
+    ----------
+    decode : callable
+        From a position and the array to fill (None for the first frame, whose shape and dtype
+        are those of all) the array of a frame.
+    number : int
+        How many frames.
+    executor, threads, out
+        As in `Instance.arrays`.
+    skip : bool
+        Leave out frames that fail, instead of raising.
+
+    Returns
+    -------
+    ndarray
+        Shape (frames, rows, columns[, samples]): `out` or its beginning, or an array of its own.
+    dict
+        Positions of frames that were left out, and why.
+
+    Raises
+    ------
+    DecodeError
+        There are no frames, all fail, or they differ in shape or dtype.
+    MMIndexError
+        As `decode`, for the first position that fails.
+    """
+    failures: dict[int, MMIndexError] = {}
+    first = _decode_first(decode, number, failures, skip)
+    at, array = first
+    if out is None:
+        out = np.empty((number, *array.shape), array.dtype)
+    elif len(out) < number:
+        raise DecodeError(f"expected room for {number} frames in `out`, found {len(out)}")
+    stack = out[:number]
+    _fill(stack[at], array)
+    ending = Event()
+
+    def decode_into(position: int) -> None:
+        if ending.is_set():
+            return
+        try:
+            _fill(stack[position], decode(position, stack[position]))
+        except MMIndexError as error:
+            failures[position] = error
+            if not skip:
+                ending.set()
+
+    _run(decode_into, range(at + 1, number), executor, threads)
+    if failures and not skip:
+        raise failures[min(failures)]
+    if failures:
+        kept = [position for position in range(number) if position not in failures]
+        for target, position in enumerate(kept):
+            stack[target] = stack[position]
+        stack = stack[: len(kept)]
+    return stack, failures
+
+
+def _decode_first(
+    decode: Decode, number: int, failures: dict[int, MMIndexError], skip: bool
+) -> tuple[int, Pixels]:
+    """Return position and array of the first frame that can be decoded."""
+    for position in range(number):
+        try:
+            return position, decode(position, None)
+        except MMIndexError as error:
+            if not skip:
+                raise
+            failures[position] = error
+    if failures:
+        raise DecodeError(f"none of {number} frames can be decoded: {failures[0].message}")
+    raise DecodeError("there are no frames to stack")
+
+
+def _fill(place: Pixels, array: Pixels) -> None:
+    """Copy an array to its place, unless it was decoded there."""
+    if array.shape != place.shape or array.dtype != place.dtype:
+        raise DecodeError(
+            f"frames that are stacked have one shape and dtype: expected {place.shape} "
+            f"of {place.dtype}, found {array.shape} of {array.dtype}"
+        )
+    if not np.may_share_memory(place, array):
+        place[...] = array
+
+
+def _run(
+    call: Callable[[int], None],
+    positions: Sequence[int],
+    executor: Executor | None,
+    threads: int | None,
+) -> None:
+    """Call a function for every position: here, in an executor, or in threads of its own."""
+    if executor is not None:
+        for _ in executor.map(call, positions):
+            pass
+        return
+    workers = min(threads or 1, len(positions))
+    if workers <= 1:
+        for position in positions:
+            call(position)
+        return
+    turn = count()  # its next() is atomic
+
+    def work(_: int) -> None:
+        while (at := next(turn)) < len(positions):
+            call(positions[at])
+
+    with ThreadPoolExecutor(workers) as own:
+        for _ in own.map(work, range(workers)):
+            pass

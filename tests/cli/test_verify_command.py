@@ -1,0 +1,63 @@
+"""`mmindex verify`: frames that cannot be decoded are listed, and a second run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cli_runner import new_runner
+from dicom_bytes import RLE_LOSSLESS, dicom_file, element, encapsulate, image_attributes
+
+import mmindex
+from mmindex.cli import main
+
+BAD = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\1\1\2\0"
+GOOD = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\3\1\2\3\4\0"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Write an archive of two files, one of which has a frame that cannot be decoded."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for name, frames in {"good": [GOOD] * 3, "bad": [GOOD, BAD, GOOD]}.items():
+        header = element(0x00080018, "UI", f"1.2.{len(name)}")
+        header += image_attributes(number_of_frames=3)
+        data = dicom_file(header + encapsulate(frames), RLE_LOSSLESS)
+        (folder / f"{name}.dcm").write_bytes(data)
+    mmindex.build(folder, workers=1)
+    return folder
+
+
+def test_a_frame_that_cannot_be_decoded_is_listed(root: Path) -> None:
+    """The exit code is 1, and JSON has path, number and reason."""
+    done = new_runner().invoke(main, ["verify", str(root), "--json"])
+    assert done.exit_code == 1
+    (failure,) = json.loads(done.stdout)
+    assert (failure["path"], failure["frame"]) == ("bad.dcm", 2)
+    assert "cannot decode the frame" in failure["error"]
+    assert "6 frames decoded in 2 files, 1 failed" in done.stderr
+
+
+def test_a_sample_looks_at_some_frames(root: Path) -> None:
+    """Two of three are the first and the last, which are whole."""
+    done = new_runner().invoke(main, ["verify", str(root), "--sample", "2"])
+    assert done.exit_code == 0
+    assert "4 frames decoded in 2 files, 0 failed" in done.stderr
+
+
+def test_a_second_run_goes_on_where_the_first_ended(root: Path, tmp_path: Path) -> None:
+    """Unchanged files are left out, their failures told again; a changed one is decoded."""
+    state = tmp_path / "state.jsonl"
+    arguments = ["verify", str(root), "--state", str(state)]
+    first = new_runner().invoke(main, arguments)
+    state.write_text(state.read_text() + '["cut')
+    second = new_runner().invoke(main, arguments)
+    assert first.exit_code == second.exit_code == 1
+    assert first.stdout == second.stdout
+    assert "0 frames decoded in 0 files, 1 failed" in second.stderr
+    os.utime(root / "good.dcm", ns=(1, 1))
+    mmindex.build(root, workers=1)
+    assert "3 frames decoded in 1 file, 1 failed" in new_runner().invoke(main, arguments).stderr

@@ -1,0 +1,226 @@
+"""FrameDataset and volumes: order, duplicates, splits, what is skipped, pickles."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from dicom_bytes import (
+    PIXEL_DATA,
+    RLE_LOSSLESS,
+    dicom_file,
+    element,
+    encapsulate,
+    image_attributes,
+)
+
+import mmindex
+from mmindex.errors import FormatError, InstanceNotFoundError
+from mmindex.image_numbers import ImageNumbers
+from mmindex.model import InstanceRecord, Status
+from mmindex.read.order import order_records
+
+AXIAL = "1\\0\\0\\0\\1\\0"
+
+
+def slice_file(at: int, z: float | None, *, orientation: str = AXIAL, **values: str) -> bytes:
+    """Return a slice of 2 x 2 pixels, all of value `at`."""
+    head = element(0x00080018, "UI", values.get("uid", f"1.2.{at}"))
+    head += element(0x00100020, "LO", values.get("patient", "P"))
+    head += element(0x0020000D, "UI", values.get("study", "1.1"))
+    head += element(0x0020000E, "UI", values.get("series", "1.1.1"))
+    head += element(0x00200013, "IS", values.get("number", str(at)))
+    if z is not None:
+        x = values.get("x", "-5")
+        head += element(0x00200032, "DS", f"{x}\\-7\\{z}")
+        head += element(0x00200037, "DS", orientation)
+    head += image_attributes()
+    if z is not None:
+        head += element(0x00280030, "DS", "0.5\\0.25")
+    return dicom_file(head + element(PIXEL_DATA, "OB", bytes([at] * 4)))
+
+
+def archive_of(folder: Path, files: dict[str, bytes]) -> mmindex.Archive:
+    """Write files, index them, open the archive."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    mmindex.build(folder, workers=1)
+    return mmindex.open(folder)
+
+
+def record(uid: str, number: int | None, z: float | None) -> InstanceRecord:
+    """Return a record with these numbers."""
+    numbers = ImageNumbers(
+        instance_number=number,
+        image_position_patient=None if z is None else (0.0, 0.0, z),
+        image_orientation_patient=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    )
+    return InstanceRecord(Status.INDEXED, sop_instance_uid=uid, image_numbers=numbers)
+
+
+def test_records_are_ordered_by_position_number_and_uid() -> None:
+    """Each where it was asked for, the next where a number is absent."""
+    records = [record("1", 3, 5.0), record("2", 2, 9.0), record("3", 1, -1.0)]
+
+    def order(records: list[InstanceRecord], by: Any) -> list[str]:
+        return [each.sop_instance_uid for each in order_records(records, by)]
+
+    assert order(records, "position") == ["3", "1", "2"]
+    assert order(records, "instance-number") == ["3", "2", "1"]
+    assert order(records[::-1], "uid") == ["1", "2", "3"]
+    assert order([*records, record("0", 4, None)], "position") == ["3", "2", "1", "0"]
+    assert order([*records, record("0", None, None)], "position") == ["0", "1", "2", "3"]
+
+
+def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
+    """Slices along the normal, whatever the order of files and UIDs."""
+    places = [4.5, 1.5, 3.0, 0.0]
+    files = {f"{at}.dcm": slice_file(at, z) for at, z in enumerate(places)}
+    with archive_of(tmp_path, files) as archive:
+        for threads in (None, 2):
+            volume = archive.volume("1.1.1", threads=threads)
+            assert volume.array[:, 0, 0].tolist() == [3, 1, 2, 0]
+            assert volume.spacing == (1.5, 0.5, 0.25)
+            assert volume.origin == (-5.0, -7.0, 0.0)
+            assert volume.direction.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+        assert archive.volume("1.1.1", rescale=True).array.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (lambda: slice_file(2, 4.5), "expected slices 1.500 mm"),
+        (lambda: slice_file(2, 1.5), "two slices at 1.500 mm"),
+        (lambda: slice_file(2, 3.0, orientation="1\\0\\0\\0\\0.9\\0.43589"), "not parallel"),
+        (lambda: slice_file(2, 3.0, x="-4"), "shifted in their plane"),
+        (lambda: slice_file(2, None), "no place in space"),
+    ],
+    ids=["missing", "double", "not-parallel", "shifted", "no-place"],
+)
+def test_slices_that_make_no_volume_are_refused(
+    tmp_path: Path, changed: Callable[[], bytes], why: str
+) -> None:
+    """A gap, two in one place, a tilt, a shift, no place at all."""
+    files = {f"{at}.dcm": slice_file(at, 1.5 * at) for at in (0, 1, 4)}
+    files["3.dcm"] = slice_file(3, 4.5)
+    files["4.dcm"] = slice_file(4, 6.0)
+    files["2.dcm"] = changed()
+    if why.startswith("expected"):
+        files.pop("3.dcm")
+    with archive_of(tmp_path, files) as archive, pytest.raises(FormatError, match=why):
+        archive.volume("1.1.1")
+
+
+def test_items_have_ids_and_are_transformed(tmp_path: Path) -> None:
+    """One UID may stand for a list of one."""
+    files = {"a": slice_file(7, 0.0)}
+    with archive_of(tmp_path, files) as archive:
+        dataset = mmindex.FrameDataset(archive, with_ids=True, transform=lambda a: a.sum())
+        assert dataset[0] == (28, "1.2.7", 0)
+        assert mmindex.FrameDataset(archive, sop_instance_uids="1.2.7")[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_frame_that_cannot_be_decoded_is_skipped_and_told(tmp_path: Path, on_error: Any) -> None:
+    """The next one takes its place, with a warning."""
+    good = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\3\1\2\3\4\0"
+    head = element(0x00080018, "UI", "1.2") + image_attributes(number_of_frames=2)
+    data = dicom_file(head + encapsulate([good[:64] + b"\1\1\2\0", good]), RLE_LOSSLESS)
+    with archive_of(tmp_path, {"a": data}) as archive:
+        dataset = mmindex.FrameDataset(archive, on_error=on_error, with_ids=True)
+        if on_error == "raise":
+            with pytest.raises(mmindex.errors.DecodeError):
+                dataset[0]
+            return
+        with pytest.warns(RuntimeWarning, match="item 0 is skipped"):
+            assert dataset[0][1:] == ("1.2", 1)
+        assert list(dataset.skipped) == [0]
+        assert dataset[0][1:] == ("1.2", 1)
+
+
+def test_of_files_with_one_uid_one_all_or_none_is_taken(tmp_path: Path) -> None:
+    """The newest is the one that the archive serves."""
+    files = {name: slice_file(at, 0.0, uid="1.2") for at, name in enumerate("ab")}
+    for at, (name, data) in enumerate(files.items()):
+        (tmp_path / name).write_bytes(data)
+        os.utime(tmp_path / name, ns=(10**18, 10**18 + at))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        assert [int(a[0, 0]) for a in mmindex.FrameDataset(archive)] == [1]
+        every = mmindex.FrameDataset(archive, duplicates="all")
+        assert sorted(int(a[0, 0]) for a in every) == [0, 1]
+        with pytest.raises(InstanceNotFoundError, match="several files"):
+            mmindex.FrameDataset(archive, duplicates="raise")
+
+
+@pytest.mark.parametrize("by", ["patient", "study"])
+def test_a_split_divides_no_patient_and_no_study(tmp_path: Path, by: Any) -> None:
+    """Parts share none, cover all, and are the same for the same seed."""
+    files = {
+        f"{at}": slice_file(at, None, study=f"1.{at % 10}", patient=f"P{at % 5}", series="1.1")
+        for at in range(30)
+    }
+    with archive_of(tmp_path, files) as archive:
+        dataset = mmindex.FrameDataset(archive, with_ids=True)
+        parts = dataset.split((0.6, 0.2, 0.2), by=by, seed=4)
+        groups = [
+            {int(uid.split(".")[-1]) % (5 if by == "patient" else 10) for _, uid, _ in part}
+            for part in parts
+        ]
+        assert [len(group) for group in groups] == ([3, 1, 1] if by == "patient" else [6, 2, 2])
+        assert sum(map(len, groups)) == len(set().union(*groups))
+        assert sum(map(len, parts)) == 30
+        again = dataset.split((0.6, 0.2, 0.2), by=by, seed=4)
+        copied = pickle.loads(pickle.dumps(parts[0]))
+        for first, second in ((parts[1], again[1]), (parts[0], copied)):
+            assert [item[1:] for item in first] == [item[1:] for item in second]
+        copied.archive.close()
+        nested = parts[0].split((0.5, 0.5), by="study")
+        assert sum(map(len, nested)) == len(parts[0])
+        with pytest.raises(ValueError, match="at most 1"):
+            dataset.split((0.9, 0.2))
+
+
+RECORDS: list[Any] = []
+
+
+class Selected:
+    """An archive of many one-frame instances, which pickles."""
+
+    path = "index"
+
+    def instances(self, **_: object) -> list[Any]:
+        if not RECORDS:
+            RECORDS.extend(self.make_records())
+        return RECORDS
+
+    def make_records(self) -> list[Any]:
+        return [
+            SimpleNamespace(
+                sop_instance_uid=f"1.2.840.113619.2.55.3.604688119.971.{at:010}",
+                study_instance_uid=f"1.{at // 1000}",
+                number_of_frames=1,
+                path=b"",
+                image_numbers=ImageNumbers(),
+                fingerprint=None,
+            )
+            for at in range(200_000)
+        ]
+
+
+def test_a_dataset_of_many_frames_pickles_small() -> None:
+    """200,000 frames and a part of them: under 100 kB, with the same items after."""
+    archive: Any = Selected()
+    dataset = mmindex.FrameDataset(archive)
+    part = dataset.split((0.5, 0.5), by="study", seed=1)[1]
+    for each in (dataset, part):
+        pickled = pickle.dumps(each)
+        assert len(pickled) < 100_000
+        copied = pickle.loads(pickled)
+        assert (copied._uids, copied._ends) == (each._uids, each._ends)

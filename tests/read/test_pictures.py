@@ -1,0 +1,161 @@
+"""Headers, values in units and pictures, held against pydicom's own functions."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.pixels import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi_lut,
+    pixel_array,
+)
+from pydicom.sequence import Sequence
+from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
+
+import mmindex
+from mmindex.errors import DecodeError
+
+
+def written(data_set: pydicom.FileDataset, path: Path) -> Path:
+    """Write a data set to a file."""
+    with quiet_pydicom():
+        data_set.save_as(path)
+    return path
+
+
+def expected_window(data_set: pydicom.FileDataset) -> np.ndarray:
+    """Return what pydicom's functions make of a gray image, in its output range as 0 to 255."""
+    values = apply_voi_lut(apply_modality_lut(pixel_array(data_set), data_set), data_set)
+    bits, slope, cut = data_set.BitsStored, 1.0, 0.0
+    if "RescaleSlope" in data_set:
+        slope, cut = float(data_set.RescaleSlope), float(data_set.RescaleIntercept)
+    signed = data_set.PixelRepresentation
+    least = -(2 ** (bits - 1)) if signed else 0
+    greatest = (2 ** (bits - 1) if signed else 2**bits) - 1
+    low, high = least * slope + cut, greatest * slope + cut
+    return ((values - low) / (high - low) * 255).clip(0, 255).round()
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm", "RG3_J2KI.dcm"])
+def test_a_header_is_that_of_pydicom_without_pixel_data(name: str) -> None:
+    """Every element before the pixel data, and none after."""
+    if not (FOLDER / name).is_file():
+        pytest.skip("not in this wheel")
+    theirs = read_data_set(FOLDER / name)
+    with mmindex.open_file(FOLDER / name) as instance:
+        ours = instance.dataset()
+    assert "PixelData" not in ours
+    tags = [tag for tag in theirs.keys() if tag < 0x7FE00000]  # noqa: SIM118
+    assert list(ours.keys()) == tags
+    assert ours.file_meta == theirs.file_meta
+
+
+@pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_the_files_window_is_applied_as_pydicom_does(
+    tmp_path: Path, function: str | None, signed: int
+) -> None:
+    """Rescale, then the window by its function."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.WindowCenter, data_set.WindowWidth = [40, 50], [400, 350]
+    data_set.PixelRepresentation = signed
+    if function:
+        data_set.VOILUTFunction = function
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance, quiet_pydicom():
+        found = instance.picture(0)
+        assert np.abs(found - expected_window(data_set)).max() <= 1
+        units = instance.array(0, rescale=True)
+        assert units.dtype == np.float32
+        theirs = apply_modality_lut(pixel_array(data_set), data_set).astype("f4")
+        assert np.array_equal(units, theirs)
+        assert np.array_equal(instance.arrays([0], rescale=True)[0], theirs)
+        assert not np.array_equal(instance.picture(0, window="auto"), found)
+        chosen = instance.picture(0, window=(40.0, 400.0))
+        assert function is None or function == "LINEAR" or not np.array_equal(chosen, 0)
+
+
+def test_monochrome1_is_inverted(tmp_path: Path) -> None:
+    """Its least value is white (PS3.3 C.7.6.3.1.2)."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.WindowCenter, data_set.WindowWidth = 40, 400
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance:
+        plain = instance.picture(0)
+    data_set.PhotometricInterpretation = "MONOCHROME1"
+    with mmindex.open_file(written(data_set, tmp_path / "b.dcm")) as instance:
+        assert np.array_equal(instance.picture(0), 255 - plain)
+
+
+def test_a_voi_lut_goes_before_a_window(tmp_path: Path) -> None:
+    """Its entries are the gray values, as wide as it says."""
+    data_set = read_data_set(FOLDER / "MR_small.dcm")
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [1000, 100, 12])
+    item.add_new("LUTData", "US", [at * 4095 // 999 for at in range(1000)])
+    data_set.VOILUTSequence = Sequence([item])
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance, quiet_pydicom():
+        theirs = apply_voi_lut(pixel_array(data_set), data_set)
+        assert np.array_equal(instance.picture(0), (theirs * (255 / 4095)).round())
+
+
+def test_a_frames_own_groups_go_first(tmp_path: Path) -> None:
+    """Per-frame functional groups over shared ones over the top level (PS3.3 C.7.6.16)."""
+    data_set = read_data_set(FOLDER / "MR_small.dcm")
+    data_set.PixelData, data_set.NumberOfFrames = data_set.PixelData * 10, 10
+    shared, frames = Dataset(), []
+    for at in range(10):
+        group, rescale, window = Dataset(), Dataset(), Dataset()
+        rescale.RescaleSlope, rescale.RescaleIntercept = at + 1, -at
+        window.WindowCenter, window.WindowWidth = 100 * (at + 1), 300
+        group.PixelValueTransformationSequence = Sequence([rescale])
+        group.FrameVOILUTSequence = Sequence([window])
+        frames.append(group)
+    data_set.SharedFunctionalGroupsSequence = Sequence([shared])
+    data_set.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance, quiet_pydicom():
+        for at in (0, 3, 9):
+            stored = pixel_array(data_set, index=at).astype("f8")
+            values = stored * (at + 1) - at
+            assert np.array_equal(instance.array(at, rescale=True), values.astype("f4"))
+            center, width = 100 * (at + 1) - 0.5, 299
+            expected = (((values - center) / width + 0.5) * 255).clip(0, 255)
+            assert np.abs(instance.picture(at) - expected).max() <= 1
+
+
+def test_a_palette_is_applied_as_pydicom_does() -> None:
+    """Sixteen-bit entries by their upper byte; indices as gray where no palette is asked for."""
+    data_set = read_data_set(FOLDER / "examples_palette.dcm")
+    with mmindex.open_file(FOLDER / "examples_palette.dcm") as instance:
+        theirs = apply_color_lut(pixel_array(data_set), data_set)
+        theirs = theirs >> 8 if theirs.dtype.itemsize == 2 else theirs
+        assert np.array_equal(instance.picture(0), theirs)
+        assert instance.picture(0, apply_palette=False).ndim == 2
+
+
+def test_a_segmented_palette_is_expanded(tmp_path: Path) -> None:
+    """Discrete and linear segments (PS3.3 C.7.9.2)."""
+    data_set = copy.deepcopy(read_data_set(FOLDER / "examples_palette.dcm"))
+    for number, colour in enumerate(("Red", "Green", "Blue")):
+        del data_set[f"{colour}PaletteColorLookupTableData"]
+        setattr(data_set, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        segments = np.array([0, 2, 0, 100 * number, 1, 254, 65535 - number], "<u2").tobytes()
+        setattr(data_set, f"Segmented{colour}PaletteColorLookupTableData", segments)
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance:
+        theirs = apply_color_lut(pixel_array(data_set), data_set)
+        assert np.array_equal(instance.picture(0), theirs >> 8)
+
+
+def test_a_damaged_palette_is_a_decode_error(tmp_path: Path) -> None:
+    """The error names the file."""
+    data_set = read_data_set(FOLDER / "examples_palette.dcm")
+    data_set.RedPaletteColorLookupTableData = b"\1\2\3\4"
+    path = written(data_set, tmp_path / "a.dcm")
+    with mmindex.open_file(path) as instance:
+        with pytest.raises(DecodeError, match="cannot apply the palette") as caught:
+            instance.picture(0)
+        assert caught.value.path == str(path)
