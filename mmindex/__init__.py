@@ -19,12 +19,18 @@ from mmindex.scan.instance import scan  # eager: the package of this name would 
 
 if TYPE_CHECKING:
     from mmindex.frame_table import ByteRange, FrameTable
+    from mmindex.index.compact import compact_index as compact
+    from mmindex.index.merge import MergeReport
+    from mmindex.index.merge import merge_indexes as merge
     from mmindex.model import Anomaly, ImagePixel, InstanceRecord, Status
     from mmindex.read.archive import Archive
     from mmindex.read.archive import open_archive as open
     from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
+    from mmindex.read.listings import Series, Study
     from mmindex.read.open_file import open_file
+    from mmindex.read.problems import Problem
+    from mmindex.read.statistics import Statistics
     from mmindex.update.build import BuildReport, build
 
 __version__ = "0.1.0"
@@ -40,9 +46,16 @@ __all__ = [
     "Instance",
     "InstanceRecord",
     "MMIndexError",
+    "MergeReport",
+    "Problem",
+    "Series",
+    "Statistics",
     "Status",
+    "Study",
     "build",
+    "compact",
     "errors",
+    "merge",
     "open",
     "open_file",
     "scan",
@@ -58,8 +71,15 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "ImagePixel": "mmindex.model",
     "Instance": "mmindex.read.instance",
     "InstanceRecord": "mmindex.model",
+    "MergeReport": "mmindex.index.merge",
+    "Problem": "mmindex.read.problems",
+    "Series": "mmindex.read.listings",
+    "Statistics": "mmindex.read.statistics",
     "Status": "mmindex.model",
+    "Study": "mmindex.read.listings",
     "build": "mmindex.update.build",
+    "compact": "mmindex.index.compact:compact_index",
+    "merge": "mmindex.index.merge:merge_indexes",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
 }

@@ -22,8 +22,13 @@ from mmindex import (
     ImagePixel,
     Instance,
     InstanceRecord,
+    MergeReport,
     MMIndexError,
+    Problem,
+    Series,
+    Statistics,
     Status,
+    Study,
     errors,
 )
 
@@ -98,10 +103,35 @@ def read_archive(archive: Archive) -> list[bytes]:
     assert_type(archive.records(), Iterator[InstanceRecord])
     assert_type(archive.duplicates(), Iterator[tuple[str, list[InstanceRecord]]])
     archive.check_index()
+    assert_type(archive.record(uid), InstanceRecord)
+    assert_type(archive.records_of(uid), list[InstanceRecord])
+    list_archive(archive)
     assert_type(archive.array(uid, 0), NDArray[np.generic])
     assert_type(archive.arrays([(uid, 0)]), NDArray[np.generic])
     frames: list[bytes] = archive.frames([(uid, 0)])
     return [archive.frame(uid, 0), *frames]
+
+
+def list_archive(archive: Archive) -> None:
+    def show(done: int, total: int) -> None:
+        assert done <= total
+
+    assert_type(archive.studies(), Iterator[Study])
+    for study in archive.studies():
+        assert_type(study.modalities, tuple[str, ...])
+        series: list[Series] = list(archive.series(study.study_instance_uid))
+        assert sum(each.number_of_instances for each in series) == study.number_of_instances
+    problems: list[Problem] = list(archive.problems(progress=show))
+    assert problems == []
+    statistics: Statistics = archive.statistics(progress=show)
+    assert_type(statistics.largest, list[tuple[str, int]])
+
+
+def join_indexes(root: Path) -> int:
+    report: MergeReport = mmindex.merge(root / "all", [root], root=root)
+    assert_type(report.files, int)
+    assert_type(mmindex.compact(report.index), tuple[int, int])
+    return report.files
 
 
 def read_dataset(archive: Archive) -> int:
@@ -130,6 +160,7 @@ def main(root: Path) -> None:
         assert_type(archive, Archive)
         read_archive(archive)
         read_dataset(archive)
+    assert join_indexes(root) == 2
     for path in root.glob("*.dcm"):
         assert_type(mmindex.scan(path.read_bytes(), force=False), InstanceRecord)
         with path.open("rb") as file, mmindex.open_file(file, force=True) as instance:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import mmindex
-from mmindex.cli.printing import ends_quietly
+from mmindex.cli.endings import ends_quietly
 
 COMMANDS = (  # in the order of --help
     *("build", "ls", "info", "frame", "sheet", "ranges"),

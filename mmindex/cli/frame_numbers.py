@@ -128,19 +128,3 @@ def check_located(opened: Opened, numbers: Sequence[range]) -> None:
             f"{counted(opened.instance.number_of_frames, 'frame')}",
             path=opened.path,
         )
-
-
-def spread(numbers: Sequence[range], most: int) -> list[int]:
-    """Return all numbers, or where they are too many `most` at even steps, first to last."""
-    count = sum(map(len, numbers))
-    if count <= most:
-        return [number for each in numbers for number in each]
-    return [_number_at(numbers, at * (count - 1) // (most - 1)) for at in range(most)]
-
-
-def _number_at(numbers: Sequence[range], at: int) -> int:
-    for each in numbers:
-        if at < len(each):
-            break
-        at -= len(each)
-    return each[at]

@@ -1,27 +1,18 @@
-"""What the commands share in printing, and how every one of them ends.
+"""What the commands share in printing: lines, tables, JSON, messages.
 
 Paths and values of files are printed so that none of them can break a line or steer a terminal.
 """
 
 from __future__ import annotations
 
-import errno
-import io
 import json
-import os
 import re
 import shutil
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 
 import click
-from click.exceptions import Exit
-
-from mmindex.errors import MMIndexError
 
 FAILED = 1
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def plain(text: str) -> str:
@@ -118,59 +109,6 @@ def print_message(message: str) -> None:
     click.echo(f"mmindex: {plain(message)}", err=True)
 
 
-@contextmanager
-def ends_quietly() -> Iterator[None]:
-    """End a command that fails with one line on standard error, and the exit code for it."""
-    _stand_in_for_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may be ASCII
-    try:
-        yield
-        sys.stdout.flush()
-    except click.UsageError as error:
-        if type(error).show is not click.UsageError.show:  # the help, where no command is given
-            raise
-        raise click.UsageError(plain(error.format_message()), error.ctx) from None
-    except MMIndexError as error:
-        error.message = join_lines(error.message)
-        print_message(str(error))
-        raise Exit(FAILED) from None
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _drop_unwritten_output()
-        raise Exit(FAILED) from None
-    except OSError as error:
-        what = error.strerror or str(error)
-        if error.errno == errno.EBADF and sys.__stdout__ is None:
-            what = "standard output is closed"
-        print_message(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
-        _drop_unwritten_output()
-        raise Exit(FAILED) from None
-    except KeyboardInterrupt as error:
-        print_message(str(error) or "interrupted")
-        raise Exit(_INTERRUPTED) from None
-
-
-def _stand_in_for_closed_streams() -> None:
-    """Take the places of streams that are closed, so that no index is opened in one of them.
-
-    Writing to standard output fails; what goes to standard error is lost.
-    """
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-
-
 def join_lines(message: str) -> str:
     """Return a message on one line; those of decoders have several."""
     return re.sub(r"\s*\n\s*", "; ", message.strip()).replace(":; ", ": ")
-
-
-def _drop_unwritten_output() -> None:
-    """Send what standard output refuses to nowhere: the interpreter would try it once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from heapq import nlargest
 from itertools import islice
 from operator import eq
 from typing import TYPE_CHECKING
+
+from mmindex.errors import InstanceNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,8 +44,9 @@ def explain_unknown_instance(archive: Archive, uid: str, source: str) -> str:
 def find_kind(archive: Archive, uid: str) -> str | None:
     """Return "study" or "series" where a UID is that of one which has instances with frames."""
     for kind in ("study", "series"):
-        if any(True for _ in archive.instances(**{f"{kind}_instance_uid": uid})):
-            return kind
+        with suppress(InstanceNotFoundError):
+            if any(True for _ in archive.instances(**{f"{kind}_instance_uid": uid})):
+                return kind
     return None
 
 

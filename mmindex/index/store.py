@@ -266,6 +266,16 @@ class Store(OpenIndex):
         return sum(1 for _ in self.iterate_uids(kind))
 
     @reading
+    def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
+        """Return the number of UIDs of a kind that several files have."""
+        return txn.count_repeated(kind)
+
+    @reading
+    def count_files(self, txn: Transaction) -> int:
+        """Return the number of files that the index knows."""
+        return txn.count("files")
+
+    @reading
     def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:
         """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
         if txn.count("files") == seen.count(1):

@@ -19,6 +19,7 @@ from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance, recorded_error
+from mmindex.read.listings import Listings, Progress
 from mmindex.read.order import is_newer
 from mmindex.sources.file import FileSource, open_descriptor
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmindex.read.problems import Problem
     from mmindex.read.volume import Volume
 
 Read = TypeVar("Read")
@@ -41,7 +43,7 @@ class _Opened(NamedTuple):
     due: float
 
 
-class Archive:
+class Archive(Listings):
     """An index, open for reading; see `mmindex.open`.
 
     It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
@@ -94,16 +96,8 @@ class Archive:
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, self._arguments
 
-    def __len__(self) -> int:
-        return self._store.count_uids("instances")
-
-    def __iter__(self) -> Iterator[str]:
-        return self._store.iterate_uids("instances")
-
-    def __contains__(self, sop_instance_uid: object) -> bool:
-        return isinstance(sop_instance_uid, str) and bool(
-            self._store.find_uid("instances", sop_instance_uid)
-        )
+    def __repr__(self) -> str:
+        return f"<Archive {self.root!r} by the index {self.path!r}>"
 
     def __getitem__(self, sop_instance_uid: str) -> Instance:
         """Return the instance with this UID, open; of two files that have it, the newer one.
@@ -261,36 +255,34 @@ class Archive:
 
         return read_volume(self, series_instance_uid, rescale=rescale, threads=threads)
 
-    def instances(
-        self, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
-    ) -> Iterator[InstanceRecord]:
-        """Yield records of instances with frames: a study's, a series', all; opens no file."""
-        if study_instance_uid is None and series_instance_uid is None:
-            yield from (record for record in self.records() if record.status.has_frames)
-            return
-        if series_instance_uid is not None:
-            records = self._store.iterate_uid("series", series_instance_uid)
-        else:
-            records = self._store.iterate_uid("studies", study_instance_uid or "")
-        for record in records:
-            same_study = study_instance_uid in (None, record.study_instance_uid)
-            if record.status.has_frames and same_study:
-                yield record
+    def record(self, sop_instance_uid: str) -> InstanceRecord:
+        """Return the record of the instance that `archive[uid]` opens; opens no file.
 
-    def records(self) -> Iterator[InstanceRecord]:
-        """Yield the record of every file, with its status and anomalies; no file is opened."""
-        return self._store.iterate_records()
-
-    def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
-        """Yield each SOP Instance UID that several files have, with their records."""
-        return self._store.iterate_duplicates("instances")
-
-    def check_index(self) -> None:
-        """Read all of the index; raise IndexFormatError where it is damaged or not whole.
-
-        Other threads of the process wait meanwhile: about two seconds for 100,000 files.
+        Raises
+        ------
+        InstanceNotFoundError
+            No file of the archive has this SOP Instance UID.
         """
-        self._store.check()
+        return self._find_newest(sop_instance_uid)[1]
+
+    def problems(self, *, progress: Progress | None = None) -> Iterator[Problem]:
+        """Yield every problem of the archive's files, as it is found; opens no file.
+
+        Checks the whole index first, then looks at the status of each file.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            As in `records`.
+
+        Raises
+        ------
+        IndexFormatError
+            The index is damaged.
+        """
+        from mmindex.read.problems import walk_problems
+
+        return walk_problems(self, progress)
 
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is."""

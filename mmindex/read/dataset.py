@@ -130,6 +130,13 @@ class FrameDataset(Sequence[Any]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    def __repr__(self) -> str:
+        kind = "arrays" if self.decoded else "bytes"
+        frames, instances = len(self), len(self._uids)
+        return (
+            f"<FrameDataset: {frames} frames of {instances} instances as {kind}, {self.archive!r}>"
+        )
+
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
 

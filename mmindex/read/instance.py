@@ -93,6 +93,15 @@ class Instance(Decoded, Sequence[bytes]):
     def __len__(self) -> int:
         return self.record.number_of_frames if self.record.status.has_frames else 0
 
+    def __repr__(self) -> str:
+        record = self.record
+        image, count = record.image_pixel, record.number_of_frames
+        has = record.status.value
+        if record.status.has_frames:
+            frames = "1 frame" if count == 1 else f"{count} frames"
+            has = f"{frames} of {image.rows} x {image.columns}"
+        return f"<Instance {record.sop_instance_uid or 'without UID'} in {self.path!r}: {has}>"
+
     @overload
     def __getitem__(self, frame_index: int) -> bytes: ...
 

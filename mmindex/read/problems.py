@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
-from mmindex.read.archive import Archive
+
+if TYPE_CHECKING:
+    from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,10 @@ class Problem:
     anomaly: Anomaly | None = None
 
 
-def walk_problems(archive: Archive) -> Iterator[Problem]:
-    """Yield every problem of an archive's files; looks at each file's status, opens none.
-
-    Raises
-    ------
-    IndexFormatError
-        The index is damaged, which is told first.
-    """
+def walk_problems(archive: Archive, progress: Progress | None = None) -> Iterator[Problem]:
+    """Yield every problem of an archive's files; see `Archive.problems`."""
     archive.check_index()
-    for record in archive.records():
+    for record in archive.records(progress=progress):
         yield from _walk_file_problems(archive, record)
     for uid, records in archive.duplicates():
         first, *others = sorted(os.fsdecode(record.path) for record in records)

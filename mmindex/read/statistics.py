@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from heapq import nlargest
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from mmindex.read.archive import Archive
+if TYPE_CHECKING:
+    from mmindex.read.listings import Listings, Progress
 
 _LARGEST = 5
 
@@ -46,13 +48,13 @@ class Statistics:
         return self.index_bytes / self.frames if self.frames else 0.0
 
 
-def count_archive(archive: Archive) -> Statistics:
-    """Go over every record of an archive's index and count; opens no file."""
+def count_archive(archive: Listings, progress: Progress | None = None) -> Statistics:
+    """Count the records of an archive's index; see `Archive.statistics`."""
     statuses: Counter[str] = Counter()
     frames = file_bytes = 0
     largest: list[tuple[str, int]] = []
     slowest: list[tuple[str, float]] = []
-    for record in archive.records():
+    for record in archive.records(progress=progress):
         path = os.fsdecode(record.path)
         statuses[record.status.value] += 1
         file_bytes += record.fingerprint.size if record.fingerprint else 0
@@ -70,7 +72,7 @@ def count_archive(archive: Archive) -> Statistics:
         instances=len(archive),
         frames=frames,
         file_bytes=file_bytes,
-        index_bytes=archive._store.used_bytes(),
+        index_bytes=archive.used_bytes(),
         largest=largest,
         slowest=slowest,
     )

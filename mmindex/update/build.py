@@ -68,6 +68,8 @@ class BuildReport:
         How many there were.
     unreadable : int
         Files of the whole index that could not be read, in this build or an earlier one.
+    duplicates : int
+        SOP Instance UIDs that several files of the whole index have.
     seconds : float
         How long it took.
     """
@@ -84,6 +86,7 @@ class BuildReport:
     problems: list[tuple[str, str]] = field(default_factory=list)
     problem_count: int = 0
     unreadable: int = 0
+    duplicates: int = 0
     seconds: float = 0.0
 
     def add_problem(self, path: bytes, reason: str) -> None:
@@ -213,6 +216,7 @@ class _Build:
             self._commit()
         self._remove_unseen()
         self._report.unreadable = len(self._store.find_unscanned(Status.UNREADABLE))
+        self._report.duplicates = self._store.count_duplicates("instances")
         self._progress(self._report)
 
     def _plan(self) -> Iterator[list[bytes]]:

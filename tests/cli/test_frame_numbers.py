@@ -25,7 +25,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.cli import main
-from mmindex.cli.frame_numbers import spread
+from mmindex.render.window import spread
 
 FRAMES = [bytes([number]) * 4 for number in range(1, 13)]
 

@@ -185,7 +185,11 @@ def test_instances_are_filtered_by_study_and_series(archive: mmindex.Archive) ->
     assert uids(series_instance_uid="1.1.3") == UIDS[3::4]
     assert uids(study_instance_uid="1.1", series_instance_uid="1.1.3") == UIDS[3::4]
     assert uids(study_instance_uid="1.0", series_instance_uid="1.1.3") == []
-    assert uids(study_instance_uid="1") == []
+    for unknown in ({"study_instance_uid": "1"}, {"series_instance_uid": "1.1"}):
+        with pytest.raises(
+            InstanceNotFoundError, match=r"the index has no S[a-z]+ Instance UID '1"
+        ):
+            archive.instances(**unknown)
 
 
 def test_records_tell_every_file(archive: mmindex.Archive) -> None:

@@ -145,7 +145,8 @@ def test_a_dataset_can_be_some_studies_series_or_instances(archive: mmindex.Arch
     assert selected(series_instance_uid="1.1.3") == of(UIDS[3::4])
     assert selected(study_instance_uid="1.1", series_instance_uid="1.1.3") == of(UIDS[3::4])
     assert selected(study_instance_uid="1.0", series_instance_uid="1.1.3") == []
-    assert selected(study_instance_uid="1.7") == []
+    with pytest.raises(InstanceNotFoundError, match=r"no Study Instance UID '1\.7'"):
+        selected(study_instance_uid="1.7")
     chosen = [UIDS[4], UIDS[1], UIDS[4]]
     assert selected(sop_instance_uids=iter(chosen)) == of(chosen)
     assert selected(sop_instance_uids=[UIDS[2]], study_instance_uid="1.0") == of(UIDS[2:3])

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mmindex.cli.picture import encode_png, find_window, render
 from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
 from mmindex.model import ImagePixel
+from mmindex.render.png import encode_png
+from mmindex.render.window import find_window, render
 
 GRAY_16 = ImagePixel(bits_allocated=16, photometric_interpretation="MONOCHROME2")
 
@@ -139,7 +140,7 @@ def test_frames_share_one_window():
 
 def test_large_frames_are_sampled_in_every_column(monkeypatch):
     """The step is odd: one of 4 would look at a quarter of the columns only."""
-    monkeypatch.setattr("mmindex.cli.picture._MOST_SAMPLES", 1024)
+    monkeypatch.setattr("mmindex.render.window._MOST_SAMPLES", 1024)
     frame = np.zeros((64, 64), "<u2") + np.arange(64, dtype="<u2")
     assert find_window([frame], 1) == Window(0.0, 63.0)
 

@@ -23,7 +23,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.cli import main
-from mmindex.cli.commands.sheet import _MARK as MARK
+from mmindex.render.sheet import MARK
 
 image = pytest.importorskip("PIL.Image")
 GAP = 6

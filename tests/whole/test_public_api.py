@@ -25,10 +25,15 @@ def is_explained(cls: type, name: str) -> bool:
     return stands_in_docstring or name.replace("_", "") in KEYWORDS
 
 
+def is_ours(cls: type) -> bool:
+    return cls.__module__.split(".")[0] in ("mmindex", __name__.split(".")[0])
+
+
 def unexplained_members(cls: type) -> list[str]:
     """Return the public methods, properties and attributes of which nothing is said."""
     unexplained = []
-    for name, member in vars(cls).items():
+    members = [each for base in cls.__mro__ if is_ours(base) for each in vars(base).items()]
+    for name, member in members:
         if name.startswith("_") or isinstance(member, enum.Enum):  # the README has the statuses
             continue
         if isinstance(member, (FunctionType, classmethod, staticmethod, property)):

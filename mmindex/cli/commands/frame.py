@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ from mmindex.cli.frame_numbers import (
     count_asked,
     find_numbers,
     numbers_argument,
-    spread,
 )
 from mmindex.cli.source_argument import (
     Opened,
@@ -147,7 +145,9 @@ def _walk_outputs(
         yield path, _encode_npy(instance, list(numbers))
         return
     if format_name == "png":
-        contents = _walk_pictures(opened, ranges)
+        from mmindex.render.png import walk_pictures  # a raw frame does not wait for this
+
+        contents = walk_pictures(instance, [range(each[0] - 1, each[-1]) for each in ranges])
     elif format_name == "npy":
         contents = (_encode_npy(instance, [number]) for number in chain.from_iterable(ranges))
     else:
@@ -159,27 +159,6 @@ def _walk_outputs(
 def _find_extension(syntax: TransferSyntax) -> str:
     """Return the extension of a frame as it is stored."""
     return _EXTENSIONS.get(syntax.codec) or _FRAME_EXTENSIONS.get(syntax.uid, "raw")
-
-
-def _walk_pictures(opened: Opened, ranges: Sequence[range]) -> Iterator[bytes]:
-    """Yield frames as PNG files, in one window; frames are decoded one at a time."""
-    from mmindex.cli.picture import (
-        MOST_FRAMES_SAMPLED,
-        check_picture,
-        encode_png,
-        find_window,
-        render,
-    )
-
-    check_picture(opened)
-    from PIL import Image
-
-    decode = lru_cache(maxsize=1)(opened.instance.array)  # a single frame is not decoded twice
-    sampled = spread(ranges, MOST_FRAMES_SAMPLED)
-    window = find_window((decode(number - 1) for number in sampled), len(sampled))
-    for number in chain.from_iterable(ranges):
-        pixels = render(decode(number - 1), opened.instance.record.image_pixel, window)
-        yield encode_png(Image.fromarray(pixels))
 
 
 def _encode_npy(instance: Instance, numbers: Sequence[int]) -> bytes:

@@ -71,6 +71,18 @@ class Transaction:
         entries: int = self._txn.stat(self._databases[database])["entries"]
         return entries
 
+    def count_repeated(self, database: str) -> int:
+        """Return how many keys of a database have several values.
+
+        Raises
+        ------
+        DamageError
+            A page is damaged.
+        """
+        self.check(database)
+        with self._txn.cursor(self._databases[database]) as cursor:
+            return sum(cursor.count() > 1 for _ in cursor.iternext_nodup(values=False))
+
     def walk(self, database: str, start: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Yield the pairs from a key on, in the order of keys; of several values the first.
 

@@ -6,45 +6,36 @@ get one from their values.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mmindex.decode.window import Window, choose_window
-from mmindex.errors import DecodeError, MissingDependencyError
+from mmindex.errors import DecodeError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
 
-    from mmindex import ImagePixel
-    from mmindex.cli.source_argument import Opened
+    from mmindex.model import ImagePixel
 
 MOST_FRAMES_SAMPLED = 64  # for a window
 _MOST_SAMPLES = 1 << 21
 
 
-def check_picture(opened: Opened) -> None:
-    """Raise an error where no picture can be made of an instance's frames.
+def spread(numbers: Sequence[range], most: int) -> list[int]:
+    """Return all numbers, or where they are too many `most` at even steps, first to last."""
+    count = sum(map(len, numbers))
+    if count <= most:
+        return [number for each in numbers for number in each]
+    return [_number_at(numbers, at * (count - 1) // (most - 1)) for at in range(most)]
 
-    Raises
-    ------
-    DecodeError
-        The samples are indices into a palette.
-    MissingDependencyError
-        Pillow is not installed.
-    """
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError("PNG needs Pillow: pip install 'mmindex[codecs]'") from None
-    if opened.instance.record.image_pixel.photometric_interpretation == "PALETTE COLOR":
-        raise DecodeError(
-            "the samples are indices into a palette (PALETTE COLOR), not a picture: "
-            "use `mmindex frame --format npy`",
-            path=opened.path,
-        )
+
+def _number_at(numbers: Sequence[range], at: int) -> int:
+    for each in numbers:
+        if at < len(each):
+            break
+        at -= len(each)
+    return each[at]
 
 
 def find_window(arrays: Iterable[NDArray[np.generic]], count: int) -> Window | None:
@@ -109,10 +100,3 @@ def render(
         pixels = scaled.clip(0, 255).round().astype(np.uint8)
     is_inverse = image_pixel.photometric_interpretation == "MONOCHROME1"  # its least is white
     return 255 - pixels if is_inverse else pixels
-
-
-def encode_png(picture: Image.Image) -> bytes:
-    """Return a picture as a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

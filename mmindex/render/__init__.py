@@ -1,0 +1,1 @@
+"""Frames as pictures: windows, PNG files, sheets of many frames."""

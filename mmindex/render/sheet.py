@@ -1,0 +1,173 @@
+"""The frames of an instance at a glance: one picture, a cell a frame, its number below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmindex.decode.window import Window
+from mmindex.errors import DecodeError, FormatError, MMIndexError
+from mmindex.render.png import check_picture, encode_png
+from mmindex.render.window import MOST_FRAMES_SAMPLED, find_window, render, spread
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image, ImageDraw
+
+    from mmindex.model import ImagePixel
+    from mmindex.read.instance import Instance
+
+_SHAPE = 4 / 3  # width to height, of a sheet whose columns are not given
+_GAP = 6  # pixels
+_PAPER, _INK, MARK = (40, 40, 40), (230, 230, 230), (230, 120, 80)  # RGB
+UNREADABLE = (DecodeError, FormatError)
+
+
+class Sheet(NamedTuple):
+    """A sheet that was drawn.
+
+    Attributes
+    ----------
+    png : bytes
+        The PNG file.
+    failures : list of (int, MMIndexError)
+        Frame indices whose cells are crossed out, and why these frames cannot be read.
+    """
+
+    png: bytes
+    failures: list[tuple[int, MMIndexError]]
+
+
+class Cells(NamedTuple):
+    """How a sheet is divided, in pixels but for `columns`: frames with their labels below.
+
+    A frame is in the middle of its cell, which may be wider: a label can be wider than a frame.
+    """
+
+    columns: int
+    width: int
+    height: int
+    label_width: int
+    label_height: int
+
+    @property
+    def cell_width(self) -> int:
+        """Width of a cell, which is the next one's distance but for the gap."""
+        return max(self.width, self.label_width)
+
+    def sheet_size(self, count: int) -> tuple[int, int]:
+        """Return width and height of a sheet of so many frames."""
+        rows = -(-count // self.columns)
+        width = _GAP + self.columns * (self.cell_width + _GAP)
+        return width, _GAP + rows * (self.height + self.label_height + _GAP)
+
+    def place(self, at: int) -> tuple[int, int]:
+        """Return left and top of a frame."""
+        row, column = divmod(at, self.columns)
+        left = _GAP + column * (self.cell_width + _GAP) + (self.cell_width - self.width) // 2
+        return left, _GAP + row * (self.height + self.label_height + _GAP)
+
+
+def draw_sheet(
+    instance: Instance,
+    frame_indices: Sequence[int],
+    *,
+    columns: int | None = None,
+    size: int = 128,
+) -> Sheet:
+    """Draw frames side by side, each with its number from 1 on below; decodes one at a time.
+
+    Parameters
+    ----------
+    frame_indices : sequence of int
+        One frame or more, counted from 0, in the order of the cells.
+    columns : int, optional
+        Cells in a row; as many as make a sheet of 4:3 unless given.
+    size : int
+        Longer side of a frame, in pixels.
+
+    Raises
+    ------
+    DecodeError, FormatError
+        No frame can be read, or the samples are indices into a palette.
+    MissingDependencyError
+        Pillow is not installed.
+    """
+    check_picture(instance)
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default()
+    label = ceil(font.getlength(str(max(frame_indices) + 1))), ceil(font.getbbox("0123456789")[3])
+    cells = _divide(
+        instance.record.image_pixel, len(frame_indices), columns, size, (label[0], label[1] + 2)
+    )
+    sheet = Image.new("RGB", cells.sheet_size(len(frame_indices)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    window = _find_window(instance, frame_indices)
+    failures: list[tuple[int, MMIndexError]] = []
+    for at, frame_index in enumerate(frame_indices):
+        left, top = cells.place(at)
+        ink = _INK
+        try:
+            thumbnail = _draw_thumbnail(instance, frame_index, window, cells)
+        except UNREADABLE as error:
+            failures.append((frame_index, error))
+            ink = MARK
+            _cross_out(draw, left, top, cells)
+        else:
+            sheet.paste(thumbnail, (left, top))
+        number = str(frame_index + 1)
+        label_left = left + (cells.width - font.getlength(number)) / 2
+        draw.text((label_left, top + cells.height + 1), number, fill=ink, font=font)
+    if len(failures) == len(frame_indices):
+        raise failures[0][1]
+    return Sheet(encode_png(sheet), failures)
+
+
+def _divide(
+    image: ImagePixel, count: int, columns: int | None, size: int, label: tuple[int, int]
+) -> Cells:
+    """Return cells of the shape that the frames have."""
+    width, height = _fit(image.columns or 1, image.rows or 1, size, size)
+    if columns is None:
+        columns = round(sqrt(count * _SHAPE * (height + label[1]) / max(width, label[0])))
+    return Cells(max(1, min(columns, count)), width, height, *label)
+
+
+def _fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """Return width and height, as large as they fit, in the same proportion."""
+    scale = min(most_width / width, most_height / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _find_window(instance: Instance, frame_indices: Sequence[int]) -> Window | None:
+    """Return one window for all frames that can be read."""
+    sampled = spread([range(index, index + 1) for index in frame_indices], MOST_FRAMES_SAMPLED)
+
+    def walk_readable() -> Iterator[NDArray[np.generic]]:
+        for frame_index in sampled:
+            with suppress(*UNREADABLE):  # reported when the cell is drawn
+                yield instance.array(frame_index)
+
+    return find_window(walk_readable(), len(sampled))
+
+
+def _draw_thumbnail(
+    instance: Instance, frame_index: int, window: Window | None, cells: Cells
+) -> Image.Image:
+    from PIL import Image
+
+    pixels = render(instance.array(frame_index), instance.record.image_pixel, window)
+    frame = Image.fromarray(pixels)
+    size = _fit(frame.width, frame.height, cells.width, cells.height)
+    return frame.resize(size, Image.Resampling.BOX)  # means of pixels, or larger pixels
+
+
+def _cross_out(draw: ImageDraw.ImageDraw, left: int, top: int, cells: Cells) -> None:
+    right, bottom = left + cells.width - 1, top + cells.height - 1
+    draw.rectangle((left, top, right, bottom), outline=MARK)
+    draw.line((left, top, right, bottom), fill=MARK)
+    draw.line((left, bottom, right, top), fill=MARK)
