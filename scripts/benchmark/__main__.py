@@ -15,6 +15,7 @@ from scripts.benchmark import (
     decode,
     frames,
     processes,
+    serve,
     sizes,
     slide,
     small_files,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "size": sizes.run_sizes,
     "command-line": processes.run_command_line,
     "cold": cold.run_cold,
+    "serve": serve.run_serve,
 }
 
 

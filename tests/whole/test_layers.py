@@ -23,7 +23,9 @@ ORDER = (
 
 ONLY_IMPORTERS = {
     "lmdb": ("mmindex.index.lmdb",),
-    "pydicom": ("mmindex.decode", "mmindex.read"),
+    "pydicom": ("mmindex.decode", "mmindex.read", "mmindex.serve"),
+    "starlette": ("mmindex.serve",),
+    "uvicorn": ("mmindex.serve",),
     "click": ("mmindex.cli",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }

@@ -1,0 +1,10 @@
+"""DICOMweb (PS3.18) and a viewer page over an archive: `mmindex.serve.application`.
+
+It needs the extra: pip install 'mmindex[serve]'.
+"""
+
+from __future__ import annotations
+
+from mmindex.serve.app import application
+
+__all__ = ["application"]

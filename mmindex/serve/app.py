@@ -1,0 +1,242 @@
+"""The ASGI application: routes of DICOMweb (PS3.18 10) and of the page, over one Shelf."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmindex.errors import MissingDependencyError
+
+try:
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware.cors import CORSMiddleware
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Receive, Scope, Send
+except ImportError:
+    raise MissingDependencyError(
+        "serving needs Starlette and uvicorn: pip install 'mmindex[serve]'"
+    ) from None
+
+from mmindex.errors import MMIndexError
+from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
+from mmindex.serve.catalogue import Catalogue
+from mmindex.serve.errors import RequestError, explain
+from mmindex.serve.frames import FrameLimits, FrameService
+from mmindex.serve.headers import HeaderCache
+from mmindex.serve.multipart import Multipart
+from mmindex.serve.ohif import ohif_routes
+from mmindex.serve.page import page_routes
+from mmindex.serve.qido import QueryService
+from mmindex.serve.responses import get_headers, send_body
+from mmindex.serve.routes import Routes
+from mmindex.serve.security import LOOPBACK, Guard, Hardened
+from mmindex.serve.shelf import Shelf
+from mmindex.serve.wado import RetrieveService
+
+if TYPE_CHECKING:
+    from mmindex import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What requests may take of the server.
+
+    Attributes
+    ----------
+    frames : int
+        Frames of a request.
+    response_bytes : int
+        Bytes of frames that one response holds in memory.
+    renders : int
+        Pictures that are made at the same time.
+    waiting_renders : int
+        Requests for pictures at the same time; further ones get status 503.
+    readers : int
+        Threads that read from disks.
+    open_instances : int
+        Instances that are kept open.
+    """
+
+    frames: int = 1000
+    response_bytes: int = 256 << 20
+    renders: int = max(1, os.cpu_count() or 1)
+    waiting_renders: int = 200
+    readers: int = 16
+    open_instances: int = 256
+
+
+def application(
+    archive_or_path: Archive | str | os.PathLike[str],
+    *,
+    prefix: str = "/dicom-web",
+    token: str | None = None,
+    allow_origins: Collection[str] = (),
+    allowed_hosts: Collection[str] = LOOPBACK,
+    page: bool = True,
+    ohif: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    revalidate_after: float = 1.0,
+) -> ASGIApp:
+    """Return an ASGI application that serves an archive: DICOMweb (PS3.18) and a viewer page.
+
+    Only reading is served: QIDO-RS, WADO-RS with frames as stored, bulk data, metadata and
+    pictures. A build or update under a running application shows at once; files that changed or
+    are gone since they were indexed get status 410.
+
+    Parameters
+    ----------
+    archive_or_path : Archive or path
+        An open archive, its folder or index; or one DICOM file, which is scanned.
+    prefix : str
+        Where DICOMweb begins.
+    token : str, optional
+        What clients send as `Authorization: Bearer`; nothing is asked for unless given.
+    allow_origins : collection of str
+        Origins such as `https://viewer.example.org` whose pages may read (CORS); none unless
+        given.
+    allowed_hosts : collection of str
+        Names that the Host header may have, `*` for any; those of this machine unless given.
+    page : bool
+        Whether the viewer page is at `/` (at `/mmindex/` where `ohif` is).
+    ohif : path, optional
+        The folder of an unpacked OHIF Viewer (`@ohif/app`), which is served at `/`.
+    limits : Limits, optional
+        What requests may take of the server.
+    revalidate_after : float
+        Seconds after which the index and files are looked at again.
+
+    Returns
+    -------
+    ASGI application
+        To be run by an ASGI server such as uvicorn, or mounted in an application.
+
+    Raises
+    ------
+    MissingFileError, IndexFormatError, NotDicomError
+        There is no index or file at the path, or none that can be read.
+    MissingDependencyError
+        Starlette is not installed.
+    ValueError
+        `prefix` is not a path such as `/dicom-web`.
+    """
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise ValueError(f"expected a prefix such as '/dicom-web', found {prefix!r}")
+    limits = limits or Limits()
+    shelf = Shelf(
+        archive_or_path, most_open=limits.open_instances, revalidate_after=revalidate_after
+    )
+    service = _Service(shelf, prefix, limits, revalidate_after)
+    routes: list[BaseRoute] = service.routes.make(prefix)
+    if ohif is not None:
+        page_at = "/mmindex"
+        routes += page_routes(page_at, prefix) if page else []
+        routes += ohif_routes(os.fspath(ohif), prefix)
+    elif page:
+        routes += page_routes("", prefix)
+    app: ASGIApp = Hardened(_make_starlette(routes))
+    app = _FastFrames(app, service.frames, prefix)
+    if token is not None:
+        app = Guard(app, allowed_hosts=["*"], token=token, prefix=prefix)
+    if allow_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=list(allow_origins),
+            allow_methods=["GET", "HEAD"],
+            allow_headers=["Authorization", "Accept", "Range", "If-None-Match", "If-Range"],
+            expose_headers=["ETag", "Content-Range", "Warning"],
+        )
+    return Guard(app, allowed_hosts=allowed_hosts, token=None, prefix=prefix)
+
+
+class _Service:
+    """What the routes stand on."""
+
+    def __init__(self, shelf: Shelf, prefix: str, limits: Limits, revalidate_after: float) -> None:
+        multipart = Multipart()
+        headers = HeaderCache()
+        catalogue = Catalogue(shelf, revalidate_after)
+        readers = ThreadPoolExecutor(limits.readers, "mmindex-read")
+        renderers = ThreadPoolExecutor(limits.renders, "mmindex-render")
+        self.frames = FrameService(
+            shelf, multipart, readers, FrameLimits(limits.frames, limits.response_bytes)
+        )
+        self.routes = Routes(
+            prefix=prefix,
+            shelf=shelf,
+            catalogue=catalogue,
+            frames=self.frames,
+            queries=QueryService(shelf, catalogue, headers),
+            retrieval=RetrieveService(shelf, catalogue, headers, multipart),
+            multipart=multipart,
+            readers=readers,
+            renderers=renderers,
+            render_slots=asyncio.Semaphore(limits.waiting_renders),
+        )
+
+
+class _FastFrames:
+    """Answers requests for frames before any router sees them: half of the cost of one."""
+
+    def __init__(self, app: ASGIApp, frames: FrameService, prefix: str) -> None:
+        self._app = app
+        self._frames = frames
+        self._match = re.compile(
+            re.escape(prefix) + r"/studies/([^/]+)/series/([^/]+)"
+            r"/instances/([^/]+)/frames/([0-9,]+)"
+        ).fullmatch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            root: str = scope.get("root_path", "")
+            path: str = scope["path"]
+            match = self._match(path.removeprefix(root) if root else path)
+            if match is not None:
+                await self._respond(scope, send, match)
+                return
+        await self._app(scope, receive, send)
+
+    async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
+        study, series, instance, numbers = match.groups()
+        try:
+            accept = get_headers(scope).accept(scope)
+            await self._frames.respond(scope, send, (study, series, instance), numbers, accept)
+        except Exception as error:
+            known = explain(error)
+            if known is None:
+                raise
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), *known.headers]
+            await send_body(send, known.message.encode(), headers, status=known.status)
+
+
+def _make_starlette(routes: list[BaseRoute]) -> Starlette:
+    handlers = dict.fromkeys(
+        (RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError), _answer_error
+    )
+    return Starlette(
+        routes=routes, exception_handlers={**handlers, HTTPException: _answer_http_error}
+    )
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    known = explain(error)
+    if known is None:
+        raise error
+    headers = {name.decode(): value.decode() for name, value in known.headers}
+    return PlainTextResponse(known.message, known.status, headers)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    why = {
+        404: "there is nothing at this path",
+        405: "only GET and HEAD: this server stores and changes nothing",
+    }.get(status, getattr(error, "detail", ""))
+    return PlainTextResponse(why, status, getattr(error, "headers", None))

@@ -1,0 +1,73 @@
+"""Status codes of what can go wrong (PS3.18 8.5), with a body that says why.
+
+A body names no path of the server, and no value of a file.
+"""
+
+from __future__ import annotations
+
+from mmindex.errors import (
+    DecodeError,
+    FormatError,
+    FrameIndexError,
+    IndexFormatError,
+    InstanceNotFoundError,
+    MissingDependencyError,
+    MissingFileError,
+    MMIndexError,
+    NoPixelDataError,
+    NotAddressableError,
+    StaleIndexError,
+)
+from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
+
+
+class RequestError(Exception):
+    """A request that is answered with a status code and a sentence.
+
+    Attributes
+    ----------
+    status : int
+        The status code.
+    message : str
+        What is wrong.
+    headers : tuple of (bytes, bytes)
+        Headers that go with it.
+    """
+
+    def __init__(
+        self, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+
+_STATUS_CODES: tuple[tuple[type[MMIndexError], int], ...] = (
+    (InstanceNotFoundError, 404),
+    (FrameIndexError, 404),
+    (NoPixelDataError, 404),
+    (StaleIndexError, 410),
+    (MissingFileError, 410),
+    (NotAddressableError, 406),
+    (DecodeError, 406),
+    (MissingDependencyError, 501),
+    (IndexFormatError, 503),
+    (FormatError, 404),  # the frame or the header is not there to be sent
+)
+
+
+def explain(error: Exception) -> RequestError | None:
+    """Return how an error is answered; None for one that is a fault of the server."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, NotAcceptableError):
+        return RequestError(406, str(error))
+    if isinstance(error, UnsatisfiableRangeError):
+        content_range = (b"content-range", f"bytes */{error.size}".encode())
+        return RequestError(416, str(error), (content_range,))
+    if isinstance(error, MMIndexError):
+        for kind, status in _STATUS_CODES:
+            if isinstance(error, kind):
+                return RequestError(status, error.message)
+    return None

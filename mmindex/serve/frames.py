@@ -1,0 +1,192 @@
+"""Frames as stored: WADO-RS `/frames/1,2,3` (PS3.18 10.4.1.1.6), plain ASGI for speed.
+
+A frame that lies in memory is sent at once; reading from a disk is left to a thread, so that
+no client waits for another one's disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from starlette.types import Scope, Send
+
+from mmindex.errors import NoPixelDataError, NotAddressableError
+from mmindex.model import Status
+from mmindex.serve.accept import Choice, choose_frame, parse_range
+from mmindex.serve.errors import RequestError
+from mmindex.serve.multipart import Body, Multipart
+from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified
+from mmindex.serve.shelf import Held, Shelf
+
+_AGE = (b"cache-control", b"private, max-age=60")
+_VARY = (b"vary", b"accept, authorization, origin")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What one request for frames may take.
+
+    Attributes
+    ----------
+    frames : int
+        Frames of a request.
+    bytes : int
+        Bytes of a response that is held in memory.
+    """
+
+    frames: int = 1000
+    bytes: int = 256 << 20
+
+
+class FrameService:
+    """Sends frames."""
+
+    def __init__(
+        self, shelf: Shelf, multipart: Multipart, executor: Executor, limits: FrameLimits
+    ) -> None:
+        self._shelf = shelf
+        self._multipart = multipart
+        self._executor = executor
+        self._limits = limits
+
+    async def find(self, study: str, series: str, uid: str) -> Held:
+        """Return an instance, open, from a thread unless it is open already.
+
+        Raises
+        ------
+        RequestError
+            It is in another study or series: status 404.
+        MMIndexError
+            As `Shelf.open`.
+        """
+        held = self._shelf.held(uid)
+        if held is None:
+            loop = asyncio.get_running_loop()
+            held = await loop.run_in_executor(self._executor, self._shelf.open, uid)
+        record = held.record
+        if record.study_instance_uid != study or record.series_instance_uid != series:
+            raise RequestError(404, "the instance is not in this study and series")
+        return held
+
+    async def respond(
+        self, scope: Scope, send: Send, place: tuple[str, str, str], numbers: str, accept: str
+    ) -> None:
+        """Send the frames that a comma list of numbers, from 1 on, names.
+
+        Raises
+        ------
+        RequestError, NotAcceptableError, MMIndexError
+            There are no such frames, or the client takes them in no form that there is.
+        """
+        held = await self.find(*place)
+        indices = self.parse_numbers(held, numbers)
+        choice = choose_stored(held, accept)
+        headers = get_headers(scope)
+        form = "m" if choice.multipart else choice.media_type[-3:]
+        which = numbers if len(indices) == 1 else _digest(numbers)
+        etag = f'"{held.etag}-{which}-{form}"'.encode()
+        common = [_AGE, _VARY, (b"etag", etag)]
+        if headers.matches(etag):
+            await send_not_modified(send, common)
+            return
+        frames = [held.read_at_once(index) for index in indices[:1]]
+        bodies: Sequence[Body | None] = frames
+        if frames[0] is None or len(indices) > 1:
+            loop = asyncio.get_running_loop()
+            bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
+        await self._send(send, headers, choice, [body or b"" for body in bodies], common)
+
+    async def _send(
+        self,
+        send: Send,
+        headers: Headers,
+        choice: Choice,
+        bodies: list[Body],
+        common: list[tuple[bytes, bytes]],
+    ) -> None:
+        if choice.multipart:
+            content_type = self._multipart.content_type(choice.media_type)
+            await send_body(
+                send,
+                self._multipart.join(bodies, choice.content_type),
+                [(b"content-type", content_type), *common],
+            )
+            return
+        if len(bodies) != 1:
+            raise RequestError(406, "several frames are sent as multipart/related only")
+        body = bodies[0]
+        common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
+        wanted = parse_range(headers.range_unless_changed(common[2][1]), len(body))
+        if wanted is None:
+            await send_body(send, body, common)
+            return
+        start, end = wanted
+        common.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
+        await send_body(send, memoryview(body)[start:end], common, status=206)
+
+    def parse_numbers(self, held: Held, numbers: str) -> list[int]:
+        """Return the indices, from 0 on, of a comma list of frame numbers.
+
+        Raises
+        ------
+        RequestError
+            One is no number, there are too many, or the instance has no such frame.
+        """
+        pieces = numbers.split(",")
+        if len(pieces) > self._limits.frames:
+            raise RequestError(400, f"a request has at most {self._limits.frames} frames")
+        if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 for piece in pieces):
+            raise RequestError(400, "frame numbers are a comma list of numbers from 1 on")
+        require_frames(held)
+        count = held.record.number_of_frames
+        indices = [int(piece) - 1 for piece in pieces]
+        for index in indices:
+            if not 0 <= index < count:
+                raise RequestError(
+                    404, f"there is no frame {index + 1}: the instance has 1 to {count}"
+                )
+        return indices
+
+    def _read(self, held: Held, indices: list[int]) -> list[Body]:
+        found: list[Body] = []
+        left = self._limits.bytes
+        for index in indices:
+            found.append(held.read_at_once(index) or held.read(index))
+            left -= len(found[-1])
+            if left < 0 and len(indices) > 1:
+                raise RequestError(
+                    400, f"these frames are over {self._limits.bytes} bytes: ask for fewer"
+                )
+        return found
+
+
+def _digest(numbers: str) -> str:
+    """Return a short name of a list of frames, without commas: an ETag is one of a list."""
+    return blake2b(numbers.encode(), digest_size=9).hexdigest()
+
+
+def require_frames(held: Held) -> None:
+    """Raise the error that says why where an instance has no frames of their own."""
+    if held.record.status is Status.STREAM:
+        raise NotAddressableError(
+            "the frames are one video stream, which /bulkdata and /rendered send"
+        )
+    if not held.record.status.has_frames:
+        raise NoPixelDataError("the instance has no pixel data")
+
+
+def choose_stored(held: Held, accept: str) -> Choice:
+    """Return how the frames of an instance are sent to a client.
+
+    Raises
+    ------
+    NotAcceptableError
+        The client takes them in no form that is stored.
+    """
+    record = held.record
+    encapsulated = record.frames is not None and not record.frames.frame_bits
+    return choose_frame(accept, record.transfer_syntax_uid, encapsulated=encapsulated)

@@ -1,0 +1,138 @@
+"""Headers of instances: data sets without pixel data, read from their files.
+
+Reading is the slow part of a query, so that what came out of it is kept: a bounded number of
+bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+
+from pydicom import Dataset
+
+from mmindex import Instance
+from mmindex.model import InstanceRecord, Status
+from mmindex.serve.dicom_json import Element, Json, dataset_json
+from mmindex.serve.shelf import Held, make_etag
+
+BASE = "urn:mmindex:base:7f1d2c"  # stands for the service's URL in JSON that is kept
+
+_MOST_BYTES = 64 << 20
+_LONGEST_VALUE = 4096  # characters
+_BULK_VRS = {"FloatPixelData": "OF", "DoubleFloatPixelData": "OD"}
+PIXEL_TAGS = {
+    "PixelData": "7FE00010",
+    "FloatPixelData": "7FE00008",
+    "DoubleFloatPixelData": "7FE00009",
+}
+
+
+def read_dataset(instance: Instance) -> Dataset:
+    """Return the data set of an instance up to its pixel data.
+
+    Raises
+    ------
+    FormatError
+        The header cannot be read.
+    """
+    found: Dataset = instance.dataset()
+    return found
+
+
+def instance_uri(record: InstanceRecord) -> str:
+    """Return the path of an instance's resource, below the service's own."""
+    return (
+        f"/studies/{record.study_instance_uid}/series/{record.series_instance_uid}"
+        f"/instances/{record.sop_instance_uid}"
+    )
+
+
+def header_json(instance: Instance) -> Json:
+    """Return an instance's metadata (PS3.18 10.4.1.1.2): its header, BulkDataURI of its pixels."""
+    record = instance.record
+    base = f"{BASE}{instance_uri(record)}/bulkdata/"
+    found = dataset_json(read_dataset(instance), lambda path: base + path)
+    if record.transfer_syntax_uid:
+        syntax: Element = {"vr": "UI", "Value": [record.transfer_syntax_uid]}
+        found = {"00083002": syntax, **found}
+    if record.status.has_frames or record.status is Status.STREAM:
+        keyword = record.image_pixel.pixel_keyword
+        tag = PIXEL_TAGS.get(keyword, "7FE00010")
+        vr = record.image_pixel.pixel_vr or _BULK_VRS.get(keyword, "OW")
+        found[tag] = {"vr": vr, "BulkDataURI": base + tag}
+    return found
+
+
+class HeaderCache:
+    """Metadata of instances, the last ones used being kept.
+
+    Parameters
+    ----------
+    most_bytes : int
+        JSON text that is kept, in bytes.
+    most_summaries : int
+        Headers that are kept for queries, without their long values.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES, most_summaries: int = 20_000) -> None:
+        self._most_bytes = most_bytes
+        self._most_summaries = most_summaries
+        self._bytes = 0
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._summaries: OrderedDict[str, Json] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def text(self, held: Held) -> bytes:
+        """Return the metadata of an instance as JSON text; BASE stands for the service's URL.
+
+        Raises
+        ------
+        FormatError
+            The header cannot be read.
+        """
+        with self._lock:
+            text = self._texts.get(held.etag)
+            if text is not None:
+                self._texts.move_to_end(held.etag)
+                return text
+        text = json.dumps(header_json(held.instance), separators=(",", ":")).encode()
+        with self._lock:
+            if held.etag not in self._texts and len(text) < self._most_bytes // 2:
+                self._texts[held.etag] = text
+                self._bytes += len(text)
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._texts.popitem(last=False)[1])
+        return text
+
+    def known_summary(self, record: InstanceRecord) -> Json | None:
+        """Return what `summary` returned before of an instance, if it is kept."""
+        with self._lock:
+            return self._summaries.get(make_etag(record))
+
+    def summary(self, held: Held) -> Json:
+        """Return the header of an instance without its long values, for queries.
+
+        Raises
+        ------
+        FormatError
+            The header cannot be read.
+        """
+        found = self.known_summary(held.record)
+        if found is not None:
+            return found
+        whole = header_json(held.instance)
+        found = {tag: element for tag, element in whole.items() if _is_short(element)}
+        with self._lock:
+            self._summaries[held.etag] = found
+            while len(self._summaries) > self._most_summaries:
+                self._summaries.popitem(last=False)
+        return found
+
+
+def _is_short(element: Element) -> bool:
+    """Return whether an element is answered by queries."""
+    if "BulkDataURI" in element or "InlineBinary" in element:
+        return False
+    return len(json.dumps(element.get("Value", ()))) <= _LONGEST_VALUE

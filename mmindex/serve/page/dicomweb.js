@@ -1,0 +1,146 @@
+// What the page asks the server: queries, metadata, pictures. Every request goes to this host.
+
+const prefix = document.documentElement.dataset.prefix;
+
+function readToken() {
+  const match = /^#token=(.+)$/.exec(location.hash);
+  if (match) {
+    sessionStorage.setItem("token", decodeURIComponent(match[1]));
+    history.replaceState(null, "", "#/");
+  }
+  return sessionStorage.getItem("token");
+}
+
+let token = readToken();
+
+export function setToken(text) {
+  token = text;
+  sessionStorage.setItem("token", text);
+}
+
+export class ServerError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export async function ask(path, accept, signal) {
+  const headers = { Accept: accept };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const response = await fetch(prefix + path, { headers, signal });
+  if (!response.ok) throw new ServerError(response.status, await response.text());
+  return response;
+}
+
+export async function askJson(path, signal) {
+  return (await ask(path, "application/dicom+json", signal)).json();
+}
+
+export async function askImage(path, accept, signal) {
+  const blob = await (await ask(path, accept, signal)).blob();
+  return createImageBitmap(blob, { colorSpaceConversion: "none" });
+}
+
+// The first value of an element, as text; a name without its carets.
+export function text(dataset, tag) {
+  const value = dataset?.[tag]?.Value?.[0];
+  if (value === null || value === undefined) return "";
+  if (typeof value === "object") {
+    return (value.Alphabetic || value.Ideographic || "").replace(/\^+/g, " ").trim();
+  }
+  return String(value);
+}
+
+export function number(dataset, tag) {
+  const value = Number(text(dataset, tag));
+  return Number.isFinite(value) ? value : 0;
+}
+
+export function items(dataset, tag) {
+  return dataset?.[tag]?.Value ?? [];
+}
+
+export function date(value) {
+  return /^\d{8}$/.test(value) ? `${value.slice(0, 4)}-${value.slice(4, 6)}-${value.slice(6)}` : value;
+}
+
+export function instancePath(dataset) {
+  const [study, series, instance] = ["0020000D", "0020000E", "00080018"].map((tag) => text(dataset, tag));
+  return `/studies/${study}/series/${series}/instances/${instance}`;
+}
+
+export async function download(path, accept, name) {
+  const blob = await (await ask(path, accept)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name + (EXTENSIONS[blob.type.split(";")[0]] ?? ".bin");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+const EXTENSIONS = {
+  "application/dicom": ".dcm", "image/jpeg": ".jpg", "image/jp2": ".j2k", "image/jpx": ".j2k",
+  "image/jls": ".jls", "image/jxl": ".jxl", "image/jphc": ".jhc", "image/dicom-rle": ".rle",
+};
+
+// Keeps pictures up to a number of pixels; those not used for longest go first.
+export class PictureCache {
+  constructor(pixels) {
+    this.left = pixels;
+    this.pictures = new Map();
+    this.pending = new Map();
+  }
+
+  get(key) {
+    const found = this.pictures.get(key);
+    if (found) {
+      this.pictures.delete(key);
+      this.pictures.set(key, found);
+    }
+    return found;
+  }
+
+  // Load a picture once, however often it is asked for; at most `most` at the same time.
+  load(key, path, accept) {
+    const known = this.get(key);
+    if (known) return Promise.resolve(known);
+    let pending = this.pending.get(key);
+    if (!pending) {
+      const controller = new AbortController();
+      const promise = askImage(path, accept, controller.signal)
+        .then((picture) => this.put(key, picture))
+        .finally(() => this.pending.delete(key));
+      promise.catch(() => {});
+      pending = { promise, controller };
+      this.pending.set(key, pending);
+    }
+    return pending.promise;
+  }
+
+  // Stop loading what is not wanted any more.
+  keepOnly(wanted) {
+    for (const [key, { controller }] of this.pending) if (!wanted(key)) controller.abort();
+  }
+
+  put(key, picture) {
+    this.pictures.set(key, picture);
+    this.left -= picture.width * picture.height;
+    for (const [old, one] of this.pictures) {
+      if (this.left >= 0 || this.pictures.size < 2) break;
+      this.pictures.delete(old);
+      this.left += one.width * one.height;
+      one.close();
+    }
+    return picture;
+  }
+
+  clear() {
+    this.keepOnly(() => false);
+    for (const [key, one] of this.pictures) {
+      this.pictures.delete(key);
+      this.left += one.width * one.height;
+      one.close();
+    }
+  }
+}

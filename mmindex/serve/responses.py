@@ -1,0 +1,74 @@
+"""Headers of requests and bodies of responses, without Starlette's objects: for the fast routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import parse_qs
+
+from starlette.types import Scope, Send
+
+from mmindex.serve.errors import RequestError
+from mmindex.serve.multipart import Body
+
+Header = tuple[bytes, bytes]
+
+
+class Headers:
+    """The headers of a request that these routes look at; of one sent twice, both are joined."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self, headers: Iterable[Header]) -> None:
+        self._by_name: dict[bytes, bytes] = {}
+        for name, value in headers:
+            known = self._by_name.get(name)
+            self._by_name[name] = value if known is None else known + b", " + value
+
+    def get(self, name: bytes) -> str:
+        """Return a header's value, empty where there is none."""
+        return self._by_name.get(name, b"").decode("latin-1")
+
+    def accept(self, scope: Scope) -> str:
+        """Return what the client takes: the query's `accept` (PS3.18 8.3.3.1), else the header."""
+        if b"accept=" in scope["query_string"]:
+            try:
+                asked = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=200)
+            except ValueError:
+                raise RequestError(400, "a query has at most 200 parameters") from None
+            if "accept" in asked:
+                return ", ".join(asked["accept"])
+        return self.get(b"accept")
+
+    def matches(self, etag: bytes) -> bool:
+        """Return whether the client has this state already: If-None-Match (RFC 9110 13.1.2)."""
+        known = self._by_name.get(b"if-none-match")
+        if known is None:
+            return False
+        tags = {tag.strip().removeprefix(b"W/") for tag in known.split(b",")}
+        return etag in tags or known.strip() == b"*"
+
+    def range_unless_changed(self, etag: bytes) -> str:
+        """Return the Range header, empty if If-Range names another state (RFC 9110 13.1.5)."""
+        if self._by_name.get(b"if-range", etag) != etag:
+            return ""
+        return self.get(b"range")
+
+
+def get_headers(scope: Scope) -> Headers:
+    """Return the headers of a request."""
+    return Headers(scope["headers"])
+
+
+async def send_body(
+    send: Send, body: Body, headers: Iterable[Header], *, status: int = 200
+) -> None:
+    """Send a response whose body is in memory; the server leaves the body out for HEAD."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_not_modified(send: Send, headers: Iterable[Header]) -> None:
+    """Send status 304."""
+    await send({"type": "http.response.start", "status": 304, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,64 @@
+"""`mmindex serve`: who may be served what, and a server that runs until it is stopped."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from cli_runner import new_runner
+from dicom_bytes import native_file
+
+import mmindex
+from mmindex.cli import main
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(native_file(b"\1\2\3\4"))
+    mmindex.build(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--host", "0.0.0.0"], 2, "--insecure"),
+        (["--host", "0.0.0.0", "--token-file", "short.txt"], 2, "16 or more characters"),
+        (["--token-file", "nowhere.txt"], 1, "nowhere.txt"),
+        (["--ohif", "."], 1, "index.html"),
+    ],
+)
+def test_what_is_refused(archive, monkeypatch, arguments, code, words):
+    """Other hosts need a token or --insecure; a token is long; files have to be there."""
+    monkeypatch.chdir(archive)
+    (archive / "short.txt").write_text("secret\n")
+    result = new_runner().invoke(main, ["serve", ".", *arguments])
+    assert result.exit_code == code
+    assert words in result.stderr
+
+
+def test_a_folder_without_an_index_is_offered_one(tmp_path):
+    """Nobody can be asked here: the command to run is named."""
+    result = new_runner().invoke(main, ["serve", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "mmindex build" in result.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_answers_until_it_is_stopped(archive, workers):
+    """The address is printed; requests are answered; SIGTERM ends all of its processes."""
+    command = [sys.executable, "-m", "mmindex", "serve", str(archive), "--port", "0"]
+    process = subprocess.Popen([*command, "--workers", workers], stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stderr.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+        with urllib.request.urlopen(url + "dicom-web/studies", timeout=20) as response:
+            assert response.status == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=20)
+    assert "Traceback" not in rest
