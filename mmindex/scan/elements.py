@@ -78,6 +78,7 @@ def scan_elements(
     if known_runs is not None and known_runs.encoding is not encoding:
         known_runs = None
     stops = encoding.stops if known_runs is None else known_runs.stops
+    delimiters = encoding.delimiters
     new, pixel_keywords = tuple.__new__, tags.PIXEL_KEYWORDS
     found: dict[int, Element] = {}
     position = element_offset
@@ -86,7 +87,7 @@ def scan_elements(
         tag, vr, length = unpack(buffer, position)
         if tag in stops:
             if tag not in wanted:
-                if known_runs is None or tag in encoding.delimiters:
+                if known_runs is None or tag in delimiters:
                     raise IrregularError
                 skipped = known_runs.skip(buffer, tag, position, end)
                 if skipped > position:

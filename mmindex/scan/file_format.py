@@ -139,7 +139,7 @@ def scan_file_meta(buffer: Buffer, start: int, force: bool, anomalies: list[Anom
     if len(length) != 4 or encoding.length.unpack(length)[0] != end - counted_from:
         anomalies.append(Anomaly("file-meta-group-length", start))
     uid = _read_transfer_syntax_uid(buffer, meta, start)
-    repeats = []
+    repeats: list[int] = []
     second_uid = ""
     while (repeated := _find_repeated(buffer, end)) is not None:
         start, encoding = repeated
@@ -155,15 +155,12 @@ def scan_file_meta(buffer: Buffer, start: int, force: bool, anomalies: list[Anom
 
 def _find_repeated(buffer: Buffer, position: int) -> tuple[int, Encoding] | None:
     """Return where a second File Meta Information begins, with or without its own preamble."""
-    places = [position]
     prefix = position + PREAMBLE_LENGTH
-    if bytes(buffer[prefix : prefix + 4]) == b"DICM":
-        places.append(prefix + 4)
-    for place in places:
-        encoding = _begins_file_meta(buffer, place)
-        if encoding is not None:
-            return place, encoding
-    return None
+    encoding = _begins_file_meta(buffer, position)
+    if encoding is None and bytes(buffer[prefix : prefix + 4]) == b"DICM":
+        position = prefix + 4
+        encoding = _begins_file_meta(buffer, position)
+    return None if encoding is None else (position, encoding)
 
 
 def _read_transfer_syntax_uid(buffer: Buffer, meta: DataSet, start: int) -> str:
@@ -181,20 +178,21 @@ def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[Dat
     unpack, short_vrs, wanted = encoding.header.unpack_from, encoding.short_vrs, encoding.wanted
     found: dict[int, Element] = {}
     position, end = start, len(buffer)
+    group_shift = 16 if encoding.big_endian else 0  # where the group is in a raw tag
     seen: set[int] = set()
     while position + 8 <= end:
         raw_tag, vr, length = unpack(buffer, position)
-        tag = encoding.tag_of(raw_tag)
-        if tag >> 16 != 0x0002 or tag in seen:
+        if raw_tag >> group_shift & 0xFFFF != 0x0002 or raw_tag in seen:
             break
-        seen.add(tag)
+        seen.add(raw_tag)
         value_offset = position + 8
         if encoding.implicit:
             length = vr | length << 16
         elif vr not in short_vrs:
             if not encoding.is_vr(vr):
                 raise FormatError(
-                    f"expected a value representation in {tags.format_tag(tag)}, "
+                    "expected a value representation in "
+                    f"{tags.format_tag(encoding.tag_of(raw_tag))}, "
                     f"found {encoding.vr_of(vr)!r}",
                     offset=position,
                 )
@@ -203,6 +201,7 @@ def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[Dat
                 break
             (length,) = encoding.length.unpack_from(buffer, position + 8)
         if raw_tag in wanted:
+            tag = wanted[raw_tag]
             found[tag] = Element(tag, encoding.vr_of(vr), position, value_offset, length)
         position = value_offset + length
     if position > end:

@@ -25,9 +25,10 @@ def read_image_numbers(header: Header) -> ImageNumbers:
     """Return the numbers that a header has at its top level."""
     elements = header.data_set.elements
     numbers = {}
-    for tag in elements.keys() & _READERS.keys():
-        keyword, read = _READERS[tag]
-        numbers[keyword] = read(header, elements[tag])
+    for tag, element in elements.items():
+        if tag in _READERS:
+            keyword, read = _READERS[tag]
+            numbers[keyword] = read(header, element)
     return ImageNumbers(**numbers) if numbers else NO_NUMBERS  # type: ignore[arg-type]
 
 

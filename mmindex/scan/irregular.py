@@ -379,6 +379,8 @@ class _Walk:
 
     def _unexpected(self, position: int, kind: int | None, expected: str) -> FormatError:
         found = _NAMES[kind]
+        if kind is None and not any(self._buffer[position : position + 4]):
+            found = "zeros"
         return FormatError(f"expected {expected}, found {found}", offset=position)
 
     def _note_damage(self, position: int, encoding: Encoding) -> None:

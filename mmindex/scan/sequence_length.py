@@ -52,16 +52,32 @@ def find_sequence_end(
                 return False
         return chain_follows(buffer, position, end, encoding, sequence.tag, in_item=in_item)
 
+    def shows_vr(position: int) -> bool:
+        # The VR and the 4-byte length of a long header look like a header in Implicit VR.
+        if encoding.implicit or position + 8 > end:
+            return True
+        explicit = read_explicit(buffer, position, end, encoding)
+        return explicit is not None and explicit.vr in KNOWN_VRS
+
     declared = sequence.value_offset + sequence.length
-    ends = {
+    walked = set()
+    proved = set()  # where an item's length and the elements inside agree
+    for place, agrees in _walk_ends(buffer, sequence.value_offset, end, encoding):
+        walked.add(place)
+        if agrees and place != declared and goes_on(place):
+            proved.add(place)
+    ends = proved or {
         place
-        for place, by_item in _walk_ends(buffer, sequence.value_offset, end, encoding, declared)
-        if (by_item or abs(place - declared) <= _NEAR) and goes_on(place)
+        for place in walked
+        if place != declared and abs(place - declared) <= _NEAR and goes_on(place)
     }
     if len(ends) == 1:
         (found,) = ends
-        near = range(max(found - _NEAR, sequence.value_offset), min(found + _NEAR, end) + 1)
-        if not any(goes_on(place) for place in near if place != found):
+        near = set(range(max(found - _NEAR, sequence.value_offset), min(found + _NEAR, end) + 1))
+        near.discard(found)
+        if proved:
+            near -= walked
+        if not any(shows_vr(place) and goes_on(place) for place in near):
             return found
     raise FormatError(
         f"sequence {tags.format_tag(sequence.tag)} has a wrong length: expected an element after "
@@ -72,26 +88,25 @@ def find_sequence_end(
 
 
 def _walk_ends(
-    buffer: Buffer, position: int, end: int, encoding: Encoding, declared: int
+    buffer: Buffer, position: int, end: int, encoding: Encoding
 ) -> Iterator[tuple[int, bool]]:
-    """Yield the ends of items and of the elements in them, and whether each is an item's end."""
+    """Yield the offset after each element of each item, and whether its item's length agrees."""
     count = 0
     while position + 8 <= end and delimiter_at(buffer, position, encoding) == tags.ITEM:
         (length,) = encoding.length.unpack_from(buffer, position + 4)
-        inside = position + 8
-        item_end = inside + length if length != UNDEFINED_LENGTH else end
-        for after, closes in _walk_elements(buffer, inside, min(item_end + _NEAR, end), encoding):
+        position += 8
+        item_end = position + length if length != UNDEFINED_LENGTH else end
+        if not length:
+            yield position, True
+        for after, closes in _walk_elements(buffer, position, min(item_end + _NEAR, end), encoding):
             count += 1
-            if count > _MOST_ELEMENTS:
-                return
             if closes:
                 item_end = after
-                break
-            yield after, False
-        if item_end != declared and item_end <= end:
-            yield item_end, True
+            yield after, after == item_end
         position = item_end
         count += 1
+        if count > _MOST_ELEMENTS:
+            return
 
 
 def _walk_elements(
