@@ -220,7 +220,7 @@ def damage_count(rng: random.Random, model: Model) -> Case:
     case = Case(damaged, data, f"count {text}", true_frames(damaged, data))
     is_mute = not (CODECS[model.codec][1] or model.bot or model.eot)
     filled = sum(len(fragment) > 0 for fragment in model.fragments)
-    if is_mute and text in (None, "1", str(filled)):
+    if is_mute and (text is None or text.removesuffix(".0") in ("1", str(filled))):
         return replace(case, undetectable="count-of-mute-fragments")
     return case
 
@@ -310,6 +310,10 @@ def damage_item_length(rng: random.Random, model: Model) -> Case:
     frames = true_frames(model, data)
     case = Case(model, patch(data, offset - 4, struct.pack("<I", wrong)), "", frames)
     why = ""
+    frame = next(frame for frame in model.places() if (offset, length) in frame)
+    following = [place for place in frame if place[0] > offset]
+    if following and offset + wrong == sum(following[0]):
+        why = "fragment-in-fragment"
     if (
         end
         and wrong < length
@@ -474,3 +478,9 @@ def read_case(case: Case, *, prove: bool = True) -> Outcome:
     except MMIndexError:
         outcome.errors += len(case.frames)
     return outcome
+
+
+def find_wrong_frame(case: Case, *, prove: bool = True) -> str:
+    """Return which frame of a case is wrong and how, empty where none is or none can be told."""
+    wrong = read_case(case, prove=prove).wrong
+    return "" if case.undetectable or not wrong else f"{case.model.codec}, {case.damage}: {wrong}"

@@ -59,7 +59,7 @@ class Reading:
 
     def agrees(self, other: Reading) -> bool:
         """Return whether another reading has the same frames."""
-        return np.array_equal(self.begins, other.begins)
+        return self is other or np.array_equal(self.begins, other.begins)
 
 
 def decide(number_of_frames: int | None, readings: list[Reading]) -> Reading | None:

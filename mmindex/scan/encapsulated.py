@@ -94,8 +94,13 @@ def scan_encapsulated(
                 trusted = trust_table(value, origin, table, codec, anomalies)
                 if trusted is not None:
                     return trusted, table.kind
-    items = _find_items(value, origin, tables)
+    items, is_chain = _find_items(value, origin, tables)
     note_fragments(items, anomalies)
+    if items.closed and clean and items.lengths.all():
+        if is_chain and len(tables) == 1 and number_of_frames == tables[0].count:
+            return _serve_chain(items, tables[0], anomalies), tables[0].kind
+        if not tables and number_of_frames in (None, 1) and len(items.starts) == 1:
+            return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
     matches = [match_table(table, items, codec) for table in tables]
     if not items.closed and all(match.first_fragments is None for match in matches):
         agreed = find_agreed_starts(tables, items, number_of_frames)
@@ -106,12 +111,27 @@ def scan_encapsulated(
     return _locate(witnesses, reading, codec, anomalies), name_boundaries(reading, witnesses.filled)
 
 
-def _find_items(value: PixelDataValue, origin: int, tables: list[OffsetTable]) -> Items:
-    """Return the items: by the first table, where its entries lead to all; else by a walk."""
-    chained = None
+def _find_items(
+    value: PixelDataValue, origin: int, tables: list[OffsetTable]
+) -> tuple[Items, bool]:
+    """Return the items, and whether the first table has an entry for each; else they are walked."""
     if tables:
         chained = chain_items(value, origin, unwrap(tables[0], value.end - origin))
-    return chained or walk_items(value, origin)
+        if chained is not None:
+            return chained, True
+    return walk_items(value, origin), False
+
+
+def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> FrameTable:
+    """Return the frame table of a table whose every entry leads to the next, one fragment a frame.
+
+    Number of Frames agrees. So start markers could overrule neither, and nobody looks at them.
+    """
+    if items.end > WRAP and not np.array_equal(items.starts, table.entries):
+        anomalies.append(table.anomaly("bot-wrapped"))
+    count = table.count
+    trimmed = find_padding(table, items.lengths, anomalies)
+    return _make_table(items, np.arange(count), count, count, trimmed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,18 +129,21 @@ class Items:
         buffer = self.value.buffer
         if not codec.start_markers or not len(begins):
             return begins
+        if len(begins) == 1 and not self.truncated:  # most files: faster than numpy
+            begins[0] = codec.begins(self._head(0))
+            return begins
         # The first 8 bytes of every fragment as one integer, in one gather.
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = int(np.searchsorted(near, len(buffer) - 7))
         heads = np.ndarray((max(len(buffer) - 7, 0),), "<u8", buffer, strides=(1,))[near[:within]]
         for marker in codec.start_markers:
-            first = int.from_bytes(marker[:8], "little")
-            mask = (1 << 8 * min(len(marker), 8)) - 1
-            same = np.flatnonzero((heads & np.uint64(mask)) == np.uint64(first))
-            same = same[self.lengths[same] >= len(marker)]
+            mask = np.uint64((1 << 8 * min(len(marker), 8)) - 1)
+            is_same = (heads & mask) == np.uint64(int.from_bytes(marker[:8], "little"))
+            is_same &= self.lengths[:within] >= len(marker)
             if len(marker) > 8:
-                same = same[[self._head(int(at)).startswith(marker) for at in same]]
-            begins[same] = True
+                for at in np.flatnonzero(is_same).tolist():
+                    is_same[at] = self._head(at).startswith(marker)
+            begins[:within] |= is_same
         for fragment in range(within, len(begins)):
             begins[fragment] = codec.begins(self._head(fragment))
         if self.truncated:
@@ -213,17 +216,19 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     """Return the items, read one after the other from `origin` on."""
     item, _ = RAW_TAGS[value.byte_order]
     unpack = struct.Struct(value.byte_order + "II").unpack_from
-    buffer = value.buffer
     found: list[int] = []
     append = found.append
     position = origin
-    last_header = value.end - ITEM_HEADER_LENGTH
-    while position <= last_header:
-        tag, length = unpack(buffer, position)
-        if tag != item:
-            break
-        append(position)
-        position += 8 + length
+    with memoryview(value.buffer) as whole, whole[: value.end] as view:
+        try:
+            while True:
+                tag, length = unpack(view, position)
+                if tag != item:
+                    break
+                append(position)
+                position += 8 + length
+        except struct.error:  # no whole header is left
+            pass
     starts = np.array(found, np.int64) - origin
     items = close_items(value, origin, starts, position - origin)
     endless = np.flatnonzero(items.lengths == UNDEFINED_LENGTH)
@@ -293,8 +298,8 @@ def note_fragments(items: Items, anomalies: list[Anomaly]) -> None:
     """Note what is odd about the items and the end of the last one."""
     lengths = items.lengths
     for code, odd in (("odd-fragment-length", lengths & 1), ("empty-fragment", lengths == 0)):
-        where = np.flatnonzero(odd)
-        if len(where):
+        if odd.any():
+            where = np.flatnonzero(odd)
             anomalies.append(Anomaly(code, items.header_offset(int(where[0])), len(where)))
     if items.ending in (Ending.CUT_ITEM, Ending.CUT_HEADER):
         anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
