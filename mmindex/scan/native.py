@@ -117,8 +117,9 @@ def _find_reading(
     """
     readings = _list_readings(image, element_offset)
     standard = readings[0]
-    fitting = [each for each in readings if each.is_exact(length, number_of_frames)]
-    if not fitting:
+    tight = [each for each in readings if each.is_exact(length, number_of_frames)]
+    fitting = list(tight)
+    if not tight:
         if image.samples_per_pixel is None:
             _require("Samples per Pixel", None, element_offset)
         expected = standard.length(number_of_frames)
@@ -126,12 +127,13 @@ def _find_reading(
             return standard
         if len(readings) == 1 and length == expected + 1:  # a pad byte, if of an odd length
             return standard._replace(codes=("pixel-data-excess",) * (standard.frame_bits <= 8))
-        fitting += _walk_padded(readings, length, number_of_frames)
         fitting += _walk_padded_rows(standard, image, length, number_of_frames)
         if not image.is_packed:
             fitting += _walk_other_counts(readings, length, number_of_frames)
-        if not fitting and len(readings) == 1 and number_of_frames == 1:
-            fitting.append(standard._replace(codes=("pixel-data-excess",)))
+    if standard not in tight:
+        fitting += _walk_padded(readings, length, number_of_frames)
+    if not fitting and len(readings) == 1 and number_of_frames == 1:
+        fitting.append(standard._replace(codes=("pixel-data-excess",)))
     if len(fitting) == 1 and fitting[0].stride_bits:
         return fitting[0]
     raise _ambiguous(readings, length, number_of_frames, fitting, element_offset)
