@@ -97,7 +97,7 @@ def scan_encapsulated(
     items, is_chain = _find_items(value, origin, tables)
     note_fragments(items, anomalies)
     if items.closed and clean and items.lengths.all():
-        if is_chain and len(tables) == 1 and number_of_frames == tables[0].count:
+        if is_chain and len(tables) == 1 and _is_exact(tables[0], items, number_of_frames):
             return _serve_chain(items, tables[0], anomalies), tables[0].kind
         if not tables and number_of_frames in (None, 1) and len(items.starts) == 1:
             return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
@@ -120,6 +120,11 @@ def _find_items(
         if chained is not None:
             return chained, True
     return walk_items(value, origin), False
+
+
+def _is_exact(table: OffsetTable, items: Items, number_of_frames: int | None) -> bool:
+    """Return whether a table whose entries lead from item to item has one for each frame."""
+    return table.whole and len(items.starts) == table.count == number_of_frames
 
 
 def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> FrameTable:

@@ -144,6 +144,8 @@ class Items:
                 for at in np.flatnonzero(is_same).tolist():
                     is_same[at] = self._head(at).startswith(marker)
             begins[:within] |= is_same
+            if begins[:within].all():
+                break
         for fragment in range(within, len(begins)):
             begins[fragment] = codec.begins(self._head(fragment))
         if self.truncated:
