@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import NamedTuple
 
 from mmindex.frame_table import FrameTable
@@ -38,6 +38,9 @@ class Status(str, Enum):
         return self in (Status.INDEXED, Status.DEFLATED)
 
 
+_TIMES = 1 << 63  # ns that 64 bits hold, in both directions
+
+
 class Boundaries(str, Enum):
     """Where the frame boundaries came from."""
 
@@ -50,17 +53,77 @@ class Boundaries(str, Enum):
     START_MARKERS = "start-markers"
 
 
+class VersionKind(IntEnum):
+    """What a fingerprint is made of."""
+
+    LOCAL = 0  # size, modification time, inode
+    LOCAL_WITHOUT_INODE = 1  # of a file system whose inodes change, or an archive that moves
+    REMOTE = 2  # size, Last-Modified, digest of the ETag
+
+
 class Fingerprint(NamedTuple):
-    """What tells a file from its changed self."""
+    """What tells a file from its changed self: its version.
+
+    Attributes
+    ----------
+    size : int
+        Length, in bytes.
+    mtime_ns : int
+        Modification time or Last-Modified in ns since 1970, as 64 bits hold it: times before 1677
+        and after 2262 come round.
+    inode : int
+        Inode; of an object in a store, the first 8 bytes of its ETag's digest; 0 where neither is
+        looked at.
+    kind : int
+        A VersionKind.
+    """
 
     size: int
     mtime_ns: int
     inode: int
+    kind: int = 0
 
     @classmethod
     def of(cls, status: os.stat_result) -> Fingerprint:
         """Return the fingerprint of a file whose status this is."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        time_ns = status.st_mtime_ns
+        if not -_TIMES <= time_ns < _TIMES:
+            time_ns = (time_ns + _TIMES) % (2 * _TIMES) - _TIMES
+        return cls(status.st_size, time_ns, status.st_ino)
+
+    def without_inode(self) -> Fingerprint:
+        """Return the fingerprint of the same file where inodes are not looked at."""
+        return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)
+
+
+Version = Fingerprint
+
+
+class Member(NamedTuple):
+    """Where a file lies in a container, such as a tar or zip file.
+
+    Attributes
+    ----------
+    name : bytes
+        Its path in the container.
+    offset : int
+        Where its data begins in the container, in bytes.
+    length : int
+        Length of the file, in bytes.
+    compressed_length : int
+        Bytes of the container that hold the file; `length` of a stored one.
+    method : int
+        0 stored, 8 deflated, as zip numbers methods (APPNOTE 4.4.5).
+    crc : int
+        CRC-32 of the file; 0 where the container has none.
+    """
+
+    name: bytes
+    offset: int
+    length: int
+    compressed_length: int
+    method: int = 0
+    crc: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +192,11 @@ class InstanceRecord:
     status : Status
         What can be done with the file.
     path : bytes
-        Path relative to the archive's root; empty where a buffer was scanned.
+        Path relative to the archive's root; empty where a buffer was scanned. Of a member, the
+        path of its container.
+    member : Member or None
+        Where the file lies in its container, in which frame offsets count then; None of a file of
+        its own.
     fingerprint : Fingerprint or None
         The file as it was scanned; None where a buffer was scanned.
     reason, error : str
@@ -172,6 +239,7 @@ class InstanceRecord:
     frames: FrameTable | None = None
     anomalies: tuple[Anomaly, ...] = ()
     scan_microseconds: int = field(default=0, compare=False)
+    member: Member | None = None
 
     @property
     def swaps_pairs(self) -> bool:

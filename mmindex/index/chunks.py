@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
-from mmindex.index.checksum import DamageError, unseal
+from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.databases import CHUNK_KEY, CHUNK_LENGTH
 from mmindex.index.lmdb.transaction import Transaction
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
+
+ChunkedDatabase = Literal["entries", "positions"]
 
 _KEPT = 1 << 24  # bytes of entries up to which they are kept in memory
 
@@ -23,7 +26,7 @@ class StoredEntries:
 
     __slots__ = ("_chunks", "_file_id", "_length", "_store")
 
-    def __init__(self, store: Store, file_id: int, length: int) -> None:
+    def __init__(self, store: Reader, file_id: int, length: int) -> None:
         self._store = store
         self._file_id = file_id
         self._length = length
@@ -57,8 +60,17 @@ class StoredEntries:
         return bytes, (self[:],)
 
 
-def slice_entries(txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-    """Return bytes [start, stop) of the entries of a record that is there.
+def walk_chunks(file_id: int, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and sealed chunks of a file's entries or positions."""
+    for number, at in enumerate(range(0, len(data), CHUNK_LENGTH)):
+        key = CHUNK_KEY.pack(file_id, number)
+        yield key, seal(key, data[at : at + CHUNK_LENGTH])
+
+
+def slice_chunks(
+    txn: Transaction, database: ChunkedDatabase, file_id: int, start: int, stop: int
+) -> bytes:
+    """Return bytes [start, stop) of the entries or positions of a record that is there.
 
     Raises
     ------
@@ -68,12 +80,12 @@ def slice_entries(txn: Transaction, file_id: int, start: int, stop: int) -> byte
     pieces = []
     for number in range(start // CHUNK_LENGTH, -(-stop // CHUNK_LENGTH)):
         key = CHUNK_KEY.pack(file_id, number)
-        sealed = txn.get("entries", key)
+        sealed = txn.get(database, key)
         if sealed is None:
             break
         at = number * CHUNK_LENGTH
         pieces.append(bytes(unseal(key, sealed)[max(0, start - at) : stop - at]))
     found = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(found) != max(0, stop - start):
-        raise DamageError(f"entries of file {file_id} are missing")
+        raise DamageError(f"{database} of file {file_id} are missing")
     return found

@@ -5,62 +5,65 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmindex.index.checksum import DamageError, seal, unseal
+from mmindex.index.chunks import walk_chunks
+from mmindex.index.counters import Counters
 from mmindex.index.databases import (
-    CHUNK_KEY,
-    CHUNK_LENGTH,
     DATABASES,
     FILE_ID,
     LONG_RECORD,
     PATH_VALUE,
     UNSCANNED,
+    attributes_key,
     path_key,
     uid_entries,
 )
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import split_record, unpack_keys
+from mmindex.index.record import RecordKeys, split_record, unpack_keys
 
 
 def replace_files(
     txn: Transaction, packed_records: Iterable[bytes], removed: Iterable[int]
 ) -> None:
-    """Put in records, in place of those at the same paths, and drop those with other ids.
+    """Put in records, in place of those of the same files, and drop those with other ids.
 
     Raises
     ------
     DamageError
         What is to be replaced is not what was put in.
     """
+    counters = read_counters(txn)
     for file_id in removed:
-        _remove_file(txn, file_id)
+        _remove_file(txn, file_id, counters)
     by_path = {}
     for packed in packed_records:
         keys = unpack_keys(packed)
-        by_path[path_key(keys.path)] = packed, keys  # of one path twice, the last one
+        by_path[path_key(keys.location)] = packed, keys  # of one path twice, the last one
     next_id = read_next_id(txn)
     new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES if name != "meta"}
     for key, (packed, keys) in by_path.items():
         known = txn.get("paths", key)
         if known is not None:
             file_id = PATH_VALUE.unpack(unseal(key, known))[0]
-            if _remove_file(txn, file_id) not in (None, keys.path):
+            if _remove_file(txn, file_id, counters) not in (None, keys.location):
                 raise DamageError(f"the path of another file leads to file {file_id}")
         id_bytes = FILE_ID.pack(next_id)
         if len(packed) > LONG_RECORD:
             packed, entries = split_record(packed)
-            for number, at in enumerate(range(0, len(entries), CHUNK_LENGTH)):
-                chunk_key = CHUNK_KEY.pack(next_id, number)
-                chunk = seal(chunk_key, entries[at : at + CHUNK_LENGTH])
-                new["entries"].append((chunk_key, chunk))
+            new["entries"] += walk_chunks(next_id, entries)
         new["files"].append((id_bytes, seal(id_bytes, packed)))
         if keys.status in UNSCANNED:
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
         new["paths"].append((key, seal(key, PATH_VALUE.pack(next_id, *keys.fingerprint))))
         for kind, uid in uid_entries(keys):
             new[kind].append((uid, id_bytes))
+        counters.count(keys, 1)
         next_id += 1
-    txn.put("meta", b"next", seal(b"next", FILE_ID.pack(next_id)))
+    uids = {uid for uid, _ in new["instances"]}
+    counters.instances += sum(txn.get("instances", uid) is None for uid in uids)
     for name, pairs in new.items():
         txn.put_all(name, pairs, last=name in ("files", "entries"))
+    txn.put("meta", b"next", seal(b"next", FILE_ID.pack(next_id)))
+    txn.put("meta", b"counters", seal(b"counters", counters.pack()))
 
 
 def read_next_id(txn: Transaction) -> int:
@@ -69,8 +72,13 @@ def read_next_id(txn: Transaction) -> int:
     return next_id
 
 
-def _remove_file(txn: Transaction, file_id: int) -> bytes | None:
-    """Drop a file's record and all that leads to it; return its path."""
+def read_counters(txn: Transaction) -> Counters:
+    """Return the counters of the index."""
+    return Counters.unpack(unseal(b"counters", txn.read("meta", b"counters")))
+
+
+def _remove_file(txn: Transaction, file_id: int, counters: Counters) -> bytes | None:
+    """Drop a file's record and all that leads to it; return where the file is."""
     id_bytes = FILE_ID.pack(file_id)
     sealed = txn.get("files", id_bytes)
     if sealed is None:
@@ -78,11 +86,24 @@ def _remove_file(txn: Transaction, file_id: int) -> bytes | None:
     keys = unpack_keys(bytes(unseal(id_bytes, sealed)))
     txn.delete("files", id_bytes)
     txn.delete("unscanned", id_bytes)
-    txn.delete_from("entries", id_bytes)
-    key = path_key(keys.path)
+    for name in ("entries", "positions"):
+        txn.delete_from(name, id_bytes)
+    key = path_key(keys.location)
     known = txn.get("paths", key)
     if known is not None and PATH_VALUE.unpack(unseal(key, known))[0] == file_id:
         txn.delete("paths", key)
+    counters.count(keys, -1)
+    _remove_uids(txn, keys, id_bytes, counters)
+    return keys.location
+
+
+def _remove_uids(txn: Transaction, keys: RecordKeys, id_bytes: bytes, counters: Counters) -> None:
+    """Drop what leads to a file by UID, and the attributes of a study or series without files."""
     for kind, uid in uid_entries(keys):
         txn.delete(kind, uid, id_bytes)
-    return keys.path
+        if kind == "others" or txn.get(kind, uid) is not None:
+            continue
+        if kind == "instances":
+            counters.instances -= 1
+        else:
+            txn.delete("attributes", attributes_key(kind, uid))

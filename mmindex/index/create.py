@@ -6,8 +6,9 @@ import os
 from functools import partial
 
 from mmindex.errors import IndexFormatError, IndexWriteError
-from mmindex.index.checksum import seal
-from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
+from mmindex.index.checksum import DamageError, seal, unseal
+from mmindex.index.counters import Counters
+from mmindex.index.databases import DATABASES, FILE_ID, FORMAT, OLDEST
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import LMDBError
 from mmindex.index.lmdb.file_length import extending
@@ -15,6 +16,7 @@ from mmindex.index.lmdb.new_file import create
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import FORMAT_VERSION
 
+_FIRST_SEALED = 3  # format whose values of meta have checksums
 _OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
 
 
@@ -36,7 +38,12 @@ def create_index(path: str, root: bytes) -> None:
 
 def _make_meta(root: bytes, next_id: bytes) -> dict[bytes, bytes]:
     """Return what an index has beside its format."""
-    meta = {b"root": root, b"next": next_id, b"identity": os.urandom(16)}
+    meta = {
+        b"root": root,
+        b"next": next_id,
+        b"identity": os.urandom(16),
+        b"counters": Counters().pack(),
+    }
     return {key: seal(key, value) for key, value in meta.items()}
 
 
@@ -49,14 +56,18 @@ def empty_older_index(path: str) -> None:
         It is of a newer format, or none; it cannot be written.
     """
     accept_older = partial(check_format, accept_older=True)
-    shared = environment.acquire(path, DATABASES, accept_older, write=True)
+    shared = environment.acquire(path, OLDEST, accept_older, write=True)
     try:
         with shared.lock:
             with shared.begin() as raw:
                 if Transaction(raw, shared.opened).read("meta", b"format") == _OUR_FORMAT:
                     return
-            with extending(shared.env, path), shared.begin(write=True) as raw:
-                _empty(Transaction(raw, shared.opened))
+            with extending(shared.env, path):
+                shared.open_databases(DATABASES, create=True)
+                with shared.begin(write=True) as raw:
+                    _empty(Transaction(raw, shared.opened))
+    except DamageError as error:
+        raise IndexFormatError(f"damaged index: {error}; delete it", path=path) from error
     except (LMDBError, OSError) as error:
         raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
     finally:
@@ -65,11 +76,13 @@ def empty_older_index(path: str) -> None:
 
 def _empty(txn: Transaction) -> None:
     """Drop all that an index of an older format holds, but its root and its next file id."""
-    for name in DATABASES:  # those of format 1 have the same names
+    version = FORMAT.unpack(txn.read("meta", b"format"))[1]
+    root, next_id = (txn.read("meta", key) for key in (b"root", b"next"))
+    if version >= _FIRST_SEALED:
+        root, next_id = unseal(b"root", root), unseal(b"next", next_id)
+    for name in DATABASES:
         if name != "meta":
             txn.empty(name)
-    # Values of meta had no checksums in format 1.
-    root, next_id = (txn.read("meta", key) for key in (b"root", b"next"))
     for pair in _make_meta(root, next_id).items():
         txn.put("meta", *pair)
     txn.put("meta", b"format", _OUR_FORMAT)

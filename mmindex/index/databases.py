@@ -14,14 +14,23 @@ DATABASES = {  # and whether a key has several, sorted, values
     "meta": False,
     "files": False,
     "entries": False,
+    "positions": False,
     "paths": False,
     "unscanned": False,
     "instances": True,
     "others": True,
     "studies": True,
     "series": True,
+    "attributes": False,
+    "problems": False,
+}
+OLDEST = {  # those that indexes of all formats have
+    name: several
+    for name, several in DATABASES.items()
+    if name not in ("entries", "positions", "attributes", "problems")
 }
 UidKind = Literal["instances", "others", "studies", "series"]
+AttributesKind = Literal["studies", "series"]
 UID_FIELDS: dict[UidKind, str] = {  # of a record, by the database that leads to it
     "instances": "sop_instance_uid",
     "others": "sop_instance_uid",
@@ -36,14 +45,14 @@ CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
 # Bytes of entries in a value: with the header of LMDB's page (16) and the checksum (4), 4 pages.
 CHUNK_LENGTH = (1 << 14) - 24
 LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
-PATH_VALUE = struct.Struct("<QQqQ")  # file id, size, mtime_ns, inode
+PATH_VALUE = struct.Struct("<QQqQB")  # file id, version: size, time in ns, inode, kind
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version
 _MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
 
 
-def path_key(path: bytes) -> bytes:
-    """Return the key of a path, which may be longer than any key."""
-    return hashlib.blake2b(path, digest_size=16).digest()
+def path_key(location: bytes) -> bytes:
+    """Return the key of a path, which may be longer than any key; of a member, see `locate`."""
+    return hashlib.blake2b(location, digest_size=16).digest()
 
 
 def uid_key(uid: str) -> bytes:
@@ -53,6 +62,12 @@ def uid_key(uid: str) -> bytes:
     except UnicodeEncodeError:
         return b"\0"
     return key if 0 < len(key) <= _MAX_UID_LENGTH else b"\0"
+
+
+def attributes_key(kind: AttributesKind, uid: str | bytes) -> bytes:
+    """Return the key of the attributes of a study or series."""
+    key = uid_key(uid) if isinstance(uid, str) else uid
+    return (b"T" if kind == "studies" else b"E") + key
 
 
 def uid_entries(keys: RecordKeys) -> Iterator[tuple[UidKind, bytes]]:

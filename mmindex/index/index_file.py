@@ -77,7 +77,7 @@ class OpenIndex:
 
     def __init__(self, path: str, *, root: bytes | None = None) -> None:
         self.path = os.path.realpath(path)
-        self._write = root is not None
+        self._is_writer = root is not None
         if root is not None:
             create_index(self.path, root)
         # An inode is given to another file when it is free; a copy of an index has its number, too.
@@ -87,7 +87,7 @@ class OpenIndex:
         self._acquire()
 
     def _acquire(self) -> Environment:
-        shared = environment.acquire(self.path, DATABASES, check_format, write=self._write)
+        shared = environment.acquire(self.path, DATABASES, check_format, write=self._is_writer)
         if self._let_go is not None:
             self._let_go.detach()
         # A store that is dropped without a call of close() lets go of its map.

@@ -12,31 +12,42 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
     2       1     u1     layout: 0 no frame table, 1 native, 2 fragment a frame, 3 fragments,
                          4 trusted
     3       1     u1     flags: bit 0 entries of 8 bytes (else 4), bit 1 trimmed,
-                         bit 2 fingerprint present, bit 3 data set in Big Endian,
-                         bit 4 entries kept apart
+                         bit 2 version present, bit 3 data set in Big Endian,
+                         bit 4 entries kept apart, bit 5 member of a container
     4       4     u4     offset of the entries from the start of the record
-    8       8     u8     file size in bytes             \
-    16      8     i8     modification time in ns         > fingerprint
-    24      8     u8     inode                          /
-    32      8     u8     Number of Frames, at most 2**48
-    40      8     u8     frames in the frame table (1 for a stream), at most 2**48
-    48      8     u8     frames located
-    56      8     u8     fragments
-    64      8     u8     value offset
-    72      8     u8     bits a native frame
-    80      8     u8     bits from the start of a native frame to the next one
-    88      16    u2[8]  Rows, Columns, Samples per Pixel, Bits Allocated, Bits Stored,
+    8       1     u1     kind: 0 local, 1 local without inode, 2 remote  \
+    9       8     u8     file size in bytes                               \  version,
+    17      8     i8     modification time or Last-Modified in ns         /  25 bytes
+    25      8     u8     inode; of a remote file, digest of its ETag     /
+    33      8     u8     Number of Frames, at most 2**48
+    41      8     u8     frames in the frame table (1 for a stream), at most 2**48
+    49      8     u8     frames located
+    57      8     u8     fragments
+    65      8     u8     value offset: of a stored member, counted in its container
+    73      8     u8     bits a native frame
+    81      8     u8     bits from the start of a native frame to the next one
+    89      16    u2[8]  Rows, Columns, Samples per Pixel, Bits Allocated, Bits Stored,
                          High Bit, Pixel Representation, Planar Configuration
-    104     1     u1     which of these eight are present, bit 0 is Rows
-    105     1     u1     pixel data element: 0 Pixel Data, 1 Float, 2 Double Float
-    106     2     s2     value representation of that element, zeros in Implicit VR
-    108     2     u2     number of anomalies
-    110     4     u4     microseconds that the scan took
-    114           text   ten texts, each a u2 length and that many bytes: path (as the file
+    105     1     u1     which of these eight are present, bit 0 is Rows
+    106     1     u1     pixel data element: 0 Pixel Data, 1 Float, 2 Double Float
+    107     2     s2     value representation of that element, zeros in Implicit VR
+    109     2     u2     number of anomalies
+    111     4     u4     microseconds that the scan took
+    115     2     u2     which image numbers are present, see below
+    117           text   ten texts, each a u2 length and that many bytes: path (as the file
                          system has it), Transfer Syntax UID, SOP Class UID, SOP Instance UID,
                          Study Instance UID, Series Instance UID, Modality,
                          Photometric Interpretation (latin-1), name of the error, reason (utf-8)
-                         anomalies, each: u8 offset, u4 count, u1 length and code (latin-1)
+                  part   member, where flagged: u8 offset, u8 length, u8 compressed length, u4 CRC,
+                         u1 method (0 stored, 8 deflated), text name; the path is the container's
+                  part   image numbers that are present, by the bits of their mask: 0 Instance
+                         Number (i8), 1 Rescale Slope, 2 Rescale Intercept, 3 Window Center,
+                         4 Window Width (f8 each), 5 Pixel Spacing (f8[2]), 6 Image Position
+                         (Patient) (f8[3]), 7 Image Orientation (Patient) (f8[6]), 8 Total Pixel
+                         Matrix Columns, 9 Rows, 10 Concatenation Frame Offset Number, 11
+                         In-concatenation Number (i8 each), 12 Frame Time (f8), then texts: 13
+                         Dimension Organization Type, 14 Concatenation UID (latin-1)
+                  part   anomalies, each: u8 offset, u4 count, u1 length and code (latin-1)
                          entries, to the end of the record: see `mmindex.frame_table.FrameTable`;
                          of long ones, kept apart (see store.py), only their length, a u8
 """
@@ -48,51 +59,63 @@ from typing import NamedTuple
 
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import Entries, FrameTable, Layout
-from mmindex.model import Anomaly, Boundaries, Fingerprint, ImagePixel, InstanceRecord, Status
+from mmindex.image_numbers import NO_NUMBERS
+from mmindex.index.record_parts import (
+    APART,
+    BIG_ENDIAN,
+    BOUNDARIES,
+    BOUNDARY_NUMBERS,
+    HAS_VERSION,
+    HEAD,
+    HEADER,
+    IN_CONTAINER,
+    LENGTH,
+    PIXEL_KEYWORDS,
+    PIXEL_NUMBERS,
+    STATUS_NUMBERS,
+    TRIMMED,
+    WIDE_ENTRIES,
+    Header,
+    pack_image_numbers,
+    pack_member,
+    status_of,
+    unpack_image_numbers,
+    unpack_member,
+    unpack_texts,
+)
+from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Status
 
 FORMAT_VERSION = 4
 
-_HEADER = struct.Struct("<4BI QqQ QQQQQQQ 8H BB2sHI")
 _ENTRIES_OFFSET = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
-_LENGTH = struct.Struct("<H")
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
 _MOST_FRAMES = 1 << 48  # which counts of several instances together stay far below 64 bits
-_WIDE_ENTRIES, _TRIMMED, _HAS_FINGERPRINT, _BIG_ENDIAN, _APART = 1, 2, 4, 8, 16
-
-_STATUSES = (
-    Status.INDEXED,
-    Status.DEFLATED,
-    Status.STREAM,
-    Status.NO_PIXEL_DATA,
-    Status.NOT_DICOM,
-    Status.UNREADABLE,
-)
-_BOUNDARIES = tuple(Boundaries)
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_NUMBERS = (
-    "rows",
-    "columns",
-    "samples_per_pixel",
-    "bits_allocated",
-    "bits_stored",
-    "high_bit",
-    "pixel_representation",
-    "planar_configuration",
-)
 
 
 class RecordKeys(NamedTuple):
-    """What a record is looked up by."""
+    """What a record is looked up by, and what the counters of an index count."""
 
     path: bytes
+    member: bytes
     fingerprint: Fingerprint
     status: Status
     sop_instance_uid: bytes
     study_instance_uid: bytes
     series_instance_uid: bytes
+    number_of_frames: int
+
+    @property
+    def location(self) -> bytes:
+        """What the file is known by: see `locate`."""
+        return locate(self.path, self.member)
+
+
+def locate(path: bytes, member: bytes) -> bytes:
+    """Return the path of a file; of a member, its container's path, a zero byte and its name."""
+    return path + b"\0" + member if member else path
 
 
 def pack_record(
@@ -102,44 +125,32 @@ def pack_record(
     scan_microseconds: int | None = None,
 ) -> bytes:
     """Return the record in the format above, with path, fingerprint and time where given."""
-    frames, image = record.frames, record.image_pixel
+    image, frames = record.image_pixel, record.frames
+    version = fingerprint or record.fingerprint
     path = record.path if path is None else path
-    fingerprint = fingerprint or record.fingerprint
-    numbers = [getattr(image, name) for name in _NUMBERS]
-    texts = b"".join(
-        _LENGTH.pack(len(text)) + text
-        for text in (
-            path,
-            record.transfer_syntax_uid.encode("latin-1"),
-            record.sop_class_uid.encode("latin-1"),
-            record.sop_instance_uid.encode("latin-1"),
-            record.study_instance_uid.encode("latin-1"),
-            record.series_instance_uid.encode("latin-1"),
-            record.modality.encode("latin-1"),
-            image.photometric_interpretation.encode("latin-1"),
-            record.error.encode("latin-1"),
-            record.reason.encode("utf-8", "replace")[:_LONGEST_TEXT],
-        )
-    )
+    texts = _pack_texts(record, path)
+    if record.member is not None:
+        texts += pack_member(record.member)
+    mask, numbers = pack_image_numbers(record.image_numbers)
     anomalies = b"".join(
         _ANOMALY.pack(anomaly.offset, anomaly.count, len(anomaly.code))
         + anomaly.code.encode("latin-1")
         for anomaly in record.anomalies
     )
-    flags = 0
+    flags = HAS_VERSION * (version is not None) | BIG_ENDIAN * record.big_endian
+    flags |= IN_CONTAINER * (record.member is not None)
     if frames is not None:
-        flags = _WIDE_ENTRIES * (frames.entry_size == 8) | _TRIMMED * frames.trimmed
-    if fingerprint is not None:
-        flags |= _HAS_FINGERPRINT
-    if record.big_endian:
-        flags |= _BIG_ENDIAN
-    header = _HEADER.pack(
-        _STATUSES.index(record.status) + 1,
-        _BOUNDARIES.index(record.boundaries),
+        flags |= WIDE_ENTRIES * (frames.entry_size == 8) | TRIMMED * frames.trimmed
+    size, time_ns, inode, kind = version or (0, 0, 0, 0)
+    pixel_numbers = [getattr(image, name) for name in PIXEL_NUMBERS]
+    microseconds = record.scan_microseconds if scan_microseconds is None else scan_microseconds
+    header = HEADER.pack(
+        STATUS_NUMBERS[record.status],
+        BOUNDARY_NUMBERS[record.boundaries],
         frames.layout if frames is not None else 0,
         flags,
-        _HEADER.size + len(texts) + len(anomalies),
-        *(fingerprint or (0, 0, 0)),
+        HEADER.size + len(texts) + len(numbers) + len(anomalies),
+        *(kind, size, time_ns, inode),
         record.number_of_frames,
         frames.number_of_frames if frames is not None else 0,
         frames.frames_located if frames is not None else 0,
@@ -147,15 +158,32 @@ def pack_record(
         frames.value_offset if frames is not None else 0,
         frames.frame_bits if frames is not None else 0,
         frames.stride_bits if frames is not None else 0,
-        *(number or 0 for number in numbers),
-        sum(1 << at for at, number in enumerate(numbers) if number is not None),
-        _PIXEL_KEYWORDS.index(image.pixel_keyword),
+        *(number or 0 for number in pixel_numbers),
+        sum(1 << at for at, number in enumerate(pixel_numbers) if number is not None),
+        PIXEL_KEYWORDS.index(image.pixel_keyword),
         image.pixel_vr.encode("latin-1"),
         len(record.anomalies),
-        min(record.scan_microseconds if scan_microseconds is None else scan_microseconds, _MAX_U4),
+        min(microseconds, _MAX_U4),
+        mask,
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
-    return header + texts + anomalies + entries
+    return b"".join((header, texts, numbers, anomalies, entries))
+
+
+def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:
+    texts = (
+        path,
+        record.transfer_syntax_uid.encode("latin-1"),
+        record.sop_class_uid.encode("latin-1"),
+        record.sop_instance_uid.encode("latin-1"),
+        record.study_instance_uid.encode("latin-1"),
+        record.series_instance_uid.encode("latin-1"),
+        record.modality.encode("latin-1"),
+        record.image_pixel.photometric_interpretation.encode("latin-1"),
+        record.error.encode("latin-1"),
+        record.reason.encode("utf-8", "replace")[:_LONGEST_TEXT],
+    )
+    return b"".join([LENGTH.pack(len(text)) + text for text in texts])
 
 
 def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) -> InstanceRecord:
@@ -179,9 +207,91 @@ def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) ->
         raise IndexFormatError(f"damaged record: {error}; build the index anew") from error
 
 
+def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:
+    header = Header._make(HEADER.unpack_from(packed))
+    texts, position = unpack_texts(packed, 10)
+    path, *named, reason = texts
+    syntax, sop_class, sop, study, series, modality, photometric, error = (
+        text.decode("latin-1") for text in named
+    )
+    check_path(path)
+    member = None
+    if header.flags & IN_CONTAINER:
+        member, position = unpack_member(packed, position)
+    numbers = NO_NUMBERS
+    if header.image_numbers:
+        numbers, position = unpack_image_numbers(packed, position, header.image_numbers)
+    anomalies = []
+    for _ in range(header.anomalies):
+        offset, count, length = _ANOMALY.unpack_from(packed, position)
+        position += _ANOMALY.size + length
+        code = bytes(packed[position - length : position]).decode("latin-1")
+        anomalies.append(Anomaly(code, offset, count))
+    if position != header.entries_offset or position > len(packed):
+        raise ValueError(f"entries at {header.entries_offset}, found them at {position}")
+    if max(header.number_of_frames, header.table_frames) > _MOST_FRAMES:
+        raise ValueError(f"{max(header.number_of_frames, header.table_frames)} frames")
+    return InstanceRecord(
+        status=status_of(header.status),
+        path=path,
+        fingerprint=header.version if header.flags & HAS_VERSION else None,
+        reason=reason.decode("utf-8", "replace"),
+        error=error,
+        transfer_syntax_uid=syntax,
+        sop_class_uid=sop_class,
+        sop_instance_uid=sop,
+        study_instance_uid=study,
+        series_instance_uid=series,
+        modality=modality,
+        big_endian=bool(header.flags & BIG_ENDIAN),
+        number_of_frames=header.number_of_frames,
+        boundaries=BOUNDARIES[header.boundaries],
+        image_pixel=_make_image_pixel(header, photometric),
+        image_numbers=numbers,
+        frames=_make_frame_table(header, packed, entries) if header.layout else None,
+        anomalies=tuple(anomalies),
+        scan_microseconds=header.scan_microseconds,
+        member=member,
+    )
+
+
+def _make_frame_table(
+    header: Header, packed: bytes | memoryview, entries: Entries | None
+) -> FrameTable:
+    return FrameTable(
+        layout=Layout(header.layout),
+        number_of_frames=header.table_frames,
+        frames_located=header.frames_located,
+        number_of_fragments=header.fragments,
+        value_offset=header.value_offset,
+        frame_bits=header.frame_bits,
+        stride_bits=header.stride_bits,
+        entry_size=8 if header.flags & WIDE_ENTRIES else 4,
+        trimmed=bool(header.flags & TRIMMED),
+        entries=bytes(packed[header.entries_offset :]) if entries is None else entries,
+    )
+
+
+def _make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
+    present = header.present
+    return ImagePixel(
+        rows=header.rows if present & 1 else None,
+        columns=header.columns if present & 2 else None,
+        samples_per_pixel=header.samples_per_pixel if present & 4 else None,
+        bits_allocated=header.bits_allocated if present & 8 else None,
+        bits_stored=header.bits_stored if present & 16 else None,
+        high_bit=header.high_bit if present & 32 else None,
+        pixel_representation=header.pixel_representation if present & 64 else None,
+        planar_configuration=header.planar_configuration if present & 128 else None,
+        photometric_interpretation=photometric_interpretation,
+        pixel_keyword=PIXEL_KEYWORDS[header.pixel_keyword],
+        pixel_vr=header.pixel_vr.strip(b"\0").decode("latin-1"),
+    )
+
+
 def entries_offset(packed: bytes | memoryview) -> int:
     """Return where the entries begin in a packed record, in bytes."""
-    if len(packed) < _HEADER.size:
+    if len(packed) < HEADER.size:
         raise IndexFormatError(f"damaged record: {len(packed)} bytes; build the index anew")
     offset: int = _ENTRIES_OFFSET.unpack_from(packed, 4)[0]
     return offset
@@ -190,14 +300,14 @@ def entries_offset(packed: bytes | memoryview) -> int:
 def split_record(packed: bytes) -> tuple[bytes, bytes]:
     """Return a packed record whose entries are kept apart, and these."""
     at = entries_offset(packed)
-    flags = packed[3] | _APART
+    flags = packed[3] | APART
     head = packed[:3] + bytes([flags]) + packed[4:at] + _COUNT.pack(len(packed) - at)
     return head, packed[at:]
 
 
 def join_record(head: bytes, entries: bytes) -> bytes:
     """Return the packed record that was split."""
-    return head[:3] + bytes([head[3] & ~_APART]) + head[4 : entries_offset(head)] + entries
+    return head[:3] + bytes([head[3] & ~APART]) + head[4 : entries_offset(head)] + entries
 
 
 def length_apart(packed: bytes | memoryview) -> int | None:
@@ -209,7 +319,7 @@ def length_apart(packed: bytes | memoryview) -> int | None:
         The record is damaged.
     """
     at = entries_offset(packed)
-    if not packed[3] & _APART:
+    if not packed[3] & APART:
         return None
     if len(packed) != at + _COUNT.size:
         raise IndexFormatError("damaged record: no length of its entries; build the index anew")
@@ -219,95 +329,24 @@ def length_apart(packed: bytes | memoryview) -> int | None:
 
 def unpack_count(packed: bytes) -> tuple[Status, int]:
     """Return status and Number of Frames of a record that this process trusts."""
-    return _status_of(packed[0]), _COUNT.unpack_from(packed, 32)[0]
+    *_, number_of_frames = HEAD.unpack_from(packed)
+    return status_of(packed[0]), number_of_frames
 
 
 def unpack_keys(packed: bytes) -> RecordKeys:
     """Return what a record that this process trusts is looked up by."""
-    fields = _HEADER.unpack_from(packed)
-    texts, _ = _unpack_texts(packed, 6)
+    header = HEAD.unpack_from(packed)
+    status, _, _, flags, _, kind, size, time_ns, inode, number_of_frames = header
+    texts, _ = unpack_texts(packed, 6)
     path, _, _, sop, study, series = texts
-    return RecordKeys(path, Fingerprint(*fields[5:8]), _status_of(fields[0]), sop, study, series)
-
-
-def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:
-    fields = _HEADER.unpack_from(packed)
-    status, boundaries, layout, flags, entries_at = fields[:5]
-    table_frames, located, fragments, value_offset, frame_bits, stride_bits = fields[9:15]
-    texts, position = _unpack_texts(packed, 10)
-    path, *named, reason = texts
-    names = [text.decode("latin-1") for text in named]
-    check_path(path)
-    anomalies = []
-    for _ in range(fields[26]):
-        offset, count, length = _ANOMALY.unpack_from(packed, position)
-        position += _ANOMALY.size + length
-        code = bytes(packed[position - length : position]).decode("latin-1")
-        anomalies.append(Anomaly(code, offset, count))
-    if position != entries_at or position > len(packed):
-        raise ValueError(f"entries at {entries_at}, found them at {position}")
-    if max(fields[8], table_frames) > _MOST_FRAMES:
-        raise ValueError(f"{max(fields[8], table_frames)} frames")
-    frames = None
-    if layout:
-        frames = FrameTable(
-            layout=Layout(layout),
-            number_of_frames=table_frames,
-            frames_located=located,
-            number_of_fragments=fragments,
-            value_offset=value_offset,
-            frame_bits=frame_bits,
-            stride_bits=stride_bits,
-            entry_size=8 if flags & _WIDE_ENTRIES else 4,
-            trimmed=bool(flags & _TRIMMED),
-            entries=bytes(packed[entries_at:]) if entries is None else entries,
-        )
-    present = fields[23]
-    numbers = [number if present >> at & 1 else None for at, number in enumerate(fields[15:23])]
-    return InstanceRecord(
-        status=_status_of(status),
-        path=path,
-        fingerprint=Fingerprint(*fields[5:8]) if flags & _HAS_FINGERPRINT else None,
-        reason=reason.decode("utf-8", "replace"),
-        error=names[7],
-        transfer_syntax_uid=names[0],
-        sop_class_uid=names[1],
-        sop_instance_uid=names[2],
-        study_instance_uid=names[3],
-        series_instance_uid=names[4],
-        modality=names[5],
-        big_endian=bool(flags & _BIG_ENDIAN),
-        number_of_frames=fields[8],
-        boundaries=_BOUNDARIES[boundaries],
-        image_pixel=ImagePixel(
-            **dict(zip(_NUMBERS, numbers, strict=True)),
-            photometric_interpretation=names[6],
-            pixel_keyword=_PIXEL_KEYWORDS[fields[24]],
-            pixel_vr=fields[25].strip(b"\0").decode("latin-1"),
-        ),
-        frames=frames,
-        anomalies=tuple(anomalies),
-        scan_microseconds=fields[27],
+    member = b""
+    if flags & IN_CONTAINER:
+        _, position = unpack_texts(packed, 10)
+        member = unpack_member(packed, position)[0].name
+    version = Fingerprint(size, time_ns, inode, kind)
+    return RecordKeys(
+        path, member, version, status_of(status), sop, study, series, number_of_frames
     )
-
-
-def _status_of(number: int) -> Status:
-    if not 1 <= number <= len(_STATUSES):
-        raise ValueError(f"unknown status {number}")
-    return _STATUSES[number - 1]
-
-
-def _unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], int]:
-    """Return the first texts, and where the next one begins."""
-    texts = []
-    position = _HEADER.size
-    for _ in range(count):
-        (length,) = _LENGTH.unpack_from(packed, position)
-        position += 2 + length
-        if position > len(packed):
-            raise ValueError("a text runs past the end of the record")
-        texts.append(bytes(packed[position - length : position]))
-    return texts, position
 
 
 def check_path(path: bytes) -> None:

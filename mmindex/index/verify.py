@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.commit import read_next_id
+from mmindex.index.commit import read_counters, read_next_id
+from mmindex.index.counters import Counters
 from mmindex.index.databases import (
     CHUNK_KEY,
     CHUNK_LENGTH,
@@ -31,6 +32,7 @@ def verify_index(txn: Transaction) -> None:
     """
     found: Counter[str] = Counter()
     next_id = read_next_id(txn)
+    counters = Counters()
     for id_bytes, sealed in txn.walk("files"):
         packed = bytes(unseal(id_bytes, sealed))
         (file_id,) = FILE_ID.unpack(id_bytes)
@@ -43,10 +45,33 @@ def verify_index(txn: Transaction) -> None:
         found["files"] += 1
         found["entries"] += _verify_entries(txn, file_id, length_apart(packed) or 0)
         found.update(_walk_ways(txn, id_bytes, keys))
+        counters.count(keys, 1)
+    found.update(_walk_others(txn))
     for name in DATABASES:
         entries = txn.count(name)
         if name != "meta" and entries != found[name]:
             raise DamageError(f"expected {found[name]} values in {name!r}, found {entries}")
+    counters.instances = sum(1 for _ in txn.walk("instances"))
+    if counters != read_counters(txn):
+        raise DamageError(f"expected {counters}, found {read_counters(txn)}")
+
+
+def _walk_others(txn: Transaction) -> Iterator[str]:
+    """Yield the databases that no record needs, for each whole value of theirs."""
+    for key, sealed in txn.walk("positions"):
+        unseal(key, sealed)
+        file_id = CHUNK_KEY.unpack(key)[0]
+        if txn.get("files", FILE_ID.pack(file_id)) is None:
+            raise DamageError(f"positions of file {file_id}, which is not there")
+        yield "positions"
+    for key, sealed in txn.walk("attributes"):
+        unseal(key, sealed)
+        if txn.get("studies" if key[:1] == b"T" else "series", key[1:]) is None:
+            raise DamageError(f"attributes of {key[1:]!r}, of which there is no file")
+        yield "attributes"
+    for key, sealed in txn.walk("problems"):
+        unseal(key, sealed)
+        yield "problems"
 
 
 def _verify_entries(txn: Transaction, file_id: int, length: int) -> int:
@@ -62,7 +87,7 @@ def _verify_entries(txn: Transaction, file_id: int, length: int) -> int:
 def _walk_ways(txn: Transaction, id_bytes: bytes, keys: RecordKeys) -> Iterator[str]:
     """Yield the databases that lead to a record."""
     (file_id,) = FILE_ID.unpack(id_bytes)
-    key = path_key(keys.path)
+    key = path_key(keys.location)
     sealed = txn.get("paths", key)
     if sealed is None or unseal(key, sealed) != PATH_VALUE.pack(file_id, *keys.fingerprint):
         raise DamageError(f"its path leads elsewhere than to file {file_id}")

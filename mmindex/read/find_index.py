@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mmindex.errors import MMIndexError, StaleIndexError
 from mmindex.index.trust import explain_distrust
 from mmindex.model import INDEX_NAME
-from mmindex.read.archive import Archive, open_archive
-from mmindex.read.instance import Instance
+
+if TYPE_CHECKING:
+    from mmindex.read.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,11 @@ def find_in_indexes(source: str, stack: ExitStack) -> FoundInstance:
 
 
 def _find_in_index(path: str, index: str, stack: ExitStack) -> Instance | None:
+    from mmindex.read.archive import open_archive  # which needs LMDB: most files have no index
+
     try:
         with ExitStack() as attempt:
-            archive: Archive = attempt.enter_context(open_archive(index))
+            archive = attempt.enter_context(open_archive(index))
             root = os.path.join(archive.root, "")
             if not path.startswith(root):
                 return None

@@ -27,6 +27,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.build_notes import BuildNote, BuildProblem
 from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import pack_record, unpack_count, unpack_record
@@ -169,7 +170,9 @@ def build(
             )
         options = ScanOptions(force, prove)
         _Build(store, root_bytes, report, full, options, progress).run(workers, executor)
-    report.seconds = time.monotonic() - started
+        report.seconds = time.monotonic() - started
+        problems = [BuildProblem(os.fsencode(path), reason) for path, reason in report.problems]
+        store.write_build(BuildNote(time.time_ns(), int(report.seconds * 1000)), problems)
     return report
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mmindex.errors import IndexFormatError, MMIndexError
 from mmindex.frame_table import FrameTable, Layout
+from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 from mmindex.index.databases import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
@@ -23,19 +24,28 @@ from mmindex.index.record import (
     unpack_keys,
     unpack_record,
 )
-from mmindex.model import Anomaly, Boundaries, Fingerprint, ImagePixel, InstanceRecord, Status
+from mmindex.model import (
+    Anomaly,
+    Boundaries,
+    Fingerprint,
+    ImagePixel,
+    InstanceRecord,
+    Member,
+    Status,
+    VersionKind,
+)
 
 NO_IMAGE_PIXEL = bytes(16) + b"\x00" + b"\x00" + b"\x00\x00"  # u2[8], which, element, VR
 FINGERPRINT = Fingerprint(0x1234, -2, 0xFFEEDDCCBBAA9988)
-NO_TIME = bytes(4)
+NO_TIME = bytes(6)  # and no image numbers
 EMPTY_TEXT = b"\x00\x00"
-PACKED_FINGERPRINT = bytes.fromhex("3412000000000000 feffffffffffffff 8899aabbccddeeff")
+PACKED_FINGERPRINT = bytes.fromhex("00 3412000000000000 feffffffffffffff 8899aabbccddeeff")
 
 
 GOLDEN = {
     "native": (
         b"\x01\x01\x01\x04"  # indexed, native, native layout, fingerprint
-        + b"\xc3\x00\x00\x00"  # 114 + 81 bytes of texts = 195
+        + b"\xc6\x00\x00\x00"  # 117 + 81 bytes of texts = 198
         + PACKED_FINGERPRINT
         + bytes.fromhex("0300000000000000")  # Number of Frames
         + bytes.fromhex("0300000000000000")  # in the table
@@ -50,6 +60,7 @@ GOLDEN = {
         + b"OW"
         + b"\x00\x00"  # anomalies
         + b"\x04\x03\x02\x01"  # microseconds
+        + b"\x00\x00"  # no image numbers
         + b"\x0a\x00ward/\xe4.dcm"
         + b"\x13\x001.2.840.10008.1.2.1"
         + b"\x05\x001.2.3"
@@ -94,8 +105,8 @@ GOLDEN = {
     ),
     "fragment-a-frame-4": (
         b"\x01\x04\x02\x00"  # indexed, one fragment a frame, 4 bytes, no fingerprint
-        + b"\xbc\x00\x00\x00"  # 114 + 21 + 32 + 21
-        + bytes(24)
+        + b"\xbf\x00\x00\x00"  # 117 + 21 + 32 + 21
+        + bytes(25)
         + struct.pack("<QQQQQQQ", 3, 3, 2, 3, 1000, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x02\x00"
@@ -126,7 +137,7 @@ GOLDEN = {
     ),
     "fragment-a-frame-8": (
         b"\x02\x03\x02\x05"  # deflated, extended offset table, 8 bytes, fingerprint
-        + b"\x86\x00\x00\x00"  # 114 + 20
+        + b"\x89\x00\x00\x00"  # 117 + 20
         + PACKED_FINGERPRINT
         + struct.pack("<QQQQQQQ", 2, 2, 2, 2, 9, 0, 0)
         + bytes(16)
@@ -154,8 +165,8 @@ GOLDEN = {
     ),
     "fragments-trimmed": (
         b"\x03\x06\x03\x02"  # stream, start markers, fragments, trimmed
-        + b"\x86\x00\x00\x00"
-        + bytes(24)
+        + b"\x89\x00\x00\x00"
+        + bytes(25)
         + struct.pack("<QQQQQQQ", 7, 2, 2, 3, 100, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x00\x00"
@@ -181,8 +192,8 @@ GOLDEN = {
     ),
     "trusted": (
         b"\x01\x02\x04\x00"  # indexed, basic offset table, trusted
-        + b"\x86\x00\x00\x00"
-        + bytes(24)
+        + b"\x89\x00\x00\x00"
+        + bytes(25)
         + struct.pack("<QQQQQQQ", 2, 2, 2, 0, 100, 0, 0)
         + NO_IMAGE_PIXEL
         + b"\x00\x00"
@@ -196,9 +207,63 @@ GOLDEN = {
             frames=FrameTable(Layout.TRUSTED, 2, 2, 0, 100, entries=struct.pack("<3I", 0, 16, 48)),
         ),
     ),
+    "member-with-numbers": (
+        b"\x02\x01\x01\x24"  # deflated, native, native layout, version, member
+        + b"\x7c\x01\x00\x00"  # 117 + 38 + 34 + 168 + 23 = 380
+        + bytes.fromhex("02 3412000000000000 feffffffffffffff 8899aabbccddeeff")  # remote
+        + struct.pack("<QQQQQQQ", 1, 1, 1, 0, 700, 64, 64)
+        + NO_IMAGE_PIXEL
+        + b"\x00\x00"
+        + bytes(4)
+        + b"\xff\x7f"  # all image numbers
+        + b"\x05\x00a.zip"
+        + EMPTY_TEXT * 5
+        + b"\x02\x00MR"
+        + b"\x0b\x00MONOCHROME1"
+        + EMPTY_TEXT * 2
+        + bytes.fromhex("8000000000000000 0010000000000000 0008000000000000 efbeadde 08")
+        + b"\x03\x00b/c"
+        + bytes.fromhex("f9ffffffffffffff")  # Instance Number -7
+        + struct.pack("<4d", 2.5, -1024, 40, 400)
+        + struct.pack("<2d", 0.5, 0.25)
+        + struct.pack("<3d", 1, 2, 3)
+        + struct.pack("<6d", 1, 0, 0, 0, 1, 0)
+        + struct.pack("<4q", 1000, 2000, 30, 4)
+        + struct.pack("<d", 33.3)
+        + b"\x0a\x00TILED_FULL"
+        + b"\x09\x001.2.3.4.5",
+        InstanceRecord(
+            Status.DEFLATED,
+            path=b"a.zip",
+            fingerprint=Fingerprint(0x1234, -2, 0xFFEEDDCCBBAA9988, VersionKind.REMOTE),
+            modality="MR",
+            number_of_frames=1,
+            boundaries=Boundaries.NATIVE,
+            image_pixel=ImagePixel(photometric_interpretation="MONOCHROME1"),
+            image_numbers=ImageNumbers(
+                instance_number=-7,
+                rescale_slope=2.5,
+                rescale_intercept=-1024.0,
+                window_center=40.0,
+                window_width=400.0,
+                pixel_spacing=(0.5, 0.25),
+                image_position_patient=(1.0, 2.0, 3.0),
+                image_orientation_patient=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+                total_pixel_matrix_columns=1000,
+                total_pixel_matrix_rows=2000,
+                dimension_organization_type="TILED_FULL",
+                concatenation_uid="1.2.3.4.5",
+                concatenation_frame_offset_number=30,
+                in_concatenation_number=4,
+                frame_time=33.3,
+            ),
+            frames=FrameTable(Layout.NATIVE, 1, 1, 0, 700, frame_bits=64),
+            member=Member(b"b/c", 128, 4096, 2048, 8, 0xDEADBEEF),
+        ),
+    ),
     "unreadable": (
         b"\x06\x00\x00\x04"
-        + b"\xa0\x00\x00\x00"  # 114 + 46
+        + b"\xa3\x00\x00\x00"  # 117 + 46
         + PACKED_FINGERPRINT
         + bytes(56)
         + NO_IMAGE_PIXEL
@@ -458,11 +523,39 @@ IMAGE_PIXELS = st.builds(
     pixel_keyword=st.sampled_from(["PixelData", "FloatPixelData", "DoubleFloatPixelData"]),
     pixel_vr=st.sampled_from(["", "OB", "OW", "OF", "OD", "UN"]),
 )
+FLOATS = st.floats(allow_nan=False)
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+IMAGE_NUMBERS = st.builds(
+    ImageNumbers,
+    **{
+        name: st.none() | WHOLE
+        for name in (
+            *("instance_number", "total_pixel_matrix_columns", "total_pixel_matrix_rows"),
+            *("concatenation_frame_offset_number", "in_concatenation_number"),
+        )
+    },
+    **{
+        name: st.none() | FLOATS
+        for name in (
+            *("rescale_slope", "rescale_intercept", "window_center", "window_width"),
+            "frame_time",
+        )
+    },
+    pixel_spacing=st.none() | st.tuples(*[FLOATS] * 2),
+    image_position_patient=st.none() | st.tuples(*[FLOATS] * 3),
+    image_orientation_patient=st.none() | st.tuples(*[FLOATS] * 6),
+    dimension_organization_type=LATIN_1,
+    concatenation_uid=LATIN_1,
+)
+MEMBERS = st.builds(Member, st.binary(min_size=1, max_size=80), U8, U8, U8, st.integers(0, 255), U4)
 RECORDS = st.builds(
     InstanceRecord,
     status=st.sampled_from(Status),
     path=PATHS,
-    fingerprint=st.none() | st.builds(Fingerprint, U8, st.integers(-(2**63), 2**63 - 1), U8),
+    fingerprint=st.none()
+    | st.builds(
+        Fingerprint, U8, st.integers(-(2**63), 2**63 - 1), U8, st.sampled_from(VersionKind)
+    ),
     reason=UTF_8,
     error=LATIN_1,
     transfer_syntax_uid=LATIN_1,
@@ -474,6 +567,8 @@ RECORDS = st.builds(
     number_of_frames=st.integers(0, MOST_FRAMES),
     boundaries=st.sampled_from(Boundaries),
     image_pixel=IMAGE_PIXELS,
+    image_numbers=st.just(NO_NUMBERS) | IMAGE_NUMBERS,
+    member=st.none() | MEMBERS,
     frames=st.none() | frame_tables(),
     anomalies=st.lists(st.builds(Anomaly, LATIN_1, U8, U4), max_size=5).map(tuple),
 )
@@ -486,7 +581,10 @@ def test_unpacking_gives_back_what_was_packed(record: InstanceRecord) -> None:
     """No field of any record is lost or changed."""
     packed = pack_record(record)
     assert unpack_record(packed) == record
-    assert unpack_keys(packed).path == record.path
+    keys = unpack_keys(packed)
+    assert keys.path == record.path
+    assert keys.member == (record.member.name if record.member else b"")
+    assert unpack_count(packed) == (record.status, record.number_of_frames)
 
 
 @st.composite

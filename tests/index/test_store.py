@@ -24,7 +24,7 @@ from mmindex.errors import IndexFormatError, MissingFileError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 
 ROOM = 1 << 17  # bytes after the last page
 KINDS = ("instances", "others", "studies", "series")
@@ -181,7 +181,7 @@ BATCH_RECORDS = st.builds(
     UIDS,
     series_instance_uid=UIDS,
     status=st.sampled_from(Status),
-    fingerprint=st.builds(Fingerprint, *[st.integers(0, 3)] * 3),
+    fingerprint=st.builds(Fingerprint, *[st.integers(0, 3)] * 3, st.sampled_from(VersionKind)),
 )
 BATCHES = st.lists(
     st.tuples(

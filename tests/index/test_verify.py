@@ -70,7 +70,7 @@ def path_key(path: bytes) -> bytes:
 
 
 def path_value(path: bytes, *value: int) -> bytes:
-    return seal(path_key(path), struct.pack("<QQqQ", *value))
+    return seal(path_key(path), struct.pack("<QQqQB", *(*value, 0)))
 
 
 def test_an_index_that_is_whole_passes(root: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_build_loses_no_file_to_a_bit_in_the_id_that_its_path_leads_to(
         value = bytearray(txn.get(key, db=env.open_db(b"paths", txn=txn, create=False)))
     value[bit // 8] ^= 1 << bit % 8
     change(root, "paths", key, bytes(value))
-    with pytest.raises(IndexFormatError, match="checksum of 32 bytes"):
+    with pytest.raises(IndexFormatError, match="checksum of 33 bytes"):
         mmindex.build(root, workers=1, full=full)
     store = Store(str(index))
     assert len(store.find_unseen(bytearray(store.next_file_id()))) == COUNT + 1
@@ -253,9 +253,9 @@ def packed_record(root: Path, number: int) -> bytearray:
     ("offset", "form", "value", "said"),
     [
         (3, "B", 0, "file .* has no fingerprint"),
-        (32, "Q", 1 << 63, f"{1 << 63} frames"),
-        (32, "Q", (1 << 48) + 1, f"{(1 << 48) + 1} frames"),
-        (40, "Q", 1 << 62, f"{1 << 62} frames"),
+        (33, "Q", 1 << 63, f"{1 << 63} frames"),
+        (33, "Q", (1 << 48) + 1, f"{(1 << 48) + 1} frames"),
+        (41, "Q", 1 << 62, f"{1 << 62} frames"),
         (0, "B", 40, "unknown status 40"),
     ],
 )

@@ -36,7 +36,7 @@ from mmindex.errors import (
     MMIndexError,
     StaleIndexError,
 )
-from mmindex.index import store as store_module
+from mmindex.index import reader as reader_module
 from mmindex.index.compact import compact_index
 from mmindex.index.lmdb import opening
 from mmindex.index.lmdb.environment import Environment
@@ -516,7 +516,7 @@ def test_who_stops_a_reading_without_a_lock_is_not_asked_to_read_again(
             subprocess.run([sys.executable, "-c", COMMITS, str(root)], cwd=REPOSITORY, check=True)
             raise stopped
 
-        monkeypatch.setattr(store_module, "unpack_record", stop)
+        monkeypatch.setattr(reader_module, "unpack_record", stop)
         with pytest.raises(stopped):
             list(archive.records())
 

@@ -17,6 +17,7 @@ from typing import Any
 import lmdb
 
 from mmindex.errors import (
+    IndexFormatError,
     IndexWriteError,
     MissingFileError,
     MMIndexError,
@@ -123,6 +124,15 @@ class Environment:
         kind = IndexWriteError if write else MMIndexError
         return kind(text, path=self.opened.path)
 
+    def open_databases(self, databases: Mapping[str, bool], *, create: bool = False) -> None:
+        """Open the databases that are not open yet. Hold `lock`; no transaction may be open."""
+        handles = self.opened.databases
+        for name, several in databases.items():
+            if name not in handles:
+                handles[name] = self.env.open_db(
+                    name.encode(), create=create, dupsort=several, dupfixed=several
+                )
+
     def prepare_to_write(self) -> None:
         """Let an environment that a reader opened be written to.
 
@@ -189,8 +199,14 @@ def acquire(
                 raise
             opened = Opened(path, key, handles, {})
             shared = _environments[key] = Environment(env, opened, generation, locked, map_size)
-        elif write:
-            shared.prepare_to_write()
+        else:
+            with shared.lock:
+                if write:
+                    shared.prepare_to_write()
+                try:
+                    shared.open_databases(databases)
+                except lmdb.Error as error:
+                    raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
         shared.users += 1
         return shared
 

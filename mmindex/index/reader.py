@@ -1,0 +1,298 @@
+"""What is read from an index: records by UID and path, listings, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from mmindex.errors import StaleIndexError
+from mmindex.index.build_notes import (
+    BuildNote,
+    BuildProblem,
+    read_note,
+    read_problems,
+)
+from mmindex.index.checksum import DamageError, unseal
+from mmindex.index.chunks import StoredEntries, slice_chunks
+from mmindex.index.commit import read_counters
+from mmindex.index.counters import Counters
+from mmindex.index.databases import (
+    DATABASES,
+    FILE_ID,
+    PATH_VALUE,
+    UID_FIELDS,
+    AttributesKind,
+    UidKind,
+    attributes_key,
+    path_key,
+    uid_key,
+)
+from mmindex.index.index_file import OpenIndex, reading
+from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.record import join_record, length_apart, unpack_record
+from mmindex.index.verify import verify_index
+from mmindex.model import InstanceRecord, Status
+
+_BATCH = 256  # records a transaction while all are read
+_WHOLE_BATCH = 16  # those with all their entries
+_STRETCH = 4096  # paths whose records are read in the order of ids
+
+Taken = TypeVar("Taken")
+Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
+
+
+class Reader(OpenIndex):
+    """The reading half of `Store`: each read has a transaction of its own.
+
+    What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
+    """
+
+    @reading
+    def read_entries(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of the entries of a record that are kept apart.
+
+        Raises
+        ------
+        StaleIndexError
+            The record is gone: a build has replaced or removed it.
+        """
+        if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
+            raise StaleIndexError(
+                "the index was rebuilt: look the instance up anew", path=self.path
+            )
+        return slice_chunks(txn, "entries", file_id, start, stop)
+
+    @reading
+    def read_record(self, txn: Transaction, file_id: int) -> InstanceRecord | None:
+        """Return the record of a file, None where it is gone; long entries stay in the index."""
+        sealed = txn.get("files", FILE_ID.pack(file_id))
+        return None if sealed is None else self._unpack(txn, file_id, sealed)
+
+    def _unpack(self, _: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
+        packed = unseal(FILE_ID.pack(file_id), sealed)
+        length = length_apart(packed)
+        entries = None if length is None else StoredEntries(self, file_id, length)
+        record = unpack_record(packed, entries)
+        if record.fingerprint is None:
+            raise DamageError(f"file {file_id} has no fingerprint")
+        return record
+
+    @reading
+    def find_uid(self, txn: Transaction, kind: UidKind, uid: str) -> list[int]:
+        """Return the ids of the files that have this UID, in ascending order."""
+        return [FILE_ID.unpack(value)[0] for value in txn.walk_values(kind, uid_key(uid))]
+
+    @reading
+    def read_records(
+        self, txn: Transaction, kind: UidKind, uid: str, after: int = -1, most: int | None = None
+    ) -> list[tuple[int, InstanceRecord]]:
+        """Return ids and records of the files that have this UID, in ascending order of ids.
+
+        Parameters
+        ----------
+        after : int
+            The id after which they are.
+        most : int, optional
+            How many of them; all unless given.
+        """
+        key = uid_key(uid)
+        found = []
+        start = FILE_ID.pack(after + 1) if after >= 0 else b""
+        for id_bytes in islice(txn.walk_values(kind, key, start), most):
+            file_id = FILE_ID.unpack(id_bytes)[0]
+            sealed = txn.get("files", FILE_ID.pack(file_id))
+            if sealed is None:
+                raise DamageError(f"{uid!r} leads to file {file_id}, which is not there")
+            record = self._unpack(txn, file_id, sealed)
+            found_uid = getattr(record, UID_FIELDS[kind])
+            if uid_key(found_uid) != key:
+                raise DamageError(f"{uid!r} leads to a record of {found_uid!r}")
+            found.append((file_id, record))
+        return found
+
+    def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
+        """Yield the records of the files that have this UID, each file once."""
+        end, after = self.next_file_id(), -1
+        seen: set[bytes] = set()
+        while after < end - 1 and (batch := self.read_records(kind, uid, after, _BATCH)):
+            after = batch[-1][0]
+            for _, record in batch:
+                if record.path not in seen:
+                    seen.add(record.path)
+                    yield record
+        # Files that a build has replaced meanwhile have later ids.
+        for _, record in self.read_records(kind, uid, max(after, end - 1)):
+            if record.path not in seen:
+                yield record
+
+    @reading
+    def read_path(self, txn: Transaction, path: bytes) -> InstanceRecord | None:
+        """Return the record of the file at this path, None where there is none.
+
+        A member of a container is looked up by what `locate` makes of its path and name.
+        """
+        found = self._follow(txn, path_key(path))
+        return None if found is None else self._unpack(txn, *found)
+
+    def _follow(self, txn: Transaction, key: bytes) -> tuple[int, memoryview] | None:
+        """Return the id that a path's key leads to, and the record that has it."""
+        value = txn.get("paths", key)
+        if value is None:
+            return None
+        file_id: int = PATH_VALUE.unpack(unseal(key, value))[0]
+        sealed = txn.get("files", FILE_ID.pack(file_id))
+        if sealed is None:
+            raise DamageError(f"a path leads to file {file_id}, which is not there")
+        return file_id, sealed
+
+    @reading
+    def find_paths(
+        self, txn: Transaction, paths: Collection[bytes]
+    ) -> list[tuple[int, tuple[int, ...]] | None]:
+        """Return id and fingerprint of the files at these paths, None for those not known."""
+        unpack = PATH_VALUE.unpack
+        known: list[tuple[int, tuple[int, ...]] | None] = []
+        for key in map(path_key, paths):
+            sealed = txn.get("paths", key)
+            found = None if sealed is None else unpack(unseal(key, sealed))
+            known.append(None if found is None else (found[0], found[1:]))
+        return known
+
+    def iterate_records(self) -> Iterator[InstanceRecord]:
+        """Yield every record once, whatever a build does meanwhile, a batch a transaction."""
+        return self._iterate(self._unpack, _BATCH)
+
+    def iterate_packed(self) -> Iterator[bytes]:
+        """Yield every record once, as it is packed, with all its entries."""
+        return self._iterate(self._join, _WHOLE_BATCH)
+
+    def _join(self, txn: Transaction, file_id: int, sealed: memoryview) -> bytes:
+        packed = bytes(unseal(FILE_ID.pack(file_id), sealed))
+        length = length_apart(packed)
+        return (
+            packed
+            if length is None
+            else join_record(packed, slice_chunks(txn, "entries", file_id, 0, length))
+        )
+
+    def _iterate(self, take: Take[Taken], most: int) -> Iterator[Taken]:
+        """Yield what `take` makes of every record.
+
+        The walk goes along the paths, of which a file keeps its own when a build gives the file
+        another id. The files of one stretch of paths come in the order of their ids, in which
+        their records lie.
+        """
+        start = b""
+        while stretch := self._read_paths(start):
+            start = stretch[-1][1] + b"\0"
+            stretch.sort()
+            for at in range(0, len(stretch), most):
+                yield from self._read_batch(take, stretch[at : at + most])
+
+    @reading
+    def _read_paths(self, txn: Transaction, start: bytes) -> list[tuple[int, bytes]]:
+        """Return ids and keys of the paths from a key on, as many as one stretch has."""
+        return [
+            (PATH_VALUE.unpack(unseal(key, value))[0], key)
+            for key, value in islice(txn.walk("paths", start), _STRETCH)
+        ]
+
+    @reading
+    def _read_batch(
+        self, txn: Transaction, take: Take[Taken], batch: list[tuple[int, bytes]]
+    ) -> list[Taken]:
+        """Return what `take` makes of the records of files, by id or else by the path's key."""
+        taken = []
+        for file_id, key in batch:
+            sealed = txn.get("files", FILE_ID.pack(file_id))
+            found = self._follow(txn, key) if sealed is None else (file_id, sealed)
+            if found is not None:  # else the file was removed meanwhile
+                taken.append(take(txn, *found))
+        return taken
+
+    def iterate_uids(self, kind: UidKind) -> Iterator[str]:
+        """Yield the UIDs of a kind in the order of their bytes, each once."""
+        start = b""
+        while batch := self._read_uids(kind, start):
+            yield from (key.decode("latin-1") for key in batch)
+            start = batch[-1] + b"\0"
+
+    @reading
+    def _read_uids(self, txn: Transaction, kind: UidKind, start: bytes) -> list[bytes]:
+        return [key for key, _ in islice(txn.walk(kind, start), _BATCH)]
+
+    def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[InstanceRecord]]]:
+        """Yield the UIDs of a kind that several files have, with the records of these."""
+        for uid in self.iterate_uids(kind):
+            if len(self.find_uid(kind, uid)) > 1:
+                records = list(self.iterate_uid(kind, uid))
+                if len(records) > 1:  # still, while a build goes on
+                    yield uid, records
+
+    def count_uids(self, kind: UidKind) -> int:
+        """Return the number of different UIDs of a kind."""
+        return sum(1 for _ in self.iterate_uids(kind))
+
+    @reading
+    def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
+        """Return the number of UIDs of a kind that several files have."""
+        return txn.count_repeated(kind)
+
+    @reading
+    def count_files(self, txn: Transaction) -> int:
+        """Return the number of files that the index knows."""
+        return txn.count("files")
+
+    @reading
+    def read_counters(self, txn: Transaction) -> Counters:
+        """Return how many files, instances and frames the index has, in constant time."""
+        return read_counters(txn)
+
+    @reading
+    def read_positions(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of the positions of a file's tiles.
+
+        Raises
+        ------
+        StaleIndexError
+            The record is gone: a build has replaced or removed it.
+        """
+        if txn.get("files", FILE_ID.pack(file_id)) is None:
+            raise StaleIndexError(
+                "the index was rebuilt: look the instance up anew", path=self.path
+            )
+        return slice_chunks(txn, "positions", file_id, start, stop)
+
+    @reading
+    def read_attributes(self, txn: Transaction, kind: AttributesKind, uid: str) -> bytes | None:
+        """Return the attributes of a study or series; None where none are kept."""
+        key = attributes_key(kind, uid)
+        sealed = txn.get("attributes", key)
+        return None if sealed is None else bytes(unseal(key, sealed))
+
+    @reading
+    def read_build(self, txn: Transaction) -> tuple[BuildNote | None, list[BuildProblem]]:
+        """Return when and how the last build ran, None where none has ended; its problems."""
+        return read_note(txn), read_problems(txn)
+
+    @reading
+    def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:
+        """Return the ids of files whose byte in `seen` is zero; those beyond it were seen."""
+        if txn.count("files") == seen.count(1):
+            return []  # each id that was seen and is gone has a new one in its place
+        ids = (FILE_ID.unpack(key)[0] for key, _ in txn.walk("files"))
+        return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
+
+    @reading
+    def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
+        """Return the ids of the files that are not DICOM, or of those that could not be read."""
+        wanted = status.value.encode()
+        return [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
+
+    @reading
+    def check(self, txn: Transaction) -> None:
+        """Raise IndexFormatError where the index is not as it was written, or not whole."""
+        for name in DATABASES:
+            txn.check(name)
+        verify_index(txn)

@@ -1,0 +1,190 @@
+"""The parts of a packed record: its fixed header, texts, member, image numbers; see `record.py`."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import NamedTuple
+
+from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
+from mmindex.model import Boundaries, Fingerprint, Member, Status
+
+HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
+HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
+LENGTH = struct.Struct("<H")
+_MEMBER = struct.Struct("<QQQIB")
+WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
+
+_STATUSES = (
+    Status.INDEXED,
+    Status.DEFLATED,
+    Status.STREAM,
+    Status.NO_PIXEL_DATA,
+    Status.NOT_DICOM,
+    Status.UNREADABLE,
+)
+STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES, 1)}
+BOUNDARIES = tuple(Boundaries)
+BOUNDARY_NUMBERS = {boundaries: number for number, boundaries in enumerate(BOUNDARIES)}
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PIXEL_NUMBERS = (
+    "rows",
+    "columns",
+    "samples_per_pixel",
+    "bits_allocated",
+    "bits_stored",
+    "high_bit",
+    "pixel_representation",
+    "planar_configuration",
+)
+# Image numbers in the order of their bits, each with its type.
+_IMAGE_NUMBERS = {
+    "instance_number": "q",
+    "rescale_slope": "d",
+    "rescale_intercept": "d",
+    "window_center": "d",
+    "window_width": "d",
+    "pixel_spacing": "2d",
+    "image_position_patient": "3d",
+    "image_orientation_patient": "6d",
+    "total_pixel_matrix_columns": "q",
+    "total_pixel_matrix_rows": "q",
+    "concatenation_frame_offset_number": "q",
+    "in_concatenation_number": "q",
+    "frame_time": "d",
+}
+_IMAGE_TEXTS = {13: "dimension_organization_type", 14: "concatenation_uid"}  # and their bits
+_NUMBER_BITS = (1 << len(_IMAGE_NUMBERS)) - 1
+
+
+class Header(NamedTuple):
+    """The fixed part of a record, but for the eight numbers of Image Pixel."""
+
+    status: int
+    boundaries: int
+    layout: int
+    flags: int
+    entries_offset: int
+    version_kind: int
+    file_size: int
+    time_ns: int
+    inode: int
+    number_of_frames: int
+    table_frames: int
+    frames_located: int
+    fragments: int
+    value_offset: int
+    frame_bits: int
+    stride_bits: int
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    pixel_representation: int
+    planar_configuration: int
+    present: int
+    pixel_keyword: int
+    pixel_vr: bytes
+    anomalies: int
+    scan_microseconds: int
+    image_numbers: int
+
+    @property
+    def version(self) -> Fingerprint:
+        """Return the version of the file."""
+        return Fingerprint(self.file_size, self.time_ns, self.inode, self.version_kind)
+
+
+def pack_member(member: Member) -> bytes:
+    """Return where a file lies in its container, packed."""
+    packed = _MEMBER.pack(
+        member.offset, member.length, member.compressed_length, member.crc, member.method
+    )
+    return packed + LENGTH.pack(len(member.name)) + member.name
+
+
+def pack_image_numbers(numbers: ImageNumbers) -> tuple[int, bytes]:
+    """Return which numbers are present, and these."""
+    if numbers is NO_NUMBERS:
+        return 0, b""
+    mask = 0
+    values: list[float] = []
+    for bit, name in enumerate(_IMAGE_NUMBERS):
+        value = getattr(numbers, name)
+        if value is not None:
+            mask |= 1 << bit
+            values += value if isinstance(value, tuple) else (value,)
+    packed = _numbers_struct(mask).pack(*values)
+    for bit, name in _IMAGE_TEXTS.items():
+        text = getattr(numbers, name).encode("latin-1")
+        if text:
+            mask |= 1 << bit
+            packed += LENGTH.pack(len(text)) + text
+    return mask, packed
+
+
+@cache
+def _numbers_struct(mask: int) -> struct.Struct:
+    """Return the layout of the numbers that are present."""
+    types = enumerate(_IMAGE_NUMBERS.values())
+    return struct.Struct("<" + "".join(kind for bit, kind in types if mask >> bit & 1))
+
+
+def unpack_member(packed: bytes | memoryview, position: int) -> tuple[Member, int]:
+    """Return a member, and where the next part begins."""
+    offset, length, compressed_length, crc, method = _MEMBER.unpack_from(packed, position)
+    name, position = unpack_text(packed, position + _MEMBER.size)
+    if not name:
+        raise ValueError("a member without a name")
+    return Member(name, offset, length, compressed_length, method, crc), position
+
+
+def unpack_image_numbers(
+    packed: bytes | memoryview, position: int, mask: int
+) -> tuple[ImageNumbers, int]:
+    """Return the numbers that are present, and where the next part begins."""
+    if mask >> len(_IMAGE_NUMBERS) + len(_IMAGE_TEXTS):
+        raise ValueError(f"unknown image numbers 0x{mask:x}")
+    layout = _numbers_struct(mask & _NUMBER_BITS)
+    values = layout.unpack_from(packed, position)
+    position += layout.size
+    found: dict[str, object] = {}
+    at = 0
+    for bit, (name, kind) in enumerate(_IMAGE_NUMBERS.items()):
+        if mask >> bit & 1:
+            count = int(kind[:-1] or 1)
+            found[name] = values[at : at + count] if kind[:-1] else values[at]
+            at += count
+    for bit, name in _IMAGE_TEXTS.items():
+        if mask >> bit & 1:
+            text, position = unpack_text(packed, position)
+            found[name] = text.decode("latin-1")
+    return ImageNumbers(**found), position  # type: ignore[arg-type]
+
+
+def status_of(number: int) -> Status:
+    """Return the status of a number in the format; raise ValueError where none has it."""
+    if not 1 <= number <= len(_STATUSES):
+        raise ValueError(f"unknown status {number}")
+    return _STATUSES[number - 1]
+
+
+def unpack_text(packed: bytes | memoryview, position: int) -> tuple[bytes, int]:
+    """Return a text, and where the next part begins."""
+    (length,) = LENGTH.unpack_from(packed, position)
+    position += LENGTH.size + length
+    if position > len(packed):
+        raise ValueError("a text runs past the end of the record")
+    return bytes(packed[position - length : position]), position
+
+
+def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], int]:
+    """Return the first texts, and where the next part begins."""
+    texts = []
+    position = HEADER.size
+    for _ in range(count):
+        text, position = unpack_text(packed, position)
+        texts.append(text)
+    return texts, position

@@ -1,0 +1,118 @@
+"""Locks of an index: none stays held when a signal raises right after it was taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+from dicom_bytes import dicom_file, element, image_attributes
+
+import mmindex
+from mmindex.index.lmdb import environment, locks
+
+
+class Storm(Exception):
+    """What a signal raises."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(3):
+        data_set = element(0x00080018, "UI", f"1.2.{number}") + image_attributes(number_of_frames=1)
+        data_set += element(0x7FE00010, "OB", bytes(16))
+        (tmp_path / f"{number}.dcm").write_bytes(dicom_file(data_set))
+    mmindex.build(tmp_path, workers=1)
+    return tmp_path
+
+
+def raise_storm(number: int, frame: object) -> None:
+    raise Storm
+
+
+def in_another_thread() -> bool:
+    """Return whether all locks can be taken elsewhere."""
+    taken = []
+
+    def take() -> None:
+        for lock in [locks.process, *(e.lock for e in environment._environments.values())]:
+            taken.append(lock.acquire(timeout=5))
+            if taken[-1]:
+                lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return all(taken)
+
+
+def weather(read: object, rounds: int) -> int:
+    """Call something while a signal strikes after an ever longer time; return how often it did."""
+    struck = 0
+    before = signal.signal(signal.SIGALRM, raise_storm)
+    try:
+        for number in range(rounds):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 150))
+                read()  # type: ignore[operator]
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Storm:
+                struck += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return struck
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # files that a signal leaves to be closed
+@pytest.mark.parametrize("what", ["find", "frame", "listing", "open"])
+def test_a_signal_leaves_no_lock_held(root: Path, what: str) -> None:
+    """Thousands of signals, each a microsecond later in what is done."""
+    with mmindex.open(root, revalidate_after=0) as archive:
+        reads = {
+            "find": lambda: archive._store.find_uid("instances", "1.2.1"),
+            "frame": lambda: archive.frame("1.2.1", 0),
+            "listing": lambda: list(archive.records()),
+            "open": lambda: mmindex.open(root).close(),
+        }
+        assert weather(reads[what], 3000) > 100
+        assert in_another_thread()
+        assert len(list(archive.records())) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_during_a_fork_leaves_no_lock_held(root: Path) -> None:
+    """The hooks of a fork cannot be left by an exception: Python goes on and forks."""
+    with mmindex.open(root) as archive:
+        assert list(archive)
+
+        def fork() -> None:
+            pid = 0
+            try:
+                pid = os.fork()
+                if not pid:
+                    os._exit(0)
+            finally:
+                if pid:
+                    os.waitpid(pid, 0)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weather(fork, 150)
+        assert not locks._held
+        assert in_another_thread()
+        assert len(list(archive.records())) == 3
+
+
+def test_hooks_of_a_fork_can_run_twice() -> None:
+    """Each is registered twice, since the exception of a signal can keep one from running."""
+    locks.hold_for_fork([])
+    locks.hold_for_fork([])
+    locks.release_after_fork()
+    locks.release_after_fork()
+    assert in_another_thread()
