@@ -128,7 +128,7 @@ def _find_reading(
         if len(readings) == 1 and length == expected + 1:  # a pad byte, if of an odd length
             return standard._replace(codes=("pixel-data-excess",) * (standard.frame_bits <= 8))
         fitting += _walk_padded_rows(standard, image, length, number_of_frames)
-        if not image.is_packed:
+        if len(readings) == 1:  # else the length has to decide between them (rule R54)
             fitting += _walk_other_counts(readings, length, number_of_frames)
     if standard not in tight:
         fitting += _walk_padded(readings, length, number_of_frames)
