@@ -37,11 +37,11 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index import reader as reader_module
+from mmindex.index.chunks import StoredEntries
 from mmindex.index.compact import compact_index
 from mmindex.index.lmdb import opening
 from mmindex.index.lmdb.environment import Environment
 from mmindex.index.lmdb.transaction import OvertakenError
-from mmindex.index.store import StoredEntries
 from mmindex.sources.file import FileSource
 
 pytestmark = [

@@ -286,7 +286,12 @@ def _map_to_write(shared: Environment) -> int:
 
 def _before_fork() -> None:
     """Wait until no transaction is under way, and let none begin."""
-    locks.hold_for_fork(shared.lock for shared in _environments.values())
+    locks.hold_for_fork(_walk_locks())
+
+
+def _walk_locks() -> Iterator[threading.RLock]:
+    """Yield the locks of the environments that are open when the first one is asked for."""
+    yield from [shared.lock for shared in _environments.values()]
 
 
 def _after_fork_in_child() -> None:
