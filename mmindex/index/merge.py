@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from mmindex.errors import IndexWriteError
+from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.names import find_index_file
@@ -87,15 +88,11 @@ def _find_root(index: str, out: str | None = None) -> bytes:
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> int:
     """Copy all records of an index, their paths lengthened by `prefix`; return how many."""
-    batch: list[bytes] = []
-    batch_bytes = files = 0
+    writer = BatchWriter(merged, most_files=_BATCH_FILES, most_bytes=_BATCH_BYTES)
+    files = 0
     for packed in source.iterate_packed():
         record = unpack_record(packed)
-        batch.append(pack_record(record, os.path.join(prefix, record.path)))
-        batch_bytes += len(packed)
+        writer.add([pack_record(record, os.path.join(prefix, record.path))])
         files += 1
-        if len(batch) >= _BATCH_FILES or batch_bytes >= _BATCH_BYTES:
-            merged.replace(batch)
-            batch, batch_bytes = [], 0
-    merged.replace(batch)
+    writer.commit()
     return files

@@ -184,7 +184,10 @@ def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], i
     """Return the first texts, and where the next part begins."""
     texts = []
     position = HEADER.size
-    for _ in range(count):
-        text, position = unpack_text(packed, position)
-        texts.append(text)
+    for _ in range(count):  # not by unpack_text, since a listing does this for every record
+        (length,) = LENGTH.unpack_from(packed, position)
+        position += LENGTH.size + length
+        texts.append(bytes(packed[position - length : position]))
+    if position > len(packed):
+        raise ValueError("a text runs past the end of the record")
     return texts, position

@@ -27,6 +27,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.build_notes import BuildNote, BuildProblem
 from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
@@ -201,9 +202,12 @@ class _Build:
         self._progress = progress or (lambda report: None)
         self._seen = bytearray(store.next_file_id())  # one byte a file id
         self._hidden: list[bytes] = []  # where files may be that were not met
-        self._uncommitted: list[bytes] = []
-        self._uncommitted_bytes = 0
-        self._last_commit = time.monotonic()
+        self._writer = BatchWriter(
+            store,
+            most_files=_COMMIT_FILES,
+            most_bytes=_COMMIT_BYTES,
+            most_seconds=_COMMIT_SECONDS,
+        )
 
     def run(self, workers: int | None, executor: Executor | None) -> None:
         """Walk, scan, commit, and drop what is gone. Interrupted, it commits what is finished."""
@@ -216,7 +220,7 @@ class _Build:
             if left is not None:
                 self._scan_here_or_in_processes(left, workers)
         finally:
-            self._commit()
+            self._writer.commit()
         self._remove_unseen()
         self._report.unreadable = len(self._store.find_unscanned(Status.UNREADABLE))
         self._report.duplicates = self._store.count_duplicates("instances")
@@ -360,22 +364,8 @@ class _Build:
             if status is Status.UNREADABLE:
                 record = unpack_record(packed)
                 report.add_problem(record.path, record.reason)
-            self._uncommitted_bytes += len(packed)
-        self._uncommitted += packed_records
-        if (
-            len(self._uncommitted) >= _COMMIT_FILES
-            or self._uncommitted_bytes >= _COMMIT_BYTES
-            or time.monotonic() - self._last_commit >= _COMMIT_SECONDS
-        ):
-            self._commit()
+        self._writer.add(packed_records)
         self._progress(report)
-
-    def _commit(self) -> None:
-        if self._uncommitted:
-            self._store.replace(self._uncommitted)
-            self._uncommitted = []
-            self._uncommitted_bytes = 0
-        self._last_commit = time.monotonic()
 
     def _remove_unseen(self) -> None:
         """Drop the files that the walk did not meet, unless it could not look where they are."""
