@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mmindex.read.open_file import open_file
     from mmindex.read.problems import Problem
     from mmindex.read.statistics import Statistics
-    from mmindex.update.build import BuildReport, build
+    from mmindex.update.build import build
+    from mmindex.update.report import BuildReport
+    from mmindex.update.single_files import update
 
 __version__ = "0.1.0"
 
@@ -59,12 +61,13 @@ __all__ = [
     "open",
     "open_file",
     "scan",
+    "update",
 ]
 
 _HOMES = {  # imported when first used: numpy alone takes longer than reading a thousand frames
     "Anomaly": "mmindex.model",
     "Archive": "mmindex.read.archive",
-    "BuildReport": "mmindex.update.build",
+    "BuildReport": "mmindex.update.report",
     "ByteRange": "mmindex.frame_table",
     "FrameDataset": "mmindex.read.dataset",
     "FrameTable": "mmindex.frame_table",
@@ -82,7 +85,12 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "merge": "mmindex.index.merge:merge_indexes",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
+    "update": "mmindex.update.single_files",
 }
+
+
+importlib.import_module("mmindex.update")  # once, so that a later import does not hide `update`
+del globals()["update"]
 
 
 def __getattr__(name: str) -> object:

@@ -40,6 +40,8 @@ def build_index(root: Path, executor: Executor) -> BuildReport:
     in_processes = mmindex.build(root, root / ".mmindex", workers=1, progress=show, full=True)
     assert_type(in_processes, BuildReport)
     report: BuildReport = mmindex.build(str(root), executor=executor, prove=True, force=False)
+    updated = mmindex.update(root, [root / "a.dcm"], wait=1.0, exclude=["*.tmp"], max_removed="5%")
+    assert_type(updated, BuildReport)
     assert_type(report.statuses, dict[str, int])
     assert_type(report.problems, list[tuple[str, str]])
     assert_type(report.seconds, float)

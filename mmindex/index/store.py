@@ -77,8 +77,6 @@ class Store(Reader):
         There is no such index, it is none, or it cannot be written.
     """
 
-    _is_sound = False  # whether a writer has looked at all pages
-
     # What a build writes: all of a batch, or nothing.
 
     def copy_to(self, path: str) -> None:
@@ -96,6 +94,10 @@ class Store(Reader):
                 copy(shared, path, DATABASES)
         except (LMDBError, OSError) as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
+
+    def trust_pages(self) -> None:
+        """Write without a look at all pages before: a damaged page may then end the process."""
+        self._environment().is_sound = True
 
     @reading
     def _check_all_pages(self, txn: Transaction) -> None:
@@ -151,9 +153,9 @@ class Store(Reader):
 
     def _write(self, change: Callable[[Transaction], None]) -> None:
         """Commit a change to the databases, or none of it."""
-        if not self._is_sound:  # to write to a damaged page may end the process
+        if not self._environment().is_sound:  # to write to a damaged page may end the process
             self._check_all_pages()
-            self._is_sound = True
+            self._environment().is_sound = True
         try:
             shared = self._environment()
             with shared.lock:

@@ -1,15 +1,18 @@
 """An archive in a folder: its walk, every file once, and its files, opened by path.
 
 Paths are bytes, since file names need not be text, and relative to the root. Symbolic links are
-followed; a folder that was walked already, by whatever path, is not walked again.
+followed unless the rules say otherwise; a folder that was walked already, by whatever path, is not
+walked again.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint
@@ -70,48 +73,118 @@ class Folder(Root):
         return FileSource(descriptor, full_path, version, self._revalidate_after)
 
 
-def walk_archive(root: bytes, index: bytes) -> Iterator[FoundFile | Skipped]:
+class WalkRules(NamedTuple):
+    """What a walk leaves out.
+
+    Attributes
+    ----------
+    exclude : tuple of str
+        Globs of files and folders: one with a slash is compared with the path in the archive, one
+        without with the name.
+    follow_links : bool
+        Whether symbolic links are followed.
+    one_file_system : bool
+        Whether folders of other file systems than the root's are left out.
+    """
+
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = True
+    one_file_system: bool = False
+
+
+_ALL = WalkRules()
+
+
+def walk_archive(
+    root: bytes, index: bytes, rules: WalkRules = _ALL, start: bytes = b""
+) -> Iterator[FoundFile | Skipped]:
     """Yield the files under `root`, as the folders list them, but for those of indexes.
 
     Folders are walked before links to folders, so that a folder has its own path.
+
+    Parameters
+    ----------
+    root : bytes
+        The archive's folder.
+    index : bytes
+        The index file, which is left out with the files beside it.
+    rules : WalkRules
+        What else is left out.
+    start : bytes
+        A folder in the archive, relative to `root`: only files below it are yielded.
     """
-    index_folder, name = os.path.split(os.path.realpath(index))
-    own = _match_index_files(name)
-    others = _match_index_files(os.fsencode(INDEX_NAME))
+    is_index = match_index_files(index)
+    is_excluded = match_excluded(rules.exclude)
     prefix = len(os.path.join(root, b""))
+    device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
-    folders = [root]
+    folders = [os.path.join(root, start) if start else root]
     links: list[bytes] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop()
         try:
             status = os.stat(folder)
+            if device not in (None, status.st_dev):
+                continue
             if (status.st_dev, status.st_ino) in walked:
                 yield Skipped(folder[prefix:], "a link to a folder that was walked already", False)
                 continue
             walked.add((status.st_dev, status.st_ino))
-            has_index = os.path.realpath(folder) == index_folder
+            is_own = is_index(os.path.realpath(folder))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if others(entry.name) or (has_index and own(entry.name)):
+                    if is_own(entry.name) or is_excluded(entry.path[prefix:]):
                         continue
                     try:
+                        if not rules.follow_links and entry.is_symlink():
+                            continue
                         if entry.is_dir():
                             (links if entry.is_symlink() else folders).append(entry.path)
                             continue
                         found = entry.stat()
                     except OSError as error:
-                        yield _skipped(entry.path[prefix:], error)
+                        yield skipped(entry.path[prefix:], error)
                         continue
                     if not stat.S_ISREG(found.st_mode):
                         yield Skipped(entry.path[prefix:], "neither a file nor a folder", False)
                     else:
                         yield FoundFile(entry.path[prefix:], Fingerprint.of(found))
         except OSError as error:
-            yield _skipped(folder[prefix:], error, "cannot read the folder")
+            yield skipped(folder[prefix:], error, "cannot read the folder")
 
 
-def _match_index_files(name: bytes) -> Callable[[bytes], object]:
+def match_excluded(globs: tuple[str, ...]) -> Callable[[bytes], object]:
+    """Return what reports whether a file or folder, by its path in the archive, is excluded."""
+    if not globs:
+        return lambda path: None
+    by_path, by_name = (
+        re.compile(
+            b"|".join(_translate(glob) for glob in globs if ("/" in glob) is slash) or rb"(?!)"
+        )
+        for slash in (True, False)
+    )
+    return lambda path: by_path.match(path) or by_name.match(os.path.basename(path))
+
+
+def _translate(glob: str) -> bytes:
+    """Return a glob as a regular expression of bytes; a slash at its ends has no meaning."""
+    text = os.fsencode(glob.strip("/")).decode("latin-1")
+    return fnmatch.translate(text).encode("latin-1")
+
+
+def match_index_files(index: bytes) -> Callable[[bytes], Callable[[bytes], object]]:
+    """Return what takes a folder, and gives what reports names of index files in this folder."""
+    index_folder, name = os.path.split(os.path.realpath(index))
+    others = _match_names(os.fsencode(INDEX_NAME))
+    own = _match_names(name)
+
+    def is_index_file(found: bytes) -> object:
+        return others(found) or own(found)
+
+    return lambda folder: is_index_file if folder == index_folder else others
+
+
+def _match_names(name: bytes) -> Callable[[bytes], object]:
     """Return what tells the names of an index and of the files that are made beside it."""
     lock, writing = re.escape(LOCK.encode()), re.escape(WRITING.encode())
     unfinished = rb"\.new-[0-9]+(" + lock + rb")?"
@@ -119,5 +192,6 @@ def _match_index_files(name: bytes) -> Callable[[bytes], object]:
     return re.compile(re.escape(name) + rb"(" + beside + rb")?").fullmatch
 
 
-def _skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
+def skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
+    """Return what an error of the system left out."""
     return Skipped(path, f"{what}: {error.strerror}", not is_missing(error))

@@ -42,7 +42,8 @@ from mmindex.cli import COMMANDS, main
 from mmindex.cli.printing import align, measure_columns, rounded_size
 from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
-from mmindex.update.build import BuildReport, Progress
+from mmindex.update import plan as plan_module
+from mmindex.update.report import BuildReport, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 CINE = "examples_ybr_color.dcm"
@@ -1108,7 +1109,7 @@ def test_what_an_interrupted_build_says_is_in_the_index_is_there(folder, monkeyp
 
     for number in range(100):
         shutil.copyfile(folder / "rtplan.dcm", folder / f"{number}.dcm")
-    monkeypatch.setattr("mmindex.update.build._CHUNK_FILES", 10)
+    monkeypatch.setattr(plan_module, "_CHUNK_FILES", 10)
     monkeypatch.setattr(ProgressLog, "show", interrupt)
     stderr = run("build", folder, "--workers", 1, code=130).stderr
     done = int(stderr.split()[2])

@@ -47,8 +47,9 @@ from mmindex.index.merge import merge_indexes
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 from mmindex.sources.folder import walk_archive
-from mmindex.update import build as build_module
+from mmindex.update import plan as plan_module
 from mmindex.update import scan_file as scan_module
+from mmindex.update import workers as workers_module
 
 ROOT = Path(__file__).resolve().parents[2]
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
@@ -62,7 +63,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the work of small archives into several chunks, too."""
-    monkeypatch.setattr(build_module, "_CHUNK_FILES", 64)
+    monkeypatch.setattr(plan_module, "_CHUNK_FILES", 64)
 
 
 def image(uid: str, pixels: bytes = b"abcd") -> bytes:
@@ -97,7 +98,7 @@ def counts(report: BuildReport) -> tuple[int, int, int, int]:
 def forking_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make build's processes by fork, so that they inherit what a test replaced."""
     forked = functools.partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("fork"))
-    monkeypatch.setattr(build_module, "ProcessPoolExecutor", forked)
+    monkeypatch.setattr(workers_module, "ProcessPoolExecutor", forked)
 
 
 # What a build finds
@@ -537,9 +538,9 @@ def test_interrupted_build_removes_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys
 import mmindex
-from mmindex.update import build
+from mmindex.update import commits, plan
 
-build._CHUNK_FILES = build._COMMIT_FILES = 64
+plan._CHUNK_FILES = commits._COMMIT_FILES = 64
 mmindex.build(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), full=sys.argv[4] == "full",
               progress=lambda report: print(report.scanned, flush=True))
 sys.stdin.read()  # until it is killed

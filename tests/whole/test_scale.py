@@ -29,11 +29,11 @@ FILES, MOMENTS = 400, 50
 KILLED = """
 import sys
 import mmindex
-from mmindex.update import build
+from mmindex.update import commits, plan
 
-build._COMMIT_FILES = 8
-build._CHUNK_FILES = 4
-build._LOOKED_UP = 32
+commits._COMMIT_FILES = 8
+plan._CHUNK_FILES = 4
+plan._LOOKED_UP = 32
 begun = False
 
 def begin(report):
@@ -320,7 +320,7 @@ import re, sys
 from concurrent.futures import Executor, Future
 import mmindex
 from mmindex.index import store
-from mmindex.update import build
+from mmindex.update import plan
 from mmindex.sources.base import FoundFile
 from mmindex.index.record import pack_record
 from mmindex.frame_table import FrameTable, Layout
@@ -337,7 +337,7 @@ def look(*ignored):
     with open("/proc/self/status") as status:
         peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+)", status.read())[1]))
 
-def walk(root, index):
+def walk(root, index, rules):
     for number in range(COUNT):
         yield FoundFile(b"some/where/%09d.dcm" % number, Fingerprint(SIZE + number, 1, number))
 
@@ -359,7 +359,7 @@ def replace_and_look(*arguments):
     look()
 
 replace_files, store.replace_files = store.replace_files, replace_and_look
-build.walk_archive = walk
+plan.walk_archive = walk
 reports = [mmindex.build(sys.argv[1], workers=4, executor=Prepared(), progress=look, full=full)
            for full in (False, False, True)]
 print(peak << 10, *(n for r in reports for n in (r.scanned, r.unchanged)), reports[0].frames)

@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import mmindex
-from mmindex.cli.printing import FAILED, counted, plain, print_json, print_message
+from mmindex.cli.build_options import print_report, refuse_no_folder, walk_options
+from mmindex.cli.printing import FAILED, counted
 from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from mmindex import BuildReport
 
     Progress = Callable[[BuildReport], None]
-
-_PROBLEMS_PRINTED = 20
 
 
 def _complete_folders(
@@ -68,6 +67,7 @@ def _complete_folders(
     is_flag=True,
     help="Exit with 1 if a file could not be read, now or in an earlier build.",
 )
+@walk_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     root: str,
@@ -79,6 +79,7 @@ def command(
     force: bool,
     strict: bool,
     as_json: bool,
+    **rules: Any,
 ) -> None:
     """Build or update the index of an archive: scan what is new or changed, drop what is gone.
 
@@ -90,6 +91,7 @@ def command(
     """  # noqa: D301
     if dask is not None and workers is not None:
         raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
+    refuse_no_folder(root)
     if os.path.isfile(root):
         folder = shlex.quote(os.path.dirname(root) or os.curdir)
         raise click.UsageError(
@@ -109,15 +111,9 @@ def command(
             prove=prove,
             force=force,
             progress=show,
+            **rules,
         )
-    for path, reason in report.problems[:_PROBLEMS_PRINTED]:
-        print_message(f"{path}: {reason}")
-    if report.problem_count > _PROBLEMS_PRINTED:
-        print_message(f"and {counted(report.problem_count - _PROBLEMS_PRINTED, 'more problem')}")
-    if as_json:
-        print_json(_describe(report))
-    else:
-        _print_summary(report)
+    print_report(report, as_json=as_json)
     if strict and (report.problem_count or report.unreadable):
         click.get_current_context().exit(FAILED)
 
@@ -163,36 +159,3 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
         raise click.BadParameter(f"{address!r}: {error}", param_hint="--dask") from None
     with client:
         yield client.get_executor()
-
-
-def _print_summary(report: BuildReport) -> None:
-    statuses = ", ".join(f"{count:,} {status}" for status, count in sorted(report.statuses.items()))
-    click.echo(f"Index: {plain(report.index)}")
-    click.echo(
-        f"{counted(report.found, 'file', grouped=True)} in {report.seconds:.1f} s: "
-        f"{report.scanned:,} scanned, {report.unchanged:,} unchanged, {report.removed:,} removed"
-    )
-    if report.scanned:
-        click.echo(f"Scanned: {statuses}; {counted(report.frames, 'frame', grouped=True)}")
-    if report.problem_count:
-        click.echo(counted(report.problem_count, "problem"))
-    if report.unreadable:
-        files = counted(report.unreadable, "file")
-        click.echo(f"{files} of the index cannot be read: `mmindex check` says why")
-
-
-def _describe(report: BuildReport) -> dict[str, object]:
-    return {
-        "root": report.root,
-        "index": report.index,
-        "found": report.found,
-        "unchanged": report.unchanged,
-        "scanned": report.scanned,
-        "removed": report.removed,
-        "statuses": dict(report.statuses),
-        "frames": report.frames,
-        "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
-        "problem_count": report.problem_count,
-        "unreadable": report.unreadable,
-        "seconds": round(report.seconds, 3),
-    }

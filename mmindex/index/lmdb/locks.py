@@ -2,7 +2,8 @@
 
     lock                       guards                                   taken by
     only_writer: flock on      one build, merge or compaction at a      whoever writes, before the
-      the index file           time, on this machine                    index is opened; never waits
+      the index file           time, on this machine                    index is opened; an update
+                                                                        waits for a bounded time
     process: RLock             the table of open environments; the      open, close, exclusively,
                                fork of this process                     fork
     Environment.lock: RLock    one environment: no transaction while    every transaction, close,
@@ -70,10 +71,15 @@ def renew_in_child() -> None:
 
 
 @contextmanager
-def only_writer(path: str) -> Iterator[None]:
+def only_writer(path: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the index's write lock. Take it before opening the index.
 
     The lock is on the index file, which LMDB itself never locks, and ends with the process.
+
+    Parameters
+    ----------
+    wait : float
+        Seconds to wait for another process that writes the index.
 
     Raises
     ------
@@ -82,13 +88,18 @@ def only_writer(path: str) -> Iterator[None]:
     """
     if not os.path.isfile(path):
         raise IndexFormatError("not an mmindex index: no regular file", path=path)
+    end = time.monotonic() + wait
     while True:
         with open(path, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if (left := end - time.monotonic()) > 0:
+                    time.sleep(min(_POLL, left))
+                    continue
+                waited = f" after {wait:g} seconds" if wait else ""
                 raise IndexWriteError(
-                    "another build of this index is at work: wait for it to end", path=path
+                    f"another build of this index is at work{waited}: wait for it to end", path=path
                 ) from None
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 holder = os.getpid()

@@ -1,0 +1,62 @@
+"""The records that wait to be committed, in batches: what a build or an update writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmindex.index.batch_writer import BatchWriter
+from mmindex.index.record import unpack_count, unpack_record
+from mmindex.index.store import Store
+from mmindex.model import Status
+from mmindex.update.report import BuildReport, Progress
+
+_COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 4000, 1 << 24, 5.0
+
+
+class Commits:
+    """Takes packed records, counts them in the report, and commits when there are enough.
+
+    Parameters
+    ----------
+    store : Store
+        The index, open to be written.
+    report : BuildReport
+        Grows with each record.
+    progress : callable
+        Called with the report after each batch of records.
+    """
+
+    def __init__(self, store: Store, report: BuildReport, progress: Progress) -> None:
+        self._store = store
+        self._report = report
+        self._progress = progress
+        self._writer = BatchWriter(
+            store,
+            most_files=_COMMIT_FILES,
+            most_bytes=_COMMIT_BYTES,
+            most_seconds=_COMMIT_SECONDS,
+        )
+
+    def take(self, packed_records: list[bytes]) -> None:
+        """Count records, and commit when there are enough of them."""
+        report = self._report
+        for packed in packed_records:
+            status, number_of_frames = unpack_count(packed)
+            report.scanned += 1
+            report.statuses[status.value] += 1
+            report.frames += number_of_frames
+            if status is Status.UNREADABLE:
+                record = unpack_record(packed)
+                report.add_problem(record.path, record.reason)
+        self._writer.add(packed_records)
+        self._progress(report)
+
+    def commit(self) -> None:
+        """Write the records that wait."""
+        self._writer.commit()
+
+    def remove(self, file_ids: Sequence[int]) -> None:
+        """Drop files, a batch a transaction, and count them."""
+        for at in range(0, len(file_ids), _COMMIT_FILES):
+            self._store.replace([], removed=file_ids[at : at + _COMMIT_FILES])
+        self._report.removed += len(file_ids)

@@ -1,0 +1,126 @@
+"""What keeps a mistake from emptying an index: a lost mount, a wrong root, a whole file system."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.model import INDEX_NAME
+from mmindex.sources.folder import match_index_files
+
+_FEW = 100  # files that may go without a question, unless the root is empty
+_MOUNTS = "/proc/self/mounts"
+_NO_FILES = ("proc", "sysfs")  # file systems in which the kernel shows itself
+_PER_CENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
+
+
+def find_root(root: str | os.PathLike[str], *, one_file_system: bool) -> bytes:
+    """Return the path of an archive's folder, absolute.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such folder, or the root is an empty text.
+    IndexWriteError
+        Folders below it show the running system, such as /proc, and no files.
+    """
+    if not os.fspath(root):
+        raise MissingFileError("the root is an empty text: expected an archive's folder")
+    path = os.path.join(os.getcwdb(), os.fsencode(root))
+    if not os.path.isdir(path):
+        raise MissingFileError("there is no such folder", path=os.fsdecode(path))
+    if not one_file_system and (shown := _find_system_folder(os.path.realpath(path))):
+        raise IndexWriteError(
+            f"{shown} lies below, where the system shows itself and files have no end: name the "
+            "archive's own folder, or stay on its file system: --one-file-system "
+            "(one_file_system=True)",
+            path=os.fsdecode(path),
+        )
+    return path
+
+
+def find_index(root: bytes, index: str | os.PathLike[str] | None) -> str:
+    """Return the path of an archive's index."""
+    return os.path.realpath(os.path.join(os.fsdecode(root), INDEX_NAME) if index is None else index)
+
+
+def _find_system_folder(root: bytes) -> str | None:
+    """Return where /proc or its like is mounted at or below a folder; None where it is not."""
+    below = os.path.join(root, b"")
+    with suppress(OSError), open(_MOUNTS, "rb") as mounts:  # where there is none: no Linux
+        for line in mounts:
+            _, place, kind, *_ = line.split(b" ")
+            if os.fsdecode(kind) in _NO_FILES and (place == root or place.startswith(below)):
+                return os.fsdecode(place)
+    return None
+
+
+def parse_limit(max_removed: int | str | None) -> int | float | None:
+    """Return how many files may go: a number of files, or as a float their share of all files.
+
+    Raises
+    ------
+    ValueError
+        It is neither a number of files, nor a percentage such as "20%".
+    """
+    if max_removed is None:
+        return None
+    text = str(max_removed)
+    if text.isdecimal():
+        return int(text)
+    found = _PER_CENT.fullmatch(text)
+    if found is None or float(found[1]) > 100:
+        raise ValueError(f"expected a number of files or a percentage such as 20%, found {text!r}")
+    return float(found[1]) / 100
+
+
+def check_removal(
+    root: bytes, index: str, gone: int, known: int, max_removed: int | str | None
+) -> None:
+    """Raise IndexWriteError where more files are gone from an archive than a mistake should cost.
+
+    Parameters
+    ----------
+    root : bytes
+        The archive's folder.
+    index : str
+        Its index.
+    gone, known : int
+        Files that are to be dropped, and files of the index before.
+    max_removed : int or str, optional
+        How many may go, or which percentage; unless given, any number up to 100, more only up to
+        half of all, and none where the root is empty.
+    """
+    if not gone:
+        return
+    limit = parse_limit(max_removed)
+    if limit is None:
+        if _is_empty(root, index):
+            what = "the root is empty"
+        elif gone > _FEW and 2 * gone > known:
+            what = "over half of the files are gone"
+        else:
+            return
+    else:
+        most = limit * known if isinstance(limit, float) else limit
+        if gone <= most:
+            return
+        what = f"expected at most {max_removed} to be gone"
+    raise IndexWriteError(
+        f"{what}, found {gone} of {known} files missing in {os.fsdecode(root)}: nothing was "
+        "dropped. Is it mounted? To drop them all the same: --max-removed 100% "
+        '(max_removed="100%")',
+        path=index,
+    )
+
+
+def _is_empty(root: bytes, index: str) -> bool:
+    """Return whether a folder has no entry but its index."""
+    is_own = match_index_files(os.fsencode(index))(os.path.realpath(root))
+    try:
+        with os.scandir(root) as entries:
+            return all(is_own(entry.name) for entry in entries)
+    except OSError:
+        return True

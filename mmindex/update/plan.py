@@ -1,0 +1,138 @@
+"""The plan of a build: which files are new or changed, and which are gone.
+
+The walk of the archive streams; only one byte a known file is held.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Container, Iterator
+
+from mmindex.index.store import Store
+from mmindex.model import Status
+from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.update.report import BuildReport, Progress
+from mmindex.update.scan_file import ScanOptions
+
+_LOOKED_UP = 512  # files looked up in one transaction
+_CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
+
+
+class Plan:
+    """One walk of an archive beside its index.
+
+    Parameters
+    ----------
+    store : Store
+        The index.
+    root : bytes
+        The archive's folder.
+    report : BuildReport
+        Counts what is met.
+    full : bool
+        Scan unchanged files, too.
+    options : ScanOptions
+        What every scan is asked; with `force`, files that are not DICOM are scanned again.
+    rules : WalkRules
+        What the walk leaves out.
+    min_age : float
+        Seconds since its last change after which a file is looked at.
+    progress : callable
+        Called with the report so far, often.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        root: bytes,
+        report: BuildReport,
+        *,
+        full: bool,
+        options: ScanOptions,
+        rules: WalkRules,
+        min_age: float,
+        progress: Progress,
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._report = report
+        # Known files that are scanned again though they did not change.
+        self._rescanned: Container[int] = ()
+        if full:
+            self._rescanned = range(store.next_file_id())
+        elif options.force:
+            self._rescanned = frozenset(store.find_unscanned(Status.NOT_DICOM))
+        self._rules = rules
+        self._min_age = min_age
+        self._progress = progress
+        self._seen = bytearray(store.next_file_id())  # one byte a file id
+        self._hidden: list[bytes] = []  # where files may be that were not met
+
+    def walk_chunks(self) -> Iterator[list[bytes]]:
+        """Yield the paths of new and changed files, in chunks."""
+        chunk: list[bytes] = []
+        chunk_bytes = 0
+        for file in self._walk_changed():
+            chunk.append(file.path)
+            chunk_bytes += file.fingerprint.size
+            if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
+                yield chunk
+                chunk, chunk_bytes = [], 0
+        if chunk:
+            yield chunk
+
+    def find_gone(self) -> list[int]:
+        """Return the ids of files that the walk did not meet, unless they may be hidden from it."""
+        gone = self._store.find_unseen(self._seen)
+        if self._hidden:
+            gone = [file_id for file_id in gone if not self._may_be_hidden(file_id)]
+        return gone
+
+    def _walk_changed(self) -> Iterator[FoundFile]:
+        """Yield new and changed files as the walk meets them; mark the known ones as seen."""
+        files: list[FoundFile] = []
+        for found in walk_archive(self._root, os.fsencode(self._store.path), self._rules):
+            if isinstance(found, Skipped):
+                self._report.add_problem(found.path, found.reason)
+                if found.may_hide:
+                    self._hidden.append(found.path)
+                continue
+            files.append(found)
+            if len(files) == _LOOKED_UP:
+                yield from self._select_changed(files)
+                files = []
+        changed = self._select_changed(files)
+        self._report.listing = False
+        yield from changed
+
+    def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
+        """Return the files that are to be scanned, counting the others."""
+        self._report.found += len(files)
+        changed = []
+        postponed = 0
+        youngest = time.time_ns() - int(self._min_age * 1e9)
+        known_files = self._store.find_paths([file.path for file in files])
+        for file, known in zip(files, known_files, strict=True):
+            if known is not None:
+                file_id, fingerprint = known
+                if file_id < len(self._seen):  # as it is in every index that is whole
+                    self._seen[file_id] = 1
+                if fingerprint == file.fingerprint and file_id not in self._rescanned:
+                    continue
+            if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
+                postponed += 1
+                continue
+            changed.append(file)
+        self._report.postponed += postponed
+        self._report.unchanged += len(files) - len(changed) - postponed
+        self._progress(self._report)
+        return changed
+
+    def _may_be_hidden(self, file_id: int) -> bool:
+        record = self._store.read_record(file_id)
+        path = b"" if record is None else record.path
+        return any(
+            hidden in (b"", path) or path.startswith(hidden + b"/") for hidden in self._hidden
+        )

@@ -1,0 +1,70 @@
+"""The report of a build or an update, which grows while files are scanned."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_PROBLEMS_KEPT = 1000
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What a build or an update did, or has done so far.
+
+    Attributes
+    ----------
+    root, index : str
+        The archive and its index file.
+    found : int
+        Files met.
+    listing : bool
+        Whether the folders are still being listed, so that `found` grows.
+    unchanged, scanned, removed : int
+        Files left as they were, scanned because they were new or changed, and dropped from
+        the index because they are gone.
+    postponed : int
+        New and changed files that are younger than `min_age`, left for a later build.
+    statuses : dict of str to int
+        Files scanned, by status.
+    frames : int
+        Frames in the files scanned.
+    problems : list of (str, str)
+        Path and reason of what could not be read, the first thousand.
+    problem_count : int
+        How many there were.
+    unreadable : int
+        Files of the whole index that could not be read, in this build or an earlier one; 0 after
+        an update, which looks at its own files alone.
+    duplicates : int
+        SOP Instance UIDs that several files of the whole index have; 0 after an update.
+    seconds : float
+        How long it took.
+    """
+
+    root: str
+    index: str
+    found: int = 0
+    listing: bool = True
+    unchanged: int = 0
+    scanned: int = 0
+    removed: int = 0
+    postponed: int = 0
+    statuses: dict[str, int] = field(default_factory=Counter)
+    frames: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    problem_count: int = 0
+    unreadable: int = 0
+    duplicates: int = 0
+    seconds: float = 0.0
+
+    def add_problem(self, path: bytes, reason: str) -> None:
+        """Count a problem, and keep it while there are few."""
+        self.problem_count += 1
+        if len(self.problems) < _PROBLEMS_KEPT:
+            self.problems.append((os.fsdecode(path), reason))
+
+
+Progress = Callable[[BuildReport], None]

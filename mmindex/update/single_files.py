@@ -1,0 +1,288 @@
+"""The update of single files of an archive, in time that the archive's size does not change.
+
+A file is found in the index by its path. Only a folder costs a walk of the index's paths: to find
+what the index knows below it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from mmindex.errors import IndexWriteError, is_missing
+from mmindex.index.create import create_index
+from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.record import unpack_keys
+from mmindex.index.store import Store
+from mmindex.model import Fingerprint
+from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.folder import (
+    WalkRules,
+    match_excluded,
+    match_index_files,
+    skipped,
+    walk_archive,
+)
+from mmindex.update.build import open_to_build
+from mmindex.update.commits import Commits
+from mmindex.update.guards import check_removal, find_index, find_root, parse_limit
+from mmindex.update.report import BuildReport
+from mmindex.update.scan_file import ScanOptions, scan_files
+
+_TOGETHER = 64  # files scanned between two looks at what waits to be committed
+_NO_NAMES = (b"..", b".")
+
+
+def update(
+    root: str | os.PathLike[str],
+    paths: Iterable[str | bytes | os.PathLike[str]],
+    index: str | os.PathLike[str] | None = None,
+    *,
+    wait: float = 10.0,
+    force: bool = False,
+    prove: bool = True,
+    exclude: Sequence[str] = (),
+    follow_links: bool = True,
+    one_file_system: bool = False,
+    min_age: float = 0.0,
+    max_removed: int | str | None = None,
+    check_pages: bool = True,
+) -> BuildReport:
+    """Bring the index up to date for these files and folders alone.
+
+    New and changed files are scanned, in this process. Files that are gone are dropped, with all
+    that was below a folder that is gone. The time depends on the files, not on the archive: only
+    a folder, or a path that is gone and no known file, costs a walk of the index's paths. Where a
+    file took the place of a folder, the next build drops what was below the folder.
+
+    Parameters
+    ----------
+    root : path
+        The archive's folder.
+    paths : iterable of path
+        Files and folders in the archive, absolute or relative to the working directory.
+    index : path, optional
+        The index file; `.mmindex` in `root` unless given. A new one is made where there is none.
+    wait : float
+        Seconds to wait while another build or update writes the index.
+    force, prove, exclude, follow_links, one_file_system, min_age, max_removed
+        As for `build`.
+    check_pages : bool
+        Look at all pages of the index before the first write since this process opened the index,
+        which costs 2 s for 200,000 files: to write to a damaged index may end the process. False
+        is for a process that ends with the update, as the command does.
+
+    Returns
+    -------
+    BuildReport
+
+    Raises
+    ------
+    MissingFileError
+        There is no such root.
+    IndexFormatError
+        The index file is something else, or damaged.
+    IndexWriteError
+        A path is outside the root; the index cannot be written, or another build was at work all
+        the time; more files are gone than `max_removed` allows.
+    ValueError
+        `max_removed` is neither a number nor a percentage.
+    """
+    started = time.monotonic()
+    parse_limit(max_removed)
+    root_bytes = find_root(root, one_file_system=one_file_system)
+    index_path = find_index(root_bytes, index)
+    rules = WalkRules(tuple(exclude), follow_links, one_file_system)
+    places = Places(root_bytes, follow_links=follow_links)
+    wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
+    report = BuildReport(os.fsdecode(root_bytes), index_path, listing=False)
+    create_index(index_path, root_bytes)
+    with only_writer(index_path, wait), open_to_build(index_path, root_bytes) as store:
+        if not check_pages:
+            store.trust_pages()
+        found = _Look(root_bytes, index_path, rules, min_age, store, report)
+        found.look_at(wanted)
+        commits = Commits(store, report, lambda report: None)
+        try:
+            for at in range(0, len(found.changed), _TOGETHER):
+                chunk = found.changed[at : at + _TOGETHER]
+                commits.take(scan_files(root_bytes, chunk, ScanOptions(force, prove)))
+        finally:
+            commits.commit()
+        gone = found.find_gone()
+        check_removal(root_bytes, index_path, len(gone), store.count_files(), max_removed)
+        commits.remove(gone)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+class Places:
+    """Turns the paths of files into their paths in an archive.
+
+    Parameters
+    ----------
+    root : bytes
+        The archive's folder, absolute.
+    follow_links : bool
+        Whether a path may lead through a link to a folder outside the archive.
+    """
+
+    def __init__(self, root: bytes, *, follow_links: bool = True) -> None:
+        self._root = os.path.normpath(root)
+        self._real_root = os.path.realpath(root)
+        self._follow_links = follow_links
+
+    def locate(self, path: bytes) -> bytes:
+        """Return the path in the archive that a walk of it gives the file, empty for the root.
+
+        Raises
+        ------
+        IndexWriteError
+            The path is outside the root.
+        """
+        path = os.path.join(os.getcwdb(), path)
+        folder, name = os.path.split(path.rstrip(b"/") or b"/")
+        if name in _NO_NAMES:
+            folder, name = os.path.realpath(path), b""
+        real = os.path.join(os.path.realpath(folder), name).rstrip(b"/")
+        found = _below(self._real_root, real)  # by its own folder, as the walk meets it first
+        if found is None and self._follow_links:
+            found = _below(self._root, os.path.normpath(path))
+        if found is None:
+            raise IndexWriteError(
+                f"expected a path in the archive {os.fsdecode(self._root)}, found one outside",
+                path=os.fsdecode(path),
+            )
+        return found
+
+
+def _below(root: bytes, path: bytes) -> bytes | None:
+    """Return a path relative to a root, empty for the root itself; None where it is outside."""
+    if path == root:
+        return b""
+    prefix = os.path.join(root, b"")
+    return path[len(prefix) :] if path.startswith(prefix) else None
+
+
+class _Look:
+    """What some paths of an archive are now, beside what the index knows of them."""
+
+    def __init__(
+        self,
+        root: bytes,
+        index: str,
+        rules: WalkRules,
+        min_age: float,
+        store: Store,
+        report: BuildReport,
+    ) -> None:
+        self.changed: list[bytes] = []
+        self._root = root
+        self._index = os.fsencode(index)
+        self._rules = rules
+        self._min_age = min_age
+        self._store = store
+        self._report = report
+        self._is_excluded = match_excluded(rules.exclude)
+        self._is_index_in = match_index_files(self._index)
+        self._gone: list[int] = []
+        self._folders: list[bytes] = []  # below which known files may be gone
+        self._met: set[bytes] = set()
+        self._hidden: list[bytes] = []
+
+    def look_at(self, paths: list[bytes]) -> None:
+        """Look at files and folders; `changed` are then the files to scan."""
+        youngest = time.time_ns() - int(self._min_age * 1e9)
+        missing: list[bytes] = []
+        for path in paths:
+            for found in self._walk(path):
+                if found is None:
+                    missing.append(path)
+                elif isinstance(found, Skipped):
+                    self._report.add_problem(found.path, found.reason)
+                    if found.may_hide:
+                        self._hidden.append(found.path)
+                elif found.path not in self._met:
+                    self._met.add(found.path)
+                    self._take(found, youngest)
+        for path, known in zip(missing, self._store.find_paths(missing), strict=True):
+            if known is not None:
+                self._gone.append(known[0])
+            elif path not in self._folders:
+                self._folders.append(path)
+
+    def find_gone(self) -> list[int]:
+        """Return the ids of known files that are gone."""
+        if self._folders:
+            prefixes = tuple(path + b"/" if path else b"" for path in self._folders)
+            hidden = tuple(path + b"/" if path else b"" for path in self._hidden)
+            below = [
+                path
+                for path in map(_path_of, self._store.iterate_packed())
+                if path.startswith(prefixes)
+                and path not in self._met
+                and path not in self._hidden
+                and not path.startswith(hidden)
+            ]
+            known = self._store.find_paths(below)
+            self._gone += [file_id for found in known if found is not None for file_id in found[:1]]
+        return sorted(set(self._gone))
+
+    def _walk(self, path: bytes) -> Iterator[FoundFile | Skipped | None]:
+        """Yield the file at a path, or those below; None where nothing is, or nothing counts."""
+        full_path = os.path.join(self._root, path)
+        folder, name = os.path.split(full_path)
+        if path and self._is_index_in(os.path.realpath(folder))(name):
+            return
+        try:
+            if self._is_left_out(path):
+                yield None
+                return
+            status = os.stat(full_path)
+        except OSError as error:
+            yield None if is_missing(error) else skipped(path, error)
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self._folders.append(path)
+            yield None  # a file may have been there before
+            yield from walk_archive(self._root, self._index, self._rules, path)
+        elif stat.S_ISREG(status.st_mode):
+            yield FoundFile(path, Fingerprint.of(status))
+        else:
+            yield Skipped(path, "neither a file nor a folder", False)
+            yield None
+
+    def _is_left_out(self, path: bytes) -> bool:
+        """Return whether the rules leave out a path, or a folder on the way to it."""
+        if self._rules == WalkRules():
+            return False
+        device = os.stat(self._root).st_dev
+        parts = path.split(b"/")
+        for length in range(1, len(parts) + 1):
+            part = b"/".join(parts[:length])
+            if self._is_excluded(part):
+                return True
+            status = os.lstat(os.path.join(self._root, part))
+            if stat.S_ISLNK(status.st_mode) and not self._rules.follow_links:
+                return True
+            if self._rules.one_file_system and status.st_dev != device:
+                return True
+        return False
+
+    def _take(self, file: FoundFile, youngest: int) -> None:
+        """Count a file; note whether it is to be scanned."""
+        report = self._report
+        report.found += 1
+        known = self._store.find_paths([file.path])[0]
+        if known is not None and known[1] == file.fingerprint:
+            report.unchanged += 1
+        elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
+            report.postponed += 1
+        else:
+            self.changed.append(file.path)
+
+
+def _path_of(packed: bytes) -> bytes:
+    return unpack_keys(packed).path

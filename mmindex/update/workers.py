@@ -1,0 +1,161 @@
+"""The processes that scan files: a pool of this module's, or an executor that was given.
+
+A worker that dies costs the file that killed it, and no other: the files of its chunk are scanned
+one by one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+
+from mmindex.index.record import pack_record
+from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.update.scan_file import ScanOptions, scan_files
+
+_CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
+
+
+class Workers:
+    """Scans chunks of files, and hands on their packed records.
+
+    Parameters
+    ----------
+    root : bytes
+        The archive's folder.
+    options : ScanOptions
+        What every scan is asked.
+    take : callable
+        Called in this process with the packed records of some files, often.
+    """
+
+    def __init__(
+        self, root: bytes, options: ScanOptions, take: Callable[[list[bytes]], None]
+    ) -> None:
+        self._root = root
+        self._options = options
+        self._take = take
+
+    def scan(
+        self, chunks: Iterator[list[bytes]], workers: int | None, executor: Executor | None
+    ) -> None:
+        """Scan all chunks of paths, in the executor as long as there is one that works."""
+        workers = workers or _count_cores()
+        left: Iterator[list[bytes]] | None = chunks
+        if executor is not None:
+            left = self._scan_in(executor, chunks, _CHUNKS_AHEAD * workers)
+        if left is not None:
+            self._scan_here_or_in_processes(left, workers)
+
+    def _scan_here_or_in_processes(self, chunks: Iterator[list[bytes]], workers: int) -> None:
+        """Scan in this process, or in a pool where there is work for one."""
+        first = list(itertools.islice(chunks, 1 if workers == 1 else 2))
+        chunks = itertools.chain(first, chunks)
+        if workers == 1 or len(first) < 2:
+            for chunk in chunks:
+                self._take(scan_files(self._root, chunk, self._options))
+            return
+        remaining: Iterator[list[bytes]] | None = chunks
+        while remaining is not None:  # a pool whose worker died is of no use any more
+            pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+            try:
+                remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _scan_in(
+        self, executor: Executor, chunks: Iterator[list[bytes]], most_ahead: int
+    ) -> Iterator[list[bytes]] | None:
+        """Scan chunks in an executor; return what is left of them if it breaks."""
+        pending: dict[Future[list[bytes]], list[bytes]] = {}
+        failed: list[bytes] = []
+        broken = False
+        try:
+            for chunk in chunks:
+                try:
+                    pending[executor.submit(scan_files, self._root, chunk, self._options)] = chunk
+                except Exception:  # whatever an executor raises that can do no more
+                    failed += chunk
+                    broken = True
+                    break
+                if len(pending) >= most_ahead:
+                    failed += self._collect(pending, FIRST_COMPLETED)
+            failed += self._abandon(pending) if broken else self._collect(pending, ALL_COMPLETED)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+        self._scan_one_by_one(failed)
+        return chunks if broken else None
+
+    def _collect(self, pending: dict[Future[list[bytes]], list[bytes]], when: str) -> list[bytes]:
+        """Take in the results that are there, and return the paths of chunks that failed."""
+        done = wait(pending, return_when=when).done
+        return [path for future in done for path in self._take_result(future, pending.pop(future))]
+
+    def _abandon(self, pending: dict[Future[list[bytes]], list[bytes]]) -> list[bytes]:
+        """Take in what a broken executor has finished, and return the paths of the other chunks."""
+        for future in pending:
+            future.cancel()
+        return [path for future in pending for path in self._take_result(future, pending[future])]
+
+    def _take_result(self, future: Future[list[bytes]], chunk: list[bytes]) -> list[bytes]:
+        """Take in the result of a chunk; return its paths if there is none."""
+        if not future.done() or future.cancelled() or future.exception() is not None:
+            return chunk
+        self._take(future.result())
+        return []
+
+    def _scan_one_by_one(self, paths: list[bytes]) -> None:
+        """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
+        while paths:
+            with ProcessPoolExecutor(1, initializer=_begin_worker) as pool:
+                while paths:
+                    path = paths.pop()
+                    try:
+                        self._take(
+                            pool.submit(scan_files, self._root, [path], self._options).result()
+                        )
+                    except BrokenExecutor:
+                        record = InstanceRecord(
+                            Status.UNREADABLE,
+                            path=path,
+                            fingerprint=Fingerprint(0, 0, 0),
+                            error="FormatError",
+                            reason="the process that scanned it died: killed, or out of memory",
+                        )
+                        self._take([pack_record(record)])
+                        break
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,314 @@
+"""The update of single files: what it looks at, drops, refuses and waits for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from cli_runner import new_runner
+from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+
+import mmindex
+from mmindex.cli import main
+from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.lmdb.locks import only_writer
+from mmindex.update import single_files
+
+SOP_INSTANCE_UID = 0x00080018
+
+
+def image(uid: str, pixels: bytes = b"abcd") -> bytes:
+    """Return a file with frames of four bytes."""
+    data_set = element(SOP_INSTANCE_UID, "UI", uid) + image_attributes(
+        number_of_frames=len(pixels) // 4
+    )
+    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An indexed archive: a.dcm, b.dcm, sub/c.dcm, sub/deep/d.dcm, subway/e.dcm."""
+    archive = tmp_path / "archive"
+    for number, name in enumerate(
+        ["a.dcm", "b.dcm", "sub/c.dcm", "sub/deep/d.dcm", "subway/e.dcm"], 1
+    ):
+        path = archive / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image(f"1.{number}", b"%04d" % number))
+    mmindex.build(archive, workers=1)
+    return archive
+
+
+def known(root: Path) -> set[str]:
+    with mmindex.open(root) as archive:
+        return {os.fsdecode(record.path) for record in archive.records()}
+
+
+def test_a_new_file_is_served_after_an_update(root: Path) -> None:
+    """Only the file named is scanned, whatever else is new."""
+    (root / "new.dcm").write_bytes(image("2.1", b"new!"))
+    (root / "other.dcm").write_bytes(image("2.2"))
+    report = mmindex.update(root, [root / "new.dcm"])
+    assert (report.found, report.scanned, report.unchanged, report.removed) == (1, 1, 0, 0)
+    with mmindex.open(root) as archive:
+        assert archive.frame("2.1", 0) == b"new!"
+        assert "2.2" not in archive
+
+
+def test_changed_unchanged_and_gone_files_are_told_apart(root: Path) -> None:
+    """The index follows each of the files."""
+    (root / "a.dcm").write_bytes(image("1.1", b"longer.."))
+    (root / "b.dcm").unlink()
+    paths = [root / "a.dcm", root / "b.dcm", root / "sub" / "c.dcm"]
+    report = mmindex.update(root, paths)
+    assert (report.scanned, report.unchanged, report.removed) == (1, 1, 1)
+    with mmindex.open(root) as archive:
+        assert archive.frame("1.1", 1) == b"er.."
+        assert "1.2" not in archive
+    report = mmindex.update(root, paths)
+    assert (report.scanned, report.unchanged, report.removed) == (0, 2, 0)
+
+
+def test_what_is_below_a_folder_that_is_gone_is_dropped(root: Path) -> None:
+    """A folder whose name begins alike stays."""
+    (root / "sub").rename(root.parent / "elsewhere")
+    assert mmindex.update(root, [root / "sub"]).removed == 2
+    assert known(root) == {"a.dcm", "b.dcm", "subway/e.dcm"}
+
+
+def test_a_folder_is_looked_at_whole(root: Path) -> None:
+    """New files below it are scanned, those that are gone are dropped."""
+    (root / "sub" / "deep" / "d.dcm").unlink()
+    (root / "sub" / "new").mkdir()
+    (root / "sub" / "new" / "f.dcm").write_bytes(image("2.1"))
+    report = mmindex.update(root, [root / "sub"])
+    assert (report.found, report.scanned, report.unchanged, report.removed) == (2, 1, 1, 1)
+    assert known(root) == {"a.dcm", "b.dcm", "sub/c.dcm", "sub/new/f.dcm", "subway/e.dcm"}
+    (root / "b.dcm").unlink()
+    assert mmindex.update(root, [root]).removed == 1
+
+
+def test_a_folder_in_place_of_a_file(root: Path) -> None:
+    """The file is dropped, and what is below the folder is scanned."""
+    (root / "a.dcm").rename(root / "a")
+    (root / "a.dcm").mkdir()
+    (root / "a").rename(root / "a.dcm" / "inside.dcm")
+    mmindex.update(root, [root / "a.dcm"])
+    assert known(root) == {
+        "a.dcm/inside.dcm",
+        "b.dcm",
+        "sub/c.dcm",
+        "sub/deep/d.dcm",
+        "subway/e.dcm",
+    }
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../outside", "sub/../../outside"])
+def test_paths_outside_the_root_are_refused(
+    root: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written, not even for the paths that are inside."""
+    monkeypatch.chdir(root)
+    (root / "new.dcm").write_bytes(image("2.1"))
+    with pytest.raises(IndexWriteError, match="found one outside"):
+        mmindex.update(root, ["new.dcm", path])
+    assert "new.dcm" not in known(root)
+
+
+def test_a_path_through_a_link_leads_to_the_files_own_path(root: Path) -> None:
+    """A build gives each file one path; an update finds the same one."""
+    (root.parent / "link").symlink_to(root)
+    (root / "inner").symlink_to("sub")
+    (root / "sub" / "new.dcm").write_bytes(image("2.1"))
+    mmindex.update(root.parent / "link", [root / "inner" / "new.dcm"])
+    mmindex.update(root, [root.parent / "link" / "sub" / "new.dcm"])
+    assert "sub/new.dcm" in known(root)
+    assert mmindex.build(root, workers=1).scanned == 0
+
+
+def test_relative_paths_are_those_of_the_working_directory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell completes them, and for bytes that are no text as well."""
+    monkeypatch.chdir(root / "sub")
+    (root / "sub" / "new.dcm").write_bytes(image("2.1"))
+    with open(b"odd\xff", "wb") as file:
+        file.write(image("2.2"))
+    assert mmindex.update("..", ["new.dcm", b"odd\xff", "."]).scanned == 2
+
+
+def test_an_update_makes_an_index_where_there_is_none(tmp_path: Path) -> None:
+    """The first file that arrives needs no build before it."""
+    (tmp_path / "a.dcm").write_bytes(image("1.1"))
+    mmindex.update(tmp_path, [tmp_path / "a.dcm"])
+    assert known(tmp_path) == {"a.dcm"}
+
+
+def test_the_index_itself_is_no_file_of_the_archive(root: Path) -> None:
+    """Whoever passes on every change of a folder passes on those of the index."""
+    report = mmindex.update(root, [root / ".mmindex", root / ".mmindex-lock"])
+    assert (report.found, report.removed, report.problem_count) == (0, 0, 0)
+
+
+def test_an_update_waits_for_another_and_says_when_it_waited_in_vain(root: Path) -> None:
+    """The wait ends with the other's work, or after the seconds given."""
+    (root / "new.dcm").write_bytes(image("2.1"))
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with only_writer(str(root / ".mmindex")):
+            holds.set()
+            may_end.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert holds.wait(30)
+    with pytest.raises(IndexWriteError, match=r"after 0\.1 seconds"):
+        mmindex.update(root, [root / "new.dcm"], wait=0.1)
+    threading.Timer(0.2, may_end.set).start()
+    assert mmindex.update(root, [root / "new.dcm"], wait=30).scanned == 1
+    other.join()
+
+
+def test_concurrent_updates_all_arrive(root: Path) -> None:
+    """Eight callers at once, each with files of its own."""
+
+    def arrive(caller: int) -> None:
+        for number in range(5):
+            path = root / f"{caller}-{number}.dcm"
+            path.write_bytes(image(f"3.{caller}.{number}"))
+            mmindex.update(root, [path], wait=60)
+
+    callers = [threading.Thread(target=arrive, args=(caller,)) for caller in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(known(root)) == 45
+
+
+def test_a_file_named_costs_no_walk_of_the_index(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New, changed and gone files are found by their paths alone, pages are checked once."""
+    with mmindex.open(root):
+        mmindex.update(root, [root / "a.dcm"])
+        (root / "a.dcm").write_bytes(image("1.1", b"longer.."))
+        mmindex.update(root, [root / "a.dcm"])
+        for name in ("iterate_packed", "find_unseen", "count_duplicates", "_check_all_pages"):
+            monkeypatch.setattr(single_files.Store, name, None)
+        (root / "new.dcm").write_bytes(image("2.1"))
+        (root / "b.dcm").unlink()
+        report = mmindex.update(root, [root / "new.dcm", root / "b.dcm", root / "a.dcm"])
+    assert (report.scanned, report.removed, report.unchanged) == (1, 1, 1)
+
+
+def test_rules_hold_for_named_files_too(root: Path) -> None:
+    """What the rules leave out is dropped, as a build drops it."""
+    (root / "link.dcm").symlink_to("a.dcm")
+    mmindex.update(root, [root / "link.dcm"])
+    assert "link.dcm" in known(root)
+    mmindex.update(root, [root / "link.dcm"], follow_links=False)
+    assert "link.dcm" not in known(root)
+    mmindex.update(root, [root / "sub" / "c.dcm"], exclude=["sub"])
+    assert "sub/c.dcm" not in known(root)
+    (root / "young.dcm").write_bytes(image("2.1"))
+    assert mmindex.update(root, [root / "young.dcm"], min_age=3600).postponed == 1
+    assert "young.dcm" not in known(root)
+
+
+# The command
+
+
+def test_update_command_reads_paths_from_a_file(root: Path) -> None:
+    """One a line, or with a zero byte after each."""
+    (root / "new.dcm").write_bytes(image("2.1"))
+    (root / "line\nbreak.dcm").write_bytes(image("2.2"))
+    (root.parent / "lines").write_text(f"{root}/new.dcm\n")
+    done = new_runner().invoke(
+        main, ["update", str(root), "--files-from", str(root.parent / "lines"), "--json"]
+    )
+    assert done.exit_code == 0, done.stderr
+    assert '"scanned": 1' in done.stdout
+    done = new_runner().invoke(
+        main, ["update", str(root), "--files-from", "-", "-0"], input=f"{root}/line\nbreak.dcm\0"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "line\nbreak.dcm" in known(root)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["update", ""],
+        ["update", "."],
+        ["update", ".", "x", "-0"],
+        ["update", ".", ""],
+        ["build", ""],
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    """An unset variable of a script is no archive."""
+    assert new_runner().invoke(main, arguments).exit_code == 2
+
+
+# Guards
+
+
+def test_an_empty_root_empties_no_index(tmp_path: Path) -> None:
+    """A mount that is lost leaves an empty folder; build and update refuse, and say what to do."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.dcm").write_bytes(image("1.1"))
+    index = tmp_path / "index"
+    mmindex.build(root, index, workers=1)
+    (root / "a.dcm").rename(tmp_path / "away")
+    for call in (lambda: mmindex.build(root, index), lambda: mmindex.update(root, [root], index)):
+        with pytest.raises(IndexWriteError, match=r"the root is empty.*max-removed"):
+            call()
+    assert new_runner().invoke(main, ["build", str(root), "--index", str(index)]).exit_code == 1
+    assert mmindex.build(root, index, max_removed="100%").removed == 1
+
+
+def test_over_half_of_many_files_gone_empties_no_index(tmp_path: Path) -> None:
+    """Over half and over a hundred: a build refuses; half is dropped."""
+    for number in range(202):
+        (tmp_path / f"{number}.dcm").write_bytes(b"text")
+    mmindex.build(tmp_path, workers=1)
+    for number in range(102):
+        (tmp_path / f"{number}.dcm").unlink()
+    with pytest.raises(IndexWriteError, match=r"over half.*102 of 202"):
+        mmindex.build(tmp_path, workers=1)
+    with pytest.raises(IndexWriteError, match=r"at most 50%"):
+        mmindex.build(tmp_path, workers=1, max_removed="50%")
+    with pytest.raises(IndexWriteError, match=r"at most 101"):
+        mmindex.build(tmp_path, workers=1, max_removed=101)
+    assert len(known(tmp_path)) == 202
+    (tmp_path / "0.dcm").write_bytes(b"text")
+    assert mmindex.build(tmp_path, workers=1).removed == 101
+    with pytest.raises(ValueError, match="percentage"):
+        mmindex.build(tmp_path, workers=1, max_removed="half")
+
+
+def test_roots_that_show_the_system_are_refused() -> None:
+    """/proc has no end, and no DICOM files."""
+    if not Path("/proc/self/mounts").exists():
+        pytest.skip("no /proc")
+    with pytest.raises(IndexWriteError, match=r"/proc.*one-file-system"):
+        mmindex.build("/", "/nowhere/index")
+    with pytest.raises(MissingFileError, match="empty text"):
+        mmindex.build("")
+
+
+def test_exclude_links_and_age_of_a_build(root: Path) -> None:
+    """Globs are compared with names, or with paths where they have a slash."""
+    (root / "link.dcm").symlink_to("a.dcm")
+    mmindex.build(root, workers=1, follow_links=False, exclude=["deep", "subway/*", "B.*"])
+    assert known(root) == {"a.dcm", "b.dcm", "sub/c.dcm"}
+    os.utime(root / "link.dcm")
+    report = mmindex.build(root, workers=1, min_age=3600, exclude=["sub", "subway/"])
+    assert (report.postponed, report.removed) == (2, 1)
+    assert known(root) == {"a.dcm", "b.dcm"}
+    assert mmindex.build(root, workers=1, one_file_system=True).found == 6
