@@ -18,6 +18,7 @@ from mmindex.errors import MMIndexError
 from mmindex.scan.instance import scan  # eager: the package of this name would hide it else
 
 if TYPE_CHECKING:
+    from mmindex.encaps import scan_value
     from mmindex.frame_table import ByteRange, FrameTable
     from mmindex.index.compact import compact_index as compact
     from mmindex.index.merge import MergeReport
@@ -61,6 +62,7 @@ __all__ = [
     "open",
     "open_file",
     "scan",
+    "scan_value",
     "update",
 ]
 
@@ -85,6 +87,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "merge": "mmindex.index.merge:merge_indexes",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
+    "scan_value": "mmindex.encaps",
     "update": "mmindex.update.single_files",
 }
 

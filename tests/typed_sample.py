@@ -136,6 +136,12 @@ def join_indexes(root: Path) -> int:
     return report.files
 
 
+def scan_fragments() -> int:
+    fragment = b"\xfe\xff\x00\xe0\x02\0\0\0\xff\xd8"
+    table: FrameTable = mmindex.scan_value(b"\xfe\xff\x00\xe0\0\0\0\0" + fragment, 1)
+    return table.number_of_frames
+
+
 def read_dataset(archive: Archive) -> int:
     dataset = FrameDataset(archive, sop_instance_uids=list(archive)[:1], decoded=False)
     assert_type(dataset.locate(0), tuple[str, int])
@@ -163,6 +169,7 @@ def main(root: Path) -> None:
         read_archive(archive)
         read_dataset(archive)
     assert join_indexes(root) == 2
+    assert scan_fragments() == 1
     for path in root.glob("*.dcm"):
         assert_type(mmindex.scan(path.read_bytes(), force=False), InstanceRecord)
         with path.open("rb") as file, mmindex.open_file(file, force=True) as instance:

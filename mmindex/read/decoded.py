@@ -6,7 +6,7 @@ longer to import than a thousand frames to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, cast, overload
 
 from mmindex.errors import MMIndexError
@@ -214,6 +214,50 @@ class Decoded:
         except MMIndexError as error:
             error.at(instance.path)
             raise
+
+    def frame_table(self) -> Mapping[str, NDArray[np.generic]]:
+        """Return what each frame is, by name: one array a value, one row a frame, read-only.
+
+        The values of Per-frame and Shared Functional Groups (PS3.3 C.7.6.16) and of the top level,
+        as far as one frame has them: image_position_patient (n, 3) and image_orientation_patient
+        (n, 6), segment_number, dimension_index_values, temporal_position_index, window_center,
+        rescale_slope, column_position_in_total_image_pixel_matrix and others, and `position` along
+        the slice normal, in mm. float64 with NaN, int64 with -2147483648, or str with "" where a
+        frame has none. The header is read and walked once.
+
+        Raises
+        ------
+        FormatError
+            The functional groups break the rules of structure, or are not one a frame.
+        StaleIndexError, MissingFileError
+            As `frame`.
+        """
+        from mmindex.read.frame_values import keep_frame_table
+
+        return keep_frame_table(self._instance())
+
+    def find(self, *, tolerance: float = 1e-3, **wanted: object) -> NDArray[np.intp]:
+        """Return the indices of the frames that have all of these values, in order.
+
+        `instance.find(segment=3, position=-120.5)`: names are those of `frame_table`, or `segment`.
+
+        Parameters
+        ----------
+        tolerance : float
+            By how much a decimal value may differ, in its own unit.
+        **wanted
+            The values; a tuple where a frame has several.
+
+        Raises
+        ------
+        ValueError
+            No frame has a value of that name.
+        FormatError, StaleIndexError, MissingFileError
+            As `frame_table`.
+        """
+        from mmindex.read.frame_values import find_frames
+
+        return find_frames(self.frame_table(), wanted, tolerance)
 
     def picture(
         self,

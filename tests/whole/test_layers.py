@@ -17,7 +17,7 @@ PACKAGE = ROOT / "mmindex"
 # "" is mmindex/__init__.py: the public API that the command line is written against.
 ORDER = (
     *("errors", "image_numbers", "frame_table", "model"),
-    *("scan", "index", "sources", "decode", "update", "read", "render", "export"),
+    *("scan", "index", "sources", "decode", "update", "read", "render", "encaps", "export"),
     *("", "serve", "cli", "__main__"),
 )
 

@@ -1,0 +1,79 @@
+"""Frames by what they are: position, segment, time (PS3.3 C.7.6.16), of one instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from mmindex.errors import MMIndexError
+from mmindex.model import Status
+from mmindex.scan.functional_groups import read_frame_values
+from mmindex.scan.header import Header, scan_header
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
+
+_SHORT_NAMES = {"segment": "segment_number"}
+_KEPT: WeakKeyDictionary[Instance, Mapping[str, NDArray[np.generic]]] = WeakKeyDictionary()
+
+
+def read_scanned_header(instance: Instance) -> Header:
+    """Return what stands before an instance's pixel data, scanned."""
+    record = instance.record
+    size = record.fingerprint.size if record.fingerprint is not None else instance.source.size
+    if record.status is not Status.DEFLATED and record.frames is not None:
+        size = min(size, record.frames.value_offset)
+    return scan_header(instance.read_file(0, size), force=True)
+
+
+def keep_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:
+    """Return what every frame is, read once an open instance; see `Instance.frame_table`."""
+    found = _KEPT.get(instance)
+    if found is None:
+        try:
+            found = _KEPT[instance] = read_frame_table(instance)
+        except MMIndexError as error:
+            error.at(instance.path)
+            raise
+    return found
+
+
+def read_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:
+    """Return what every frame is; see `Instance.frame_table`."""
+    header = read_scanned_header(instance)
+    found = read_frame_values(header, max(1, instance.number_of_frames))
+    if "image_position_patient" in found and "image_orientation_patient" in found:
+        place = found["image_position_patient"].astype(np.float64)
+        cosines = found["image_orientation_patient"].astype(np.float64)
+        position = (place * np.cross(cosines[:, :3], cosines[:, 3:])).sum(axis=1)
+        position.flags.writeable = False
+        found["position"] = position
+    return MappingProxyType(found)
+
+
+def find_frames(
+    table: Mapping[str, NDArray[np.generic]], wanted: Mapping[str, object], tolerance: float
+) -> NDArray[np.intp]:
+    """Return the indices of frames that have all of these values; see `Instance.find`."""
+    matches: NDArray[np.bool_] | None = None
+    for name, value in wanted.items():
+        column = table.get(_SHORT_NAMES.get(name, name))
+        if column is None:
+            raise ValueError(f"no frame has a {name!r}: there are {', '.join(sorted(table))}")
+        if column.dtype.kind == "f":
+            near = np.abs(column.astype(np.float64) - np.asarray(value, np.float64))
+            same: NDArray[np.bool_] = np.asarray(near <= tolerance)
+        else:
+            same = np.asarray(column == np.asarray(value))
+        if same.ndim > 1:
+            same = np.asarray(same.all(axis=1))
+        matches = same if matches is None else matches & same
+    if matches is None:
+        raise ValueError(f"say what to find: there are {', '.join(sorted(table))}")
+    return np.flatnonzero(matches)
