@@ -15,7 +15,7 @@ import mmindex
 from mmindex.cli.endings import ends_quietly
 
 COMMANDS = (  # in the order of --help
-    *("build", "update", "ls", "info", "frame", "sheet", "ranges"),
+    *("build", "update", "watch", "ls", "info", "frame", "sheet", "ranges"),
     *("check", "verify", "stats", "merge", "compact", "serve"),
 )
 

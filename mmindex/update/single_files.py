@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from mmindex.errors import IndexWriteError, is_missing
 from mmindex.index.create import create_index
@@ -90,29 +91,62 @@ def update(
     ValueError
         `max_removed` is neither a number nor a percentage.
     """
-    started = time.monotonic()
-    parse_limit(max_removed)
-    root_bytes = find_root(root, one_file_system=one_file_system)
-    index_path = find_index(root_bytes, index)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
-    places = Places(root_bytes, follow_links=follow_links)
+    options = UpdateOptions(
+        wait, ScanOptions(force, prove), rules, min_age, max_removed, check_pages
+    )
+    return update_files(root, paths, index, options)
+
+
+class UpdateOptions(NamedTuple):
+    """The arguments of `update` but for the files."""
+
+    wait: float
+    scan: ScanOptions
+    rules: WalkRules
+    min_age: float
+    max_removed: int | str | None
+    check_pages: bool
+
+
+def update_files(
+    root: str | os.PathLike[str],
+    paths: Iterable[str | bytes | os.PathLike[str]],
+    index: str | os.PathLike[str] | None,
+    options: UpdateOptions,
+    was_folder: Callable[[bytes], bool] = lambda path: True,
+) -> BuildReport:
+    """Do what `update` does.
+
+    Parameters
+    ----------
+    was_folder : callable
+        Whether files may be known below a path that is gone and no known file: to find these costs
+        a walk of the index's paths.
+    """
+    started = time.monotonic()
+    rules = options.rules
+    parse_limit(options.max_removed)
+    root_bytes = find_root(root, one_file_system=rules.one_file_system)
+    index_path = find_index(root_bytes, index)
+    places = Places(root_bytes, follow_links=rules.follow_links)
     wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
     report = BuildReport(os.fsdecode(root_bytes), index_path, listing=False)
     create_index(index_path, root_bytes)
-    with only_writer(index_path, wait), open_to_build(index_path, root_bytes) as store:
-        if not check_pages:
+    with only_writer(index_path, options.wait), open_to_build(index_path, root_bytes) as store:
+        if not options.check_pages:
             store.trust_pages()
-        found = _Look(root_bytes, index_path, rules, min_age, store, report)
-        found.look_at(wanted)
+        found = _Look(root_bytes, index_path, options, store, report)
+        found.look_at(wanted, was_folder)
         commits = Commits(store, report, lambda report: None)
         try:
             for at in range(0, len(found.changed), _TOGETHER):
                 chunk = found.changed[at : at + _TOGETHER]
-                commits.take(scan_files(root_bytes, chunk, ScanOptions(force, prove)))
+                commits.take(scan_files(root_bytes, chunk, options.scan))
         finally:
             commits.commit()
         gone = found.find_gone()
-        check_removal(root_bytes, index_path, len(gone), store.count_files(), max_removed)
+        check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
     report.seconds = time.monotonic() - started
     return report
@@ -173,26 +207,25 @@ class _Look:
         self,
         root: bytes,
         index: str,
-        rules: WalkRules,
-        min_age: float,
+        options: UpdateOptions,
         store: Store,
         report: BuildReport,
     ) -> None:
         self.changed: list[bytes] = []
         self._root = root
         self._index = os.fsencode(index)
-        self._rules = rules
-        self._min_age = min_age
+        self._rules = options.rules
+        self._min_age = options.min_age
         self._store = store
         self._report = report
-        self._is_excluded = match_excluded(rules.exclude)
+        self._is_excluded = match_excluded(options.rules.exclude)
         self._is_index_in = match_index_files(self._index)
         self._gone: list[int] = []
         self._folders: list[bytes] = []  # below which known files may be gone
         self._met: set[bytes] = set()
         self._hidden: list[bytes] = []
 
-    def look_at(self, paths: list[bytes]) -> None:
+    def look_at(self, paths: list[bytes], was_folder: Callable[[bytes], bool]) -> None:
         """Look at files and folders; `changed` are then the files to scan."""
         youngest = time.time_ns() - int(self._min_age * 1e9)
         missing: list[bytes] = []
@@ -210,7 +243,7 @@ class _Look:
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             if known is not None:
                 self._gone.append(known[0])
-            elif path not in self._folders:
+            elif path not in self._folders and was_folder(path):
                 self._folders.append(path)
 
     def find_gone(self) -> list[int]:

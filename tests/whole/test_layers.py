@@ -27,6 +27,7 @@ ONLY_IMPORTERS = {
     "starlette": ("mmindex.serve",),
     "uvicorn": ("mmindex.serve",),
     "click": ("mmindex.cli",),
+    "watchfiles": ("mmindex.update.watch",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 

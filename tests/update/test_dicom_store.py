@@ -1,0 +1,53 @@
+"""A real C-STORE (PS3.4 Annex B) on loopback: what a modality sends is served from then on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, PIXEL_DATA, dicom_file, element, image_attributes
+
+import mmindex
+
+pynetdicom = pytest.importorskip("pynetdicom")
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def image(uid: str, pixels: bytes) -> bytes:
+    data_set = element(0x00080016, "UI", SECONDARY_CAPTURE) + element(0x00080018, "UI", uid)
+    data_set += image_attributes(number_of_frames=len(pixels) // 4)
+    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+
+
+def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(tmp_path: Path) -> None:
+    """The handler writes, renames, updates; the frame can be read when C-STORE has succeeded."""
+    archive, incoming = tmp_path / "archive", tmp_path / "incoming"
+    archive.mkdir()
+    incoming.mkdir()
+
+    def store(event: pynetdicom.events.Event) -> int:
+        name = f"{event.request.AffectedSOPInstanceUID}.dcm"
+        (incoming / name).write_bytes(event.encoded_dataset())
+        (incoming / name).rename(archive / name)
+        mmindex.update(archive, [archive / name], wait=60)
+        return 0x0000
+
+    entity = pynetdicom.AE()
+    entity.add_supported_context(SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN)
+    entity.add_requested_context(SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN)
+    handlers = [(pynetdicom.evt.EVT_C_STORE, store)]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        association = entity.associate("127.0.0.1", server.socket.getsockname()[1])
+        assert association.is_established
+        for number in range(3):
+            sent = tmp_path / "sent.dcm"
+            sent.write_bytes(image(f"1.2.{number}", b"one.%04d" % number))
+            assert association.send_c_store(str(sent)).Status == 0x0000
+            with mmindex.open(archive) as served:
+                assert served.frame(f"1.2.{number}", 0) == b"one."
+                assert served.frame(f"1.2.{number}", 1) == b"%04d" % number
+        association.release()
+    finally:
+        server.shutdown()

@@ -1,0 +1,259 @@
+"""The watch of an archive by a real process: what arrives is served soon, and nothing gets lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+
+import mmindex
+from mmindex.errors import IndexWriteError, MMIndexError
+from mmindex.sources.folder import WalkRules
+
+pytest.importorskip("watchfiles")
+
+from mmindex.update import watch as watch_module
+
+SOP_INSTANCE_UID = 0x00080018
+PATIENCE = 30.0  # seconds in which a busy machine does anything
+
+
+def image(uid: str, pixels: bytes = b"abcd") -> bytes:
+    """Return a file with frames of four bytes."""
+    data_set = element(SOP_INSTANCE_UID, "UI", uid) + image_attributes(
+        number_of_frames=len(pixels) // 4
+    )
+    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+
+
+def wait_until(holds: Callable[[], bool]) -> float:
+    """Wait until something holds; return how many seconds it took."""
+    started = time.monotonic()
+    while not holds():
+        assert time.monotonic() - started < PATIENCE
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+class Watching:
+    """A process that watches `root`, and the lines of its log."""
+
+    def __init__(self, root: Path, index: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "mmindex", "watch", str(root), "--index", str(index)]
+        self.process = subprocess.Popen(
+            [*command, "--log-format", "json", *options], stdout=subprocess.PIPE
+        )
+        self.events: list[dict[str, object]] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        wait_until(lambda: "build" in self.kinds())
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.events.append(json.loads(line))
+
+    def kinds(self) -> list[object]:
+        return [event["event"] for event in self.events]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Watching]:
+    """A watch of `root` with one file; its index is outside."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "first.dcm").write_bytes(image("1.1"))
+    os.utime(tmp_path / "root" / "first.dcm", (1, 1))
+    watch = Watching(tmp_path / "root", tmp_path / "index")
+    yield watch
+    if watch.process.poll() is None:
+        watch.end(signal.SIGKILL)
+
+
+def serves(index: Path, uid: str, pixels: bytes) -> bool:
+    """Return whether a frame can be read; a wrong one is an error."""
+    with mmindex.open(index) as archive:
+        try:
+            found = archive.frame(uid, 0)
+        except (MMIndexError, KeyError):
+            return False
+    assert found == pixels
+    return True
+
+
+def test_files_renamed_into_place_are_served_soon_and_none_wrong(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """Readers in other threads see each frame right or not yet, in new folders as well."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    numbers = range(200)
+    arrived: dict[int, float] = {}
+    late: list[float] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        with mmindex.open(index) as archive:
+            while not ended.is_set():
+                for number in list(arrived):
+                    try:
+                        assert archive.frame(f"2.{number}", 0) == b"%04d" % number
+                    except (MMIndexError, KeyError):
+                        continue
+                ended.wait(0.01)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for number in numbers:
+        folder = root / f"{number % 7}" / "deep"
+        folder.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "part").write_bytes(image(f"2.{number}", b"%04d" % number))
+        (tmp_path / "part").rename(folder / f"{number}.dcm")
+        arrived[number] = time.monotonic()
+        if number % 40 == 0:
+            late.append(
+                wait_until(lambda number=number: serves(index, f"2.{number}", b"%04d" % number))
+            )
+    for number in numbers:
+        wait_until(lambda number=number: serves(index, f"2.{number}", b"%04d" % number))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert sorted(late)[len(late) // 2] < 1.0
+    assert watching.end() == 0
+    assert watching.kinds()[-1] == "stopped"
+    report = mmindex.build(root, index, workers=1)
+    assert (report.found, report.scanned, report.removed) == (201, 0, 0)
+    assert report.duplicates == 0
+
+
+def test_files_and_folders_that_leave_are_dropped(tmp_path: Path, watching: Watching) -> None:
+    """A folder is moved away whole, and a file is removed; SIGINT ends the watch as well."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    (tmp_path / "new" / "deep").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "new" / "deep" / f"{number}.dcm").write_bytes(image(f"2.{number}", b"wxyz"))
+    (tmp_path / "new").rename(root / "new")
+    wait_until(lambda: all(serves(index, f"2.{number}", b"wxyz") for number in range(3)))
+    (root / "new").rename(tmp_path / "old")
+
+    def count() -> int:
+        with mmindex.open(index) as archive:
+            return len(archive)
+
+    wait_until(lambda: count() == 1)
+    assert watching.end(signal.SIGINT) == 0
+
+
+def test_a_file_that_is_written_in_place_is_left_until_it_is_whole(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """No half of it is recorded; its frames are served when it is old enough."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    content = image("2.1", b"late")
+    with open(root / "slow.dcm", "wb", buffering=0) as file:
+        for at in range(0, len(content), 40):
+            file.write(content[at : at + 40])
+            time.sleep(0.1)
+    wait_until(lambda: serves(index, "2.1", b"late"))
+    assert watching.end() == 0
+    updates = [event for event in watching.events if event["event"] == "update"]
+    assert [event["statuses"] for event in updates] == [{"indexed": 1}]
+
+
+def test_a_root_that_is_away_for_a_while_loses_nothing(tmp_path: Path, watching: Watching) -> None:
+    """A lost mount leaves nothing, or an empty folder; the watch waits, and goes on."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    root.rename(tmp_path / "away")
+    wait_until(lambda: "away" in watching.kinds())
+    root.mkdir()
+    wait_until(lambda: "failed" in watching.kinds())
+    root.rmdir()
+    (tmp_path / "away").rename(root)
+    (tmp_path / "part").write_bytes(image("2.1", b"back"))
+    (tmp_path / "part").rename(root / "new.dcm")
+    wait_until(lambda: serves(index, "2.1", b"back"))
+    assert serves(index, "1.1", b"abcd")
+    assert watching.end() == 0
+
+
+def test_a_watch_that_is_killed_leaves_a_right_index(tmp_path: Path, watching: Watching) -> None:
+    """A build after kill -9 finds what the watch had not."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    for number in range(100):
+        (tmp_path / "part").write_bytes(image(f"2.{number}", b"%04d" % number))
+        (tmp_path / "part").rename(root / f"{number}.dcm")
+        if number == 60:
+            watching.end(signal.SIGKILL)
+    mmindex.build(root, index, workers=1)
+    with mmindex.open(index) as archive:
+        archive.check_index()
+        assert len(archive) == 101
+        for number in range(100):
+            assert archive.frame(f"2.{number}", 0) == b"%04d" % number
+
+
+def test_a_full_disk_is_outlived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written is tried again."""
+    events: list[watch_module.WatchEvent] = []
+    stop = threading.Event()
+    update_files = watch_module.update_files
+
+    def fail_once(*arguments: object, **options: object) -> None:
+        monkeypatch.setattr(watch_module, "update_files", update_files)
+        raise IndexWriteError("cannot write the index: the disk is full")
+
+    monkeypatch.setattr(watch_module, "update_files", fail_once)
+    root = tmp_path / "root"
+    root.mkdir()
+    watch = watch_module.Watch(root, tmp_path / "index", events.append, stop, rules=WalkRules())
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    wait_until(lambda: bool(events))
+    (tmp_path / "part").write_bytes(image("2.1", b"full"))
+    (tmp_path / "part").rename(root / "new.dcm")
+    wait_until(lambda: serves(tmp_path / "index", "2.1", b"full"))
+    stop.set()
+    thread.join()
+    assert [event.kind for event in events] == ["build", "failed", "update", "stopped"]
+    assert "the disk is full" in events[1].reason
+
+
+def test_a_burst_past_counting_ends_in_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system drops reports where there are too many: all files are looked at."""
+    monkeypatch.setattr(watch_module, "_MANY", 3)
+    events: list[watch_module.WatchEvent] = []
+    stop = threading.Event()
+    (tmp_path / "root").mkdir()
+    watch = watch_module.Watch(
+        tmp_path / "root", tmp_path / "index", events.append, stop, rules=WalkRules(), min_age=0.1
+    )
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    wait_until(lambda: bool(events))
+    (tmp_path / "new").mkdir()
+    for number in range(10):
+        (tmp_path / "new" / f"{number}").write_bytes(image(f"2.{number}"))
+    for number in range(10):
+        (tmp_path / "new" / f"{number}").rename(tmp_path / "root" / f"{number}")
+    wait_until(lambda: all(serves(tmp_path / "index", f"2.{n}", b"abcd") for n in range(10)))
+    stop.set()
+    thread.join()
+    assert [event.kind for event in events].count("build") > 1
