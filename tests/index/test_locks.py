@@ -111,8 +111,17 @@ def test_a_signal_during_a_fork_leaves_no_lock_held(root: Path) -> None:
 
 def test_hooks_of_a_fork_can_run_twice() -> None:
     """Each is registered twice, since the exception of a signal can keep one from running."""
-    locks.hold_for_fork([])
-    locks.hold_for_fork([])
+    other = threading.RLock()
+    listed = []
+
+    def list_others() -> list[threading.RLock]:
+        listed.append(locks.process in locks._held)
+        return [other]
+
+    locks.hold_for_fork(list_others)
+    locks.hold_for_fork(list_others)
+    assert locks._held == [locks.process, other]
+    assert listed == [True, True]  # under the lock that keeps others from opening an index
     locks.release_after_fork()
     locks.release_after_fork()
     assert in_another_thread()

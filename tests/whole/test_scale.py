@@ -262,7 +262,7 @@ def depth(store: Store, database: str) -> int:
     """Return how many pages lie on the way from the root of a database to a value."""
     shared = store._environment()
     with shared.env.begin() as txn:
-        pages: int = txn.stat(shared.databases[database])["depth"]
+        pages: int = txn.stat(shared.opened.databases[database])["depth"]
     return pages
 
 

@@ -60,7 +60,6 @@ class Environment:
     users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
-    is_sound: bool = False  # whether a writer of this process has looked at all pages
     _last_id: int = -1  # of the transaction whose pages are known to be within the map
 
     def begin(self, *, write: bool = False) -> Any:
@@ -220,7 +219,7 @@ def release(shared: Environment) -> None:
 
 
 def drop(shared: Environment) -> None:
-    """Let go of an environment when next one is opened or closed.
+    """Let go of an environment when the next one is opened or closed.
 
     A finalizer calls this, at any time and in any thread: no lock is taken here.
     """
@@ -287,12 +286,7 @@ def _map_to_write(shared: Environment) -> int:
 
 def _before_fork() -> None:
     """Wait until no transaction is under way, and let none begin."""
-    locks.hold_for_fork(_walk_locks())
-
-
-def _walk_locks() -> Iterator[threading.RLock]:
-    """Yield the locks of the environments that are open when the first one is asked for."""
-    yield from [shared.lock for shared in _environments.values()]
+    locks.hold_for_fork(lambda: [shared.lock for shared in _environments.values()])
 
 
 def _after_fork_in_child() -> None:

@@ -27,9 +27,8 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 
 from mmindex.errors import IndexFormatError, IndexWriteError
 from mmindex.index.lmdb.beside import open_beside, take_lock_file
@@ -46,12 +45,17 @@ _IS_MAC = sys.platform == "darwin"
 _FLOCK = struct.Struct("qqihh" if _IS_MAC else "hhqqi")
 
 
-def hold_for_fork(others: Iterable[threading.RLock]) -> None:
-    """Take the process's lock, then all others; those that are held by this fork are skipped."""
-    for lock in chain((process,), others):
-        if lock not in _held:
-            _held.append(lock)
-            lock.acquire()
+def hold_for_fork(list_others: Callable[[], list[threading.RLock]]) -> None:
+    """Take the process's lock, then those that are listed under it, but for those held already."""
+    _hold(process)
+    for lock in list_others():
+        _hold(lock)
+
+
+def _hold(lock: threading.RLock) -> None:
+    if lock not in _held:
+        _held.append(lock)
+        lock.acquire()
 
 
 def release_after_fork() -> None:
