@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.build_notes import BuildNote, BuildProblem
@@ -107,7 +107,10 @@ def build(
     options = ScanOptions(force, prove)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     create_index(index_path, root_bytes)
-    with only_writer(index_path), open_to_build(index_path, root_bytes) as store:
+    with ExitStack() as stack:
+        stack.enter_context(only_writer(index_path))
+        empty_older_index(index_path)
+        store = stack.enter_context(open_to_build(index_path, root_bytes))
         known = store.count_files()
         plan = Plan(
             store,
@@ -146,7 +149,6 @@ def open_to_build(index: str, root: bytes) -> Iterator[Store]:
     IndexFormatError, IndexWriteError
         The index is damaged; it cannot be written, or belongs to another archive.
     """
-    empty_older_index(index)
     with closing(Store(index, root=root)) as store:
         if os.path.realpath(store.root) != os.path.realpath(root):
             raise IndexWriteError(

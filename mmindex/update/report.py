@@ -36,8 +36,7 @@ class BuildReport:
     problem_count : int
         How many there were.
     unreadable : int
-        Files of the whole index that could not be read, in this build or an earlier one; 0 after
-        an update, which looks at its own files alone.
+        Files of the whole index that could not be read, in this build or an earlier one.
     duplicates : int
         SOP Instance UIDs that several files of the whole index have; 0 after an update.
     seconds : float

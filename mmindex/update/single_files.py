@@ -17,7 +17,7 @@ from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import (
     WalkRules,
@@ -148,6 +148,7 @@ def update_files(
         gone = found.find_gone()
         check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
+        report.unreadable = store.read_counters().statuses[Status.UNREADABLE]
     report.seconds = time.monotonic() - started
     return report
 

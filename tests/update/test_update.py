@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
+import struct
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
+import lmdb
 import pytest
 from cli_runner import new_runner
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
 from mmindex.cli import main
-from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.update import single_files
 
@@ -203,6 +209,67 @@ def test_a_file_named_costs_no_walk_of_the_index(
         (root / "b.dcm").unlink()
         report = mmindex.update(root, [root / "new.dcm", root / "b.dcm", root / "a.dcm"])
     assert (report.scanned, report.removed, report.unchanged) == (1, 1, 1)
+
+
+def test_an_index_of_an_older_format_is_left_as_it_is(root: Path) -> None:
+    """An update would keep only its own files of it: a build is due."""
+    with lmdb.open(str(root / ".mmindex"), subdir=False, max_dbs=16) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(db=meta, write=True) as txn:
+            txn.put(b"format", struct.pack("<7sI", b"mmindex", 3))
+    before = (root / ".mmindex").read_bytes()
+    with pytest.raises(IndexFormatError, match="mmindex build"):
+        mmindex.update(root, [root / "a.dcm"])
+    assert (root / ".mmindex").read_bytes() == before
+
+
+UPDATING = """
+import sys
+from pathlib import Path
+import mmindex
+
+root = Path(sys.argv[1])
+while True:
+    for number in range(40):
+        path = root / f"{number}.dcm"
+        if path.exists():
+            path.rename(root.parent / "kept" / path.name)
+        else:
+            (root.parent / "kept" / path.name).rename(path)
+        mmindex.update(root, [path], wait=60)
+        print(number, flush=True)
+"""
+
+
+def test_kill_9_at_random_moments_of_updates_leaves_a_right_index(tmp_path: Path) -> None:
+    """Each commit is whole; the next build finds what an update had not done."""
+    root = tmp_path / "root"
+    for folder in (root, tmp_path / "kept"):
+        folder.mkdir()
+    for number in range(40):
+        (root / f"{number}.dcm").write_bytes(image(f"5.{number}", b"%04d" % number))
+    (root / "stays.dcm").write_bytes(image("5.999", b"stay"))
+    mmindex.build(root, workers=1)
+    for moment in range(12):
+        child = subprocess.Popen(
+            [sys.executable, "-c", UPDATING, str(root)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        with child.stdout as lines:
+            for _ in range(moment):
+                lines.readline()
+            time.sleep(random.random() / 200)
+            child.kill()
+        child.wait()
+        with mmindex.open(root) as archive:
+            archive.check_index()
+        mmindex.build(root, workers=1)
+        there = {path.name for path in root.glob("*.dcm")}
+        assert known(root) == there
+        with mmindex.open(root) as archive:
+            for name in there - {"stays.dcm"}:
+                number = int(name.split(".")[0])
+                assert archive.frame(f"5.{number}", 0) == b"%04d" % number
 
 
 def test_rules_hold_for_named_files_too(root: Path) -> None:
