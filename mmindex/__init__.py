@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmindex.read.listings import Series, Study
     from mmindex.read.open_file import open_file
     from mmindex.read.problems import Problem
+    from mmindex.read.slide import Level, Slide, open_slide
     from mmindex.read.statistics import Statistics
     from mmindex.update.build import build
     from mmindex.update.report import BuildReport
@@ -48,10 +49,12 @@ __all__ = [
     "ImagePixel",
     "Instance",
     "InstanceRecord",
+    "Level",
     "MMIndexError",
     "MergeReport",
     "Problem",
     "Series",
+    "Slide",
     "Statistics",
     "Status",
     "Study",
@@ -61,6 +64,7 @@ __all__ = [
     "merge",
     "open",
     "open_file",
+    "open_slide",
     "scan",
     "scan_value",
     "update",
@@ -76,9 +80,11 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "ImagePixel": "mmindex.model",
     "Instance": "mmindex.read.instance",
     "InstanceRecord": "mmindex.model",
+    "Level": "mmindex.read.slide",
     "MergeReport": "mmindex.index.merge",
     "Problem": "mmindex.read.problems",
     "Series": "mmindex.read.listings",
+    "Slide": "mmindex.read.slide",
     "Statistics": "mmindex.read.statistics",
     "Status": "mmindex.model",
     "Study": "mmindex.read.listings",
@@ -87,6 +93,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "merge": "mmindex.index.merge:merge_indexes",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
+    "open_slide": "mmindex.read.slide",
     "scan_value": "mmindex.encaps",
     "update": "mmindex.update.single_files",
 }

@@ -22,10 +22,12 @@ from mmindex import (
     ImagePixel,
     Instance,
     InstanceRecord,
+    Level,
     MergeReport,
     MMIndexError,
     Problem,
     Series,
+    Slide,
     Statistics,
     Status,
     Study,
@@ -142,6 +144,16 @@ def scan_fragments() -> int:
     return table.number_of_frames
 
 
+def read_slide(folder: Path) -> None:
+    try:
+        slide: Slide = mmindex.open_slide(folder)
+    except errors.FormatError:
+        return  # no slide is among the samples
+    level: Level = slide.levels[0]
+    assert_type(slide.tile(0, 0, 0), bytes)
+    assert slide.thumbnail(64).shape[1] <= level.width
+
+
 def read_dataset(archive: Archive) -> int:
     dataset = FrameDataset(archive, sop_instance_uids=list(archive)[:1], decoded=False)
     assert_type(dataset.locate(0), tuple[str, int])
@@ -170,6 +182,7 @@ def main(root: Path) -> None:
         read_dataset(archive)
     assert join_indexes(root) == 2
     assert scan_fragments() == 1
+    read_slide(root)
     for path in root.glob("*.dcm"):
         assert_type(mmindex.scan(path.read_bytes(), force=False), InstanceRecord)
         with path.open("rb") as file, mmindex.open_file(file, force=True) as instance:

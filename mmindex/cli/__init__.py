@@ -16,7 +16,7 @@ from mmindex.cli.endings import ends_quietly
 
 COMMANDS = (  # in the order of --help
     *("build", "update", "watch", "ls", "info", "frame", "sheet", "ranges"),
-    *("check", "verify", "stats", "merge", "compact", "serve"),
+    *("check", "verify", "stats", "export", "merge", "compact", "serve"),
 )
 
 

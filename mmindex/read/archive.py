@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.problems import Problem
+    from mmindex.read.slide import Slide
     from mmindex.read.volume import Volume
 
 Read = TypeVar("Read")
@@ -133,6 +134,11 @@ class Archive(Listings):
                 f"the index has no file {os.fsdecode(name)!r}", path=self.path
             )
         return self._open_instance(record)
+
+    def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
+        """Return whether the index has a file at `path`, relative to the archive's root."""
+        record = self._store.read_path(os.fsencode(path).replace(os.fsencode(os.sep), b"/"))
+        return record is not None and record.path == os.fsencode(path)
 
     def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`. Files stay open for the next call.
@@ -254,6 +260,20 @@ class Archive(Listings):
         from mmindex.read.volume import read_volume
 
         return read_volume(self, series_instance_uid, rescale=rescale, threads=threads)
+
+    def slide(self, series_instance_uid: str) -> Slide:
+        """Return the whole slide image of a series, open; see `Slide` and `mmindex.open_slide`.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The archive has no such series.
+        FormatError
+            As `mmindex.open_slide`.
+        """
+        from mmindex.read.slide import open_series
+
+        return open_series(self, series_instance_uid)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
         """Return the record of the instance that `archive[uid]` opens; opens no file.

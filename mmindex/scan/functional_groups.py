@@ -17,6 +17,7 @@ from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH, Encoding
+from mmindex.scan.file_format import find_start, scan_file_meta
 from mmindex.scan.header import Header
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 
@@ -99,7 +100,84 @@ _BINARY = {
     "unsigned": {2: "H", 4: "I"},
 }
 
+_IMAGE_TYPE = Column("image_type", "text")
+_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
+_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
+_ORGANIZATION = Column("dimension_organization_type", "text")
+_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
+_OPTICAL_PATHS = Column("optical_path_identifier", "text", 0)
+_CONCATENATION = Column("concatenation_uid", "text")
+_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
+_SLIDE: Tree = {
+    0x0008_0008: _IMAGE_TYPE,
+    0x0020_9161: _CONCATENATION,
+    0x0020_9228: _FIRST_FRAME,
+    0x0020_9311: _ORGANIZATION,
+    0x0048_0006: _TOTAL_COLUMNS,
+    0x0048_0007: _TOTAL_ROWS,
+    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
+    0x0048_0303: _FOCAL_PLANES,
+}
+
 Values = dict[Column, object]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideImage:
+    """What a header says of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part."""
+
+    image_type: tuple[str, ...]
+    total_pixel_matrix_columns: int
+    total_pixel_matrix_rows: int
+    dimension_organization_type: str
+    focal_planes: int
+    optical_paths: tuple[str, ...]
+    concatenation_uid: str
+    concatenation_frame_offset_number: int
+
+
+def read_slide_image(header: Header) -> SlideImage:
+    """Return what a header says of its slide, or of its concatenation; 0 or "" where absent.
+
+    Raises
+    ------
+    FormatError
+        As `read_frame_values`.
+    """
+    found: Values = {}
+    _read_top_level(header, _SLIDE, _Walk(header.buffer, [], {}), found)
+
+    def whole(column: Column) -> int:
+        value = found.get(column, 0)
+        return value if isinstance(value, int) else 0
+
+    names = found.get(_OPTICAL_PATHS)
+    return SlideImage(
+        tuple(str(found.get(_IMAGE_TYPE, "")).split("\\")),
+        whole(_TOTAL_COLUMNS),
+        whole(_TOTAL_ROWS),
+        str(found.get(_ORGANIZATION, "")),
+        max(1, whole(_FOCAL_PLANES)),
+        names if isinstance(names, tuple) else (),
+        str(found.get(_CONCATENATION, "")),
+        whole(_FIRST_FRAME),
+    )
+
+
+def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> None:
+    """Read the wanted values before the pixel data."""
+    buffer, start, end = header.buffer, 0, len(header.buffer)
+    if header.data_set.pixel_data is not None:
+        end = header.data_set.pixel_data.element_offset
+    if not header.inflated:
+        start = scan_file_meta(buffer, find_start(buffer, True, []), True, []).data_set_offset
+    try:
+        walk.read_elements(start, end, header.encoding, tree, found)
+    except (IrregularError, struct.error) as error:
+        raise FormatError(
+            "the functional groups cannot be read by structure: use instance.dataset()",
+            offset=walk.position,
+        ) from error
 
 
 def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArray[np.generic]]:
@@ -120,19 +198,7 @@ def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArra
     shared: Values = {}
     frames: list[Values] = []
     walk = _Walk(header.buffer, frames, shared)
-    elements = header.data_set.elements.values()
-    data_set = [element.element_offset for element in elements if element.tag >> 16 != 2]
-    end = len(header.buffer)
-    if header.data_set.pixel_data is not None:
-        end = header.data_set.pixel_data.element_offset
-    if data_set:
-        try:
-            walk.read_elements(min(data_set), end, header.encoding, _TOP_LEVEL, top)
-        except (IrregularError, struct.error) as error:
-            raise FormatError(
-                "the functional groups cannot be read by structure: use instance.dataset()",
-                offset=walk.position,
-            ) from error
+    _read_top_level(header, _TOP_LEVEL, walk, top)
     if not frames:
         frames = [{}] * number_of_frames
     if len(frames) != number_of_frames:
@@ -189,7 +255,10 @@ class _Walk:
                 self.read_items(tag, value_offset, position, encoding, wanted, found)
             elif wanted is not None and length <= _LONGEST:
                 value = _read_value(wanted, bytes(buffer[value_offset:position]), encoding)
-                if value is not None:
+                if wanted is _OPTICAL_PATHS:
+                    names = found.get(wanted, ())
+                    found[wanted] = (*(names if isinstance(names, tuple) else ()), str(value or ""))
+                elif value is not None:
                     found.setdefault(wanted, value)
         return position
 

@@ -28,6 +28,7 @@ ONLY_IMPORTERS = {
     "uvicorn": ("mmindex.serve",),
     "click": ("mmindex.cli",),
     "watchfiles": ("mmindex.update.watch",),
+    "pyarrow": ("mmindex.export.parquet",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 

@@ -1,0 +1,80 @@
+"""Parquet: one row a fragment (package pyarrow, extra `export`)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from mmindex.errors import MissingDependencyError
+from mmindex.export.rows import walk_files
+
+if TYPE_CHECKING:
+    from mmindex.read.archive import Archive
+
+_ROWS = 1 << 16  # written together
+
+
+def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: str = "") -> int:
+    """Write one row a fragment; return the number of rows.
+
+    Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns,
+    transfer_syntax_uid, shape (a list), dtype, frame, fragment, offset, length, first_bit.
+
+    Raises
+    ------
+    MissingDependencyError
+        pyarrow is not installed.
+    IndexFormatError, StaleIndexError, MissingFileError
+        As `walk_files`.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingDependencyError(
+            "Parquet needs pyarrow: pip install 'mmindex[export]'"
+        ) from None
+    schema = pa.schema(
+        [
+            ("sop_instance_uid", pa.string()),
+            ("series_instance_uid", pa.string()),
+            ("url" if url_prefix else "path", pa.string()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("transfer_syntax_uid", pa.string()),
+            ("shape", pa.list_(pa.int32())),
+            ("dtype", pa.string()),
+            *((name, pa.int32()) for name in ("frame", "fragment")),
+            *((name, pa.int64()) for name in ("offset", "length")),
+            ("first_bit", pa.int8()),
+        ]
+    )
+    total = 0
+    with pq.ParquetWriter(os.fspath(path), schema) as writer:
+        columns: list[list[Any]] = [[] for _ in schema]
+
+        def flush() -> None:
+            writer.write_table(pa.table(columns, schema=schema))
+            for column in columns:
+                column.clear()
+
+        for file in walk_files(archive, url_prefix):
+            record, size, mtime = file.record, None, None
+            if record.fingerprint is not None:
+                size, mtime = record.fingerprint.size, record.fingerprint.mtime_ns
+            location = file.location.encode("utf-8", "backslashreplace").decode()
+            same: tuple[object, ...] = (
+                *(record.sop_instance_uid, record.series_instance_uid, location, size, mtime),
+                *(record.transfer_syntax_uid, list(file.shape), file.dtype),
+            )
+            for start in range(0, len(file.ranges), _ROWS):
+                ranges = file.ranges[start : start + _ROWS]
+                for column, value in zip(columns, same, strict=False):
+                    column += [value] * len(ranges)
+                for column, values in zip(columns[8:], zip(*ranges, strict=True), strict=True):
+                    column += values
+                total += len(ranges)
+                if len(columns[0]) >= _ROWS:
+                    flush()
+        flush()
+    return total

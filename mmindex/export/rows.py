@@ -1,0 +1,101 @@
+"""One row a fragment of every frame that has bytes of its own, from an index alone.
+
+Left out are deflated data sets and video streams, whose frames have no bytes of their own, and
+frames that the end of their file cut off. No file is opened, but those of an index that was
+built with prove=False, whose items only the files show.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from mmindex.frame_table import ByteRange, FrameTable, Layout
+from mmindex.model import InstanceRecord, Status
+
+if TYPE_CHECKING:
+    from mmindex.read.archive import Archive
+
+
+class ExportedFile(NamedTuple):
+    """A file whose frames are exported.
+
+    Attributes
+    ----------
+    location : str
+        Path in the archive, or the URL prefix with this path.
+    shape : tuple of int
+        (rows, columns) of a frame, and samples where there are several.
+    dtype : str
+        numpy's name of the samples' type, such as "<u2"; empty where they are no whole bytes.
+    ranges : list of (int, int, int, int, int)
+        Frame index, fragment of the frame, offset and length in bytes, first bit in the first byte.
+    """
+
+    record: InstanceRecord
+    location: str
+    shape: tuple[int, ...]
+    dtype: str
+    ranges: list[tuple[int, int, int, int, int]]
+
+
+def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]:
+    """Yield the files that have frames of their own bytes, in the order of the index.
+
+    Parameters
+    ----------
+    url_prefix : str
+        What stands before the path; the path is then quoted as in a URL.
+
+    Raises
+    ------
+    IndexFormatError
+        The index is damaged.
+    StaleIndexError, MissingFileError
+        A file that has to be opened changed, or is gone.
+    """
+    for record in archive.records():
+        if record.status is not Status.INDEXED or record.frames is None:
+            continue
+        image = record.image_pixel
+        samples = image.samples_per_pixel or 1
+        shape = (image.rows or 0, image.columns or 0, *((samples,) if samples > 1 else ()))
+        path = os.fsdecode(record.path)
+        if url_prefix:
+            path = url_prefix + quote(record.path)
+        ranges = list(_walk_ranges(archive, record, record.frames))
+        yield ExportedFile(record, path, shape, _name_dtype(record), ranges)
+
+
+def _walk_ranges(
+    archive: Archive, record: InstanceRecord, table: FrameTable
+) -> Iterator[tuple[int, int, int, int, int]]:
+    if table.layout is Layout.TRUSTED:
+        with archive.file(record.path) as instance:
+            for frame_index in range(table.frames_located):
+                yield from _number(frame_index, instance.byte_ranges(frame_index), 0)
+        return
+    for frame_index in range(table.frames_located):
+        first_bit = frame_index * table.stride_bits % 8
+        yield from _number(frame_index, table.fragment_ranges(frame_index), first_bit)
+
+
+def _number(
+    frame_index: int, ranges: tuple[ByteRange, ...], first_bit: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    for fragment, (offset, length) in enumerate(ranges):
+        yield frame_index, fragment, offset, length, first_bit
+
+
+def _name_dtype(record: InstanceRecord) -> str:
+    image = record.image_pixel
+    bits = image.bits_allocated or 0
+    kind = "i" if image.pixel_representation else "u"
+    if image.pixel_keyword != "PixelData":
+        kind, bits = "f", 64 if image.pixel_keyword == "DoubleFloatPixelData" else 32
+    if bits not in (8, 16, 32, 64):
+        return ""
+    order = "|" if bits == 8 else ">" if record.big_endian else "<"
+    return f"{order}{kind}{bits // 8}"

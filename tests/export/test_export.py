@@ -1,0 +1,170 @@
+"""What `mmindex export` writes: every fragment's bytes are those of the frame."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runner import new_runner
+from click.testing import Result
+from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    dicom_file,
+    element,
+    encapsulate,
+    image_attributes,
+)
+
+import mmindex
+from mmindex.cli import main
+
+FRAMES = [b"\xff\xd8" + bytes([i]) * 8 + b"\xff\xd9" for i in range(3)]
+PIXELS = np.arange(18, dtype="<u2").reshape(3, 2, 3)
+
+
+def run(*arguments: str) -> Result:
+    return new_runner().invoke(main, arguments)
+
+
+def make_file(uid: str, pixel_data: bytes, syntax: str, **attributes: object) -> bytes:
+    order = ">" if syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
+    data_set = element(0x00080018, "UI", uid, order=order)
+    data_set += element(0x0020000E, "UI", "1.9", order=order)
+    return dicom_file(data_set + image_attributes(order=order, **attributes) + pixel_data, syntax)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An archive of native, packed, big-endian, compressed and deflated instances, indexed."""
+    import zlib
+
+    root = tmp_path / "archive"
+    (root / "a folder").mkdir(parents=True)
+    little, jpeg = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
+    shape = {"rows": 2, "columns": 3, "number_of_frames": 3}
+    native = element(0x7FE00010, "OW", PIXELS.tobytes())
+    big = element(0x7FE00010, "OW", PIXELS.astype(">u2").tobytes(), order=">")
+    pieces = [piece for frame in FRAMES for piece in (frame[:6], frame[6:])]
+    table = [0, 28, 56]
+    assert struct.calcsize("<II") * 2 + len(FRAMES[0]) == 28
+    (root / "a folder" / "native.dcm").write_bytes(
+        make_file("1.1", native, little, bits=16, **shape)
+    )
+    (root / "big.dcm").write_bytes(make_file("1.2", big, EXPLICIT_VR_BIG_ENDIAN, bits=16, **shape))
+    (root / "jpeg.dcm").write_bytes(
+        make_file("1.3", encapsulate(pieces, bot=table), jpeg, number_of_frames=3)
+    )
+    bits = element(0x7FE00010, "OB", bytes(4))
+    (root / "bits.dcm").write_bytes(make_file("1.4", bits, little, bits=1, **shape))
+    deflated = make_file("1.5", native, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, bits=16, **shape)
+    at = deflated.index(struct.pack("<HH", 8, 0x18))
+    squeeze = zlib.compressobj(wbits=-15)
+    packed = squeeze.compress(deflated[at:]) + squeeze.flush()
+    (root / "deflated.dcm").write_bytes(deflated[:at] + packed)
+    (root / "notes.txt").write_text("none")
+    mmindex.build(root, workers=1)
+    return root
+
+
+def check_rows(root: Path, rows: list[dict[str, object]]) -> None:
+    """Check that the rows' bytes, joined, are the frames that the archive has."""
+    found: dict[tuple[str, int], bytes] = {}
+    for row in rows:
+        data = (root / str(row["path"])).read_bytes()
+        start = int(str(row["offset"]))
+        piece = data[start : start + int(str(row["length"]))]
+        key = str(row["sop_instance_uid"]), int(str(row["frame"]))
+        found[key] = found.get(key, b"") + piece
+        assert row["size"] == len(data)
+        assert row["series_instance_uid"] == "1.9"
+    assert sorted(found) == [(f"1.{n}", frame) for n in (1, 2, 3, 4) for frame in range(3)]
+    with mmindex.open(root) as archive:
+        for (uid, frame), data in found.items():
+            if uid != "1.4":
+                assert archive.frame(uid, frame) == data
+    first_bits = [row["first_bit"] for row in rows if row["sop_instance_uid"] == "1.4"]
+    assert first_bits == [0, 6, 4]
+
+
+def test_json_lines_have_a_row_a_fragment(archive):
+    """Offsets, lengths, shapes and types; deflated frames have no bytes of their own."""
+    result = run("export", str(archive))
+    assert result.exit_code == 0
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    check_rows(archive, rows)
+    kinds = {row["sop_instance_uid"]: (row["shape"], row["dtype"]) for row in rows}
+    assert kinds["1.1"] == ([2, 3], "<u2")
+    assert kinds["1.2"] == ([2, 3], ">u2")
+    assert kinds["1.3"] == ([2, 2], "|u1")
+    assert kinds["1.4"] == ([2, 3], "")
+    fragments = [row["fragment"] for row in rows if row["sop_instance_uid"] == "1.3"]
+    assert fragments == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_url_prefix_makes_urls(archive):
+    """The path is quoted as a URL asks for."""
+    result = run("export", str(archive), "--url-prefix", "s3://bucket/x/")
+    urls = {json.loads(line)["url"] for line in result.stdout.splitlines()}
+    assert "s3://bucket/x/a%20folder/native.dcm" in urls
+    assert len(urls) == 4
+
+
+def test_parquet_has_the_rows_of_json_lines(archive, tmp_path):
+    """Read by pyarrow."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    target = tmp_path / "frames.parquet"
+    result = run("export", str(archive), "--format", "parquet", "-o", str(target))
+    assert result.exit_code == 0
+    assert "15 rows" in result.stderr
+    rows = parquet.read_table(target).to_pylist()
+    check_rows(archive, rows)
+    lines = run("export", str(archive)).stdout.splitlines()
+    assert rows == [json.loads(line) for line in lines]
+
+
+def test_kerchunk_refers_to_native_frames_and_says_what_is_left_out(archive, tmp_path):
+    """Each reference's bytes are a frame; compressed, packed and deflated frames are left out."""
+    target = tmp_path / "frames.json"
+    result = run("export", str(archive), "--format", "kerchunk", "-o", str(target))
+    assert result.exit_code == 0
+    for name in ("jpeg.dcm", "bits.dcm", "deflated.dcm"):
+        assert f"{name}: its " in result.stderr
+    refs = json.loads(target.read_text())["refs"]
+    assert {key.partition("/")[0] for key in refs} == {".zgroup", "1.1", "1.2"}
+    for uid, dtype in (("1.1", "<u2"), ("1.2", ">u2")):
+        array = json.loads(refs[f"{uid}/.zarray"])
+        assert (array["shape"], array["chunks"], array["dtype"]) == ([3, 2, 3], [1, 2, 3], dtype)
+        for frame in range(3):
+            path, offset, length = refs[f"{uid}/{frame}.0.0"]
+            data = Path(path).read_bytes()[offset : offset + length]
+            assert np.array_equal(np.frombuffer(data, dtype).reshape(2, 3), PIXELS[frame])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_zarr_opens_the_references(archive, tmp_path):
+    """Through fsspec's reference file system, where both are installed."""
+    zarr = pytest.importorskip("zarr")
+    fsspec = pytest.importorskip("fsspec")
+    target = tmp_path / "frames.json"
+    run("export", str(archive), "--format", "kerchunk", "-o", str(target))
+    files = fsspec.filesystem("reference", fo=str(target), asynchronous=True)
+    store = zarr.storage.FsspecStore(files, read_only=True, path="")
+    group = zarr.open_group(store, mode="r", zarr_format=2)
+    for uid in ("1.1", "1.2"):
+        assert np.array_equal(group[uid][:], PIXELS)
+
+
+def test_no_file_of_the_archive_or_index_is_written_over(archive):
+    """Nor does Parquet go to standard output."""
+    for name in ("big.dcm", ".mmindex", "a folder/native.dcm"):
+        before = (archive / name).read_bytes()
+        for form in ("jsonl", "parquet"):
+            result = run("export", str(archive), "--format", form, "-o", str(archive / name))
+            assert result.exit_code == 2
+            assert "give another path" in result.stderr
+        assert (archive / name).read_bytes() == before
+    assert run("export", str(archive), "--format", "parquet").exit_code == 2

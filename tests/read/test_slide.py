@@ -1,0 +1,233 @@
+"""Slides: tiles by level, column and row are those of wsidicom, and those that were written."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_bytes import dicom_file, element, image_attributes, item, sequence
+
+import mmindex
+from mmindex.errors import FormatError, FrameIndexError, MissingFileError, NotDicomError
+
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "corpus"
+CORPUS = Path(os.environ.get("MMINDEX_CORPUS", _BESIDE))
+SLIDES = sorted(CORPUS.rglob("sm_image*.dcm"))
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+def make_tile(number: int, samples: int = 1) -> bytes:
+    """Return a tile of 2 rows and 4 columns whose pixels say which tile it is."""
+    return bytes([number] * (8 * samples))
+
+
+def make_position(column: int, row: int, z: float, path: str) -> bytes:
+    position = element(0x0040074A, "DS", str(z))
+    position += element(0x0048021E, "SL", struct.pack("<i", column))
+    position += element(0x0048021F, "SL", struct.pack("<i", row))
+    optical = sequence(0x00480207, [item(element(0x00480106, "SH", path))])
+    return item(optical + sequence(0x0048021A, [item(position)]))
+
+
+def make_slide(
+    uid: str,
+    tiles: list[bytes],
+    *,
+    size: tuple[int, int] = (10, 5),
+    flavor: str = "VOLUME",
+    paths: tuple[str, ...] = ("1",),
+    planes: int = 1,
+    positions: list[bytes] | None = None,
+    part: tuple[str, int] | None = None,
+    samples: int = 1,
+) -> bytes:
+    """Return a whole slide image of 3 x 3 tiles of 4 x 2 pixels unless its size says otherwise."""
+    data_set = element(0x00080008, "CS", f"ORIGINAL\\PRIMARY\\{flavor}\\NONE")
+    data_set += element(0x00080016, "UI", WHOLE_SLIDE) + element(0x00080018, "UI", uid)
+    data_set += element(0x0020000D, "UI", "1.2.3") + element(0x0020000E, "UI", "1.2.4")
+    if part is not None:
+        data_set += element(0x00209161, "UI", part[0])
+        data_set += element(0x00209228, "UL", struct.pack("<I", part[1]))
+    organization = "TILED_FULL" if positions is None else "TILED_SPARSE"
+    data_set += element(0x00209311, "CS", organization)
+    data_set += image_attributes(
+        rows=2,
+        columns=4,
+        number_of_frames=len(tiles),
+        samples=samples,
+        photometric="RGB" if samples == 3 else "MONOCHROME2",
+    )
+    data_set += element(0x00480006, "UL", struct.pack("<I", size[0]))
+    data_set += element(0x00480007, "UL", struct.pack("<I", size[1]))
+    names = [item(element(0x00480106, "SH", name)) for name in paths]
+    data_set += sequence(0x00480105, names)
+    data_set += element(0x00480303, "UL", struct.pack("<I", planes))
+    if positions is not None:
+        data_set += sequence(0x52009230, positions, undefined=True)
+    return dicom_file(data_set + element(0x7FE00010, "OB", b"".join(tiles)))
+
+
+def write(folder: Path, **files: bytes) -> Path:
+    for name, data in files.items():
+        (folder / f"{name}.dcm").write_bytes(data)
+    return folder
+
+
+@pytest.mark.skipif(not SLIDES, reason="no corpus: set MMINDEX_CORPUS")
+@pytest.mark.parametrize("path", SLIDES, ids=lambda path: path.stem)
+def test_tiles_and_regions_are_those_of_wsidicom(path):
+    """Every tile as stored, every tile's pixels, and regions on and off the tiles' borders."""
+    wsidicom = pytest.importorskip("wsidicom")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            peer = wsidicom.WsiDicom.open(path)
+        except Exception as error:
+            pytest.skip(f"wsidicom cannot open the file: {error}")
+    with peer, mmindex.open_slide(path) as slide, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (level,) = slide.levels
+        assert (level.width, level.height) == (peer.size.width, peer.size.height)
+        for row in range(level.rows):
+            for column in range(level.columns):
+                pixels = np.asarray(peer.read_tile(0, (column, row), as_array=True))
+                assert np.array_equal(slide.tile_array(0, column, row), np.squeeze(pixels))
+        for x, y, width, height in ((0, 0, 50, 50), (3, 7, 20, 30), (10, 10, 10, 10)):
+            pixels = np.asarray(peer.read_region((x, y), 0, (width, height), as_array=True))
+            assert np.array_equal(slide.read_region(0, x, y, width, height), np.squeeze(pixels))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_full_slide_counts_columns_rows_planes_and_paths(tmp_path, beside):
+    """The order of TILED_FULL (PS3.3 C.7.6.17.3): columns, rows, focal planes, optical paths."""
+    tiles = [make_tile(number) for number in range(36)]
+    write(tmp_path, a=make_slide("1.2.5", tiles, paths=("red", "blue"), planes=2))
+    if beside:
+        (tmp_path / "notes.txt").write_text("not DICOM")
+    with mmindex.open_slide(tmp_path) as slide:
+        (level,) = slide.levels
+        assert (level.columns, level.rows, level.focal_planes) == (3, 3, 2)
+        assert level.optical_paths == ("red", "blue")
+        for number, tile in enumerate(tiles):
+            rest, column = divmod(number, 3)
+            rest, row = divmod(rest, 3)
+            path, plane = divmod(rest, 2)
+            where = {"focal_plane": plane, "optical_path": level.optical_paths[path]}
+            assert slide.tile(0, column, row, **where) == tile
+            pixels = slide.tile_array(0, column, row, **where)
+            assert pixels.shape == (1 if row == 2 else 2, 2 if column == 2 else 4)
+            assert (pixels == number).all()
+
+
+def test_a_sparse_slide_finds_tiles_by_position(tmp_path):
+    """In any order, over paths and planes; a tile that is not stored is background, and said."""
+    places = [(9, 5, 0.0, "a"), (1, 1, 0.0, "a"), (5, 3, 0.5, "a"), (5, 3, 0.0, "b")]
+    positions = [make_position(*place) for place in places]
+    tiles = [make_tile(number + 1, 3) for number in range(4)]
+    slide_file = make_slide("1.2.5", tiles, positions=positions, paths=("b", "a"), samples=3)
+    write(tmp_path, a=slide_file)
+    with mmindex.open_slide(tmp_path / "a.dcm") as slide:
+        assert slide.levels[0].optical_paths == ("b", "a")
+        assert slide.tile(0, 2, 2, optical_path="a") == tiles[0]
+        assert slide.tile(0, 0, 0, optical_path="a") == tiles[1]
+        assert slide.tile(0, 1, 1, optical_path="a", focal_plane=1) == tiles[2]
+        assert slide.tile(0, 1, 1) == tiles[3]
+        assert slide.locate(0, 0, 0) is None
+        with pytest.raises(FrameIndexError, match="not stored"):
+            slide.tile(0, 0, 0)
+        background = slide.tile_array(0, 2, 2)
+        assert background.shape == (1, 2, 3)
+        assert (background == 255).all()
+        region = slide.read_region(0, -1, -1, 12, 7, optical_path="a")
+        assert (region[1:3, 1:5] == 2).all()
+        assert (region[5, 9:11] == 1).all()
+        assert (region[0] == 255).all()
+        assert (region[:, 11] == 255).all()
+
+
+def test_levels_label_and_macro_are_told_apart(tmp_path):
+    """By Image Type and size; the archive's slide is the folder's."""
+    write(
+        tmp_path,
+        a=make_slide("1.2.5.1", [make_tile(7)], size=(4, 2)),
+        b=make_slide("1.2.5.2", [make_tile(number) for number in range(9)]),
+        c=make_slide("1.2.5.3", [make_tile(3)], size=(4, 2), flavor="LABEL"),
+        d=make_slide("1.2.5.4", [make_tile(4)], size=(4, 2), flavor="OVERVIEW"),
+    )
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive, archive.slide("1.2.4") as slide:
+        assert [(level.width, level.downsample) for level in slide.levels] == [(10, 1), (4, 2.5)]
+        assert slide.tile(1, 0, 0) == make_tile(7)
+        assert (slide.label == 3).all()
+        assert (slide.macro == 4).all()
+        assert slide.thumbnail(4).tolist() == [[7] * 4] * 2
+        assert slide.thumbnail(5).tolist() == [[0, 0, 1, 1, 2], [3, 3, 4, 4, 5], [6, 6, 7, 7, 8]]
+    with mmindex.open_slide(sorted(tmp_path.glob("[ab].dcm"))) as slide:
+        assert slide.label is None
+        assert slide.macro is None
+
+
+def test_a_concatenation_is_one_image(tmp_path):
+    """Parts in any order of names; a part that is missing raises (PS3.3 C.7.6.16.2.2.4)."""
+    tiles = [make_tile(number) for number in range(9)]
+    write(
+        tmp_path,
+        a=make_slide("1.2.5.1", tiles[4:], part=("1.2.6", 4)),
+        b=make_slide("1.2.5.2", tiles[:4], part=("1.2.6", 0)),
+    )
+    with mmindex.open_slide(tmp_path) as slide:
+        assert [slide.tile(0, n % 3, n // 3) for n in range(9)] == tiles
+    with pytest.raises(FormatError, match="begins with frame 4"):
+        mmindex.open_slide(tmp_path / "a.dcm")
+    with pytest.raises(FormatError, match="expected 9 tiles"):
+        mmindex.open_slide(tmp_path / "b.dcm")
+
+
+def test_tiles_that_are_not_sure_raise(tmp_path):
+    """Two frames at one place, a tile off the grid or the image, no positions, two same levels."""
+    tiles = [make_tile(0), make_tile(1)]
+    first = make_position(1, 1, 0, "1")
+    for positions, why in (
+        ([first, first], "one tile"),
+        ([first, make_position(2, 1, 0, "1")], "off the grid"),
+        ([first, make_position(13, 1, 0, "1")], "off the grid"),
+        ([first, make_position(-3, 1, 0, "1")], "off the grid"),
+        ([item(), item()], "no positions"),
+    ):
+        write(tmp_path, a=make_slide("1.2.5", tiles, positions=positions))
+        with pytest.raises(FormatError, match=why):
+            mmindex.open_slide(tmp_path)
+    full = [make_tile(number) for number in range(9)]
+    write(tmp_path, a=make_slide("1.2.5", full), b=make_slide("1.2.6", full))
+    with pytest.raises(FormatError, match="two images"):
+        mmindex.open_slide(tmp_path)
+
+
+def test_what_a_slide_does_not_have_raises(tmp_path):
+    """Levels, columns, rows, planes and paths; files that are none; empty regions."""
+    write(tmp_path, a=make_slide("1.2.5", [make_tile(number) for number in range(9)]))
+    with mmindex.open_slide(tmp_path) as slide:
+        for where in ((1, 0, 0), (-1, 0, 0), (0, 3, 0), (0, 0, 3), (0, -1, 0)):
+            with pytest.raises(FrameIndexError):
+                slide.tile(*where)
+        with pytest.raises(FrameIndexError):
+            slide.tile(0, 0, 0, focal_plane=1)
+        with pytest.raises(FrameIndexError, match="no optical path"):
+            slide.tile(0, 0, 0, optical_path="x")
+        with pytest.raises(ValueError, match="at least 1 x 1"):
+            slide.read_region(0, 0, 0, 0, 5)
+        with pytest.raises(ValueError, match="at least 1 pixel"):
+            slide.thumbnail(0)
+    (tmp_path / "notes.txt").write_text("not DICOM" * 100)
+    with pytest.raises(NotDicomError):
+        mmindex.open_slide([tmp_path / "notes.txt"])
+    with pytest.raises(MissingFileError):
+        mmindex.open_slide(tmp_path / "none.dcm")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FormatError, match="no whole slide image"):
+        mmindex.open_slide(empty)
