@@ -64,13 +64,36 @@ def _explain_unknown_command(name: str) -> str:
     return f"no such command: {name}; {hint}"
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST_COMMANDS = """\
+Usage: mmindex [OPTIONS] COMMAND [ARGS]...
+
+  Any frame of any DICOM file, in constant time.
+
+  mmindex build /data/archive              build the index, or update it
+  mmindex ls /data/archive                 list what is in it
+  mmindex info cine.dcm                    print what is known of a file
+  mmindex frame cine.dcm 42 -o frame.jpg   write frame 42 as it is stored
+  mmindex sheet cine.dcm -o sheet.png      draw its frames side by side
+
+  `mmindex --help` lists all commands; `mmindex COMMAND --help` explains one.
+"""
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Any frame of any DICOM file, in constant time. Exit codes: 0 done, 1 failed or problems
     found, 2 wrong usage, 130 stopped.
 
     \b
     mmindex build /data/archive             make its index, or bring it up to date
-    mmindex frame /data/archive/a.dcm 42    frame 42 as stored, to standard output
     """  # noqa: D205, D301
+    if ctx.invoked_subcommand is None:
+        click.echo(_FIRST_COMMANDS, err=True, nl=False)
+        ctx.exit(2)

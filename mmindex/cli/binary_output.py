@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from string import Formatter
 
 import click
+from click.exceptions import Exit
 
+from mmindex.cli.endings import drop_unwritten_output
+from mmindex.cli.printing import FAILED
 from mmindex.index.names import is_of_index
 
 STDOUT = "-"
@@ -105,8 +108,12 @@ def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None
         The path cannot be written or the source read, the one of which it names.
     """
     if path == STDOUT:
-        sys.stdout.buffer.writelines(pieces)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.writelines(pieces)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # half a frame is none, unlike half a list
+            drop_unwritten_output()
+            raise Exit(FAILED) from None
         return
     if os.path.exists(path) and source and os.path.samefile(path, source):
         raise click.UsageError(f"{path} is the file that the frames come from")

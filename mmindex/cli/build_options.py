@@ -81,15 +81,18 @@ def refuse_no_folder(root: str) -> None:
         raise click.UsageError("ROOT is empty: name the archive's folder")
 
 
-def print_report(report: BuildReport, *, as_json: bool) -> None:
-    """Print problems on standard error, and the report on standard output."""
-    for path, reason in report.problems[:_PROBLEMS_PRINTED]:
+def print_report(
+    report: BuildReport, *, as_json: bool, quiet: bool = False, verbose: bool = False
+) -> None:
+    """Print problems on standard error, and the report on standard output unless `quiet`."""
+    printed = report.problems if verbose else report.problems[:_PROBLEMS_PRINTED]
+    for path, reason in printed:
         print_message(f"{path}: {reason}")
-    if report.problem_count > _PROBLEMS_PRINTED:
-        print_message(f"and {counted(report.problem_count - _PROBLEMS_PRINTED, 'more problem')}")
+    if report.problem_count > len(printed):
+        print_message(f"and {counted(report.problem_count - len(printed), 'more problem')}")
     if as_json:
         print_json(describe_report(report))
-    else:
+    elif not quiet:
         _print_summary(report)
 
 
@@ -109,6 +112,10 @@ def _print_summary(report: BuildReport) -> None:
     if report.unreadable:
         files = counted(report.unreadable, "file")
         click.echo(f"{files} of the index cannot be read: `mmindex check` says why")
+    if report.duplicates:
+        uids = counted(report.duplicates, "SOP Instance UID", grouped=True)
+        verb = "is" if report.duplicates == 1 else "are"
+        click.echo(f"{uids} {verb} in several files: `mmindex check` lists them")
 
 
 def describe_report(report: BuildReport) -> dict[str, object]:
@@ -126,5 +133,6 @@ def describe_report(report: BuildReport) -> dict[str, object]:
         "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
         "problem_count": report.problem_count,
         "unreadable": report.unreadable,
+        "duplicates": report.duplicates,
         "seconds": round(report.seconds, 3),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
 import click
@@ -27,6 +28,12 @@ def plain(text: str) -> str:
 def print_json(value: object) -> None:
     """Print a value as JSON; an undecodable byte of a path becomes a lone surrogate."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print each value as JSON on a line of its own, as they come."""
+    for value in values:
+        click.echo(json.dumps(value))
 
 
 def print_array(values: Iterable[object], *, opening: str = "[", closing: str = "]") -> None:
@@ -52,13 +59,6 @@ def rounded_size(length: int) -> str:
     while (size := size / 1000) >= 999.95 and len(units) > 1:
         units.pop(0)
     return f"{size:.1f} {units[0]}"
-
-
-def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns under a heading."""
-    widths = measure_columns(heading, rows)
-    for row in [heading, *rows]:
-        click.echo(align(row, heading, widths))
 
 
 def measure_columns(
@@ -100,8 +100,29 @@ def align(
     return "  ".join(cells).rstrip()
 
 
+def cut_middle(text: str, width: int) -> str:
+    """Return a text as wide as this at most: of a path, folder and file name show at its ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 3) // 3
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Return the lines of a text, each as wide as this at most."""
+    return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]
+
+
 def _shorten(cell: str, width: int) -> str:
     return cell if len(cell) <= width else cell[: width - 3] + "..."
+
+
+def explain_anomaly(code: str) -> str:
+    """Return what an anomaly means and what the scan did; of one that is not known, that."""
+    from mmindex.scan.anomalies import ANOMALIES
+
+    known = ANOMALIES.get(code)
+    return f"{known.meaning} {known.done}" if known else "Not known to this version of mmindex."
 
 
 def print_message(message: str) -> None:

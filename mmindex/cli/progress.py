@@ -5,7 +5,9 @@ There is no total, and so no bar and no time left, while the folders are still b
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +24,33 @@ _BAR_WIDTH = 24
 
 
 @contextmanager
-def showing_progress() -> Iterator[Callable[[BuildReport], None]]:
+def showing_progress(*, quiet: bool = False) -> Iterator[Callable[[BuildReport], None]]:
     """Yield what shows a report on standard error, for a `with` statement."""
+    if quiet:
+        yield lambda report: None
+        return
     if not sys.stderr.isatty():
         yield ProgressLog().show
         return
     line = ProgressLine()
     try:
         yield line.show
+    finally:
+        line.wipe()
+
+
+@contextmanager
+def showing_files() -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what shows how many files are done of all; None where no terminal shows it.
+
+    Where results go through a pipe, whatever reads them may write to the same terminal.
+    """
+    if not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+        yield None
+        return
+    line = ProgressLine()
+    try:
+        yield line.show_files
     finally:
         line.wipe()
 
@@ -62,13 +83,25 @@ class ProgressLine:
     def show(self, report: BuildReport) -> None:
         """Show a report, unless one was shown a moment ago."""
         now = self._clock()
+        if self._is_due(now):
+            line = describe_progress(report, now - self._started)
+            if not report.listing:
+                line = f"[{_draw_bar(_done(report), report.found)}] {line}"
+            self._write(line[: shutil.get_terminal_size().columns - 1])
+
+    def show_files(self, done: int, total: int) -> None:
+        """Show how many files are done, unless that was shown a moment ago."""
+        now = self._clock()
+        if self._is_due(now):
+            line = describe_files(done, total, now - self._started)
+            line = f"[{_draw_bar(done, total)}] {line}"
+            self._write(line[: shutil.get_terminal_size().columns - 1])
+
+    def _is_due(self, now: float) -> bool:
         if now < self._due:
-            return
+            return False
         self._due = now + _LINE_EVERY
-        line = describe_progress(report, now - self._started)
-        if not report.listing:
-            line = f"[{_draw_bar(report)}] {line}"
-        self._write(line[: shutil.get_terminal_size().columns - 1])
+        return True
 
     def wipe(self) -> None:
         """Leave an empty line, and the cursor at its start."""
@@ -83,9 +116,18 @@ class ProgressLine:
         self._shown = len(line)
 
 
-def _draw_bar(report: BuildReport) -> str:
-    part = min(1.0, _done(report) / report.found) if report.found else 0.0
+def _draw_bar(done: int, total: int) -> str:
+    part = min(1.0, done / total) if total else 0.0
     return ("#" * int(part * _BAR_WIDTH)).ljust(_BAR_WIDTH, "-")
+
+
+def describe_files(done: int, total: int, seconds: float) -> str:
+    """Return files done of all, files a second, and the time left."""
+    parts = [f"{done:,} of {counted(total, 'file', grouped=True)}"]
+    if done and seconds > 0:
+        parts.append(f"{done / seconds:,.0f} files/s")
+        parts.append(f"{_clock_time(max(0, total - done) * seconds / done)} left")
+    return ", ".join(parts)
 
 
 def describe_progress(report: BuildReport, seconds: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
-from mmindex.errors import InstanceNotFoundError, MissingFileError
+from mmindex.cli.printing import plain, print_message
+from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME
 from mmindex.read.find_index import find_in_indexes
@@ -20,6 +23,7 @@ from mmindex.read.find_index import find_in_indexes
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
+STDIN = "-"
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -106,12 +110,16 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
                     f"(`mmindex ls {shlex.quote(source)}` lists them)"
                 )
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
+            _warn_of_duplicates(archive, instance)
             yield Opened(instance, instance.path or "", archive.path)
             return
         if instance_uid is not None:
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
+        if is_piped(source):
+            yield Opened(stack.enter_context(_open_piped(source, force)), source, None)
+            return
         found = find_in_indexes(source, stack)
         if found.distrusted is not None:
             named = f"{shlex.quote(found.distrusted)} --instance UID"
@@ -124,6 +132,45 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
         if opened is None:
             opened = stack.enter_context(mmindex.open_file(source, force=force))
         yield Opened(opened, source, found.index, found.stale_index)
+
+
+def is_piped(source: str) -> bool:
+    """Return whether SOURCE is standard input or a pipe, which can be read once."""
+    try:
+        return source == STDIN or stat.S_ISFIFO(os.stat(source).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _open_piped(source: str, force: bool) -> Instance:
+    """Open the file that comes through a pipe, all of which is read into memory."""
+    if source != STDIN:
+        with open(source, "rb") as file:
+            data = file.read()
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError("standard input is no file: use a pipe, or `< FILE`")
+    else:
+        data = sys.stdin.buffer.read()
+    try:
+        return mmindex.open_file(data, force=force)
+    except MMIndexError as error:
+        raise error.at(source) from None
+
+
+def _warn_of_duplicates(archive: Archive, instance: Instance) -> None:
+    """Print which other files have an instance's UID, if there are any."""
+    record = instance.record
+    others = [
+        plain(os.fsdecode(other.path))
+        for other in archive.records_of(record.sop_instance_uid)
+        if other.path != record.path
+    ]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        print_message(
+            f"SOP Instance UID {record.sop_instance_uid} is in {len(others) + 1} files: using "
+            f"{plain(os.fsdecode(record.path))}, not {min(others)}{more}"
+        )
 
 
 def _find_instance(archive: Archive, uid: str, source: str) -> Instance:

@@ -1,4 +1,4 @@
-"""A UID that an index does not have -> what may have been meant."""
+"""A UID that an index does not have, or a word that is no choice -> what may have been meant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import suppress
 from heapq import nlargest
 from itertools import islice
 from operator import eq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from mmindex.errors import InstanceNotFoundError
 
@@ -16,11 +18,29 @@ if TYPE_CHECKING:
 
     from mmindex import Archive
 
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # which is generic since click 8.2 only
+
 _MOST_LOOKED_AT = 100_000  # UIDs, less than a second's worth: an archive may have millions
 MOST_RECORDS_LOOKED_AT = 50_000  # which are read for theirs
 _MOST_COMPARED, _MOST_TOLD = 50, 3
 _TELLING_LENGTH = 6  # a shorter piece of a UID is one of very many
 _ALIKE = 0.8  # of 1, by difflib
+
+
+class NearChoice(_Choice):
+    """A choice of words, which says which one may have been meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word that was chosen."""
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value).lower(), self.choices, 1)
+        if value not in self.choices and near:
+            known = ", ".join(self.choices)
+            self.fail(f"{value!r}: did you mean {near[0]}? There are {known}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def explain_unknown_instance(archive: Archive, uid: str, source: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -32,6 +32,7 @@ def merge_indexes(
     indexes: Sequence[str | os.PathLike[str]],
     *,
     root: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Put the records of indexes into one, with paths relative to its root; no file is scanned.
 
@@ -44,6 +45,8 @@ def merge_indexes(
     root : path, optional
         Archive root of a new `out`; the folder that the roots of all indexes share unless given.
         One that is there already keeps its own.
+    progress : callable, optional
+        Called after each batch with the number of files taken over and of all files.
 
     Raises
     ------
@@ -69,12 +72,15 @@ def merge_indexes(
                 path=out,
             )
     create_index(out, merged_root)
-    files = 0
+    files, total = 0, sum(map(_count_files, paths)) if progress else 0
     with only_writer(out), closing(Store(out, root=merged_root)) as merged:
         for path, source_root in zip(paths, roots, strict=True):
             prefix = os.path.relpath(source_root, merged_root)
             with closing(Store(path)) as source:
-                files += _copy(source, merged, b"" if prefix == b"." else prefix)
+                for copied in _copy(source, merged, b"" if prefix == b"." else prefix):
+                    files += copied
+                    if progress is not None:
+                        progress(files, total)
     return MergeReport(out, os.fsdecode(merged_root), files)
 
 
@@ -86,13 +92,16 @@ def _find_root(index: str, out: str | None = None) -> bytes:
         return os.path.realpath(store.root)
 
 
-def _copy(source: Store, merged: Store, prefix: bytes) -> int:
-    """Copy all records of an index, their paths lengthened by `prefix`; return how many."""
+def _count_files(index: str) -> int:
+    with closing(Store(index)) as store:
+        return store.count_files()
+
+
+def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:
+    """Copy all records of an index, their paths extended by `prefix`; yield 1 for each."""
     writer = BatchWriter(merged, most_files=_BATCH_FILES, most_bytes=_BATCH_BYTES)
-    files = 0
     for packed in source.iterate_packed():
         record = unpack_record(packed)
         writer.add([pack_record(record, os.path.join(prefix, record.path))])
-        files += 1
+        yield 1
     writer.commit()
-    return files

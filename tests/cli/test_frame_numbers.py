@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run
 from dicom_bytes import (
     DEFLATED_IMAGE_FRAME,
     ENCAPSULATED_UNCOMPRESSED,
@@ -24,16 +23,9 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.cli import main
 from mmindex.render.window import spread
 
 FRAMES = [bytes([number]) * 4 for number in range(1, 13)]
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, [*map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

@@ -5,36 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import PROGRAM, ROOT, new_runner, run, run_in_shell
 from dicom_bytes import HEVC, encapsulated_file, native_file
 
 import mmindex
 from mmindex.cli import main
 from mmindex.cli.binary_output import fill_in, has_number, write_output
+from mmindex.cli.printing import align, measure_columns, rounded_size
 
-ROOT = Path(__file__).resolve().parents[2]
 FRAMES = [bytes([number]) * 4 for number in (1, 2, 3)]
 VIDEO = [b"\0\0\1\xb3 first", b"second"]
-PROGRAM = [*(sys.executable, "-c"), "from mmindex.cli import main; main(prog_name='mmindex')"]
 BESIDE = ["", "-lock", "-writing"]  # an index, and the files beside it
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, [*map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
-
-
-def run_in_shell(redirection: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the program as a shell does that has its streams redirected."""
-    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -325,3 +309,38 @@ def test_an_argument_too_long_for_a_uid_is_not_looked_for(archive, monkeypatch, 
     found = "a UID has at most 64 characters, found 120000: 1.2.1.2.1.2.1.2.1.2."
     assert found in " ".join(stderr.split())
     assert len(stderr) < 500
+
+
+# for people
+
+
+def test_a_table_too_wide_for_the_terminal_shortens_one_column(monkeypatch):
+    """It gives way by as much as is needed, no further than to its heading."""
+    rows = [("1", "a long name of it", "end"), ("22", "short", "end")]
+    heading = ("Path", "Syntax", "Last")
+    printed = {}
+    for columns in (31, 30, 27, 12):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        widths = measure_columns(heading, rows, "Syntax", margin=2)
+        printed[columns] = [align(row, heading, widths, ("Path",)) for row in (heading, *rows)]
+    assert printed[31] == [
+        "Path  Syntax             Last",
+        "   1  a long name of it  end",
+        "  22  short              end",
+    ]
+    assert printed[30][1] == "   1  a long name o...  end"
+    assert printed[27][1] == "   1  a long nam...  end"
+    assert printed[12][1] == "   1  a l...  end"
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB")),
+        *((999_950, "1.0 MB"), (12_345_678, "12.3 MB"), (4 * 10**12, "4.0 TB")),
+        (2 * 10**18, "2000.0 PB"),
+    ],
+)
+def test_a_size_for_people_has_one_decimal_of_the_unit_that_fits(length, expected):
+    """A thousand of a unit is one of the next, also after rounding."""
+    assert rounded_size(length) == expected

@@ -7,22 +7,14 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run
 from dicom_bytes import dicom_file, element, image_attributes, native_file
 
 import mmindex
-from mmindex.cli import main
 from mmindex.cli import suggestions as near
 
 STUDY, SERIES = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
 UIDS = [f"1.2.826.0.1.3680043.8.498.77.{number}" for number in (12345, 12346, 99001, 99002)]
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, [*map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

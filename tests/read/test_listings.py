@@ -103,8 +103,8 @@ def test_series_of_a_study_are_counted_in_the_order_of_their_uids(
 ) -> None:
     """A series that is in two studies is counted with the part that is in this one."""
     assert list(archive.series("9.1")) == [
-        Series("9.1", "9.1.1", "CT", 2, 5, (CT, SEG), bytes_of("a/1.dcm", "a/2.dcm")),
-        Series("9.1", "9.1.2", "SR", 2, 4, (CT, SEG), bytes_of("a/report.dcm", "a/no-uid.dcm")),
+        Series("9.1", "9.1.1", "CT", 2, 5, (SEG, CT), bytes_of("a/1.dcm", "a/2.dcm")),
+        Series("9.1", "9.1.2", "SR", 2, 4, (SEG, CT), bytes_of("a/report.dcm", "a/no-uid.dcm")),
         Series("9.1", "9.3", "CT", 1, 1, (CT,), bytes_of("both/1.dcm")),
     ]
 

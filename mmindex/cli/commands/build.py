@@ -42,6 +42,7 @@ def _complete_folders(
     help="The index file; .mmindex in ROOT unless given.",
 )
 @click.option(
+    "-j",
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
@@ -65,10 +66,12 @@ def _complete_folders(
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 if a file could not be read, now or in an earlier build.",
+    help="Exit with 1 if a file of the index could not be read.",
 )
 @walk_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every problem, not the first 20.")
 def command(
     root: str,
     index: str | None,
@@ -79,6 +82,8 @@ def command(
     force: bool,
     strict: bool,
     as_json: bool,
+    quiet: bool,
+    verbose: bool,
     **rules: Any,
 ) -> None:
     """Build or update the index of an archive: scan what is new or changed, drop what is gone.
@@ -99,7 +104,7 @@ def command(
         )
     with (
         _executor(dask) as executor,
-        showing_progress() as show,
+        showing_progress(quiet=quiet) as show,
         _telling_what_is_left(show) as show,
     ):
         report = mmindex.build(
@@ -113,7 +118,7 @@ def command(
             progress=show,
             **rules,
         )
-    print_report(report, as_json=as_json)
+    print_report(report, as_json=as_json, quiet=quiet, verbose=verbose)
     if strict and (report.problem_count or report.unreadable):
         click.get_current_context().exit(FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import mmindex
 from mmindex.cli.printing import counted
 
 
@@ -17,8 +18,6 @@ def command(root: str) -> None:
     \b
     mmindex compact /data/archive
     """  # noqa: D301
-    from mmindex.index.compact import compact_index  # loads the index
-
-    before, after = compact_index(root)
+    before, after = mmindex.compact(root)
     kept = "" if after < before else ": it stays as it is"
     click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")

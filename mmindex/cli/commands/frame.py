@@ -33,6 +33,7 @@ from mmindex.cli.source_argument import (
     open_source,
     source_argument,
 )
+from mmindex.cli.suggestions import NearChoice
 from mmindex.errors import NotAddressableError
 from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_syntax
 
@@ -68,7 +69,7 @@ _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by wh
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["raw", "npy", "png"]),
+    type=NearChoice(["raw", "npy", "png"]),
     default="raw",
     show_default=True,
     help="Stored bytes, or decoded.",

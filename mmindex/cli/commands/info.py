@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import statistics
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.printing import counted, plain, print_json, rounded_size
+from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
 from mmindex.cli.source_argument import (
     Opened,
     force_option,
@@ -59,8 +60,11 @@ def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -
             return
         lines = [line for line in _walk_lines(opened) if line[1]]
     width = max(len(name) for name, _ in lines)
+    room = shutil.get_terminal_size().columns - width - 2
     for name, value in lines:
-        click.echo(f"{name:{width}}  {plain(value)}")
+        is_text = not name and sys.stdout.isatty()  # values stay on their line, to be copied
+        for line in wrap(value, room) if is_text else [plain(value)]:
+            click.echo(f"{name:{width}}  {line}")
 
 
 def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
@@ -91,6 +95,7 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
         times = f", {anomaly.count} times" if anomaly.count > 1 else ""
         within = "" if "file-meta" in anomaly.code else _within(record)
         yield "Anomaly", f"{anomaly.code} @0x{anomaly.offset:x}{within}{times}"
+        yield "", explain_anomaly(anomaly.code)
 
 
 def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterator
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +14,17 @@ import click
 
 from mmindex.cli.printing import (
     align,
+    cut_middle,
     measure_columns,
     plain,
-    print_array,
+    print_json_lines,
     print_message,
     rounded_size,
 )
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
+from mmindex.cli.terminal import color_option, print_paged
+from mmindex.errors import InstanceNotFoundError
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
+_LEAST_PATH = 16
+_UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 
 class Row(NamedTuple):
@@ -53,7 +58,8 @@ class Row(NamedTuple):
 @click.argument("root", type=click.Path())
 @click.option("--study", metavar="UID", help="Only this study's instances with frames.")
 @click.option("--series", metavar="UID", help="Only this series' instances with frames.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, in no order.")
+@color_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, in no order.")
 def command(root: str, study: str | None, series: str | None, as_json: bool) -> None:
     """List the DICOM files of an archive: by study and series on a terminal, else by path.
 
@@ -67,40 +73,41 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     mmindex ls /data/archive --series 1.2.840.113619.2 | cut -f 2
     """  # noqa: D301
     with open_archive(root) as archive:
-        records = _walk_records(archive, study, series)
-        first = list(islice(records, 1))
-        if not first and (study is not None or series is not None):
-            _say_that_none_is_of(archive, study=study, series=series)
-        records = chain(first, records)
+        try:
+            records = _walk_records(archive, study, series)
+        except InstanceNotFoundError as error:
+            error.message += _hint(archive, study=study, series=series)
+            raise
         if as_json:
-            print_array(_describe(record) for record in records)
+            print_json_lines(_describe(record) for record in records)
             return
         rows = [_row(record) for record in records]
-    if sys.stdout.isatty():
-        if not rows and study is None and series is None:
-            print_message("no DICOM files")
-        _print_groups(rows)
-        return
-    rows.sort(key=attrgetter("path"))
-    for row in rows:
-        click.echo("\t".join(map(str, row)))
+    if not rows and (study is not None or series is not None):
+        print_message("no instances with frames")
+    elif not sys.stdout.isatty():
+        rows.sort(key=attrgetter("path"))
+        for row in rows:
+            click.echo("\t".join(map(str, row)))
+    elif rows:
+        print_paged(_walk_lines(rows))
+    else:
+        print_message("no DICOM files")
 
 
-def _say_that_none_is_of(archive: Archive, **uids: str | None) -> None:
-    given = {name: uid for name, uid in uids.items() if uid is not None}
-    named = " and ".join(f"{name} {uid}" for name, uid in given.items())
-    hints = "".join(_hint(archive, name, uid) for name, uid in given.items())
-    print_message(f"no instance of {named} with frames in the index{hints}")
+def _hint(archive: Archive, **uids: str | None) -> str:
+    """Return what may have been meant by UIDs, one of which the index does not have."""
+    for name, uid in uids.items():
+        if uid is not None and (hint := _hint_for(archive, name, uid)):
+            return hint
+    return ""
 
 
-def _hint(archive: Archive, name: str, uid: str) -> str:
-    """Return what may have been meant by the UID of a study or series."""
+def _hint_for(archive: Archive, name: str, uid: str) -> str:
     kind = find_kind(archive, uid)
     if kind is not None:
         return "" if kind == name else f"; {uid} is a {kind}: use --{kind}"
     records = islice(archive.instances(), MOST_RECORDS_LOOKED_AT)
-    known = sorted({getattr(record, f"{name}_instance_uid") for record in records})
-    near = find_near(known, uid)
+    near = find_near(sorted({getattr(record, f"{name}_instance_uid") for record in records}), uid)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -112,33 +119,43 @@ def _walk_records(
     return (record for record in archive.records() if record.status is not Status.NOT_DICOM)
 
 
-def _print_groups(rows: list[Row]) -> None:
-    """Print rows under their study and series, each with its UID below: most are 50 and longer."""
-    if not rows:
-        return
+def _walk_lines(rows: list[Row]) -> Iterator[str]:
+    """Yield rows under their study and series, each with its UID below: most are 50 and longer."""
     group = attrgetter("study_instance_uid", "series_instance_uid", "modality", "syntax_name")
     rows.sort(key=lambda row: (*group(row), row.path))
-    widths = measure_columns(_COLUMNS, [_cells(row) for row in rows], "Boundaries", margin=2)
-    click.echo("  " + align(_COLUMNS, _COLUMNS, widths, _NUMBERS))
+    widths = _measure(rows)
+    yield click.style("  " + align(_COLUMNS, _COLUMNS, widths, _NUMBERS), bold=True)
     before = None
     for (study, series, modality, syntax_name), members in groupby(rows, group):
         if (study, series) != before:
             if before is None or study != before[0]:
-                click.echo(f"\nStudy  {study or 'unknown'}")
-            click.echo(f"Series {series or 'unknown'}")
+                yield ""
+                yield click.style(f"Study  {study or 'unknown'}", fg="cyan")
+            yield click.style(f"Series {series or 'unknown'}", fg="cyan")
             before = study, series
-        click.echo(f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}")
+        yield f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}"
         for row in members:
-            click.echo("  " + align(_cells(row), _COLUMNS, widths, _NUMBERS))
+            line = "  " + align(_cells(row, widths[0]), _COLUMNS, widths, _NUMBERS)
+            unusual = row.anomalies or row.status in _UNUSUAL
+            yield click.style(line, fg="yellow") if unusual else line
             if row.sop_instance_uid:
-                click.echo("    " + row.sop_instance_uid)
+                yield click.style("    " + row.sop_instance_uid, dim=True)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _measure(rows: list[Row]) -> list[int]:
+    """Return the widths of columns that a terminal has room for; paths give way first."""
+    cells = [_cells(row) for row in rows]
+    widths = measure_columns(_COLUMNS, cells, "Path", margin=2)
+    widths[0] = max(widths[0], min(_LEAST_PATH, max(len(row.path) for row in rows)))
+    shorter = [(cell[0][: widths[0]], *cell[1:]) for cell in cells]
+    return measure_columns(_COLUMNS, shorter, "Boundaries", margin=2)
+
+
+def _cells(row: Row, width: int | None = None) -> tuple[str, ...]:
     count = row.anomalies.count(",") + 1 if row.anomalies else 0
     anomalies = "" if not count else ", 1 anomaly" if count == 1 else f", {count} anomalies"
     return (
-        row.path,
+        row.path if width is None else cut_middle(row.path, width),
         f"{row.number_of_frames:,}",
         rounded_size(row.size),
         row.boundaries,

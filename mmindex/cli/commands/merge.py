@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+import mmindex
 from mmindex.cli.printing import counted, plain
+from mmindex.cli.progress import showing_files
 
 
 @click.command("merge", short_help="Join indexes that were built apart.")
@@ -27,9 +29,8 @@ def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
     mmindex build /data/archive/2025 --index /fast/2025.mmindex
     mmindex merge /fast/all.mmindex /fast/2024.mmindex /fast/2025.mmindex
     """  # noqa: D301
-    from mmindex.index.merge import merge_indexes  # loads the index
-
-    report = merge_indexes(out, indexes, root=root)
+    with showing_files() as show:
+        report = mmindex.merge(out, indexes, root=root, progress=show)
     files = counted(report.files, "file", grouped=True)
     click.echo(f"Index: {plain(report.index)} of {plain(report.root)}")
     click.echo(f"{files} taken in")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mmindex.cli.printing import counted, plain, print_json, rounded_size
+from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive
 
 
@@ -23,10 +24,8 @@ def command(root: str, as_json: bool) -> None:
     \b
     mmindex stats /data/archive
     """  # noqa: D301
-    from mmindex.read.statistics import count_archive  # loads the index
-
-    with open_archive(root) as archive:
-        statistics = count_archive(archive)
+    with open_archive(root) as archive, showing_files() as show:
+        statistics = archive.statistics(progress=show)
     if as_json:
         described = dataclasses.asdict(statistics)
         described["index_bytes_a_frame"] = statistics.index_bytes_a_frame

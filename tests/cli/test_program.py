@@ -1,0 +1,73 @@
+"""The program as a whole: its help, its version, what it imports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_runner import (
+    ROOT,
+    run,
+)
+from sample_archive import CINE
+
+import mmindex
+from mmindex.cli import COMMANDS
+
+
+def test_version_is_the_package_s():
+    """--version prints one line."""
+    assert run("--version").stdout == f"mmindex {mmindex.__version__}\n"
+
+
+def test_help_lists_every_command():
+    """The commands are listed with what they do."""
+    printed = run("--help").stdout
+    for name in COMMANDS:
+        assert f"\n  {name} " in printed
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_screen_and_has_an_example(name):
+    """--help is at most 24 lines of 80 columns, and shows an example."""
+    lines = run(*name.split(), "--help").stdout.splitlines()
+    assert any(line.startswith(f"  mmindex {name or 'build'} ") for line in lines)
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+
+
+def modules_loaded(*arguments: object) -> set[str]:
+    script = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))\n"
+        "from mmindex.cli import main\n"
+        "if sys.argv[1:]: main(prog_name='mmindex')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    return {line.partition(".")[0] for line in done.stderr.decode().splitlines()}
+
+
+def test_the_command_line_starts_light(folder):
+    """Neither the program, its help nor a raw frame of a file waits for numpy or pydicom."""
+    heavy = {"numpy", "pydicom", "PIL", "distributed"}
+    assert modules_loaded().isdisjoint(heavy)
+    assert modules_loaded("--help").isdisjoint({*heavy, "lmdb"})
+    assert modules_loaded("frame", folder / "rtdose.dcm", 1).isdisjoint({*heavy, "lmdb"})
+    mmindex.build(folder, workers=1)
+    assert modules_loaded("frame", folder / CINE, 1).isdisjoint(heavy)
+
+
+def test_python_runs_the_package_as_the_command(tmp_path: Path) -> None:
+    """`python -m mmindex` is `mmindex`."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "mmindex", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"python -m mmindex {mmindex.__version__}\n"
