@@ -23,6 +23,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
+from mmindex.update import plan as plan_module
 from mmindex.update.report import BuildReport, Progress
 
 
@@ -250,7 +251,7 @@ def test_what_an_interrupted_build_says_is_in_the_index_is_there(folder, monkeyp
 
     for number in range(100):
         shutil.copyfile(folder / "rtplan.dcm", folder / f"{number}.dcm")
-    monkeypatch.setattr("mmindex.update.plan._CHUNK_FILES", 10)
+    monkeypatch.setattr(plan_module, "_CHUNK_FILES", 10)
     monkeypatch.setattr(ProgressLog, "show", interrupt)
     stderr = run("build", folder, "--workers", 1, code=130).stderr
     done = int(stderr.split()[2])
