@@ -40,4 +40,5 @@ def print_paged(lines: Iterable[str]) -> None:
             click.echo(line)
         return
     os.environ.setdefault("LESS", "FRX")  # as git: colours, and what was shown stays on the screen
-    click.echo_via_pager(f"{line}\n" for line in chain(first, lines))
+    color = click.get_current_context().color is not False
+    click.echo_via_pager((f"{line}\n" for line in chain(first, lines)), color=color)

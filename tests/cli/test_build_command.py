@@ -20,6 +20,7 @@ from dicom_bytes import (
     element,
     native_file,
 )
+from sample_archive import CINE
 
 import mmindex
 from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
@@ -271,3 +272,49 @@ def test_build_shows_progress_on_a_terminal_and_wipes_it(folder, terminal):
     assert shown.endswith("\r")
     assert shown.rstrip("\r").rpartition("\r")[2].strip() == ""
     assert "5 scanned" in done.stdout
+
+
+def test_build_says_how_many_uids_are_in_several_files(archive):
+    """One is served, and `mmindex check` lists them."""
+    for name in (CINE, "rtdose.dcm"):
+        assert "several files" not in run("build", archive).stdout
+        shutil.copyfile(archive / name, archive / f"copy of {name}")
+        if name == CINE:
+            said = "1 SOP Instance UID is in several files: `mmindex check` lists them\n"
+            assert run("build", archive).stdout.endswith(said)
+            (archive / f"copy of {name}").unlink()
+            run("build", archive)
+    shutil.copyfile(archive / CINE, archive / "copy.dcm")
+    assert "\n2 SOP Instance UIDs are in several files" in run("build", archive).stdout
+    assert json.loads(run("build", archive, "--json").stdout)["duplicates"] == 2
+
+
+def test_a_quiet_build_prints_problems_only(folder):
+    """For cron, which mails what is printed."""
+    assert run("build", folder, "-q", "-j", 1).output == ""
+    (folder / "gone.dcm").symlink_to(folder / "nowhere")
+    result = run("build", folder, "--quiet")
+    assert result.stdout == ""
+    assert result.stderr.startswith("mmindex: gone.dcm: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_verbose_build_prints_every_problem(folder):
+    """Not only the first ones."""
+    for number in range(25):
+        (folder / f"link-{number}").symlink_to(folder / "nowhere")
+    assert len(run("build", folder, "-v", "-j", 1).stderr.splitlines()) == 25
+
+
+def test_progress_of_files_has_a_bar_and_the_time_left(capsys):
+    """What goes over an index knows from the start how many files there are."""
+    now = iter([0.0, 1.0, 1.05, 2.0])
+    line = ProgressLine(clock=lambda: next(now))
+    for done in (300, 400, 1200):
+        line.show_files(done, 1200)
+    shown = capsys.readouterr().err.split("\r")
+    assert [text.rstrip() for text in shown] == [
+        "",
+        "[######------------------] 300 of 1,200 files, 300 files/s, 0:00:03 left",
+        "[########################] 1,200 of 1,200 files, 600 files/s, 0:00:00 left",
+    ]

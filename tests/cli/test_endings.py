@@ -37,7 +37,7 @@ def test_an_error_of_the_system_is_one_line(cine, monkeypatch):
 
 @pytest.mark.parametrize("command", ["frame", "sheet", "ranges", "info", "ls", "stats", "check"])
 def test_nobody_reading_the_output_ends_quietly(archive, command):
-    """A closed pipe, as of `| head`, leaves no message behind."""
+    """A closed pipe, as of `| head`, is no failure; but half a frame is, and so is a problem."""
     (archive / "rtplan.dcm").unlink()  # for check to say something
     source = [archive] if command in ("ls", "stats", "check") else [archive / CINE]
     numbers = range(1, 31) if command in ("frame", "ranges") else []
@@ -47,7 +47,8 @@ def test_nobody_reading_the_output_ends_quietly(archive, command):
         done = run_child(command, *source, *numbers, stdout=writer)
     finally:
         os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    code = 1 if command in ("frame", "sheet", "check") else 0
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

@@ -23,6 +23,8 @@ from dicom_bytes import (
 )
 from sample_archive import CINE, NAMES, VIDEO
 
+from mmindex.scan.anomalies import ANOMALIES
+
 
 def test_info_as_json_says_what_pydicom_reads(cine, cine_frames):
     """Attributes are the file's, lengths those of its frames."""
@@ -153,3 +155,15 @@ def test_sizes_on_a_terminal_are_for_people(archive, terminal):
     lines = print_on_terminal(terminal, "info", archive / CINE)
     assert f"File size            {size / 1000:.1f} kB, {size:,} bytes" in lines
     assert f"{size} bytes" in run("info", archive / CINE).stdout
+
+
+def test_info_explains_anomalies_in_the_lines_below_them(tmp_path, terminal):
+    """What each means and what was done about it, within the terminal's width."""
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(encapsulated_file([b"\xff\xd8a\xff\xd9"] * 2, 2))
+    known = ANOMALIES["odd-fragment-length"]
+    lines = print_on_terminal(terminal, "info", path)
+    at = next(i for i, line in enumerate(lines) if line.startswith("Anomaly "))
+    assert " ".join(" ".join(lines[at + 1 :]).split()) == f"{known.meaning} {known.done}"
+    assert max(map(len, lines[at:])) <= 80
+    assert run("info", path).stdout.splitlines()[-1].strip() == f"{known.meaning} {known.done}"

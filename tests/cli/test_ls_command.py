@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from cli_runner import (
     PROGRAM,
     ROOT,
     print_on_terminal,
+    read_json_lines,
     read_terminal,
     run,
     run_child,
@@ -52,7 +52,7 @@ def test_ls_names_the_anomalies_of_a_file(tmp_path):
     (tmp_path / "odd.dcm").write_bytes(data)
     mmindex.build(tmp_path, workers=1)
     assert run("ls", tmp_path).stdout.endswith("\tone-fragment-a-frame\todd-fragment-length\n")
-    (row,) = json.loads(run("ls", tmp_path, "--json").stdout)
+    (row,) = read_json_lines("ls", tmp_path)
     assert row["boundaries"] == "one-fragment-a-frame"
     place = data.index(b"\xff\xd8") - 8
     assert row["anomalies"] == [{"code": "odd-fragment-length", "offset": place, "count": 2}]
@@ -69,28 +69,32 @@ def test_ls_takes_an_index_file(archive, tmp_path_factory):
 def test_ls_of_a_study_or_series_has_its_instances_only(archive, option, keyword):
     """--study and --series choose by UID."""
     uid = pydicom.dcmread(archive / CINE)[f"{keyword}InstanceUID"].value
-    assert [
-        row["path"] for row in json.loads(run("ls", archive, option, uid, "--json").stdout)
-    ] == [CINE]
-    assert json.loads(run("ls", archive, option, "1.2.3", "--json").stdout) == []
+    assert [row["path"] for row in read_json_lines("ls", archive, option, uid)] == [CINE]
+    assert run("ls", archive, option, "1.2.3", "--json", code=1).stdout == ""
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_ls_of_a_study_that_is_not_there_says_so(archive, as_json):
-    """An empty list is told in one line, and is no failure."""
-    result = run("ls", archive, "--study", "1.2", "--series", "1.3", *as_json)
-    assert result.stdout == ("[]\n" if as_json else "")
-    assert (
-        result.stderr
-        == "mmindex: no instance of study 1.2 and series 1.3 with frames in the index\n"
-    )
-    run_series = run("ls", archive, "--series", "1.3", *as_json)
-    assert "no instance of series 1.3 with frames" in run_series.stderr
+    """A UID that no file has is a failure, since a slip in it is no empty list."""
+    result = run("ls", archive, "--study", "1.2", "--series", "1.3", *as_json, code=1)
+    index = archive / ".mmindex"
+    assert result.stdout == ""
+    assert result.stderr == f"mmindex: {index}: the index has no Study Instance UID '1.2'\n"
+    result = run("ls", archive, "--series", "1.3", *as_json, code=1)
+    assert result.stderr == f"mmindex: {index}: the index has no Series Instance UID '1.3'\n"
 
 
-def test_ls_as_json_is_one_array(archive):
-    """Every file is an object of the array."""
-    rows = json.loads(run("ls", archive, "--json").stdout)
+def test_ls_of_a_study_without_frames_is_an_empty_list(archive):
+    """What is known and has no instances with frames is no failure, and is said."""
+    plan = pydicom.dcmread(archive / "rtplan.dcm")
+    result = run("ls", archive, "--study", plan.StudyInstanceUID)
+    assert (result.stdout, result.stderr) == ("", "mmindex: no instances with frames\n")
+    assert read_json_lines("ls", archive, "--study", plan.StudyInstanceUID) == []
+
+
+def test_ls_as_json_is_an_object_a_line(archive):
+    """Every file is a line of its own, so that nobody has to wait for the last one."""
+    rows = read_json_lines("ls", archive)
     assert sorted(row["path"] for row in rows) == sorted(NAMES)
     (cine,) = (row for row in rows if row["path"] == CINE)
     assert (cine["number_of_frames"], cine["status"]) == (30, "indexed")
@@ -104,7 +108,7 @@ def test_paths_that_are_no_text_or_steer_terminals_are_escaped(folder):
     mmindex.build(folder, workers=1)
     first = run("ls", folder).stdout.splitlines()[0]
     assert first.startswith("a\\n\\x1b[2J\\udcff.dcm\t")
-    rows = json.loads(run("ls", folder, "--json").stdout)
+    rows = read_json_lines("ls", folder)
     assert name in [os.fsencode(row["path"]) for row in rows]
 
 
@@ -187,3 +191,59 @@ def test_ls_of_nothing_says_so_on_a_terminal(tmp_path, terminal):
     assert (done.returncode, done.stderr) == (0, "mmindex: no DICOM files\n")
     assert read_terminal(*terminal) == ""
     assert run("ls", tmp_path).stderr == ""
+
+
+LONG = "2024/ward-seven/a-rather-long-name-of-a-folder/patient-00012345/"
+
+
+def long_archive(folder):
+    """Write and index one file in folders that a terminal has no room for."""
+    data_set = element(0x00080018, "UI", "1.2.840.113619.2.55.3.2831868886.46.1466057812.90")
+    data_set += image_attributes()
+    (folder / LONG).mkdir(parents=True)
+    data = dicom_file(data_set + element(PIXEL_DATA, "OB", bytes(4)))
+    (folder / LONG / "image-1.dcm").write_bytes(data)
+    mmindex.build(folder, workers=1)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_ls_fits_the_terminal_with_paths_cut_in_the_middle(tmp_path, terminal, columns):
+    """Both ends of a path stay: where the file is, and which it is."""
+    long_archive(tmp_path)
+    environment = {"NO_COLOR": "1", "COLUMNS": str(columns)}
+    lines = print_on_terminal(terminal, "ls", tmp_path, environment=environment)
+    assert max(map(len, lines)) <= columns
+    (row,) = (line for line in lines if "image-1.dcm" in line)
+    path = row.split()[0]
+    assert path.startswith("2024/w")
+    assert path.endswith("/image-1.dcm")
+    assert ("..." in path) == (columns < 200)
+
+
+def test_ls_off_a_terminal_has_whole_paths(tmp_path):
+    """However long they are."""
+    long_archive(tmp_path)
+    assert run("ls", tmp_path).stdout.startswith(f"{LONG}image-1.dcm\t")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "has_color"),
+    [
+        ((), {"TERM": "xterm"}, True),
+        ((), {"NO_COLOR": "1"}, False),
+        (("--color", "never"), {"TERM": "xterm"}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+    ],
+)
+def test_a_terminal_has_colour_unless_it_is_not_wanted(
+    archive, terminal, monkeypatch, arguments, environment, has_color
+):
+    """NO_COLOR is heard, and --color decides."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    lines = print_on_terminal(terminal, "ls", archive, *arguments, environment=environment)
+    assert ("\x1b[" in "".join(lines)) == has_color
+
+
+def test_off_a_terminal_there_is_no_colour(archive):
+    """What programs read has no escape sequences."""
+    assert "\x1b" not in run("ls", archive).stdout

@@ -240,7 +240,7 @@ def test_help_that_nobody_reads_ends_quietly():
             text=True,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # what steers terminals

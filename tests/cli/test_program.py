@@ -71,3 +71,12 @@ def test_python_runs_the_package_as_the_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "mmindex", "--version"], capture_output=True, text=True, check=True
     )
     assert ran.stdout == f"python -m mmindex {mmindex.__version__}\n"
+
+
+def test_without_arguments_five_commands_are_shown():
+    """They are what a newcomer needs; the exit code is that of wrong usage."""
+    result = run(code=2)
+    assert result.stdout == ""
+    lines = [line.split() for line in result.stderr.splitlines() if line.startswith("  mmindex ")]
+    assert [line[1] for line in lines] == ["build", "ls", "info", "frame", "sheet"]
+    assert max(map(len, result.stderr.splitlines())) <= 80

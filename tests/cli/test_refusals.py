@@ -118,14 +118,14 @@ def test_an_unknown_uid_is_answered_with_those_like_it(archive, asked, expected)
 
 @pytest.mark.parametrize(("uid", "kind"), [(STUDY, "study"), (SERIES, "series")])
 def test_an_unknown_study_or_series_is_answered_with_those_like_it(archive, uid, kind):
-    """One digit is wrong; the list is empty, which is no error."""
+    """One digit is wrong, and the one that was meant is named."""
     wrong = uid[:-1] + ("8" if uid[-1] != "8" else "9")
-    done = run("ls", archive, f"--{kind}", wrong)
+    done = run("ls", archive, f"--{kind}", wrong, code=1)
     assert done.stdout == ""
-    said = f"no instance of {kind} {wrong} with frames in the index; did you mean {uid}?"
-    assert done.stderr == f"mmindex: {said}\n"
-    far = run("ls", archive, f"--{kind}", "9.9.9").stderr
-    assert far == f"mmindex: no instance of {kind} 9.9.9 with frames in the index\n"
+    said = f"{archive / '.mmindex'}: the index has no {kind.title()} Instance UID"
+    assert done.stderr == f"mmindex: {said} '{wrong}'; did you mean {uid}?\n"
+    far = run("ls", archive, f"--{kind}", "9.9.9", code=1).stderr
+    assert far == f"mmindex: {said} '9.9.9'\n"
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2.8", "", "x" * 128, "\u20ac"])
@@ -174,8 +174,8 @@ def test_a_slip_at_the_beginning_of_a_uid_does_not_hide_the_one_that_was_meant()
     ("option", "uid", "right"), [("--study", SERIES, "series"), ("--series", STUDY, "study")]
 )
 def test_ls_of_a_series_as_a_study_says_which_option_is_meant(archive, option, uid, right):
-    """And the reverse; the list is empty, which is no failure."""
-    result = run("ls", archive, option, uid)
+    """And the reverse."""
+    result = run("ls", archive, option, uid, code=1)
     assert result.stdout == ""
     assert result.stderr.endswith(f"; {uid} is a {right}: use --{right}\n")
 
@@ -216,3 +216,17 @@ def test_a_file_whose_frames_are_all_lost_has_none_of_them(tmp_path, monkeypatch
     assert result.stderr.startswith(f"mmindex: {path}: frame 1 is missing: the pixel data ends")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("frame", "a.dcm", 1, "--format", "pgn"), "did you mean png? There are raw, npy, png."),
+        (("frame", "a.dcm", 1, "--format", "PNG"), "did you mean png?"),
+        (("ls", "a", "--color", "alway"), "did you mean always? There are auto, always, never."),
+        (("frame", "a.dcm", 1, "--format", "zzz"), "is not one of"),
+    ],
+)
+def test_a_mistyped_value_is_answered_with_the_one_like_it(arguments, said):
+    """Where none is like it, all are named."""
+    assert said in " ".join(run(*arguments, code=2).stderr.split())

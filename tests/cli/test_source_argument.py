@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 
 import pytest
 from cli_runner import (
+    PROGRAM,
+    ROOT,
     describe,
     run,
+    run_child,
 )
 from dicom_bytes import (
     PIXEL_DATA,
@@ -159,3 +164,66 @@ def test_a_file_that_changed_since_it_was_indexed_is_said_to_be_stale(archive):
     os.utime(archive / CINE, ns=(1, 1))
     served = f"the file, scanned now: it is not as the index {index} has it"
     assert served in run("info", archive / CINE).stdout.splitlines()[1]
+
+
+# pipes
+
+
+@pytest.mark.parametrize("command", [("info", "--json"), ("ranges", 2), ("frame", 2)])
+def test_standard_input_is_a_file(cine, command):
+    """`-` says what the file itself says, but for its path."""
+    name, *rest = command
+    piped = run(name, "-", *rest, input=cine.read_bytes()).stdout_bytes
+    assert piped == run(name, cine, *rest).stdout_bytes.replace(os.fsencode(cine), b"-")
+
+
+def test_a_pipe_is_a_file(cine, cine_frames):
+    """As the shell makes one of `<(...)`."""
+    command = shlex.join(["frame", "/dev/fd/0", "3"])
+    with cine.open("rb") as file:
+        done = subprocess.run(
+            ["sh", "-c", f"cat | {shlex.join(PROGRAM)} {command}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=file,
+            capture_output=True,
+            check=True,
+        )
+    assert done.stdout == cine_frames[2]
+
+
+def test_a_pipe_of_something_else_is_one_line(archive):
+    """It is called by the name that it was given."""
+    result = run("info", "-", input=b"no DICOM file", code=1)
+    assert result.stderr.startswith("mmindex: - @0x80: no DICOM file")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_terminal_is_no_file(terminal):
+    """Nobody types a DICOM file."""
+    done = run_child("info", "-", stdin=terminal[1])
+    assert done.returncode == 2
+    assert "standard input is no file" in done.stderr
+
+
+# duplicates
+
+
+@pytest.mark.parametrize("command", [("frame", 1), ("info",), ("ranges", 1), ("sheet",)])
+def test_a_uid_in_several_files_is_said(archive, command):
+    """The file that is used is named, and one that is not; the output stays as it is."""
+    if command[0] == "sheet":
+        pytest.importorskip("PIL")
+    name, *rest = command
+    uid = uid_of(archive / CINE)
+    before = run(name, archive, *rest, "--instance", uid)
+    assert before.stderr == ""
+    for copy in ("a copy.dcm", "b copy.dcm"):
+        shutil.copy2(archive / CINE, archive / copy)
+        os.utime(archive / copy, (1, 1))
+    mmindex.build(archive, workers=1)
+    result = run(name, archive, *rest, "--instance", uid)
+    assert result.stdout_bytes == before.stdout_bytes
+    assert result.stderr == (
+        f"mmindex: SOP Instance UID {uid} is in 3 files: using {CINE}, not a copy.dcm and 1 more\n"
+    )
+    assert run(name, archive / "a copy.dcm", *rest).stderr == ""

@@ -35,7 +35,7 @@ def test_a_frame_that_cannot_be_decoded_is_listed(root: Path) -> None:
     """The exit code is 1, and JSON has path, number and reason."""
     done = new_runner().invoke(main, ["verify", str(root), "--json"])
     assert done.exit_code == 1
-    (failure,) = json.loads(done.stdout)
+    (failure,) = map(json.loads, done.stdout.splitlines())
     assert (failure["path"], failure["frame"]) == ("bad.dcm", 2)
     assert "cannot decode the frame" in failure["error"]
     assert "6 frames decoded in 2 files, 1 failed" in done.stderr

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run as run_command
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
-from mmindex.cli import main
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 from mmindex.index import merge as merge_module
 from mmindex.index.merge import merge_indexes
@@ -47,10 +46,7 @@ def read_records(index: Path) -> dict[bytes, InstanceRecord]:
         return {record.path: record for record in archive.records()}
 
 
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, ["merge", *map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_command, "merge")
 
 
 @pytest.fixture

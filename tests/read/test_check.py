@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import cli_runner
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run as run_command
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -19,7 +19,6 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.cli import main
 from mmindex.model import Anomaly
 from mmindex.read import problems as check_module
 from mmindex.read.problems import Problem, walk_problems
@@ -52,10 +51,8 @@ def kinds(problems: list[Problem]) -> list[tuple[str, str]]:
     return [(problem.path, problem.kind) for problem in problems]
 
 
-def run(*arguments: object, code: int) -> Result:
-    result = new_runner().invoke(main, ["check", *map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_command, "check")
+read_json_lines = partial(cli_runner.read_json_lines, "check")
 
 
 # Two fragments of odd length, the second one twice as far into the file as its header says.
@@ -74,7 +71,7 @@ def test_a_clean_archive_has_no_problems(tmp_path: Path) -> None:
     root = build(tmp_path, CLEAN)
     assert problems_of(root) == []
     assert run(root, code=0).output == ""
-    assert json.loads(run(root, "--json", code=0).stdout) == []
+    assert read_json_lines(root, code=0) == []
 
 
 def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:
@@ -218,7 +215,7 @@ def test_every_kind_at_once_is_text_of_three_columns(tmp_path: Path) -> None:
         ("twin-2", "duplicate"),
     }
     assert all(len(line) == 3 for line in lines)
-    as_json = json.loads(run(root, "--json", code=1).stdout)
+    as_json = read_json_lines(root, code=1)
     assert [[row["path"], row["kind"], row["detail"]] for row in as_json] == lines
     for row in as_json:
         assert ("code" in row) == (row["kind"] == "anomaly")
@@ -240,7 +237,7 @@ def test_a_path_that_is_no_text_is_escaped_in_text_and_kept_in_json(tmp_path: Pa
         pytest.skip(f"no such names here: {error}")
     (line,) = run(root, code=1).stdout.splitlines()
     assert line.startswith(r"line\nbreak\udcff" + "\tunreadable\t")
-    (row,) = json.loads(run(root, "--json", code=1).stdout)
+    (row,) = read_json_lines(root, code=1)
     assert os.fsencode(row["path"]) == b"line\nbreak\xff"
 
 

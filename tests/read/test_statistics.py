@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run as run_command
 from dicom_bytes import (
     HEVC,
     PIXEL_DATA,
@@ -22,7 +22,6 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.cli import main
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
 from mmindex.read.statistics import Statistics, count_archive
@@ -69,10 +68,7 @@ def count(path: Path) -> Statistics:
         return count_archive(archive)
 
 
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, ["stats", *map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_command, "stats")
 
 
 def set_scan_times(root: Path, microseconds: dict[str, int]) -> None:

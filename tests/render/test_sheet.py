@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import weakref
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run as run_command
 from dicom_bytes import (
     FLOAT_PIXEL_DATA,
     HEVC,
@@ -22,17 +22,13 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.cli import main
 from mmindex.render.sheet import MARK
 
 image = pytest.importorskip("PIL.Image")
 GAP = 6
 
 
-def run(*arguments: object, code: int = 0) -> Result:
-    result = new_runner().invoke(main, ["sheet", *map(str, arguments)], prog_name="mmindex")
-    assert result.exit_code == code, result.output
-    return result
+run = partial(run_command, "sheet")
 
 
 def draw(*arguments: object, code: int = 0) -> np.ndarray:

@@ -10,8 +10,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run
 from dicom_bytes import (
     JPEG_BASELINE,
     RLE_LOSSLESS,
@@ -26,7 +25,6 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.cli import main
 from mmindex.errors import (
     FormatError,
     FrameIndexError,
@@ -408,12 +406,6 @@ def test_open_file_and_scan_trust_on_request(tmp_path: Path, name: str) -> None:
         assert list(trusted) == expected
     record = mmindex.scan(GOOD[name], prove=False)
     assert record == scan(GOOD[name])
-
-
-def run(*arguments: object) -> Result:
-    result = new_runner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def test_command_trusts_on_request_only(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 
 import click
 
-from mmindex.cli.printing import counted, plain, print_json, rounded_size
+from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive
+
+_LEAST_PATH = 16
+_WIDEST_NAME = len("  no-pixel-data")
 
 
 @click.command("stats", short_help="Count files, instances, frames and bytes of an archive.")
@@ -50,6 +54,13 @@ def command(root: str, as_json: bool) -> None:
         click.echo(f"{name:{width}}  {value}")
 
 
+def _shown(path: str, taken: int) -> str:
+    """Return a path; on a terminal as much of its ends as fits beside what is taken."""
+    if not sys.stdout.isatty():
+        return plain(path)
+    return cut_middle(plain(path), max(_LEAST_PATH, shutil.get_terminal_size().columns - taken))
+
+
 def _size(length: int) -> str:
     return rounded_size(length) if sys.stdout.isatty() else counted(length, "byte")
 
@@ -58,4 +69,6 @@ def _walk_ranks(name: str, ranks: Sequence[tuple[str, str]]) -> Iterator[tuple[s
     """Yield name and value of each rank: what was measured, and the path, below each other."""
     width = max((len(measured) for measured, _ in ranks), default=0)
     for rank, (measured, path) in enumerate(ranks, 1):
-        yield f"{name} {rank}", f"{measured:{width}}  {plain(path)}"
+        heading = f"{name} {rank}"
+        path = _shown(path, max(len(heading), _WIDEST_NAME) + width + 4)
+        yield heading, f"{measured:{width}}  {path}"

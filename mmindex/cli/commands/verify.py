@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_array, print_message
+from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
 from mmindex.cli.source_argument import open_archive
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="Note files that are done here, and leave out unchanged ones that are.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 def command(
     root: str, sample: int | None, threads: int | None, state: str | None, as_json: bool
 ) -> None:
@@ -79,7 +79,7 @@ def command(
                 yield from failures
 
         if as_json:
-            print_array(walk())
+            print_json_lines(walk())
         else:
             for failure in walk():
                 click.echo(f"{failure['path']}\t{failure['frame']}\t{failure['error']}")
