@@ -19,6 +19,7 @@ from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 from mmindex.sources.base import ByteSource
 
 _FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
+_NEXT_HEAD = 64  # bytes of the next frame of a trusted table that show how it begins
 
 
 class BitRun(NamedTuple):
@@ -55,7 +56,8 @@ class Place(NamedTuple):
     Attributes
     ----------
     offset, length : int
-        The bytes to read: from the frame's first byte to its last, or the words that hold them.
+        The bytes to read: from the frame's first byte to its last, or the words that hold them;
+        of a trusted table, the items and the beginning of what follows.
     ranges : tuple of ByteRange
         The frame's fragments, one of a native frame; empty where only the items' headers say.
     bits : BitRun or None
@@ -123,10 +125,8 @@ def find_place(
         There is no such frame, or the file ends before it; the entries are damaged.
     """
     if table.layout is _TRUSTED:
-        offset, length = table.span(frame_index)
-        return Place(
-            offset, length, parse=partial(_parse_items, record, table, frame_index, offset)
-        )
+        offset, length = _span_and_following(table, frame_index)
+        return Place(offset, length, parse=partial(_parse_items, record, table, frame_index))
     ranges = table.fragment_ranges(frame_index)
     offset, length = ranges[0]
     if len(ranges) > 1:
@@ -151,27 +151,39 @@ def walk_fragments(
         yield from table.all_fragment_ranges()
         return
     for frame_index in range(table.frames_located):
-        offset, length = table.span(frame_index)
-        yield from _parse_span(record, frame_index, source.read(offset, length), offset)
+        data = source.read(*_span_and_following(table, frame_index))
+        yield from _parse_span(record, table, frame_index, data)
+
+
+def _span_and_following(table: FrameTable, frame_index: int) -> tuple[int, int]:
+    """Return offset and length of a frame of a trusted table and of what shows how the next begins.
+
+    Without a look at the next, an entry that leads into a frame would cut that frame short.
+    """
+    offset, length = table.span(frame_index)
+    last_offset, last_length = table.span(table.frames_located - 1)
+    behind = last_offset + last_length - offset - length
+    return offset, length + min(max(behind, 0), _NEXT_HEAD)
 
 
 def _parse_items(
-    record: InstanceRecord, table: FrameTable, frame_index: int, start: int, data: bytes
+    record: InstanceRecord, table: FrameTable, frame_index: int, data: bytes
 ) -> tuple[ByteRange, ...]:
     """Return the fragments of a frame of a trusted table without the padding byte."""
-    return table.without_padding(frame_index, _parse_span(record, frame_index, data, start))
+    return table.without_padding(frame_index, _parse_span(record, table, frame_index, data))
 
 
 def _parse_span(
-    record: InstanceRecord, frame_index: int, data: bytes, start: int
+    record: InstanceRecord, table: FrameTable, frame_index: int, data: bytes
 ) -> list[ByteRange]:
-    """Return the fragments of a frame of a trusted table, whose items are `data`."""
+    """Return the fragments of a frame of a trusted table, with whose items `data` begins."""
     from mmindex.scan.trusted_tables import parse_frame  # needs numpy
 
+    start, length = table.span(frame_index)
     codec = find_transfer_syntax(record.transfer_syntax_uid).codec
     one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
     order = ">" if record.big_endian else "<"
-    ranges = parse_frame(data, start, order, codec, one_fragment=one)
+    ranges = parse_frame(data, start, length, order, codec, one_fragment=one)
     if ranges is None:
         raise FormatError(
             f"the offset table's entry of frame index {frame_index} is wrong: open the file "

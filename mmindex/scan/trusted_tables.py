@@ -2,7 +2,8 @@
 
 So a slide opens at the cost of a few page reads (`prove=False`). Count, order and bounds are
 checked whole. What nobody looks at before a frame is read: whether an entry between the samples
-leads to the first fragment of a frame, and not to a later one.
+leads to the first fragment of a frame, and not to a later one. So a frame that may have several
+fragments has to begin with a start marker, and what follows it, too: else it could come short.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmindex.model import Anomaly
     from mmindex.scan.items import Flags, Offsets
 
@@ -36,9 +39,9 @@ def trust_table(
     """Return a frame table of the entries as they are, or None if a look at some finds one wrong.
 
     The first, the last and some between have to lead to the next by whole items, and the last to
-    the sequence delimiter; all of these frames or none begin with a start marker, and none of
-    their other fragments does. Where fragments are within a frame is left open until the frame is
-    read.
+    the sequence delimiter; all of these frames begin with a start marker, where the codec has one,
+    and none of their other fragments does. Where fragments are within a frame
+    is left open until the frame is read.
     """
     starts = unwrap(table, value.end - origin)
     if not (table.ordered and table.begins_at_0) or int(starts.max()) > value.end - origin:
@@ -93,21 +96,21 @@ def _look_at_samples(
         if end != next_start and not is_last:
             return None
         begins = [codec.begins(bytes(value.buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
-        if not _is_frame(begins, codec, one_fragment=one):
+        if not _is_frame(begins, one_fragment=one):
             return None
         begun.add(begins[0])
-    return end if len(begun) == 1 else None
+    return end if begun == {bool(codec.start_markers)} else None
 
 
-def _is_frame(begins: list[bool], codec: Codec, *, one_fragment: bool) -> bool:
+def _is_frame(begins: list[bool], *, one_fragment: bool) -> bool:
     """Return whether fragments of which these begin with a start marker can be one frame.
 
-    Another frame's marker within it shows a wrong entry. A frame of RLE in several fragments has
-    to begin with its header (rule R45).
+    Another frame's marker within it shows a wrong entry. A frame that may have several fragments
+    has to begin with a marker.
     """
     if not begins or (one_fragment and len(begins) > 1) or any(begins[1:]):
         return False
-    return codec is not Codec.RLE or len(begins) == 1 or begins[0]
+    return begins[0] or one_fragment
 
 
 def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, list[tuple[int, int]]]:
@@ -131,26 +134,53 @@ def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, lis
 
 
 def parse_frame(
-    data: bytes, start: int, byte_order: str, codec: Codec, *, one_fragment: bool
+    data: bytes, start: int, length: int, byte_order: str, codec: Codec, *, one_fragment: bool
 ) -> list[ByteRange] | None:
-    """Return the fragments of the frame whose items are `data`, which begins at `start`.
+    """Return the fragments of the frame whose items begin at `start`.
 
-    None where the entry that leads to it is wrong: it is no run of whole items with something in
-    it, has several fragments where one is allowed, or begins another frame within.
+    Parameters
+    ----------
+    data : bytes
+        Its items, and the beginning of the frame after; nothing is behind those of the last one.
+    length : int
+        Bytes of its items.
+
+    None where an entry is wrong: between it and the next is no run of whole items with something
+    in them, or several fragments are where one is allowed, or another frame begins within; or the
+    one begins with a start marker and what follows does not, or the other way round.
     """
+    ranges, begins = [], []
+    at = 0
+    for at, size in _walk_headers(data[:length], byte_order):
+        ranges.append(ByteRange(start + at, size))
+        if size:
+            begins.append(codec.begins(data[at : at + min(size, _HEAD)]))
+        at += size
+    if at != length or not _is_frame(begins, one_fragment=one_fragment):
+        return None
+    following = data[length:]
+    if following and _begins_frame(following, byte_order, codec) is not begins[0]:
+        return None
+    return ranges
+
+
+def _walk_headers(data: bytes, byte_order: str) -> Iterator[tuple[int, int]]:
+    """Yield where the value of each item is, and its length, as far as items follow each other."""
     item, _ = RAW_TAGS[byte_order]
     unpack = struct.Struct(byte_order + "II").unpack_from
-    ranges, begins = [], []
     at = 0
     while at + ITEM_HEADER_LENGTH <= len(data):
         tag, length = unpack(data, at)
         if tag != item:
-            return None
+            return
         at += ITEM_HEADER_LENGTH
-        ranges.append(ByteRange(start + at, length))
-        if length:
-            begins.append(codec.begins(data[at : at + min(length, _HEAD)]))
+        yield at, length
         at += length
-    return (
-        ranges if at == len(data) and _is_frame(begins, codec, one_fragment=one_fragment) else None
-    )
+
+
+def _begins_frame(data: bytes, byte_order: str, codec: Codec) -> bool:
+    """Return whether the first item that is not empty begins with a start marker."""
+    for at, length in _walk_headers(data, byte_order):
+        if length:
+            return codec.begins(data[at : at + _HEAD])
+    return False

@@ -12,6 +12,7 @@ from mmindex.model import Boundaries, ImagePixel, InstanceRecord, Status
 from mmindex.read.place import BitRun, Place, find_place
 from mmindex.sources.memory import MemorySource
 
+A, X = b"\xff\xd8", b"\xff\xd8."  # fragments that begin a frame
 SWAPPED = {"pixel_vr": "OW", "rows": 1, "samples_per_pixel": 1}
 
 
@@ -118,25 +119,30 @@ def items(*fragments: bytes) -> bytes:
 
 
 def test_the_items_of_a_trusted_table_are_parsed_when_they_are_read() -> None:
-    """Nothing but the headers says that frame 0 has two fragments and frame 1 one."""
-    data = b"...." + items(b"ab", b"cdef") + items(b"xyz")
+    """Nothing but the headers says that frame 0 has two fragments and frame 1 one.
+
+    The next frame is read with the first, to see that a frame begins there.
+    """
+    data = b"...." + items(A, b"cdef") + items(X)
     record = record_of(trusted())
     place, frame = read(record, 0, data)
-    assert (place.offset, place.length, place.ranges) == (4, 22, ())
-    assert frame == b"abcdef"
+    assert (place.offset, place.length, place.ranges) == (4, 33, ())
+    assert frame == A + b"cdef"
     source = MemorySource(data)
     assert place.find_ranges(source) == ((12, 2), (22, 4))
     assert place.find_contiguous(source) is None
     last, frame = read(record, 1, data)
-    assert frame == b"xyz"
+    assert frame == X
     assert last.find_contiguous(source) == (34, 3)
-    assert read(record_of(trusted(trimmed=True)), 1, data)[1] == b"xy"
+    assert read(record_of(trusted(trimmed=True)), 1, data)[1] == X[:2]
 
 
 def test_a_wrong_entry_of_a_trusted_table_is_an_error() -> None:
-    """Bytes that are no chain of items make no frame."""
+    """Bytes that are no chain of items make no frame, nor does what the next one goes on with."""
     with pytest.raises(FormatError, match="entry of frame index 1 is wrong"):
-        read(record_of(trusted()), 1, b"...." + items(b"ab", b"cdef") + bytes(11))
+        read(record_of(trusted()), 1, b"...." + items(A, b"cdef") + bytes(11))
+    with pytest.raises(FormatError, match="entry of frame index 0 is wrong"):
+        read(record_of(trusted()), 0, b"...." + items(A, b"cdef") + items(b"end"))
 
 
 def test_there_is_no_place_of_a_frame_that_is_not_there() -> None:

@@ -13,6 +13,7 @@ import pytest
 from cli_runner import run
 from dicom_bytes import (
     JPEG_BASELINE,
+    PRIVATE_SYNTAX,
     RLE_LOSSLESS,
     SEQUENCE_DELIMITER,
     dicom_file,
@@ -111,6 +112,7 @@ def layout_of(root: Path) -> Layout:
 
 
 SINGLE = [[jpeg(number)] for number in range(40)]
+SINGLE_RLE = [[struct.pack("<2I", 1, 64) + frame[0]] for frame in SINGLE]
 SEVERAL = [[jpeg(number)[:4], jpeg(number)[4:]][: 1 + number % 2] for number in range(40)]
 WITH_EMPTY = [[A], [b"", B], [C, b""], [A[:4], b"", A[4:]]]
 ODD = [[b"\xff\xd8%d\xff\xd9" % number + b"\0" * (number % 2)] for number in range(30)]
@@ -119,7 +121,7 @@ GOOD = {
     "bot-several-fragments": dicom(SEVERAL, bot=starts_of(SEVERAL)),
     "bot-empty-fragments": dicom(WITH_EMPTY, bot=starts_of(WITH_EMPTY)),
     "bot-one-frame": dicom([[A[:4], A[4:]]], bot=[0]),
-    "bot-rle": dicom(SINGLE, bot=starts_of(SINGLE), syntax=RLE_LOSSLESS),
+    "bot-rle": dicom(SINGLE_RLE, bot=starts_of(SINGLE_RLE), syntax=RLE_LOSSLESS),
     "eot": dicom(SINGLE, eot=starts_of(SINGLE), lengths=[len(frame[0]) for frame in SINGLE]),
     "eot-without-lengths": dicom(SINGLE, eot=starts_of(SINGLE)),
     "eot-padded": dicom(
@@ -249,6 +251,39 @@ def test_an_entry_that_lies_raises_and_its_neighbours_are_right(tmp_path: Path, 
             instance.frames()
 
 
+@pytest.mark.parametrize("syntax", [JPEG_BASELINE, RLE_LOSSLESS])
+@pytest.mark.parametrize("kind", ["before", "within", "run", "eot"])
+def test_an_entry_into_a_frame_of_several_fragments_cuts_no_frame_short(
+    tmp_path: Path, kind: str, syntax: str
+) -> None:
+    """Of a frame to whose later items it leads, the true bytes are read, or an error is raised."""
+    head = struct.pack("<2I", 1, 64) if syntax == RLE_LOSSLESS else b"\xff\xd8"
+    frames = [[head + b"%02d" % number, b"middle%02d" % number, b"end"] for number in range(40)]
+    for index in range(1, 39, 3):
+        starts = starts_of(frames)
+        second, third = (starts[index - 1] + 8 + len(head) + 2 + extra for extra in (0, 16))
+        if kind == "within":
+            second += starts[index] - starts[index - 1]
+        starts[index] = second
+        if kind == "run":
+            starts[index + 1] = third
+        table = {"eot" if kind == "eot" else "bot": starts}
+        for found, frame in zip(
+            outcomes(build(tmp_path, dicom(frames, syntax=syntax, **table), trust=True)),
+            frames,
+            strict=False,
+        ):
+            assert found == b"".join(frame) or str(found).endswith("Error")
+
+
+def test_frames_without_a_marker_that_may_have_several_fragments_are_proved() -> None:
+    """Nothing in such a frame shows that an entry leads into it."""
+    frames = [[b"a%02d" % number + b"."] for number in range(40)]
+    for syntax in (JPEG_BASELINE, RLE_LOSSLESS, PRIVATE_SYNTAX):
+        data = dicom(frames, bot=starts_of(frames), syntax=syntax)
+        assert scan(data) == scan(data, trust=False)
+
+
 @pytest.mark.parametrize(
     ("index", "by"), [(0, 8), (0, 2), (1, 2), (39, 2), (39, -2), (37, 4), (20, 1 << 20), (7, -40)]
 )
@@ -303,7 +338,7 @@ def test_a_stale_file_is_told_before_its_frames_are_looked_for(tmp_path: Path) -
 
 def test_unsampled_frames_are_not_read() -> None:
     """Items between the samples may be anything: nobody looks at them before they are read."""
-    frames = [[bytes(100)] for _ in range(2000)]
+    frames = [[b"\xff\xd8" + bytes(98)] for _ in range(2000)]
     right = dicom(frames, bot=starts_of(frames))
     first = right.index(struct.pack("<HHI", 0xFFFE, 0xE000, 100))
     trusted = scan(right)
@@ -330,8 +365,8 @@ def test_few_pages_of_a_slide_are_touched(tmp_path: Path) -> None:
         file.write(head)
         for start in starts:
             file.seek(len(head) + start)
-            file.write(struct.pack("<HHI", 0xFFFE, 0xE000, length))
-        file.seek(length, os.SEEK_CUR)
+            file.write(struct.pack("<HHI", 0xFFFE, 0xE000, length) + b"\xff\xd8")
+        file.seek(length - 2, os.SEEK_CUR)
         file.write(SEQUENCE_DELIMITER)
     assert mapped_by_scan(path, trust=True) < 1 << 20
     assert mapped_by_scan(path, trust=False) >= count * mmap.PAGESIZE
@@ -360,8 +395,8 @@ def write_sparse(path: Path, head: bytes, last_items: bytes) -> None:
         with path.open("wb") as file:
             file.write(head)
             for _ in range(3):
-                file.write(struct.pack("<HHI", 0xFFFE, 0xE000, 3 * GIB // 2))
-                file.seek(3 * GIB // 2, os.SEEK_CUR)
+                file.write(struct.pack("<HHI", 0xFFFE, 0xE000, 3 * GIB // 2) + b"\xff\xd8")
+                file.seek(3 * GIB // 2 - 2, os.SEEK_CUR)
             file.write(last_items + SEQUENCE_DELIMITER)
         status = path.stat()
     except OSError as error:
@@ -377,13 +412,13 @@ def test_entries_past_4_gib_wrap_and_are_trusted_all_the_same(tmp_path: Path) ->
     root.mkdir()
     bot = [0, 3 * GIB // 2 + 8, 3 * GIB + 16, GIB // 2 + 24]
     head = encapsulated_file([], 4, bot=bot, delimiter=b"")
-    write_sparse(root / "a.dcm", head, item(b"last") + item(b"frag"))
+    write_sparse(root / "a.dcm", head, item(b"\xff\xd8la") + item(b"stfr"))
     mmindex.build(root, workers=1, prove=False)
     assert layout_of(root) is Layout.TRUSTED
     with mmindex.open(root) as archive, archive.file("a.dcm") as instance:
         assert instance.record.frames is not None
         assert instance.record.frames.entry_size == 8
-        assert instance.frame(3) == b"lastfrag"
+        assert instance.frame(3) == b"\xff\xd8lastfr"
         size = (root / "a.dcm").stat().st_size
         assert instance.byte_ranges(3) == ((size - 24, 4), (size - 12, 4))
 
