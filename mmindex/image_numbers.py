@@ -6,11 +6,10 @@ Values as the file has them at its top level; the functional groups of an enhanc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ImageNumbers:
+class ImageNumbers(NamedTuple):
     """Attributes that place an image among others and its pixels on a screen.
 
     An attribute is None, or empty, where the file does not have it or has something else there.

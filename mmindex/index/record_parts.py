@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
@@ -54,6 +55,7 @@ _IMAGE_NUMBERS = {
     "frame_time": "d",
 }
 _IMAGE_TEXTS = {13: "dimension_organization_type", 14: "concatenation_uid"}  # and their bits
+_in_order_of_bits = itemgetter(*map(ImageNumbers._fields.index, _IMAGE_NUMBERS))
 _NUMBER_BITS = (1 << len(_IMAGE_NUMBERS)) - 1
 
 
@@ -111,17 +113,21 @@ def pack_image_numbers(numbers: ImageNumbers) -> tuple[int, bytes]:
         return 0, b""
     mask = 0
     values: list[float] = []
-    for bit, name in enumerate(_IMAGE_NUMBERS):
-        value = getattr(numbers, name)
-        if value is not None:
-            mask |= 1 << bit
-            values += value if isinstance(value, tuple) else (value,)
+    for bit, value in enumerate(_in_order_of_bits(numbers)):
+        if value is None:
+            continue
+        mask |= 1 << bit
+        if isinstance(value, tuple):
+            values += value
+        else:
+            values.append(value)
     packed = _numbers_struct(mask).pack(*values)
     for bit, name in _IMAGE_TEXTS.items():
-        text = getattr(numbers, name).encode("latin-1")
+        text = getattr(numbers, name)
         if text:
             mask |= 1 << bit
-            packed += LENGTH.pack(len(text)) + text
+            encoded = text.encode("latin-1")
+            packed += LENGTH.pack(len(encoded)) + encoded
     return mask, packed
 
 

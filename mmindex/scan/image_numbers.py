@@ -23,44 +23,51 @@ _LARGEST = 1 << 63
 
 def read_image_numbers(header: Header) -> ImageNumbers:
     """Return the numbers that a header has at its top level."""
-    elements = header.data_set.elements
-    numbers = {}
-    for tag, element in elements.items():
-        if tag in _READERS:
-            keyword, read = _READERS[tag]
-            numbers[keyword] = read(header, element)
-    return ImageNumbers(**numbers) if numbers else NO_NUMBERS  # type: ignore[arg-type]
+    buffer = header.buffer
+    numbers: list[object] | None = None
+    for tag, element in header.data_set.elements.items():
+        place = _PLACES.get(tag)
+        if place is None:
+            continue
+        if numbers is None:
+            numbers = list(NO_NUMBERS)
+        field, count, read = place
+        _, _, _, value_offset, length = element
+        if read is not None:
+            numbers[field] = read(header, element)
+        elif length <= _LONGEST:
+            value = bytes(buffer[value_offset : value_offset + length])
+            numbers[field] = _parse_one(value) if count == 1 else _parse(value, count)
+    return NO_NUMBERS if numbers is None else ImageNumbers._make(numbers)
 
 
-def _read_floats(header: Header, element: Element) -> list[float] | None:
-    """Return the numbers of a Decimal String, None where one of them is none."""
-    _, _, _, value_offset, length = element
-    if length > _LONGEST:
-        return None
-    value = bytes(header.buffer[value_offset : value_offset + length]).strip(_PADDING)
+def _parse_one(value: bytes) -> float | None:
+    """Return the first number of a Decimal String, None where it is none."""
     try:
-        floats = [float(part) for part in value.split(b"\\")]
+        number = float(value)  # most values are one number, padded with a blank
     except ValueError:
-        return None
-    return floats if all(map(isfinite, floats)) else None
-
-
-def _read_float(header: Header, element: Element) -> float | None:
-    """Return the first number of a Decimal String."""
-    _, _, _, value_offset, length = element
-    if length > _LONGEST:
-        return None
-    value = bytes(header.buffer[value_offset : value_offset + length])
-    try:
-        number = float(value.partition(b"\\")[0].strip(_PADDING))
-    except ValueError:
-        return None
+        try:
+            number = float(value.partition(b"\\")[0].strip(_PADDING))
+        except ValueError:
+            return None
     return number if isfinite(number) else None
+
+
+def _parse(value: bytes, count: int) -> tuple[float, ...] | None:
+    """Return the numbers of a Decimal String, None where they are not `count` or one is none."""
+    try:
+        floats = tuple(map(float, value.strip(_PADDING).split(b"\\")))
+    except ValueError:
+        return None
+    return floats if len(floats) == count and all(map(isfinite, floats)) else None
 
 
 def _read_whole(header: Header, element: Element) -> int | None:
     """Return the first number of an Integer String, also where it is a decimal one."""
-    number = _read_float(header, element)
+    if element.length > _LONGEST:
+        return None
+    start = element.value_offset
+    number = _parse_one(bytes(header.buffer[start : start + element.length]))
     if number is None or number % 1 or not -_LARGEST <= number < _LARGEST:
         return None
     return int(number)
@@ -79,31 +86,30 @@ def _read_text(header: Header, element: Element) -> str:
     return header.text(element.tag)
 
 
-def _read_exactly(count: int) -> Callable[[Header, Element], tuple[float, ...] | None]:
-    def read(header: Header, element: Element) -> tuple[float, ...] | None:
-        floats = _read_floats(header, element)
-        return tuple(floats) if floats is not None and len(floats) == count else None
-
-    return read
-
-
-_READERS: dict[int, tuple[str, Callable[[Header, Element], object]]] = {
-    tags.INSTANCE_NUMBER: ("instance_number", _read_whole),
-    tags.RESCALE_SLOPE: ("rescale_slope", _read_float),
-    tags.RESCALE_INTERCEPT: ("rescale_intercept", _read_float),
-    tags.WINDOW_CENTER: ("window_center", _read_float),
-    tags.WINDOW_WIDTH: ("window_width", _read_float),
-    tags.PIXEL_SPACING: ("pixel_spacing", _read_exactly(2)),
-    tags.IMAGE_POSITION_PATIENT: ("image_position_patient", _read_exactly(3)),
-    tags.IMAGE_ORIENTATION_PATIENT: ("image_orientation_patient", _read_exactly(6)),
-    tags.TOTAL_PIXEL_MATRIX_COLUMNS: ("total_pixel_matrix_columns", _read_binary),
-    tags.TOTAL_PIXEL_MATRIX_ROWS: ("total_pixel_matrix_rows", _read_binary),
-    tags.DIMENSION_ORGANIZATION_TYPE: ("dimension_organization_type", _read_text),
-    tags.CONCATENATION_UID: ("concatenation_uid", _read_text),
+_Reader = Callable[["Header", "Element"], object]
+# The elements, each with the field that it is in, how many decimals it has, or what reads it.
+_READERS: dict[int, tuple[str, int, _Reader | None]] = {
+    tags.INSTANCE_NUMBER: ("instance_number", 1, _read_whole),
+    tags.RESCALE_SLOPE: ("rescale_slope", 1, None),
+    tags.RESCALE_INTERCEPT: ("rescale_intercept", 1, None),
+    tags.WINDOW_CENTER: ("window_center", 1, None),
+    tags.WINDOW_WIDTH: ("window_width", 1, None),
+    tags.PIXEL_SPACING: ("pixel_spacing", 2, None),
+    tags.IMAGE_POSITION_PATIENT: ("image_position_patient", 3, None),
+    tags.IMAGE_ORIENTATION_PATIENT: ("image_orientation_patient", 6, None),
+    tags.TOTAL_PIXEL_MATRIX_COLUMNS: ("total_pixel_matrix_columns", 1, _read_binary),
+    tags.TOTAL_PIXEL_MATRIX_ROWS: ("total_pixel_matrix_rows", 1, _read_binary),
+    tags.DIMENSION_ORGANIZATION_TYPE: ("dimension_organization_type", 1, _read_text),
+    tags.CONCATENATION_UID: ("concatenation_uid", 1, _read_text),
     tags.CONCATENATION_FRAME_OFFSET_NUMBER: (
         "concatenation_frame_offset_number",
+        1,
         _read_binary,
     ),
-    tags.IN_CONCATENATION_NUMBER: ("in_concatenation_number", _read_binary),
-    tags.FRAME_TIME: ("frame_time", _read_float),
+    tags.IN_CONCATENATION_NUMBER: ("in_concatenation_number", 1, _read_binary),
+    tags.FRAME_TIME: ("frame_time", 1, None),
+}
+_PLACES = {
+    tag: (ImageNumbers._fields.index(name), count, read)
+    for tag, (name, count, read) in _READERS.items()
 }

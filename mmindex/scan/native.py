@@ -83,6 +83,34 @@ def scan_native(
     )
 
 
+def scan_plain(
+    pixel_data: Element, available: int, image: ImagePixel, number_of_frames: int
+) -> FrameTable | None:
+    """Return where frames lie whose length fits the only way to store them, which is whole.
+
+    Most files are like that. None says that `scan_native` has to look at the other ways.
+    """
+    samples, length = image.samples_per_pixel, pixel_data.length
+    bits = _BITS_OF_FLOATS.get(image.pixel_keyword, image.bits_allocated)
+    if not (samples and bits and image.rows and image.columns) or length > available:
+        return None
+    frame_bits = image.rows * image.columns * samples * bits
+    exact = (frame_bits * number_of_frames + 7) // 8
+    if length not in (exact, exact + exact % 2) or image.is_packed:
+        return None
+    if samples == 3 and image.photometric_interpretation in _SUBSAMPLED:
+        return None
+    return FrameTable(
+        Layout.NATIVE,
+        number_of_frames,
+        number_of_frames,
+        0,
+        pixel_data.value_offset,
+        frame_bits,
+        frame_bits,
+    )
+
+
 def is_native_length(image: ImagePixel, length: int, number_of_frames: int) -> bool:
     """Return whether `length` bytes are exactly these frames, one after the other."""
     try:

@@ -17,7 +17,12 @@ from mmindex.scan import tags
 from mmindex.scan.elements import Element
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header
-from mmindex.scan.native import find_wrapped_lengths, is_native_length, scan_native
+from mmindex.scan.native import (
+    find_wrapped_lengths,
+    is_native_length,
+    scan_native,
+    scan_plain,
+)
 from mmindex.scan.transfer_syntax import RLE_LOSSLESS, Codec
 
 
@@ -59,6 +64,11 @@ def scan_pixel_data(
             if within is not None:
                 return _scan_native(header, within, image, count)
         return _scan_items(header, element, count, prove=prove)
+    if not header.transfer_syntax.encapsulated:
+        available = len(header.buffer) - element.value_offset
+        plain = scan_plain(element, available, image, count.number or 1)
+        if plain is not None:
+            return PixelData(plain, Boundaries.NATIVE, plain.number_of_frames)
     found = bytes(header.buffer[element.value_offset : element.value_offset + 4])
     begins_with_item = found == header.encoding.length.pack(header.encoding.item)
     if not header.transfer_syntax.encapsulated:
