@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mmindex.model import Anomaly, ImagePixel, InstanceRecord, Status
     from mmindex.read.archive import Archive
     from mmindex.read.archive import open_archive as open
+    from mmindex.read.concatenation import Concatenation
     from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
     from mmindex.read.listings import Series, Study
@@ -44,6 +45,7 @@ __all__ = [
     "Archive",
     "BuildReport",
     "ByteRange",
+    "Concatenation",
     "FrameDataset",
     "FrameTable",
     "ImagePixel",
@@ -75,6 +77,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "Archive": "mmindex.read.archive",
     "BuildReport": "mmindex.update.report",
     "ByteRange": "mmindex.frame_table",
+    "Concatenation": "mmindex.read.concatenation",
     "FrameDataset": "mmindex.read.dataset",
     "FrameTable": "mmindex.frame_table",
     "ImagePixel": "mmindex.model",

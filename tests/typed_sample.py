@@ -17,6 +17,7 @@ from mmindex import (
     Archive,
     BuildReport,
     ByteRange,
+    Concatenation,
     FrameDataset,
     FrameTable,
     ImagePixel,
@@ -144,6 +145,14 @@ def scan_fragments() -> int:
     return table.number_of_frames
 
 
+def read_concatenation(archive: Archive) -> None:
+    try:
+        frames: Concatenation = archive.concatenation("1.2.3")
+    except errors.InstanceNotFoundError:
+        return  # no sample is part of one
+    assert_type(frames[0], bytes)
+
+
 def read_slide(folder: Path) -> None:
     try:
         slide: Slide = mmindex.open_slide(folder)
@@ -180,6 +189,7 @@ def main(root: Path) -> None:
         assert_type(archive, Archive)
         read_archive(archive)
         read_dataset(archive)
+        read_concatenation(archive)
     assert join_indexes(root) == 2
     assert scan_fragments() == 1
     read_slide(root)

@@ -18,6 +18,7 @@ from mmindex.index.databases import UidKind
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings, Progress
 from mmindex.read.order import is_newer
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.problems import Problem
-    from mmindex.read.slide import Slide
     from mmindex.read.volume import Volume
 
 Read = TypeVar("Read")
@@ -44,7 +44,7 @@ class _Opened(NamedTuple):
     due: float
 
 
-class Archive(Listings):
+class Archive(Composed, Listings):
     """An index, open for reading; see `mmindex.open`.
 
     It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
@@ -260,20 +260,6 @@ class Archive(Listings):
         from mmindex.read.volume import read_volume
 
         return read_volume(self, series_instance_uid, rescale=rescale, threads=threads)
-
-    def slide(self, series_instance_uid: str) -> Slide:
-        """Return the whole slide image of a series, open; see `Slide` and `mmindex.open_slide`.
-
-        Raises
-        ------
-        InstanceNotFoundError
-            The archive has no such series.
-        FormatError
-            As `mmindex.open_slide`.
-        """
-        from mmindex.read.slide import open_series
-
-        return open_series(self, series_instance_uid)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
         """Return the record of the instance that `archive[uid]` opens; opens no file.

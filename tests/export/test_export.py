@@ -105,6 +105,18 @@ def test_json_lines_have_a_row_a_fragment(archive):
     assert fragments == [0, 1, 0, 1, 0, 1]
 
 
+def test_many_frames_of_one_fragment_are_listed_as_they_lie(tmp_path):
+    """Offsets and lengths of a table of 40 frames of different lengths."""
+    frames = [b"\xff\xd8" + bytes(2 * number) + b"\xff\xd9" for number in range(40)]
+    data = make_file("1.1", encapsulate(frames), "1.2.840.10008.1.2.4.50", number_of_frames=40)
+    (tmp_path / "a.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
+    found = [data[row["offset"] : row["offset"] + row["length"]] for row in rows]
+    assert found == frames
+    assert [row["frame"] for row in rows] == list(range(40))
+
+
 def test_a_url_prefix_makes_urls(archive):
     """The path is quoted as a URL asks for."""
     result = run("export", str(archive), "--url-prefix", "s3://bucket/x/")

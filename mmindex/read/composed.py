@@ -1,0 +1,54 @@
+"""What several instances of an Archive are together: slides and concatenations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from mmindex.read.archive import Archive
+    from mmindex.read.concatenation import Concatenation
+    from mmindex.read.slide import Slide
+
+
+class Composed:
+    """The half of `Archive` that joins instances."""
+
+    __slots__ = ()
+
+    def _archive(self) -> Archive:
+        return cast("Archive", self)
+
+    def slide(self, series_instance_uid: str) -> Slide:
+        """Return the whole slide image of a series, open; see `Slide` and `mmindex.open_slide`.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The archive has no such series.
+        FormatError
+            As `mmindex.open_slide`.
+        """
+        from mmindex.read.slide import open_series
+
+        return open_series(self._archive(), series_instance_uid)
+
+    def concatenation(
+        self, concatenation_uid: str, *, series_instance_uid: str | None = None
+    ) -> Concatenation:
+        """Return the instances of a concatenation as one sequence of frames; see `Concatenation`.
+
+        Reads the header of each instance whose record does not have its Concatenation UID, of all
+        the archive unless the series is given.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The archive has no such concatenation, or no such series.
+        FormatError
+            A part is missing or overlaps another one.
+        StaleIndexError, MissingFileError
+            As by UID.
+        """
+        from mmindex.read.concatenation import open_concatenation
+
+        return open_concatenation(self._archive(), concatenation_uid, series_instance_uid)

@@ -1,0 +1,125 @@
+"""Concatenation: one sequence of frames over several instances (PS3.3 C.7.6.16.2.2.4)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, overload
+
+from mmindex.errors import FrameIndexError, InstanceNotFoundError
+from mmindex.read.frame_values import read_scanned_header
+from mmindex.read.instance import Instance
+from mmindex.read.tiles import check_sequence
+from mmindex.scan.functional_groups import read_slide_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmindex.read.archive import Archive
+
+
+class Concatenation(Sequence[bytes]):
+    """The frames of all instances of a concatenation, in order; see `Archive.concatenation`.
+
+    `concatenation[i]` is the frame as stored; frame indices are 0-based over all instances.
+
+    Attributes
+    ----------
+    instances : tuple of Instance
+        The instances, in order.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Instance]]) -> None:
+        ordered = sorted(parts, key=lambda part: part[0])
+        check_sequence(ordered)
+        self.instances = tuple(instance for _, instance in ordered)
+        self._first_frames = [first_frame for first_frame, _ in ordered]
+        self._count = sum(instance.number_of_frames for instance in self.instances)
+
+    def close(self) -> None:
+        """Close the files of the instances."""
+        for instance in self.instances:
+            instance.close()
+
+    def __enter__(self) -> Concatenation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, frame_index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, frame_index: slice) -> list[bytes]: ...
+
+    def __getitem__(self, frame_index: int | slice) -> bytes | list[bytes]:
+        if isinstance(frame_index, slice):
+            return [self.frame(index) for index in range(*frame_index.indices(len(self)))]
+        return self.frame(frame_index)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.frame(index) for index in range(len(self)))
+
+    def locate(self, frame_index: int) -> tuple[Instance, int]:
+        """Return the instance that has a frame, and the frame's index there.
+
+        Raises
+        ------
+        FrameIndexError
+            There is no such frame.
+        """
+        if not 0 <= frame_index < self._count:
+            raise FrameIndexError(
+                f"frame index {frame_index} is out of range: the concatenation has "
+                f"{self._count} frames"
+            )
+        at = bisect_right(self._first_frames, frame_index) - 1
+        return self.instances[at], frame_index - self._first_frames[at]
+
+    def frame(self, frame_index: int) -> bytes:
+        """Return a frame as stored; raises what `locate` and `Instance.frame` raise."""
+        instance, index = self.locate(frame_index)
+        return instance.frame(index)
+
+    def array(self, frame_index: int) -> NDArray[np.generic]:
+        """Return the pixels of a frame; raises what `locate` and `Instance.array` raise."""
+        instance, index = self.locate(frame_index)
+        return instance.array(index)
+
+
+def open_concatenation(
+    archive: Archive, concatenation_uid: str, series_instance_uid: str | None
+) -> Concatenation:
+    """Return the concatenation of this UID; see `Archive.concatenation`."""
+    found: dict[str, tuple[int, Instance]] = {}
+    with ExitStack() as stack:
+        for record in archive.instances(series_instance_uid=series_instance_uid):
+            known = record.image_numbers.concatenation_uid
+            if known not in ("", concatenation_uid) or record.sop_instance_uid in found:
+                continue
+            with ExitStack() as opened:
+                instance = opened.enter_context(archive[record.sop_instance_uid])
+                image = read_slide_image(read_scanned_header(instance))
+                if image.concatenation_uid == concatenation_uid:
+                    first_frame = image.concatenation_frame_offset_number
+                    found[record.sop_instance_uid] = first_frame, instance
+                    stack.push(opened.pop_all())
+        if not found:
+            raise InstanceNotFoundError(
+                f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
+            )
+        concatenation = Concatenation(list(found.values()))
+        stack.pop_all()
+    return concatenation

@@ -1,0 +1,70 @@
+"""A concatenation is one sequence of frames over several instances."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from dicom_bytes import dicom_file, element, image_attributes
+
+import mmindex
+from mmindex.errors import FormatError, FrameIndexError, InstanceNotFoundError
+
+
+def write_part(path: Path, uid: str, first: int, frames: list[bytes], name: str = "1.7") -> None:
+    data_set = element(0x00080018, "UI", uid) + element(0x0020000D, "UI", "1.2")
+    data_set += element(0x0020000E, "UI", "1.3") + element(0x00209161, "UI", name)
+    data_set += element(0x00209228, "UL", struct.pack("<I", first))
+    data_set += image_attributes(number_of_frames=len(frames))
+    path.write_bytes(dicom_file(data_set + element(0x7FE00010, "OB", b"".join(frames))))
+
+
+FRAMES = [bytes([number] * 4) for number in range(7)]
+
+
+def write_parts(folder: Path) -> None:
+    write_part(folder / "a.dcm", "1.1.1", 5, FRAMES[5:])
+    write_part(folder / "b.dcm", "1.1.2", 0, FRAMES[:2])
+    write_part(folder / "c.dcm", "1.1.3", 2, FRAMES[2:5])
+    write_part(folder / "d.dcm", "1.1.4", 0, FRAMES[:1], name="1.8")
+
+
+@pytest.mark.parametrize("series", [None, "1.3"])
+def test_frames_follow_in_the_order_of_their_offsets(tmp_path, series):
+    """Over the instances of this UID alone; an index past the end raises."""
+    write_parts(tmp_path)
+    mmindex.build(tmp_path, workers=1)
+    with (
+        mmindex.open(tmp_path) as archive,
+        archive.concatenation("1.7", series_instance_uid=series) as frames,
+    ):
+        assert list(frames) == FRAMES
+        assert len(frames) == 7
+        assert frames[2:4] == FRAMES[2:4]
+        assert frames.locate(4) == (frames.instances[1], 2)
+        assert frames.array(6).tolist() == [[6, 6], [6, 6]]
+        for index in (-1, 7):
+            with pytest.raises(FrameIndexError, match="7 frames"):
+                frames.frame(index)
+        with pytest.raises(InstanceNotFoundError, match="Concatenation UID"):
+            archive.concatenation("1.9")
+
+
+@pytest.mark.parametrize("name", ["b.dcm", "c.dcm"])
+def test_a_gap_raises(tmp_path, name):
+    """A part that is missing is no shorter sequence."""
+    write_parts(tmp_path)
+    (tmp_path / name).unlink()
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="begins with frame"):
+        archive.concatenation("1.7")
+
+
+def test_parts_that_overlap_raise(tmp_path):
+    """Two instances say that they have the same frames."""
+    write_parts(tmp_path)
+    write_part(tmp_path / "e.dcm", "1.1.5", 2, FRAMES[2:5])
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="begins with frame"):
+        archive.concatenation("1.7")
