@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mmindex.update.report import BuildReport
     from mmindex.update.single_files import update
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Anomaly",
