@@ -32,7 +32,7 @@ _WALK_OPTIONS = (
         "--exclude",
         metavar="GLOB",
         multiple=True,
-        help="Leave out files and folders of this name, or with a slash of this path in ROOT.",
+        help="Leave out this name, or with a slash this path in ROOT.",
     ),
     click.option(
         "--no-follow-links",
@@ -49,7 +49,7 @@ _WALK_OPTIONS = (
         "--max-removed",
         metavar="N|N%",
         callback=_check_limit,
-        help="How many files may be gone; else half of them, and none of an empty ROOT.",
+        help="How many files may be gone; unless given, half.",
     ),
 )
 _MIN_AGE = click.option(
@@ -57,7 +57,7 @@ _MIN_AGE = click.option(
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Leave files for later that changed less long ago.",
+    help="Leave files that changed less long ago.",
 )
 
 

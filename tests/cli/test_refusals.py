@@ -196,7 +196,10 @@ def test_a_mistyped_command_is_answered_with_those_like_it(typed, meant):
 def test_a_command_like_none_is_answered_with_all():
     """There are few enough of them."""
     stderr = run("zzz", code=2).stderr
-    assert "no such command: zzz; there are build, ls, info, frame, sheet, ranges, " in stderr
+    assert (
+        "no such command: zzz; there are build, update, watch, ls, info, frame, sheet, ranges, "
+        in stderr
+    )
 
 
 def test_an_option_before_the_command_is_told_as_an_option():

@@ -61,12 +61,12 @@ def _complete_folders(
 @click.option(
     "--force",
     is_flag=True,
-    help="Accept files without preamble and file meta; scan again those recorded as not-dicom.",
+    help="Accept files without preamble and file meta.",
 )
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 if a file of the index could not be read.",
+    help="Exit with 1 if a file of the index is unreadable.",
 )
 @walk_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -86,9 +86,7 @@ def command(
     verbose: bool,
     **rules: Any,
 ) -> None:
-    """Build or update the index of an archive: scan what is new or changed, drop what is gone.
-
-    Nothing but the index is written. A build that was stopped is continued by the next.
+    """Build or update an archive's index: scan what changed, drop what is gone.
 
     \b
     mmindex build /data/archive

@@ -18,7 +18,7 @@ from mmindex.cli.build_options import print_report, refuse_no_folder, walk_optio
     "--files-from",
     metavar="FILE|-",
     type=click.Path(allow_dash=True),
-    help="Read paths from a file, one a line; - is standard input.",
+    help="Read paths, one a line; - is standard input.",
 )
 @click.option(
     "-0", "--null", is_flag=True, help="A zero byte ends each path, as by `find -print0`."
@@ -35,7 +35,7 @@ from mmindex.cli.build_options import print_report, refuse_no_folder, walk_optio
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="How long to wait while another build or update is at work.",
+    help="Wait for another build or update.",
 )
 @click.option("--force", is_flag=True, help="Accept files without preamble and file meta.")
 @walk_options
@@ -55,7 +55,7 @@ def command(
 
     \b
     mmindex update /data/archive /data/archive/ab/cd/new.dcm
-    find /data/archive -newer stamp -print0 | mmindex update /data/archive --files-from - -0
+    find . -newer stamp -print0 | mmindex update . --files-from - -0
     """  # noqa: D301
     refuse_no_folder(root)
     if null and files_from is None:

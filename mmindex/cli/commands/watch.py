@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="How often to look at the whole archive.",
+    help="How often to look at all.",
 )
 @watch_options
 @click.option(
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=2.0,
-    help="Leave files for later that changed less long ago.",
+    help="Leave files that changed less long ago.",
 )
 @click.option(
     "--log-format",
     metavar="text|json",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="How each burst of changes is logged: one line of text, or one JSON object.",
+    help="How a line of the log reads.",
 )
 def command(
     root: str,
