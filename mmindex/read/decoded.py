@@ -7,7 +7,7 @@ longer to import than a thousand frames to read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from mmindex.errors import MMIndexError
 
@@ -214,6 +214,22 @@ class Decoded:
         except MMIndexError as error:
             error.at(instance.path)
             raise
+
+    def to_dask(self) -> Any:
+        """Return the decoded frames as a Dask array (n, rows, columns[, samples]), a chunk a frame.
+
+        The instance must stay open until the array is computed, by threads of this process.
+
+        Raises
+        ------
+        MissingDependencyError
+            Dask is not installed.
+        DecodeError
+            The first frame cannot be decoded; of others, when the array is computed.
+        """
+        from mmindex.read.dask_array import make_dask_array
+
+        return make_dask_array(self._instance())
 
     def frame_table(self) -> Mapping[str, NDArray[np.generic]]:
         """Return what each frame is, by name: one array a value, one row a frame, read-only.
