@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.problems import Problem
-    from mmindex.read.volume import Volume
 
 Read = TypeVar("Read")
 
@@ -62,7 +62,13 @@ class Archive(Composed, Listings):
         path = find_index_file(os.path.realpath(path))
         if archive_root is not None:
             archive_root = os.path.realpath(archive_root)
-        self._arguments = (path, archive_root, revalidate_after, max_open_files)
+        self._reopen = partial(
+            open_archive,
+            path,
+            archive_root=archive_root,
+            revalidate_after=revalidate_after,
+            max_open_files=max_open_files,
+        )
         self._store = Store(path)
         root = self._store.root if archive_root is None else archive_root
         self.root: str = os.fsdecode(root)
@@ -95,7 +101,7 @@ class Archive(Composed, Listings):
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, self._arguments
+        return self._reopen, ()
 
     def __repr__(self) -> str:
         return f"<Archive {self.root!r} by the index {self.path!r}>"
@@ -236,30 +242,6 @@ class Archive(Composed, Listings):
 
         stack, _ = stack_arrays(decode, len(wanted), executor=executor)
         return stack
-
-    def volume(
-        self, series_instance_uid: str, *, rescale: bool = False, threads: int | None = None
-    ) -> Volume:
-        """Return the slices of a series as one array with its place in space; see `Volume`.
-
-        Parameters
-        ----------
-        rescale : bool
-            As in `Instance.array`.
-        threads : int, optional
-            As in `Instance.arrays`.
-
-        Raises
-        ------
-        InstanceNotFoundError
-            The archive has no such series.
-        FormatError
-            The slices make no volume: one is missing, double, or not parallel to the others, or
-            says no place.
-        """
-        from mmindex.read.volume import read_volume
-
-        return read_volume(self, series_instance_uid, rescale=rescale, threads=threads)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
         """Return the record of the instance that `archive[uid]` opens; opens no file.
@@ -409,25 +391,7 @@ def open_archive(
     )
 
 
-def _reopen(
-    path: str,
-    archive_root: str | None,
-    revalidate_after: float,
-    max_open_files: int | None,
-) -> Archive:
-    return Archive(
-        path,
-        archive_root=archive_root,
-        revalidate_after=revalidate_after,
-        max_open_files=max_open_files,
-    )
-
-
 def _default_max_open_files() -> int:
     """Return a quarter of the files that this process may have open: a mapped one counts twice."""
-    try:
-        import resource
-    except ImportError:  # not POSIX
-        return 256
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if soft == resource.RLIM_INFINITY else max(1, min(4096, soft // 4))

@@ -1,4 +1,4 @@
-"""What several instances of an Archive are together: slides and concatenations."""
+"""What several instances of an Archive are together: slides, concatenations, volumes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mmindex.read.archive import Archive
     from mmindex.read.concatenation import Concatenation
     from mmindex.read.slide import Slide
+    from mmindex.read.volume import Volume
 
 
 class Composed:
@@ -52,3 +53,27 @@ class Composed:
         from mmindex.read.concatenation import open_concatenation
 
         return open_concatenation(self._archive(), concatenation_uid, series_instance_uid)
+
+    def volume(
+        self, series_instance_uid: str, *, rescale: bool = False, threads: int | None = None
+    ) -> Volume:
+        """Return the slices of a series as one array with its place in space; see `Volume`.
+
+        Parameters
+        ----------
+        rescale : bool
+            As in `Instance.array`.
+        threads : int, optional
+            As in `Instance.arrays`.
+
+        Raises
+        ------
+        InstanceNotFoundError
+            The archive has no such series.
+        FormatError
+            The slices make no volume: one is missing, double, or not parallel to the others, or
+            says no place.
+        """
+        from mmindex.read.volume import read_volume
+
+        return read_volume(self._archive(), series_instance_uid, rescale=rescale, threads=threads)

@@ -14,7 +14,7 @@ import numpy as np
 from mmindex.errors import FormatError, FrameIndexError, MMIndexError
 from mmindex.read.instance import Instance
 from mmindex.read.open_file import open_file
-from mmindex.read.tiles import Part, TileMap, make_tile_map, read_part
+from mmindex.read.tiles import Part, TileMap, make_tile_maps, read_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class Slide:
         levels = []
         widest = max(parts)[0]
         for (width, height), found in sorted(parts.items(), reverse=True):
-            maps = _make_maps(found)
+            maps = make_tile_maps(found)
             self._maps.append(maps)
             first = found[0]
             levels.append(
@@ -370,33 +370,6 @@ def open_series(archive: Archive, series_instance_uid: str) -> Slide:
             raise error.at(archive.path) from None
         stack.pop_all()
     return slide
-
-
-def _make_maps(parts: list[Part]) -> list[TileMap]:
-    """Return the images of one level, whose optical paths differ.
-
-    Raises
-    ------
-    FormatError
-        Two images have the same optical path, or differ in tiles.
-    """
-    images: dict[str, list[Part]] = {}
-    for number, part in enumerate(parts):
-        images.setdefault(part.image.concatenation_uid or f" {number}", []).append(part)
-    maps = [make_tile_map(each) for each in images.values()]
-    seen: set[str] = set()
-    for tiles in maps:
-        same = seen.intersection(tiles.optical_paths)
-        first = parts[0]
-        if same or any((part.rows, part.columns) != (first.rows, first.columns) for part in parts):
-            why = f"have optical path {min(same)!r}" if same else "have other tiles"
-            raise FormatError(
-                f"two images of {first.image.total_pixel_matrix_columns} x "
-                f"{first.image.total_pixel_matrix_rows} pixels {why}",
-                path=tiles.parts[0].instance.path,
-            )
-        seen.update(tiles.optical_paths)
-    return maps
 
 
 def _shrink(pixels: NDArray[np.generic], step: int) -> NDArray[np.generic]:

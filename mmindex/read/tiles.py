@@ -179,3 +179,30 @@ def _map_positions(parts: list[Part], columns: int, rows: int) -> TileMap:
         frames = order[double[0]], order[double[0] + 1]
         raise FormatError(f"frame indices {frames[0]} and {frames[1]} are one tile", path=path)
     return TileMap(tuple(parts), columns, rows, len(heights), paths, keys, order)
+
+
+def make_tile_maps(parts: list[Part]) -> list[TileMap]:
+    """Return the images of one level, whose optical paths differ.
+
+    Raises
+    ------
+    FormatError
+        Two images have the same optical path, or differ in tiles.
+    """
+    images: dict[str, list[Part]] = {}
+    for number, part in enumerate(parts):
+        images.setdefault(part.image.concatenation_uid or f" {number}", []).append(part)
+    maps = [make_tile_map(each) for each in images.values()]
+    seen: set[str] = set()
+    for tiles in maps:
+        same = seen.intersection(tiles.optical_paths)
+        first = parts[0]
+        if same or any((part.rows, part.columns) != (first.rows, first.columns) for part in parts):
+            why = f"have optical path {min(same)!r}" if same else "have other tiles"
+            raise FormatError(
+                f"two images of {first.image.total_pixel_matrix_columns} x "
+                f"{first.image.total_pixel_matrix_rows} pixels {why}",
+                path=tiles.parts[0].instance.path,
+            )
+        seen.update(tiles.optical_paths)
+    return maps
