@@ -358,9 +358,10 @@ class _Walk:
         if self._kind_at(position, encoding) is not None:
             return True
         if not encoding.implicit and position + 8 <= self._end:
-            explicit = read_explicit(self._buffer, position, self._end, encoding)
-            if explicit is not None and explicit.vr in KNOWN_VRS:
-                return True
+            for place in (position, position - 4):  # there, VR and length look like Implicit VR
+                explicit = read_explicit(self._buffer, place, self._end, encoding)
+                if explicit is not None and explicit.vr in KNOWN_VRS:
+                    return place == position
         if not in_item and ends_here(self._buffer, position, self._end):
             return True
         return self._goes_on(position, encoding, in_item=in_item)

@@ -261,6 +261,19 @@ def test_R50_a_sequence_that_may_end_in_two_places_is_refused(following):
         mmindex.scan(image(FORMS[0], broken, element(following, "LO", "text")))
 
 
+@pytest.mark.parametrize("vr", ["SQ", "UN"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("wrong_by", [-4, -2, 2, 4, 6, 8])
+def test_R50_a_length_into_the_header_of_the_pixel_data_loses_no_pixel_data(order, vr, wrong_by):
+    """Four bytes on, OB and the length of the value look like a header in Implicit VR."""
+    form = (EXPLICIT_VR_BIG_ENDIAN if order == ">" else EXPLICIT_VR_LITTLE_ENDIAN, order, False)
+    items = item(element(0x00080100, "SH", "ABCD", order=order), order=order) * 2
+    broken = element(SEQUENCE, vr, items, order=order, length=len(items) + wrong_by)
+    with mmindex.open_file(image(form, broken)) as instance:
+        assert instance.frame(0) == PIXELS
+        assert "sequence-length" in [anomaly.code for anomaly in instance.record.anomalies]
+
+
 @pytest.mark.parametrize("form", ALL_FORMS)
 def test_R50_a_sequence_that_shows_no_end_is_named(form):
     """Where the elements inside lead to no element, the error is the sequence's own."""

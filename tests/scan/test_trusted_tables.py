@@ -267,9 +267,9 @@ def test_an_entry_into_a_frame_of_several_fragments_cuts_no_frame_short(
         starts[index] = second
         if kind == "run":
             starts[index + 1] = third
-        table = {"eot" if kind == "eot" else "bot": starts}
+        bot, eot = (None, starts) if kind == "eot" else (starts, None)
         for found, frame in zip(
-            outcomes(build(tmp_path, dicom(frames, syntax=syntax, **table), trust=True)),
+            outcomes(build(tmp_path, dicom(frames, bot=bot, eot=eot, syntax=syntax), trust=True)),
             frames,
             strict=False,
         ):
