@@ -9,28 +9,15 @@ what breaks the rules of structure is left to irregular.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
+from mmindex.scan.element import Element
 from mmindex.scan.encoding import LOWEST_VR_AS_LENGTH, UNDEFINED_LENGTH, Encoding
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 
 MOST_ZEROS = 1 << 16  # bytes of zeros that end a data set, whatever follows them
-
-
-class Element(NamedTuple):
-    """One data element: where its header and its value are.
-
-    `vr` is empty in Implicit VR; `length` may be UNDEFINED_LENGTH.
-    """
-
-    tag: int
-    vr: str
-    element_offset: int
-    value_offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,9 @@ def scan_elements(
     implicit, vr_shift, length_shift = encoding.implicit, encoding.vr_shift, encoding.length_shift
     if known_runs is not None and known_runs.encoding is not encoding:
         known_runs = None
-    stops = encoding.stops if known_runs is None else known_runs.stops
+    stops, runs = encoding.stops, {}
+    if known_runs is not None:
+        stops, runs = known_runs.stops, known_runs.runs
     delimiters = encoding.delimiters
     new, pixel_keywords = tuple.__new__, tags.PIXEL_KEYWORDS
     found: dict[int, Element] = {}
@@ -86,10 +75,19 @@ def scan_elements(
     while position <= last_header:
         tag, vr, length = unpack(buffer, position)
         if tag in stops:
-            if tag not in wanted:
-                if known_runs is None or tag in delimiters:
-                    raise IrregularError
-                skipped = known_runs.skip(buffer, tag, position, end)
+            if tag in delimiters:
+                raise IrregularError
+            if vr in short_vrs and not runs and tag in wanted:  # most of those that are wanted
+                known_tag = wanted[tag]
+                element = new(Element, (known_tag, vr_names[vr], position, position + 8, length))
+                if known_tag in pixel_keywords:
+                    return DataSet(found, element)
+                if known_tag not in found:
+                    found[known_tag] = element
+                position += 8 + length
+                continue
+            if known_runs is not None and tag in runs:
+                skipped = known_runs.skip(buffer, tag, position, end, found)
                 if skipped > position:
                     position = skipped
                     continue

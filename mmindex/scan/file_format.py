@@ -13,7 +13,8 @@ from typing import NamedTuple
 from mmindex.errors import FormatError, NotDicomError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import DataSet, Element, read_value
+from mmindex.scan.element import Element
+from mmindex.scan.elements import DataSet, read_value
 from mmindex.scan.encoding import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -176,6 +177,7 @@ def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[Dat
     An element that was there before begins a second File Meta Information.
     """
     unpack, short_vrs, wanted = encoding.header.unpack_from, encoding.short_vrs, encoding.wanted
+    new = tuple.__new__
     found: dict[int, Element] = {}
     position, end = start, len(buffer)
     group_shift = 16 if encoding.big_endian else 0  # where the group is in a raw tag
@@ -202,7 +204,8 @@ def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[Dat
             (length,) = encoding.length.unpack_from(buffer, position + 8)
         if raw_tag in wanted:
             tag = wanted[raw_tag]
-            found[tag] = Element(tag, encoding.vr_of(vr), position, value_offset, length)
+            place = (tag, encoding.vr_of(vr), position, value_offset, length)
+            found[tag] = new(Element, place)
         position = value_offset + length
     if position > end:
         raise FormatError("the File Meta Information runs past the end", offset=start)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from mmindex.errors import FormatError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
+from mmindex.scan.element import Element
 from mmindex.scan.elements import DataSet, read_value, scan_elements
 from mmindex.scan.encoding import Encoding, encoding_of
 from mmindex.scan.file_format import (
@@ -29,8 +30,10 @@ from mmindex.scan.nesting import IrregularError
 from mmindex.scan.transfer_syntax import TransferSyntax, find_transfer_syntax
 
 _SHORT_NUMBERS = ("US", "", "SS", "UN")  # "" in Implicit VR
+_US = ("US", "")
 _LONG_NUMBERS = ("UL", "SL")
 _LONGEST_TEXT = 256  # bytes; a UID has at most 64, a code string 16 (PS3.5 6.2)
+_ABSENT = Element(0, "", 0, 0, 0)
 _PADDING = b" \0\t\r\n"
 _INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
 _WHOLE_NUMBER = re.compile(rb"(\+?[0-9]{1,12})(?:\.0*)?")
@@ -79,6 +82,31 @@ class Header:
             return ""
         value = bytes(self.buffer[value_offset : value_offset + length])
         return value.strip(_PADDING).decode("latin-1")
+
+    def texts(self, wanted: tuple[int, ...]) -> list[str]:
+        """Return the texts of several elements, as `text` does."""
+        buffer, get = self.buffer, self.data_set.elements.get
+        texts = []
+        for tag in wanted:
+            _, _, _, start, length = get(tag) or _ABSENT
+            value = bytes(buffer[start : start + length]) if length <= _LONGEST_TEXT else b""
+            texts.append(value.strip(_PADDING).decode("latin-1"))
+        return texts
+
+    def numbers(self, wanted: tuple[int, ...]) -> list[int | None]:
+        """Return the values of several elements, as `number` does."""
+        buffer, get = self.buffer, self.data_set.elements.get
+        unpack_from = self.encoding.number.unpack_from
+        numbers: list[int | None] = []
+        for tag in wanted:
+            element = get(tag)
+            if element is None:
+                numbers.append(None)
+            elif element[4] == 2 and element[1] in _US:  # most are
+                numbers.append(unpack_from(buffer, element[3])[0])
+            else:
+                numbers.append(self.number(tag))
+        return numbers
 
     def number(self, tag: int) -> int | None:
         """Return the value of a US element; None where it is absent or is no such number."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from mmindex.model import Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import Element, begins_with_zeros
+from mmindex.scan.element import Element
+from mmindex.scan.elements import begins_with_zeros
 from mmindex.scan.encoding import KNOWN_VRS, UNDEFINED_LENGTH, Encoding, forms_of
 
 _CHAIN = 3  # elements that must follow each other to count as no accident

@@ -13,7 +13,7 @@ from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 from mmindex.scan import tags
 
 if TYPE_CHECKING:
-    from mmindex.scan.elements import Element
+    from mmindex.scan.element import Element
     from mmindex.scan.header import Header
 
 _LONGEST = 256  # bytes of a value; a Decimal String has 16 (PS3.5 6.2)

@@ -5,6 +5,7 @@ Puts the parts of the scan together.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
 
 from mmindex.frame_table import FrameTable
@@ -14,6 +15,26 @@ from mmindex.scan.header import Header, scan_header
 from mmindex.scan.image_numbers import read_image_numbers
 from mmindex.scan.pixel_data import scan_pixel_data
 from mmindex.scan.transfer_syntax import Codec
+
+_IDENTIFIERS = (
+    tags.SOP_CLASS_UID,
+    tags.SOP_INSTANCE_UID,
+    tags.STUDY_INSTANCE_UID,
+    tags.SERIES_INSTANCE_UID,
+    tags.MODALITY,
+)
+_IMAGE_NUMBERS = (  # in the order of the fields of ImagePixel
+    tags.ROWS,
+    tags.COLUMNS,
+    tags.SAMPLES_PER_PIXEL,
+    tags.BITS_ALLOCATED,
+    tags.BITS_STORED,
+    tags.HIGH_BIT,
+    tags.PIXEL_REPRESENTATION,
+    tags.PLANAR_CONFIGURATION,
+)
+_NO_PIXELS = ImagePixel()
+_make_image_pixel = lru_cache(64)(ImagePixel)  # which the images of a series share
 
 
 def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> InstanceRecord:
@@ -98,38 +119,33 @@ def make_record(
     error: str = "",
 ) -> InstanceRecord:
     """Return the record of an instance with the identifiers and numbers that its header has."""
+    sop_class, sop, study, series, modality = header.texts(_IDENTIFIERS)
+    anomalies = header.anomalies
     return InstanceRecord(
         status=status,
         reason=reason,
         error=error,
         transfer_syntax_uid=header.transfer_syntax.uid,
         big_endian=header.encoding.big_endian,
-        sop_class_uid=header.text(tags.SOP_CLASS_UID),
-        sop_instance_uid=header.text(tags.SOP_INSTANCE_UID),
-        study_instance_uid=header.text(tags.STUDY_INSTANCE_UID),
-        series_instance_uid=header.text(tags.SERIES_INSTANCE_UID),
-        modality=header.text(tags.MODALITY),
+        sop_class_uid=sop_class,
+        sop_instance_uid=sop,
+        study_instance_uid=study,
+        series_instance_uid=series,
+        modality=modality,
         number_of_frames=number_of_frames,
         boundaries=boundaries,
-        image_pixel=image_pixel or ImagePixel(),
+        image_pixel=image_pixel or _NO_PIXELS,
         image_numbers=read_image_numbers(header),
         frames=frames,
-        anomalies=tuple(sorted(header.anomalies, key=attrgetter("offset"))),
+        anomalies=tuple(sorted(anomalies, key=attrgetter("offset"))) if anomalies else (),
     )
 
 
 def _read_image_pixel(header: Header) -> ImagePixel:
     pixel_data = header.data_set.pixel_data
-    return ImagePixel(
-        rows=header.number(tags.ROWS),
-        columns=header.number(tags.COLUMNS),
-        samples_per_pixel=header.number(tags.SAMPLES_PER_PIXEL),
-        bits_allocated=header.number(tags.BITS_ALLOCATED),
-        bits_stored=header.number(tags.BITS_STORED),
-        high_bit=header.number(tags.HIGH_BIT),
-        pixel_representation=header.number(tags.PIXEL_REPRESENTATION),
-        planar_configuration=header.number(tags.PLANAR_CONFIGURATION),
-        photometric_interpretation=header.text(tags.PHOTOMETRIC_INTERPRETATION),
-        pixel_keyword=tags.PIXEL_KEYWORDS[pixel_data.tag] if pixel_data else "PixelData",
-        pixel_vr=pixel_data.vr if pixel_data else "",
+    return _make_image_pixel(
+        *header.numbers(_IMAGE_NUMBERS),
+        header.text(tags.PHOTOMETRIC_INTERPRETATION),
+        tags.PIXEL_KEYWORDS[pixel_data.tag] if pixel_data else "PixelData",
+        pixel_data.vr if pixel_data else "",
     )

@@ -8,12 +8,11 @@ none does, a FormatError says what stands there. This walk looks closer and is s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mmindex.errors import FormatError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import DataSet, Element, begins_with_zeros, note_zeros
+from mmindex.scan.element import Element
+from mmindex.scan.elements import DataSet, begins_with_zeros, note_zeros
 from mmindex.scan.encoding import (
     IMPLICIT_LITTLE,
     KNOWN_VRS,
@@ -32,6 +31,7 @@ from mmindex.scan.headers import (
     tag_at,
 )
 from mmindex.scan.nesting import MAX_NESTING, IrregularError, skip_undefined_length
+from mmindex.scan.open_sequence import OpenSequence
 from mmindex.scan.sequence_length import find_sequence_end
 
 _MOST_LOOKS = 1 << 19  # at what follows, in one file: bounds the time
@@ -83,22 +83,6 @@ def scan_irregular(buffer: Buffer, element_offset: int, end: int, encoding: Enco
     return DataSet(found, anomalies=anomalies, regular=False)
 
 
-@dataclass(slots=True)
-class _Sequence:
-    """A sequence of undefined length that the walk is in.
-
-    `declared` is the encoding that its items must have, `outer` the one around it; `encoding` is
-    that of the current item, `last_tag` the tag before the position in it.
-    """
-
-    tag: int
-    declared: Encoding
-    outer: Encoding
-    encoding: Encoding
-    in_item: bool = False
-    last_tag: int = -1
-
-
 class _Walk:
     """What a walk has met in one data set: its anomalies, and how often it looked twice."""
 
@@ -131,7 +115,7 @@ class _Walk:
         if length == UNDEFINED_LENGTH:
             places = [inside]
             if not self._item_is_open:
-                item = _Sequence(0, encoding, encoding, encoding, in_item=True)
+                item = OpenSequence(0, encoding, encoding, encoding, in_item=True)
                 try:
                     return self._skip(inside, [item], end_with_item=True)
                 except FormatError:
@@ -233,16 +217,18 @@ class _Walk:
         try:
             return skip_undefined_length(self._buffer, element.value_offset, self._end, inside)
         except IrregularError:
-            sequence = _Sequence(element.tag, inside, form, inside)
+            sequence = OpenSequence(element.tag, inside, form, inside)
             return self._skip(element.value_offset, [sequence])
 
-    def _skip(self, position: int, stack: list[_Sequence], *, end_with_item: bool = False) -> int:
+    def _skip(
+        self, position: int, stack: list[OpenSequence], *, end_with_item: bool = False
+    ) -> int:
         """Return the offset after the outermost sequence of `stack`, or after its item."""
         outermost = stack[0]
         while stack:
             if position + 8 > self._end:
                 raise FormatError(
-                    f"expected the delimiter of {_name(stack[-1])} of undefined length, "
+                    f"expected the delimiter of {stack[-1].name} of undefined length, "
                     "found the end",
                     offset=min(position, self._end),
                 )
@@ -254,7 +240,7 @@ class _Walk:
                 break
         return position
 
-    def _walk_sequence(self, position: int, stack: list[_Sequence]) -> int:
+    def _walk_sequence(self, position: int, stack: list[OpenSequence]) -> int:
         """Return the offset after what stands at `position`, where an item is expected."""
         sequence = stack[-1]
         for encoding in (sequence.declared, sequence.outer):
@@ -263,7 +249,7 @@ class _Walk:
                 break
         after = position + 8
         if kind is None:
-            raise self._unexpected(position, None, f"an item or the end of {_name(sequence)}")
+            raise self._unexpected(position, None, f"an item or the end of {sequence.name}")
         self._note_damage(position, encoding)
         if kind == tags.ITEM:
             if encoding.big_endian is not sequence.declared.big_endian:
@@ -281,13 +267,13 @@ class _Walk:
             self._decide(position, stack, kind, stays=stays)
         return after
 
-    def _walk_item(self, position: int, stack: list[_Sequence]) -> int:
+    def _walk_item(self, position: int, stack: list[OpenSequence]) -> int:
         """Return the offset after what stands at `position`, where an element is expected."""
         sequence = stack[-1]
         kind = delimiter_at(self._buffer, position, sequence.encoding)
         after = position + 8
         if kind == tags.ITEM:
-            raise self._unexpected(position, kind, _in_item(sequence))
+            raise self._unexpected(position, kind, sequence.describe_item())
         if kind is not None:
             self._note_damage(position, sequence.encoding)
         if kind == tags.ITEM_DELIMITATION:
@@ -300,7 +286,7 @@ class _Walk:
             self._decide(position, stack, kind, stays=stays)
             return after
         if not any(self._buffer[position : position + 4]):
-            raise self._unexpected(position, kind, _in_item(sequence))
+            raise self._unexpected(position, kind, sequence.describe_item())
         element, form = self.read_element(position, sequence.encoding, in_item=True)
         if sequence.last_tag < 0:
             sequence.encoding = form  # the whole item is likely in the form of its first element
@@ -310,10 +296,10 @@ class _Walk:
         if len(stack) >= MAX_NESTING:
             raise FormatError(f"sequences nest over {MAX_NESTING} levels deep", offset=position)
         inside = IMPLICIT_LITTLE if element.vr == "UN" else form
-        stack.append(_Sequence(element.tag, inside, form, inside))
+        stack.append(OpenSequence(element.tag, inside, form, inside))
         return element.value_offset
 
-    def _decide(self, position: int, stack: list[_Sequence], kind: int, *, stays: bool) -> None:
+    def _decide(self, position: int, stack: list[OpenSequence], kind: int, *, stays: bool) -> None:
         """Leave the sequence that a foreign delimiter ends, or stay where it is stray.
 
         Raises
@@ -326,7 +312,9 @@ class _Walk:
         around = stack[-2].encoding if nested else sequence.outer
         ends = self._goes_on(position + 8, around, sequence.tag, in_item=nested)
         if stays == ends:
-            expected = _in_item(sequence) if sequence.in_item else f"an item of {_name(sequence)}"
+            expected = (
+                sequence.describe_item() if sequence.in_item else f"an item of {sequence.name}"
+            )
             raise self._unexpected(position, kind, expected)
         if ends:
             stack.pop()
@@ -398,11 +386,3 @@ class _Walk:
         self._looks += 1
         if self._looks > _MOST_LOOKS:
             raise FormatError(f"the data set breaks the standard in over {_MOST_LOOKS} places")
-
-
-def _in_item(sequence: _Sequence) -> str:
-    return f"an element or the item's end in {_name(sequence)}"
-
-
-def _name(sequence: _Sequence) -> str:
-    return f"sequence {tags.format_tag(sequence.tag)}" if sequence.tag else "an item"

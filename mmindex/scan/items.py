@@ -243,7 +243,11 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
 
 def close_items(value: PixelDataValue, origin: int, starts: Offsets, end: int) -> Items:
     """Return the items with what was found after the last one."""
-    lengths = np.diff(np.append(starts, end)) - ITEM_HEADER_LENGTH
+    lengths = np.empty_like(starts)
+    if len(starts):
+        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+        lengths[-1] = end - starts[-1]
+        lengths -= ITEM_HEADER_LENGTH
     return Items(value, origin, starts, end, _find_ending(value, origin + end), lengths)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mmindex.errors import AmbiguousFramesError, FormatError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import WORDS, Anomaly, ImagePixel
-from mmindex.scan.elements import Element
+from mmindex.scan.element import Element
 
 _BITS_OF_FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 # Two pixels share one pair of chrominance samples: 2 samples a pixel (PS3.3 C.7.6.3.1.2).

@@ -14,7 +14,7 @@ from mmindex.errors import AmbiguousFramesError, FormatError
 from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
 from mmindex.model import Anomaly, Boundaries, ImagePixel
 from mmindex.scan import tags
-from mmindex.scan.elements import Element
+from mmindex.scan.element import Element
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header
 from mmindex.scan.native import (
@@ -23,6 +23,7 @@ from mmindex.scan.native import (
     scan_native,
     scan_plain,
 )
+from mmindex.scan.one_fragment import scan_one_fragment
 from mmindex.scan.transfer_syntax import RLE_LOSSLESS, Codec
 
 
@@ -213,12 +214,19 @@ def _has_start_marker(header: Header, begins: bytes) -> bool:
 
 
 def _scan_items(header: Header, element: Element, count: _Count, *, prove: bool) -> PixelData:
+    size, codec = len(header.buffer), header.transfer_syntax.codec
+    undefined = element.length == UNDEFINED_LENGTH
+    is_one = count.is_clean and (count.number is None or count.number == 1)
+    has_table = tags.EXTENDED_OFFSET_TABLE in header.data_set.elements
+    if undefined and is_one and not has_table and codec is not Codec.VIDEO:
+        start, encoding = element.value_offset, header.encoding
+        plain = scan_one_fragment(header.buffer, start, encoding, tables=prove)
+        if plain is not None:
+            return PixelData(*plain, 1)
     from mmindex.scan.encapsulated import scan_encapsulated  # these need numpy
     from mmindex.scan.items import PixelDataValue
     from mmindex.scan.offset_tables import find_extended_offset_table
 
-    size, codec = len(header.buffer), header.transfer_syntax.codec
-    undefined = element.length == UNDEFINED_LENGTH
     end = size if undefined else min(size, element.value_offset + element.length)
     frames, boundaries = scan_encapsulated(
         PixelDataValue(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
-from mmindex.scan.elements import Element
+from mmindex.scan.element import Element
 from mmindex.scan.encoding import KNOWN_VRS, UNDEFINED_LENGTH, Encoding, forms_of
 from mmindex.scan.headers import (
     chain_follows,

@@ -173,4 +173,40 @@ def test_millions_of_elements_are_not_all_learnt() -> None:
     """What is kept of a data set is bounded, however many elements it has."""
     body = b"".join(element(0x00090000 | at % 0xFFFF + 1, "LO") for at in range(100_000))
     known_runs = knowing(dicom_file(body))
-    assert sum(len(run.elements) for run in known_runs._runs.values()) <= 1000
+    assert sum(len(run.elements) for run in known_runs.runs.values()) <= 1000
+
+
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_wanted_values_of_a_known_run_are_those_of_the_file_itself(uid: str) -> None:
+    """Where headers are the same, values are still those of the second file."""
+
+    def slice_file(sop_instance_uid: bytes, number: bytes, position: bytes) -> bytes:
+        return image_file(
+            uid,
+            [
+                (0x00080018, "UI", sop_instance_uid),
+                *PLAIN[1:],
+                (0x00200013, "IS", number),
+                (0x00200032, "DS", position),
+            ],
+        )
+
+    known_runs = knowing(slice_file(b"1.2.3\0", b"1 ", b"0\\0\\1 "))
+    record = scan(slice_file(b"1.2.4\0", b"2 ", b"0\\0\\2 "), known_runs)
+    assert isinstance(record, InstanceRecord)
+    assert record.sop_instance_uid == "1.2.4"
+    assert record.image_numbers.instance_number == 2
+    assert record.image_numbers.image_position_patient == (0.0, 0.0, 2.0)
+    assert (record.image_pixel.rows, record.image_pixel.columns) == (2, 2)
+    longer = scan(slice_file(b"1.2.40\0\0", b"10", b"0\\0\\20"), known_runs)
+    assert isinstance(longer, InstanceRecord)
+    assert longer.sop_instance_uid == "1.2.40"
+    assert longer.image_numbers.instance_number == 10
+
+
+def test_the_first_value_of_a_tag_counts_beside_a_known_run() -> None:
+    """A tag that stood before the run is not found anew in it."""
+    known_runs = knowing(image_file(EXPLICIT_VR_LITTLE_ENDIAN, PLAIN))
+    first = (0x00280010, "US", b"\2\0")
+    data = image_file(EXPLICIT_VR_LITTLE_ENDIAN, [first, *PLAIN])
+    assert scan(data, known_runs) == scan(data)
