@@ -133,7 +133,7 @@ class Anomaly:
     Attributes
     ----------
     code : str
-        What it is; the README's table explains each.
+        What it is; `mmindex.scan.anomalies` explains each.
     offset : int
         Where it was first seen, in bytes.
     count : int

@@ -72,6 +72,7 @@ NATIVE = {
     *(IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, PAPYRUS_3),
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 }
+NO_DATA_SET = ("1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2")  # MIME and XML (retired)
 NO_FRAMES = {
     Codec.VIDEO: "one bit stream: `stream()`",
     Codec.NO_PIXEL_DATA: "none: the pixels are elsewhere",
@@ -121,6 +122,8 @@ def make_syntax_rows() -> list[list[str]]:
         if not decoder:
             arrays = "no" if TRANSFER_SYNTAXES[uid].codec in NO_FRAMES else f"no: {remark}"
             frames = NO_FRAMES.get(TRANSFER_SYNTAXES[uid].codec, frames)
+        if uid in NO_DATA_SET:
+            frames, arrays = "none: no DICOM data set", "no"
         rows.append([uid, name, frames, arrays])
     return rows
 
@@ -345,15 +348,18 @@ def test_public_names_are_pinned() -> None:
         "Archive",
         "BuildReport",
         "ByteRange",
+        "Concatenation",
         "FrameDataset",
         "FrameTable",
         "ImagePixel",
         "Instance",
         "InstanceRecord",
+        "Level",
         "MMIndexError",
         "MergeReport",
         "Problem",
         "Series",
+        "Slide",
         "Statistics",
         "Status",
         "Study",
@@ -363,6 +369,7 @@ def test_public_names_are_pinned() -> None:
         "merge",
         "open",
         "open_file",
+        "open_slide",
         "scan",
         "scan_value",
         "update",
@@ -487,7 +494,8 @@ def run_in_terminal(line: str) -> tuple[int, str]:
                 printed += piece
         code = process.wait()
         errors.seek(0)
-        return code, (printed.replace(b"\r\n", b"\n") + errors.read()).decode()
+        text = (printed.replace(b"\r\n", b"\n") + errors.read()).decode()
+        return code, re.sub(r"\x1b\[[\d;]*m", "", text)  # without colours
 
 
 def run_console(block: str) -> None:
