@@ -58,6 +58,8 @@ def open_descriptor(path: str, missing: str = "the file is gone") -> Descriptor:
     OSError
         It cannot be opened.
     """
+    if "\0" in path:  # os.open raises ValueError
+        raise MissingFileError("a path has no NUL character", path=path)
     try:
         return Descriptor(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:

@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME
 from mmindex.sources.folder import match_index_files
 
@@ -42,8 +43,20 @@ def find_root(root: str | os.PathLike[str], *, one_file_system: bool) -> bytes:
 
 
 def find_index(root: bytes, index: str | os.PathLike[str] | None) -> str:
-    """Return the path of an archive's index."""
-    return os.path.realpath(os.path.join(os.fsdecode(root), INDEX_NAME) if index is None else index)
+    """Return the path of an archive's index, without symbolic links.
+
+    Raises
+    ------
+    IndexWriteError
+        A link of another user leads to where no file is: to create the index there is that user's
+        wish.
+    """
+    path = os.path.join(os.fsdecode(root), INDEX_NAME) if index is None else os.fspath(index)
+    if os.path.islink(path) and not os.path.exists(path) and not is_own(os.lstat(path)):
+        raise IndexWriteError(
+            "a symbolic link of another user is in the index's place: remove it", path=path
+        )
+    return os.path.realpath(path)
 
 
 def _find_system_folder(root: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 from dicom_bytes import dicom_file, element, image_attributes
 
 import mmindex
+from mmindex.errors import IndexWriteError
 from mmindex.index.lmdb import environment, locks
 
 
@@ -125,3 +127,16 @@ def test_hooks_of_a_fork_can_run_twice() -> None:
     locks.release_after_fork()
     locks.release_after_fork()
     assert in_another_thread()
+
+
+def test_a_folder_that_another_program_has_locked_stops_nobody_for_ever(tmp_path, monkeypatch):
+    """Anybody who may read a folder can lock it: the first build there says so."""
+    monkeypatch.setattr(locks, "LONGEST_WAIT", 0.05)
+    number = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        with pytest.raises(IndexWriteError, match="has locked the folder"):
+            mmindex.build(tmp_path, workers=1)
+    finally:
+        os.close(number)
+    assert mmindex.build(tmp_path, workers=1).found == 0

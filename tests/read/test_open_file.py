@@ -459,3 +459,9 @@ def test_a_path_object_of_bytes_is_a_path(path: Path) -> None:
 
     with mmindex.open_file(BytesPath()) as instance:  # type: ignore[arg-type]
         assert list(instance) == FRAMES
+
+
+def test_a_path_with_a_nul_character_is_that_of_no_file() -> None:
+    """The error is ours, not that of the system call."""
+    with pytest.raises(MissingFileError, match="no NUL character"):
+        mmindex.open_file("a\0b")

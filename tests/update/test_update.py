@@ -379,3 +379,17 @@ def test_exclude_links_and_age_of_a_build(root: Path) -> None:
     assert (report.postponed, report.removed) == (2, 1)
     assert known(root) == {"a.dcm", "b.dcm"}
     assert mmindex.build(root, workers=1, one_file_system=True).found == 6
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_no_index_is_created_through_a_link_that_another_user_planted(tmp_path: Path) -> None:
+    """The link leads to where no file is: the build creates none there, and names the link."""
+    link, target = tmp_path / ".mmindex", tmp_path / "elsewhere"
+    link.symlink_to(target)
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(IndexWriteError, match=r"\.mmindex: a symbolic link of another user"):
+        mmindex.build(tmp_path, workers=1)
+    assert not target.exists()
+    os.lchown(link, 0, 0)
+    mmindex.build(tmp_path, workers=1)
+    assert target.exists()

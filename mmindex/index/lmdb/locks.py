@@ -180,10 +180,28 @@ def _is_held(number: int) -> bool:
 
 @contextmanager
 def alone_in(folder: str) -> Iterator[None]:
-    """Wait for other processes that do this in the same folder."""
+    """Wait for other processes that do this in the same folder, for `LONGEST_WAIT` at most.
+
+    Raises
+    ------
+    IndexWriteError
+        Another process keeps the folder locked, as any that may read it can.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise IndexWriteError(
+                        f"another program has locked the folder for {LONGEST_WAIT:.0f} seconds: "
+                        "end it",
+                        path=folder,
+                    ) from None
+                time.sleep(_POLL)
         try:
             yield
         finally:  # to close it is not enough where a process was forked meanwhile
