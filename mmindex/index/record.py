@@ -55,6 +55,7 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
 from __future__ import annotations
 
 import struct
+from operator import attrgetter
 from typing import NamedTuple
 
 from mmindex.errors import IndexFormatError
@@ -89,6 +90,7 @@ FORMAT_VERSION = 4
 
 _ENTRIES_OFFSET = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
+_get_pixel_numbers = attrgetter(*PIXEL_NUMBERS)
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
@@ -142,7 +144,10 @@ def pack_record(
     if frames is not None:
         flags |= WIDE_ENTRIES * (frames.entry_size == 8) | TRIMMED * frames.trimmed
     size, time_ns, inode, kind = version or (0, 0, 0, 0)
-    pixel_numbers = [getattr(image, name) for name in PIXEL_NUMBERS]
+    pixel_numbers = _get_pixel_numbers(image)
+    present = 0
+    for at, number in enumerate(pixel_numbers):
+        present |= (number is not None) << at
     microseconds = record.scan_microseconds if scan_microseconds is None else scan_microseconds
     header = HEADER.pack(
         STATUS_NUMBERS[record.status],
@@ -158,8 +163,8 @@ def pack_record(
         frames.value_offset if frames is not None else 0,
         frames.frame_bits if frames is not None else 0,
         frames.stride_bits if frames is not None else 0,
-        *(number or 0 for number in pixel_numbers),
-        sum(1 << at for at, number in enumerate(pixel_numbers) if number is not None),
+        *[number or 0 for number in pixel_numbers],
+        present,
         PIXEL_KEYWORDS.index(image.pixel_keyword),
         image.pixel_vr.encode("latin-1"),
         len(record.anomalies),

@@ -106,7 +106,7 @@ def read_markers(
     Where the file was cut and every fragment begins a frame, the others were lost with its end.
     """
     filled = np.flatnonzero(items.lengths > 0)
-    found = np.flatnonzero(begins[filled])
+    found = np.flatnonzero(begins if len(filled) == len(begins) else begins[filled])
     count = len(found)
     if not items.closed and count == len(filled):
         count = max(count, number_of_frames or 1)

@@ -8,7 +8,6 @@ pattern.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -275,18 +274,22 @@ def _make_table(
     trimmed: Flags | None,
 ) -> FrameTable:
     """Return the frame table, packed."""
-    claims: Sequence[int] | Offsets = np.append(first_fragments, len(items.starts))[: located + 1]
-    entry_size = 4 if items.end < WRAP else 8
-    packed = np.append(items.starts, items.end).astype(f"<u{entry_size}").tobytes()
+    count, entry_size = len(items.starts), 4 if items.end < WRAP else 8
+    offsets = np.empty(count + 1, f"<u{entry_size}")
+    offsets[:count], offsets[count] = items.starts, items.end
+    packed = offsets.tobytes()
     layout = Layout.FRAGMENT_A_FRAME
-    if not np.array_equal(claims, np.arange(located + 1)):
+    claimed = count if located == len(first_fragments) else int(first_fragments[located])
+    first_fragments = first_fragments[:located]
+    if claimed != located or not np.array_equal(first_fragments, np.arange(located)):
         layout = Layout.FRAGMENTS
-        packed = np.asarray(claims).astype(f"<u{entry_size}").tobytes() + packed
+        claims = np.append(first_fragments, claimed).astype(offsets.dtype)
+        packed = claims.tobytes() + packed
     return FrameTable(
         layout=layout,
         number_of_frames=number_of_frames,
         frames_located=located,
-        number_of_fragments=len(items.starts),
+        number_of_fragments=count,
         value_offset=items.origin,
         entry_size=entry_size,
         trimmed=trimmed is not None,

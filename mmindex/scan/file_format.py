@@ -14,7 +14,6 @@ from mmindex.errors import FormatError, NotDicomError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
 from mmindex.scan.element import Element
-from mmindex.scan.elements import DataSet, read_value
 from mmindex.scan.encoding import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -134,10 +133,11 @@ def scan_file_meta(buffer: Buffer, start: int, force: bool, anomalies: list[Anom
     elif encoding.implicit:
         anomalies.append(Anomaly("vr-mismatch", start))
     meta, end = _walk_file_meta(buffer, start, encoding)
-    length = read_value(buffer, meta, tags.FILE_META_GROUP_LENGTH)
-    element = meta.elements.get(tags.FILE_META_GROUP_LENGTH)
-    counted_from = element.value_offset + 4 if element else start
-    if len(length) != 4 or encoding.length.unpack(length)[0] != end - counted_from:
+    element = meta.get(tags.FILE_META_GROUP_LENGTH)
+    counted: int | None = None
+    if element is not None and element.length == 4:
+        counted = encoding.length.unpack_from(buffer, element.value_offset)[0]
+    if element is None or counted != end - element.value_offset - 4:
         anomalies.append(Anomaly("file-meta-group-length", start))
     uid = _read_transfer_syntax_uid(buffer, meta, start)
     repeats: list[int] = []
@@ -164,14 +164,20 @@ def _find_repeated(buffer: Buffer, position: int) -> tuple[int, Encoding] | None
     return None if encoding is None else (position, encoding)
 
 
-def _read_transfer_syntax_uid(buffer: Buffer, meta: DataSet, start: int) -> str:
-    uid = read_value(buffer, meta, tags.TRANSFER_SYNTAX_UID)
-    if len(uid) > _LONGEST_UID:
-        raise FormatError(f"expected a Transfer Syntax UID, found {len(uid)} bytes", offset=start)
+def _read_transfer_syntax_uid(buffer: Buffer, meta: dict[int, Element], start: int) -> str:
+    element = meta.get(tags.TRANSFER_SYNTAX_UID)
+    if element is None:
+        return ""
+    _, _, _, value_offset, length = element
+    if length > _LONGEST_UID:
+        raise FormatError(f"expected a Transfer Syntax UID, found {length} bytes", offset=start)
+    uid = bytes(buffer[value_offset : value_offset + length])
     return uid.strip(b" \0\t\r\n").decode("latin-1")
 
 
-def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[DataSet, int]:
+def _walk_file_meta(
+    buffer: Buffer, start: int, encoding: Encoding
+) -> tuple[dict[int, Element], int]:
     """Return the wanted elements of group 0002, and the offset after its last element.
 
     An element that was there before begins a second File Meta Information.
@@ -209,7 +215,7 @@ def _walk_file_meta(buffer: Buffer, start: int, encoding: Encoding) -> tuple[Dat
         position = value_offset + length
     if position > end:
         raise FormatError("the File Meta Information runs past the end", offset=start)
-    return DataSet(found), position
+    return found, position
 
 
 def detect_vr(buffer: Buffer, start: int, declared: Encoding) -> Encoding:

@@ -6,6 +6,7 @@ Nothing here raises: a value that is too long, or no number, is as good as none.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mmindex.scan.header import Header
 
 _LONGEST = 256  # bytes of a value; a Decimal String has 16 (PS3.5 6.2)
+_KEPT = 512  # values that are kept as numbers, since most are the same through a series
 _PADDING = b" \0\t\r\n"
 _LARGEST = 1 << 63
 
@@ -41,6 +43,7 @@ def read_image_numbers(header: Header) -> ImageNumbers:
     return NO_NUMBERS if numbers is None else ImageNumbers._make(numbers)
 
 
+@lru_cache(_KEPT)
 def _parse_one(value: bytes) -> float | None:
     """Return the first number of a Decimal String, None where it is none."""
     try:
@@ -53,6 +56,7 @@ def _parse_one(value: bytes) -> float | None:
     return number if isfinite(number) else None
 
 
+@lru_cache(_KEPT)
 def _parse(value: bytes, count: int) -> tuple[float, ...] | None:
     """Return the numbers of a Decimal String, None where they are not `count` or one is none."""
     try:

@@ -7,6 +7,7 @@ they mean.
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -132,13 +133,15 @@ class Items:
         if len(begins) == 1 and not self.truncated:  # most files: faster than numpy
             begins[0] = codec.begins(self._head(0))
             return begins
-        # The first 8 bytes of every fragment as one integer, in one gather.
+        # The first 8 bytes of every fragment, or 2 if these tell, as one integer, in one gather.
+        word = np.dtype("<u2" if max(map(len, codec.start_markers)) == 2 else "<u8")
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = int(np.searchsorted(near, len(buffer) - 7))
-        heads = np.ndarray((max(len(buffer) - 7, 0),), "<u8", buffer, strides=(1,))[near[:within]]
+        heads = np.ndarray((max(len(buffer) - 7, 0),), word, buffer, strides=(1,))[near[:within]]
         for marker in codec.start_markers:
-            mask = np.uint64((1 << 8 * min(len(marker), 8)) - 1)
-            is_same = (heads & mask) == np.uint64(int.from_bytes(marker[:8], "little"))
+            begin = word.type(int.from_bytes(marker[:8], "little"))
+            mask = word.type((1 << 8 * min(len(marker), 8)) - 1)
+            is_same = (heads if len(marker) == word.itemsize else heads & mask) == begin
             is_same &= self.lengths[:within] >= len(marker)
             if len(marker) > 8:
                 for at in np.flatnonzero(is_same).tolist():
@@ -218,7 +221,7 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     """Return the items, read one after the other from `origin` on."""
     item, _ = RAW_TAGS[value.byte_order]
     unpack = struct.Struct(value.byte_order + "II").unpack_from
-    found: list[int] = []
+    found = array("q")
     append = found.append
     position = origin
     with memoryview(value.buffer) as whole, whole[: value.end] as view:
@@ -231,7 +234,8 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
                 position += 8 + length
         except struct.error:  # no whole header is left
             pass
-    starts = np.array(found, np.int64) - origin
+    starts = np.array(found, np.int64)
+    starts -= origin
     items = close_items(value, origin, starts, position - origin)
     endless = np.flatnonzero(items.lengths == UNDEFINED_LENGTH)
     if len(endless):
