@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from string import Formatter
 
 import click
@@ -19,6 +19,7 @@ from click.exceptions import Exit
 from mmindex.cli.endings import drop_unwritten_output
 from mmindex.cli.printing import FAILED
 from mmindex.index.names import is_of_index
+from mmindex.sources.container import SEPARATOR
 
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested
@@ -115,13 +116,25 @@ def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None
             drop_unwritten_output()
             raise Exit(FAILED) from None
         return
-    if os.path.exists(path) and source and os.path.samefile(path, source):
+    if _is_source(path, source):
         raise click.UsageError(f"{path} is the file that the frames come from")
     if is_of_index(path):
         raise click.UsageError(f"{path} is an index, or a file of one: give another path")
     os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
     with _naming(path), open(path, "wb") as file:
         file.writelines(_walk_named(pieces, source))
+
+
+def _is_source(path: str, source: str | None) -> bool:
+    """Return whether a path is that of the file that is read: of a container's member, of both."""
+    if not os.path.exists(path):
+        return False
+    if source is None:  # it may be standard input
+        with suppress(OSError):
+            return os.path.samestat(os.stat(path), os.fstat(0))
+        return False
+    sources = (source, source.partition(SEPARATOR)[0])
+    return any(os.path.exists(each) and os.path.samefile(path, each) for each in sources)
 
 
 def _walk_named(pieces: Iterable[bytes], source: str | None) -> Iterator[bytes]:

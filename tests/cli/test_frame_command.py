@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -320,3 +322,35 @@ def test_frames_go_to_a_terminal_that_is_asked_for(folder, terminal):
     (folder / "text.dcm").write_bytes(native_file(b"text", vr="OB"))
     assert run_child("frame", folder / "text.dcm", 1, "-o", "-", stdout=theirs).returncode == 0
     assert read_terminal(ours, theirs) == "text"
+
+
+def test_an_output_that_is_there_is_replaced_by_a_frame_of_a_zip_member(tmp_path):
+    """The container itself is never written over, by whatever name."""
+    archive, output = tmp_path / "study.zip", tmp_path / "frame.raw"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.dcm", native_file(b"abcd", vr="OB"))
+    output.write_bytes(b"old")
+    run("frame", f"{archive}!/a.dcm", 1, "-o", output)
+    assert output.read_bytes() == b"abcd"
+    before = archive.read_bytes()
+    (tmp_path / "link").symlink_to(archive)
+    for path in (archive, tmp_path / "link"):
+        stderr = run("frame", f"{archive}!/a.dcm", 1, "-o", path, code=2).stderr
+        assert "is the file that the frames come from" in stderr
+    assert archive.read_bytes() == before
+
+
+def test_standard_input_is_not_written_over(tmp_path):
+    """The file that the shell opened is the source, though it has no path here."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(native_file(b"abcd", vr="OB"))
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "mmindex", "frame", "-", "1", "-o"]
+    with path.open("rb") as file:
+        done = subprocess.run([*command, path], stdin=file, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"is the file that the frames come from" in done.stderr
+    assert path.read_bytes() == before
+    with path.open("rb") as file:
+        subprocess.run([*command, tmp_path / "frame"], stdin=file, check=True)
+    assert (tmp_path / "frame").read_bytes() == b"abcd"
