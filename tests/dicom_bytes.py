@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -225,3 +226,20 @@ def encapsulated_file(
     data_set = image_attributes(number_of_frames=number_of_frames) + before
     data_set += encapsulate(fragments, bot=bot, delimiter=delimiter) + after
     return dicom_file(data_set, transfer_syntax_uid)
+
+
+def written(folder: Path, data: bytes, name: str = "a.dcm") -> Path:
+    """Write a file, and return where it is."""
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def identified(data_set: bytes, uid: str = "1.2.3") -> bytes:
+    """Return a file of this data set with a SOP Instance UID before it."""
+    return dicom_file(element(0x00080018, "UI", uid) + data_set)
+
+
+def four_bytes(value: bytes, uid: str = "1.2.3") -> bytes:
+    """Return a file of one native frame of 2 by 2 pixels."""
+    return identified(image_attributes() + element(PIXEL_DATA, "OB", value), uid)

@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from cli_runner import (
     PROGRAM,
     ROOT,
     describe,
+    new_runner,
     run,
     run_child,
 )
 from dicom_bytes import (
     PIXEL_DATA,
+    dicom_file,
     element,
     image_attributes,
+    written,
 )
 from sample_archive import CINE, uid_of
 
 import mmindex
+from mmindex.cli import main
 
 
 def test_an_archive_serves_an_instance_by_uid(archive, cine_frames, tmp_path):
@@ -227,3 +233,21 @@ def test_a_uid_in_several_files_is_said(archive, command):
         f"mmindex: SOP Instance UID {uid} is in 3 files: using {CINE}, not a copy.dcm and 1 more\n"
     )
     assert run(name, archive / "a copy.dcm", *rest).stderr == ""
+
+
+UID = element(0x00080018, "UI", "1.2.3")
+
+
+@pytest.mark.parametrize("at", [16, 24])
+def test_a_preamble_with_the_magic_number_of_an_index_is_a_preamble(
+    tmp_path: Path, at: int
+) -> None:
+    """A file that says DICM is a DICOM file, also where LMDB has its magic before that."""
+    data = bytearray(dicom_file(UID + image_attributes() + element(PIXEL_DATA, "OB", b"abcd")))
+    data[at : at + 4] = struct.pack("=I", 0xBEEF_C0DE)
+    path = written(tmp_path, bytes(data))
+    result = new_runner().invoke(main, ["info", str(path)], prog_name="mmindex")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "1.2.3" in result.stdout
+    frame = new_runner().invoke(main, ["frame", str(path), "1"], prog_name="mmindex")
+    assert (frame.exit_code, frame.stdout_bytes) == (0, b"abcd")

@@ -24,12 +24,19 @@ from dicom_bytes import (
     element,
     encapsulate,
     encapsulated_file,
+    image_attributes,
+    written,
 )
 from pydicom.pixels import pixel_array
 from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set, same_array
 
 import mmindex
-from mmindex.errors import DecodeError, MissingDependencyError, MMIndexError, TruncatedFrameError
+from mmindex.errors import (
+    DecodeError,
+    MissingDependencyError,
+    MMIndexError,
+    TruncatedFrameError,
+)
 
 DEFAULTS = {
     "samples": 1,
@@ -375,3 +382,53 @@ def test_a_decode_error_names_the_file(tmp_path: Path) -> None:
         with pytest.raises(MMIndexError, match=r"a\.dcm: cannot decode") as caught:
             instance.array(0)
         assert isinstance(caught.value, DecodeError)
+
+
+class PanicException(BaseException):
+    """What pyo3 raises for a panic in Rust."""
+
+
+JPEG_HEADER = b"\xff\xd8\xff\xc0\0\x0b\x08\0\2\0\2\1\1\x11\0\xff\xd9"  # of 2 x 2 pixels
+
+
+def decode_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let every decoder raise `error`."""
+
+    class Decoder:
+        is_available = True
+
+        def as_array(self, *arguments: object, **options: object) -> None:
+            raise error
+
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setattr("pydicom.pixels.decoders.base.get_decoder", lambda uid: Decoder())
+
+
+@pytest.mark.parametrize("error", [PanicException("index out of bounds"), MemoryError("too much")])
+def test_a_decoder_that_panics_or_has_no_memory_is_a_decode_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """What a codec does with hostile bytes is an error of this one frame."""
+    data = dicom_file(image_attributes() + encapsulate([JPEG_HEADER]), JPEG_BASELINE)
+    path = written(tmp_path, data)
+    decode_with(monkeypatch, error)
+    with mmindex.open_file(path) as instance:
+        with pytest.raises(DecodeError, match=str(error)) as caught:
+            instance.array(0)
+        assert caught.value.path == str(path)
+        assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_an_interruption_of_a_decoder_passes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Ctrl-C while a frame is decoded is not an error of the frame."""
+    data = dicom_file(image_attributes() + encapsulate([JPEG_HEADER]), JPEG_BASELINE)
+    decode_with(monkeypatch, error)
+    with (
+        mmindex.open_file(written(tmp_path, data)) as instance,
+        pytest.raises(type(error)) as caught,
+    ):
+        instance.array(0)
+    assert caught.value is error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,10 +15,19 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from dicom_bytes import dicom_file, element, image_attributes
+from child_process import exit_code, forks
+from dicom_bytes import (
+    dicom_file,
+    element,
+    image_attributes,
+)
 
 import mmindex
-from mmindex.errors import IndexWriteError, MMIndexError
+from mmindex.errors import (
+    IndexFormatError,
+    IndexWriteError,
+    MMIndexError,
+)
 from mmindex.index.compact import compact_index
 from mmindex.index.lmdb import locks
 
@@ -360,3 +370,26 @@ def test_the_probe_of_a_lock_takes_no_lock(root: Path) -> None:
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+INDEX_OPENINGS: dict[str, Callable[[Path], object]] = {
+    "open": mmindex.open,
+    "build": lambda path: mmindex.build(path.parent, path, workers=1),
+}
+
+
+@forks
+@pytest.mark.parametrize("open_index", INDEX_OPENINGS.values(), ids=INDEX_OPENINGS)
+def test_a_fifo_in_the_place_of_an_index_is_refused(
+    tmp_path: Path, open_index: Callable[[Path], object]
+) -> None:
+    """Nobody waits for somebody to write to it."""
+    path = tmp_path / "index"
+    os.mkfifo(path)
+
+    def refuse() -> None:
+        signal.alarm(10)
+        with pytest.raises(IndexFormatError, match="not an mmindex index"):
+            open_index(path)
+
+    assert exit_code(refuse) == 0

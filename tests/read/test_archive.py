@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import struct
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from child_process import exit_code, forks
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
     element,
     encapsulate,
+    four_bytes,
     image_attributes,
+    written,
 )
 
 import mmindex
@@ -466,3 +470,31 @@ def test_R14_a_file_that_was_cut_before_it_was_indexed_serves_its_whole_frames(r
         for index in (2, 3):
             with pytest.raises(FormatError, match="ends after 2 of 4 frames"):
                 archive.frame("1.2.7", index)
+
+
+@forks
+@pytest.mark.parametrize("read", ["frame", "array", "view"])
+def test_an_archive_of_more_files_than_may_be_open_is_read(tmp_path: Path, read: str) -> None:
+    """A file that is mapped has two descriptors, which the default of kept files allows for."""
+    import resource
+
+    for number in range(200):
+        written(tmp_path, four_bytes(struct.pack("<I", number), f"1.2.{number}"), f"{number}.dcm")
+    mmindex.build(tmp_path, workers=1)
+
+    def read_all() -> None:
+        import pydicom.pixels  # noqa: F401  # needs files of its own
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        with mmindex.open(tmp_path) as archive:
+            for number in [*range(200), *range(199, -1, -1)]:
+                if read == "frame":
+                    found = archive.frame(f"1.2.{number}", 0)
+                elif read == "array":
+                    found = archive.array(f"1.2.{number}", 0).tobytes()
+                else:
+                    found = bytes(archive[f"1.2.{number}"].view(0))
+                assert found == struct.pack("<I", number)
+
+    assert exit_code(read_all) == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import importlib
 import io
+import os
+import pickle
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +23,11 @@ from dicom_bytes import (
     dicom_file,
     element,
     encapsulated_file,
+    four_bytes,
     image_attributes,
     item,
     native_file,
+    written,
 )
 
 import mmindex
@@ -36,7 +42,10 @@ from mmindex.errors import (
     TruncatedFrameError,
 )
 from mmindex.model import InstanceRecord, Status
-from mmindex.read.instance import Instance
+from mmindex.read.instance import Instance, recorded_error
+from mmindex.sources.file import (
+    open_descriptor,
+)
 from mmindex.sources.memory import MemorySource
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
@@ -365,3 +374,43 @@ def test_a_frame_error_names_the_file(tmp_path: Path) -> None:
     path.write_bytes(encapsulated_file([b"\xff\xd8AA\xff\xd9"], 1, JPEG_BASELINE))
     with mmindex.open_file(path) as instance, pytest.raises(FrameIndexError, match=r"a\.dcm"):
         instance.frame(1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_instance_is_neither_deep_copied_nor_pickled(
+    tmp_path: Path, copied: Callable[[Instance], object], mapped: bool
+) -> None:
+    """A copy would close the number of a descriptor that is somebody else's by then."""
+    instance = mmindex.open_file(written(tmp_path, four_bytes(b"AAAA")))
+    if mapped:
+        instance.view(0)
+    with pytest.raises(TypeError):
+        copied(instance)
+    gc.collect()
+    other = mmindex.open_file(written(tmp_path, four_bytes(b"BBBB"), "b.dcm"))
+    assert (instance.frame(0), other.frame(0)) == (b"AAAA", b"BBBB")
+
+
+def test_no_protocol_of_pickle_takes_a_descriptor(tmp_path: Path) -> None:
+    """What an unpickled number would name is not known; the refusal says what to send instead."""
+    descriptor = open_descriptor(str(written(tmp_path, b"AAAA")))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="send the Archive or the path"):
+            pickle.dumps(descriptor, protocol)
+    for copied in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="send the Archive or the path"):
+            copied(descriptor)
+    gc.collect()
+    assert os.pread(descriptor.number, 4, 0) == b"AAAA"
+
+
+@pytest.mark.parametrize(
+    "name", ["os", "annotations", "__all__", "__name__", "OSError", "_rebuild", "", "at"]
+)
+def test_a_recorded_error_that_is_no_error_is_a_format_error(name: str) -> None:
+    """A damaged record names no attribute of a module that is then called."""
+    record = InstanceRecord(Status.UNREADABLE, error=name, reason="what is wrong")
+    error = recorded_error(record, "a.dcm")
+    assert type(error) is FormatError
+    assert str(error) == "a.dcm: what is wrong"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import importlib
 import io
@@ -17,6 +18,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from child_process import little_memory
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
@@ -24,6 +26,7 @@ from dicom_bytes import (
     dicom_file,
     element,
     encapsulated_file,
+    four_bytes,
     image_attributes,
     native_file,
 )
@@ -38,6 +41,7 @@ from mmindex.errors import (
     StaleIndexError,
     TruncatedFrameError,
 )
+from mmindex.read.instance import Instance
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
 ENCAPSULATED = encapsulated_file(FRAMES, 3)
@@ -465,3 +469,15 @@ def test_a_path_with_a_nul_character_is_that_of_no_file() -> None:
     """The error is ours, not that of the system call."""
     with pytest.raises(MissingFileError, match="no NUL character"):
         mmindex.open_file("a\0b")
+
+
+def test_a_file_object_in_memory_is_no_open_file(tmp_path: Path) -> None:
+    """Bytes in memory have no descriptor: their size bounds what is read, too."""
+    instance = mmindex.open_file(io.BytesIO(four_bytes(b"ABCD")))
+    table = instance.record.frames
+    assert table is not None
+    record = dataclasses.replace(
+        instance.record, frames=dataclasses.replace(table, value_offset=1 << 40)
+    )
+    with little_memory(), pytest.raises(TruncatedFrameError):
+        Instance(record, instance.source).frame(0)

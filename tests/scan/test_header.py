@@ -9,11 +9,14 @@ from dicom_bytes import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
     dicom_file,
     element,
+    image_attributes,
 )
 
 import mmindex
+from mmindex.errors import FormatError
 from mmindex.image_numbers import ImageNumbers
 from mmindex.scan.header import scan_header
 
@@ -176,3 +179,31 @@ def test_a_slice_position_is_along_the_normal():
         image_orientation_patient=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
     )
     assert numbers.slice_position == -12.0
+
+
+@pytest.mark.parametrize(
+    ("tag", "keyword"),
+    [(0x00280010, "Rows"), (0x00280011, "Columns"), (0x00280100, "Bits Allocated")],
+    ids=["Rows", "Columns", "Bits Allocated"],
+)
+def test_R36_an_attribute_in_text_is_a_format_error_that_names_it(tag: int, keyword: str) -> None:
+    """Rows that are an Integer String are not taken for the number of their characters' codes."""
+    numbers = {0x00280002: 1, 0x00280010: 2, 0x00280011: 2, 0x00280100: 8}
+    data_set = b"".join(
+        element(key, "IS", str(value)) if key == tag else element(key, "US", value)
+        for key, value in numbers.items()
+    )
+    with pytest.raises(FormatError, match=f"{keyword} is absent or no number"):
+        mmindex.scan(dicom_file(data_set + element(PIXEL_DATA, "OB", bytes(8192))))
+
+
+@pytest.mark.parametrize("with_meta", [True, False])
+def test_R5_the_record_says_the_byte_order_that_was_found(with_meta: bool) -> None:
+    """Big Endian is what the data set is, not what its transfer syntax is called."""
+    big = element(0x00080018, "UI", "1.2.3", order=">") + image_attributes(order=">")
+    big += element(PIXEL_DATA, "OB", bytes(4), order=">")
+    record = mmindex.scan(dicom_file(big, None) if with_meta else big, force=not with_meta)
+    assert record.big_endian
+    implicit = element(0x00080018, "UI", "1.2.3", implicit=True) + image_attributes(implicit=True)
+    implicit += element(PIXEL_DATA, "OB", bytes(4), implicit=True)
+    assert not mmindex.scan(dicom_file(implicit, EXPLICIT_VR_BIG_ENDIAN)).big_endian

@@ -7,6 +7,7 @@ import io
 import struct
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from dicom_bytes import (
     item,
     native_file,
     sequence,
+    written,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,7 @@ from pydicom_oracle import FOLDER, quiet_pydicom
 
 import mmindex
 from mmindex.errors import FormatError, MMIndexError, TruncatedFrameError
+from mmindex.model import Status
 
 Frames = list[bytes | type[MMIndexError]]
 
@@ -363,3 +366,36 @@ def test_R4_deep_nesting_is_refused_without_recursion() -> None:
     data = GALORE["levels"]() * 5
     with pytest.raises(FormatError, match="nest over 64 levels"):
         mmindex.scan(data)
+
+
+UID = element(0x00080018, "UI", "1.2.3")
+
+
+def with_long_transfer_syntax_uid() -> bytes:
+    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020010, "UT", "1" * 70_000)
+    data_set = image_attributes() + element(PIXEL_DATA, "OB", bytes(4))
+    return bytes(128) + b"DICM" + meta + data_set
+
+
+def test_a_transfer_syntax_uid_of_70000_bytes_is_a_format_error() -> None:
+    """A UID that no record can hold is refused where it is read."""
+    with pytest.raises(FormatError, match=r"Transfer Syntax UID, found 70000 bytes"):
+        mmindex.scan(with_long_transfer_syntax_uid())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_build_finishes_with_a_transfer_syntax_uid_of_70000_bytes(
+    tmp_path: Path, workers: int
+) -> None:
+    """One such file is unreadable; the others are indexed."""
+    (tmp_path / "long.dcm").write_bytes(with_long_transfer_syntax_uid())
+    data_set = UID + image_attributes() + element(PIXEL_DATA, "OB", b"abcd")
+    written(tmp_path, dicom_file(data_set))
+    report = mmindex.build(tmp_path, workers=workers)
+    assert report.statuses == {"unreadable": 1, "indexed": 1}
+    with mmindex.open(tmp_path) as archive:
+        assert archive.frame("1.2.3", 0) == b"abcd"
+        statuses = {record.path: (record.status, record.error) for record in archive.records()}
+        assert statuses[b"long.dcm"] == (Status.UNREADABLE, "FormatError")
+        with pytest.raises(FormatError, match="Transfer Syntax UID"):
+            archive.file("long.dcm")

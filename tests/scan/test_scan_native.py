@@ -21,6 +21,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.errors import (
+    AmbiguousFramesError,
     FormatError,
     FrameIndexError,
     NotContiguousError,
@@ -373,3 +374,58 @@ def test_R21_native_pixel_data_has_one_frame_unless_it_says_more(
     data = native_file(b"1234", number_of_frames=number_of_frames)
     assert read_frames(data) == [b"1234"]
     assert anomaly_codes(data) == anomalies
+
+
+def ybr_422(length: int, number_of_frames: int | None) -> bytes:
+    """Return 2 by 2 pixels of YBR_FULL_422: 8 bytes of two samples a pixel, 12 of three."""
+    return native_file(
+        bytes(range(length)),
+        vr="OB",
+        samples=3,
+        photometric="YBR_FULL_422",
+        number_of_frames=number_of_frames,
+    )
+
+
+YBR_422 = {
+    "two samples": (16, 2, 8),
+    "three samples": (24, 2, 12),
+    "exactly N of two, though whole ones of three": (24, 3, 8),
+}
+
+
+@pytest.mark.parametrize(("length", "frames", "frame_length"), YBR_422.values(), ids=YBR_422)
+def test_R32_the_samples_of_YBR_FULL_422_follow_from_whole_frames(
+    length: int, frames: int | None, frame_length: int
+) -> None:
+    """A value that is exactly N frames of one kind is of that kind."""
+    record = mmindex.scan(ybr_422(length, frames))
+    assert record.frames is not None
+    assert record.frames.frame_bits == frame_length * 8
+    codes = [anomaly.code for anomaly in record.anomalies]
+    assert ("photometric-length" in codes) == (frame_length == 12)
+
+
+NEITHER = {
+    "excess of three": (36, 2),
+    "excess of three, N absent": (36, None),
+    "excess of three, one frame": (60, 1),
+    "excess of two": (32, 2),
+    "excess of two, N absent": (16, None),
+    "short, but whole ones of three": (36, 10),
+    "short, whole ones of two": (16, 10),
+    "excess of both": (24, 1),
+    "excess of both, N absent": (24, None),
+    "excess of both, two frames": (48, 2),
+    "excess of two, not of three": (48, 3),
+    "excess of both, four frames": (72, 4),
+}
+
+
+@pytest.mark.parametrize(("length", "frames"), NEITHER.values(), ids=NEITHER)
+def test_R54_a_value_of_YBR_FULL_422_that_is_exactly_neither_length_is_ambiguous(
+    length: int, frames: int | None
+) -> None:
+    """No frame is served where the length is that of N frames of neither kind."""
+    with pytest.raises(AmbiguousFramesError, match="agrees with"):
+        mmindex.scan(ybr_422(length, frames))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli_runner import run
 from dicom_bytes import (
+    JPEG_2000,
     JPEG_BASELINE,
     PRIVATE_SYNTAX,
     RLE_LOSSLESS,
@@ -23,6 +24,7 @@ from dicom_bytes import (
     extended_offset_table,
     image_attributes,
     item,
+    written,
 )
 
 import mmindex
@@ -473,3 +475,69 @@ def test_other_processes_are_told_to_trust(tmp_path: Path) -> None:
     with mmindex.open(tmp_path) as archive:
         layouts = [record.frames.layout for record in archive.records() if record.frames]
     assert layouts == [Layout.TRUSTED] * 300
+
+
+SOP_INSTANCE_UID = element(0x00080018, "UI", "1.2.3")
+
+
+FRAME = b"\xff\xd8AAAA\xff\xd9"
+
+
+FRAMES = 199  # of 200 items, one more than a look at some entries sees
+
+
+def joined_items(kind: str) -> bytes:
+    """Return 200 items under a table of 199 entries: frame 6 would be items 6 and 7."""
+    items = [b"\xff\xd8frame%03d\xff\xd9\0" % number for number in range(FRAMES + 1)]
+    starts = [number * (8 + len(items[0])) for number in range(FRAMES + 1)]
+    del starts[7]
+    before, bot, syntax = b"", starts, RLE_LOSSLESS
+    if kind == "EOT":
+        lengths = [len(items[0])] * FRAMES
+        before, bot, syntax = extended_offset_table(starts, lengths), [], JPEG_BASELINE
+    elif kind == "EOT of lengths that join":
+        lengths = [len(items[0])] * FRAMES
+        lengths[6] = 2 * len(items[0]) + 8
+        before, bot, syntax = extended_offset_table(starts, lengths), [], JPEG_2000
+    data_set = SOP_INSTANCE_UID + image_attributes(number_of_frames=FRAMES) + before
+    return dicom_file(data_set + encapsulate(items, bot=bot), syntax)
+
+
+@pytest.mark.parametrize("kind", ["RLE", "EOT", "EOT of lengths that join"])
+def test_R17_R19_a_trusted_table_that_joins_two_items_serves_no_joined_frame(
+    tmp_path: Path, kind: str
+) -> None:
+    """Where a frame is one fragment, an entry that skips one is not trusted or raises."""
+    path = written(tmp_path, joined_items(kind))
+    try:
+        record = scan_frames(scan_header(path.read_bytes()), prove=False)
+    except FormatError:
+        return  # not trusted; without the table, there is no telling
+    mmindex.build(tmp_path, workers=1, prove=False)
+    assert record.frames is not None
+    with mmindex.open(tmp_path) as archive:
+        if record.frames.layout is Layout.TRUSTED:
+            assert archive.frame("1.2.3", 5).startswith(b"\xff\xd8frame005")
+            assert archive.frame("1.2.3", 7).startswith(b"\xff\xd8frame008")
+        instance = archive["1.2.3"]
+        for read in (instance.frame, instance.view, instance.fragments, instance.byte_ranges):
+            with pytest.raises(FormatError):
+                read(6)
+
+
+@pytest.mark.parametrize(
+    "starts", [[0, 1 << 63], [0, (1 << 64) - 1], [0, 1 << 40], [0, 2 + (1 << 63)]]
+)
+def test_R17_a_trusted_table_with_entries_beyond_the_file_is_dropped(
+    tmp_path: Path, starts: list[int]
+) -> None:
+    """Entries that no file is long enough for, or that 63 bits cannot hold, are not trusted."""
+    data_set = (
+        SOP_INSTANCE_UID
+        + image_attributes(number_of_frames=2)
+        + extended_offset_table(starts, [8, 8])
+    )
+    written(tmp_path, dicom_file(data_set + encapsulate([FRAME, FRAME]), JPEG_BASELINE))
+    mmindex.build(tmp_path, workers=1, prove=False)
+    with mmindex.open(tmp_path) as archive:
+        assert archive.frames([("1.2.3", 0), ("1.2.3", 1)]) == [FRAME, FRAME]

@@ -5,15 +5,28 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dicom_bytes import (
+    four_bytes,
+    written,
+)
 from sources.source_conformance import CONTENT, SourceConformance, open_source, replace_file
 
-from mmindex.errors import MissingFileError
+import mmindex
+from mmindex.errors import (
+    MissingFileError,
+    StaleIndexError,
+)
 from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource
-from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.sources.file import (
+    Descriptor,
+    FileSource,
+    open_descriptor,
+)
 
 
 class TestFileSource(SourceConformance):
@@ -98,3 +111,42 @@ def test_closing_closes_the_descriptor(tmp_path: Path) -> None:
     gc.collect()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+OPENINGS: dict[str, Callable[[mmindex.Archive], object]] = {
+    "by path": lambda archive: archive.file("a.dcm").frame(0),
+    "by UID": lambda archive: archive["1.2.3"].frame(0),
+    "frame": lambda archive: archive.frame("1.2.3", 0),
+    "frames": lambda archive: archive.frames([("1.2.3", 0)]),
+    "array": lambda archive: archive.array("1.2.3", 0),
+}
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("read", OPENINGS.values(), ids=OPENINGS)
+def test_a_file_that_is_another_one_when_it_is_opened_is_stale(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[mmindex.Archive], object],
+    moved: bool,
+) -> None:
+    """What is compared is the file that was opened, not only the one that its path names."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    path = written(folder, four_bytes(b"AAAA"))
+    other = written(tmp_path, four_bytes(b"BBBB"), "b.dcm")
+    mmindex.build(folder, tmp_path / "index", workers=1)
+    status = path.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def open_other(asked: str | bytes) -> Descriptor:
+        assert os.fsdecode(asked) == str(path)
+        return open_descriptor(str(other))
+
+    monkeypatch.setattr("mmindex.read.archive.open_descriptor", open_other)
+    root = folder if moved else None
+    with (
+        mmindex.open(tmp_path / "index", archive_root=root) as archive,
+        pytest.raises(StaleIndexError, match="another one"),
+    ):
+        read(archive)
