@@ -67,7 +67,7 @@ def scan_elements(
     stops, runs = encoding.stops, {}
     if known_runs is not None:
         stops, runs = known_runs.stops, known_runs.runs
-    delimiters = encoding.delimiters
+    delimiters, lowest = encoding.delimiters, LOWEST_VR_AS_LENGTH
     new, pixel_keywords = tuple.__new__, tags.PIXEL_KEYWORDS
     found: dict[int, Element] = {}
     position = element_offset
@@ -75,8 +75,6 @@ def scan_elements(
     while position <= last_header:
         tag, vr, length = unpack(buffer, position)
         if tag in stops:
-            if tag in delimiters:
-                raise IrregularError
             if vr in short_vrs and not runs and tag in wanted:  # most of those that are wanted
                 known_tag = wanted[tag]
                 element = new(Element, (known_tag, vr_names[vr], position, position + 8, length))
@@ -86,6 +84,8 @@ def scan_elements(
                     found[known_tag] = element
                 position += 8 + length
                 continue
+            if tag in delimiters:
+                raise IrregularError
             if known_runs is not None and tag in runs:
                 skipped = known_runs.skip(buffer, tag, position, end, found)
                 if skipped > position:
@@ -94,6 +94,11 @@ def scan_elements(
         elif vr in short_vrs:  # most elements end here
             position += 8 + length
             continue
+        elif implicit:
+            value_length = vr << vr_shift | length << length_shift
+            if value_length < lowest and tag:  # or here
+                position += 8 + value_length
+                continue
         if vr in short_vrs:
             value_offset = position + 8
         elif implicit:
@@ -101,7 +106,7 @@ def scan_elements(
             length = vr << vr_shift | length << length_shift
             if not tag and not length:
                 break  # zeros after the last element
-            if length >= LOWEST_VR_AS_LENGTH and vr in vr_names:
+            if length >= lowest and vr in vr_names:
                 raise IrregularError
         else:
             if vr not in vr_names:
