@@ -80,7 +80,7 @@ def open_archive(path: str) -> Archive:
     if os.path.isfile(path) and not (is_index(path) or path.endswith(INDEX_NAME)):
         raise click.UsageError(
             f"{path} is a file, and no index: give an archive's folder or index file "
-            f"(`mmindex info {shlex.quote(path)}` tells of one DICOM file)"
+            f"(`mmindex info {shlex.quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path)
 

@@ -56,7 +56,7 @@ def merge_indexes(
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
         be written.
 
-    What was merged before an error stays, and merging anew goes on from there.
+    What was merged before an error stays; the next merge continues there.
     """
     out = os.path.realpath(out)
     paths = list(map(find_index_file, indexes))

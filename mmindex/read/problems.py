@@ -24,7 +24,7 @@ class Problem:
         The file, relative to the archive's root.
     kind : str
         "missing": it is gone. "stale": it changed after it was indexed. "unreadable": its frames
-        cannot be told. "anomaly": it breaks the standard, and mmindex could live with it.
+        cannot be found. "anomaly": it breaks the standard, and its frames can be read.
         "duplicate": another file has the same SOP Instance UID.
     detail : str
         What exactly, for people.
@@ -61,7 +61,7 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
     else:
         expected = archive.expected_fingerprint(record, found)
         if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
-            yield Problem(path, "stale", "it changed after it was indexed; build the index anew")
+            yield Problem(path, "stale", "the file changed after it was indexed; rebuild the index")
     if record.status is Status.UNREADABLE:
         yield Problem(path, "unreadable", f"{record.error}: {record.reason}")
     for anomaly in record.anomalies:

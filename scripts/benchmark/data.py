@@ -19,25 +19,31 @@ from typing import BinaryIO
 
 from scripts.benchmark.elements import (
     CT_IMAGE_STORAGE,
-    END_OF_SEQUENCE,
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    ITEM,
-    JPEG_BASELINE,
     SECONDARY_CAPTURE_STORAGE,
-    UNDEFINED_LENGTH,
     name_uid,
     pack_attributes,
-    pack_element,
     pack_file_meta,
     pack_functional_groups,
-    pack_image_pixel,
 )
 from scripts.benchmark.model import Image
+from tests.dicom_bytes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    JPEG_BASELINE,
+    PIXEL_DATA,
+    SEQUENCE_DELIMITER,
+    UNDEFINED,
+    element,
+    image_attributes,
+    item,
+    pack_tag,
+)
 
 LAYOUTS = ("no table", "Basic Offset Table", "Extended Offset Table", "two fragments a frame")
 
+_ITEM = pack_tag(0xFFFEE000)
 _POOL_SIZE = 1 << 20
 _ELEMENTS = 265  # in a small file, those of its File Meta Information with them
+_PIXEL_ELEMENTS = 8  # of them, those of the Image Pixel Module
 VARYING = 10  # elements of a small file whose lengths vary from slice to slice
 
 
@@ -124,22 +130,21 @@ def write_image(
     image = Image(str(root), name, number_of_frames, *uids)
     header = pack_file_meta(JPEG_BASELINE, SECONDARY_CAPTURE_STORAGE, image.sop_instance_uid)
     header += b"".join(pack_attributes(image, SECONDARY_CAPTURE_STORAGE))
-    header += b"".join(pack_image_pixel(64, 64, 8, number_of_frames))
+    header += image_attributes(rows=64, columns=64, bits=8, number_of_frames=number_of_frames)
     if items:
         header += pack_functional_groups(number_of_frames)
     table = b""
     if layout == "Basic Offset Table":
         table = array("I", _walk_starts(frames)).tobytes()
     elif layout == "Extended Offset Table":
-        header += pack_element(0x7FE00001, "OV", array("Q", _walk_starts(frames)).tobytes())
-        header += pack_element(0x7FE00002, "OV", array("Q", frames.sizes).tobytes())
+        header += element(0x7FE00001, "OV", array("Q", _walk_starts(frames)).tobytes())
+        header += element(0x7FE00002, "OV", array("Q", frames.sizes).tobytes())
     root.mkdir(parents=True, exist_ok=True)
     with open(image.path, "wb", buffering=1 << 20) as file:
         file.write(header)
-        file.write(pack_element(0x7FE00010, "OB", b"", UNDEFINED_LENGTH))
-        file.write(ITEM + struct.pack("<I", len(table)) + table)
+        file.write(element(PIXEL_DATA, "OB", length=UNDEFINED) + item(table))
         ranges = _write_fragments(file, frames, 2 if layout == LAYOUTS[3] else 1)
-        file.write(END_OF_SEQUENCE)
+        file.write(SEQUENCE_DELIMITER)
     return Written(image, frames, len(header), ranges)
 
 
@@ -157,13 +162,13 @@ def _write_fragments(file: BinaryIO, frames: Frames, pieces: int) -> list[tuple[
     ranges = []
     for frame in frames:
         if pieces == 1:
-            write(pack(ITEM, len(frame)))
+            write(pack(_ITEM, len(frame)))
             write(frame)
             length = len(frame)
         else:
             half = len(frame) // 4 * 2
             for piece in (frame[:half], frame[half:]):
-                write(pack(ITEM, len(piece)))
+                write(pack(_ITEM, len(piece)))
                 write(piece)
             length = len(frame) + 8
         ranges.append((position + 8, length))
@@ -204,21 +209,21 @@ def pack_small_file(image: Image) -> tuple[bytes, list[bytes], bytes]:
     """
     generator = random.Random(image.sop_instance_uid)
     before = list(pack_attributes(image, CT_IMAGE_STORAGE))
-    pixel_module = list(pack_image_pixel(128, 128, 16, None))
+    pixel_module = image_attributes(rows=128, columns=128, bits=16)
     private = []
     vrs = itertools.cycle(("LO", "DS", "IS", "CS", "US"))
-    for number in range(_ELEMENTS - 5 - 2 - len(before) - len(pixel_module)):
+    for number in range(_ELEMENTS - 5 - 2 - len(before) - _PIXEL_ELEMENTS):
         value = f"{generator.randrange(10**8, 10**9)} text"[: generator.randrange(4, 14)]
         vr = next(vrs)
         if vr in ("DS", "IS"):
             value = value[:9]  # digits alone
         tag = 0x00291000 + number
-        private.append(pack_element(tag, vr, number if vr == "US" else value.strip().upper()))
-    creator = pack_element(0x00290010, "LO", "MMINDEX BENCH")
+        private.append(element(tag, vr, number if vr == "US" else value.strip().upper()))
+    creator = element(0x00290010, "LO", "MMINDEX BENCH")
     meta = pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid)
-    pixels = pack_element(0x7FE00010, "OW", generator.randbytes(128 * 128 * 2))
-    return b"".join((meta, *before, *pixel_module, creator)), private, pixels
+    pixels = element(PIXEL_DATA, "OW", generator.randbytes(128 * 128 * 2))
+    return b"".join((meta, *before, pixel_module, creator)), private, pixels
 
 
 def _pack_number(at: int, generator: random.Random) -> bytes:
-    return pack_element(0x00291000 + at, "DS", str(generator.randrange(-(10**6), 10**6)))
+    return element(0x00291000 + at, "DS", str(generator.randrange(-(10**6), 10**6)))

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 
 import mmindex
 from scripts.benchmark.elements import (
-    JPEG_BASELINE,
     name_uid,
-    pack_element,
     pack_encapsulated,
     pack_file_meta,
     pack_sequence,
 )
 from scripts.benchmark.measure import Bench, Call, Contender, attempt, tell
 from scripts.benchmark.model import MMINDEX, OTHER_PIXELS, Result
+from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
 if TYPE_CHECKING:
     from wsidicom import WsiDicom
@@ -63,61 +62,58 @@ def write_slide(path: Path, tiles_a_side: int) -> list[bytes]:
     uid = name_uid(9, 3)
     spacing = pack_sequence(
         0x00289110,
-        pack_element(0x00180050, "DS", "0.001") + pack_element(0x00280030, "DS", r"0.0005\0.0005"),
+        element(0x00180050, "DS", "0.001") + element(0x00280030, "DS", r"0.0005\0.0005"),
     )
     frame_type = pack_sequence(
-        0x00400710, pack_element(0x00089007, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE")
+        0x00400710, element(0x00089007, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE")
     )
     illumination = pack_sequence(
         0x00220016,
-        pack_element(0x00080100, "SH", "111744")
-        + pack_element(0x00080102, "SH", "DCM")
-        + pack_element(0x00080104, "LO", "Brightfield illumination"),
+        element(0x00080100, "SH", "111744")
+        + element(0x00080102, "SH", "DCM")
+        + element(0x00080104, "LO", "Brightfield illumination"),
     )
-    origin = pack_element(0x0040072A, "DS", "0") + pack_element(0x0040073A, "DS", "0")
+    origin = element(0x0040072A, "DS", "0") + element(0x0040073A, "DS", "0")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
         b"".join(
             (
                 pack_file_meta(JPEG_BASELINE, SLIDE_STORAGE, uid),
-                pack_element(0x00080008, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE"),
-                pack_element(0x00080016, "UI", SLIDE_STORAGE),
-                pack_element(0x00080018, "UI", uid),
-                pack_element(0x00080020, "DA", "20260102"),
-                pack_element(0x00080060, "CS", "SM"),
-                pack_element(0x00080070, "LO", "mmindex"),
-                pack_element(0x00100010, "PN", "Bench^Mark"),
-                pack_element(0x00100020, "LO", "1"),
-                pack_element(0x0020000D, "UI", name_uid(9, 1)),
-                pack_element(0x0020000E, "UI", name_uid(9, 2)),
-                pack_element(0x00200011, "IS", "1"),
-                pack_element(0x00200013, "IS", "1"),
-                pack_element(0x00200052, "UI", name_uid(9, 4)),
-                pack_element(0x00209311, "CS", "TILED_FULL"),
-                pack_element(0x00280002, "US", 3),
-                pack_element(0x00280004, "CS", "YBR_FULL_422"),
-                pack_element(0x00280006, "US", 0),
-                pack_element(0x00280008, "IS", str(len(tiles))),
-                pack_element(0x00280010, "US", TILE),
-                pack_element(0x00280011, "US", TILE),
-                pack_element(0x00280100, "US", 8),
-                pack_element(0x00280101, "US", 8),
-                pack_element(0x00280102, "US", 7),
-                pack_element(0x00280103, "US", 0),
-                pack_element(0x00282110, "CS", "01"),
-                pack_element(0x00480001, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
-                pack_element(0x00480002, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
-                pack_element(0x00480003, "FL", struct.pack("<f", 0.001)),
-                pack_element(0x00480006, "UL", side),
-                pack_element(0x00480007, "UL", side),
+                element(0x00080008, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE"),
+                element(0x00080016, "UI", SLIDE_STORAGE),
+                element(0x00080018, "UI", uid),
+                element(0x00080020, "DA", "20260102"),
+                element(0x00080060, "CS", "SM"),
+                element(0x00080070, "LO", "mmindex"),
+                element(0x00100010, "PN", "Bench^Mark"),
+                element(0x00100020, "LO", "1"),
+                element(0x0020000D, "UI", name_uid(9, 1)),
+                element(0x0020000E, "UI", name_uid(9, 2)),
+                element(0x00200011, "IS", "1"),
+                element(0x00200013, "IS", "1"),
+                element(0x00200052, "UI", name_uid(9, 4)),
+                element(0x00209311, "CS", "TILED_FULL"),
+                image_attributes(
+                    rows=TILE,
+                    columns=TILE,
+                    samples=3,
+                    photometric="YBR_FULL_422",
+                    number_of_frames=len(tiles),
+                ),
+                element(0x00282110, "CS", "01"),
+                element(0x00480001, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
+                element(0x00480002, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
+                element(0x00480003, "FL", struct.pack("<f", 0.001)),
+                element(0x00480006, "UL", side),
+                element(0x00480007, "UL", side),
                 pack_sequence(0x00480008, origin),
-                pack_element(0x00480010, "CS", "NO"),
-                pack_element(0x00480011, "CS", "NO"),
-                pack_element(0x00480012, "CS", "BRIGHTFIELD"),
-                pack_element(0x00480102, "DS", r"0\-1\0\-1\0\0"),
-                pack_sequence(0x00480105, illumination + pack_element(0x00480106, "SH", "0")),
-                pack_element(0x00480302, "UL", struct.pack("<I", 1)),
-                pack_element(0x00480303, "UL", struct.pack("<I", 1)),
+                element(0x00480010, "CS", "NO"),
+                element(0x00480011, "CS", "NO"),
+                element(0x00480012, "CS", "BRIGHTFIELD"),
+                element(0x00480102, "DS", r"0\-1\0\-1\0\0"),
+                pack_sequence(0x00480105, illumination + element(0x00480106, "SH", "0")),
+                element(0x00480302, "UL", struct.pack("<I", 1)),
+                element(0x00480303, "UL", struct.pack("<I", 1)),
                 pack_sequence(0x52009229, spacing + frame_type),
                 pack_encapsulated(tiles),
             )

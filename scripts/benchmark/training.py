@@ -11,7 +11,6 @@ from pathlib import Path
 
 import mmindex
 from scripts.benchmark.data import write_image, write_small_files
-from scripts.benchmark.elements import EXPLICIT_VR_LITTLE_ENDIAN
 from scripts.benchmark.measure import Bench, Call, Contender, attempt, tell
 from scripts.benchmark.model import MMINDEX, PREAD, Image, Result
 from scripts.benchmark.openers import (
@@ -22,6 +21,7 @@ from scripts.benchmark.openers import (
     open_highdicom,
     open_pydicom,
 )
+from tests.dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN
 
 READS = 2000
 FRAMES_A_CINE = 100

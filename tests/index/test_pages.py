@@ -220,6 +220,7 @@ def copy_another(data: bytearray, at: int) -> None:
     data[at : at + PAGE] = data[other : other + PAGE] if other != at else bytes(PAGE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", [fill_with_zeros, fill_at_random, copy_another])
 def test_a_page_that_was_overwritten_is_refused(
     index: Path, tmp_path: Path, damage: Callable[[bytearray, int], None]
@@ -230,6 +231,7 @@ def test_a_page_that_was_overwritten_is_refused(
     assert outcomes["refused"] > 40
 
 
+@pytest.mark.long
 def test_zeros_among_the_ids_of_a_study_are_refused(index: Path, tmp_path: Path) -> None:
     """The ids of many files of one study have a tree of pages, which LMDB goes through."""
     outcomes = damage_pages(index, tmp_path, fill_with_zeros, read_study)
@@ -237,6 +239,7 @@ def test_zeros_among_the_ids_of_a_study_are_refused(index: Path, tmp_path: Path)
     assert outcomes["refused"] > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_bytes_overwritten_in_the_heads_of_pages_never_end_the_process(
     index: Path, tmp_path: Path, seed: int

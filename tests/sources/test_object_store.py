@@ -490,6 +490,7 @@ def test_a_scan_reads_little(kind: str, prove: bool, requests: int, most: int) -
     assert source.bytes_read <= most
 
 
+@pytest.mark.long
 def test_a_slide_over_http(server: RangeServer) -> None:
     """First frame of an indexed instance: 1 GET. 1,000 random tiles: few GETs, few bytes more."""
     server.objects["/slide.dcm"] = slide(table=True)

@@ -113,6 +113,7 @@ def wait_for(child: subprocess.Popen[bytes], seconds: float) -> None:
     raise AssertionError("the build failed")
 
 
+@pytest.mark.long
 def test_a_build_killed_at_any_of_50_moments_is_right_as_far_as_it_came(tmp_path: Path) -> None:
     """The index opens, every record in it is that of a fresh build, and the next one ends it.
 
@@ -366,6 +367,7 @@ print(peak << 10, *(n for r in reports for n in (r.scanned, r.unchanged)), repor
 """
 
 
+@pytest.mark.long
 def test_memory_of_a_build_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     """100,000 files of 200 frames: new, unchanged, and scanned again, in less than 200 MB.
 

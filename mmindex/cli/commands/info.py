@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_FRAMES_MEASURED = 100_000
 
 _BOUNDARIES = {
-    Boundaries.NONE: "no frames to be told apart",
+    Boundaries.NONE: "none: there are no single frames",
     Boundaries.NATIVE: "native: computed from the image's size",
     Boundaries.BASIC_OFFSET_TABLE: "the Basic Offset Table, as the fragments confirm",
     Boundaries.EXTENDED_OFFSET_TABLE: "the Extended Offset Table, as the fragments confirm",
