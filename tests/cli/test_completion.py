@@ -88,7 +88,7 @@ def test_zsh_is_told_what_the_commands_do(program):
 def test_options_and_their_choices_are_completed(program):
     """Also after frame numbers, of which none is looked at."""
     assert complete(program, "mmindex frame a.dcm 1-3,5 --st") == [("plain", "--stream")]
-    formats = [("plain", name) for name in ("raw", "npy", "png")]
+    formats = [("plain", name) for name in ("raw", "npy", "png", "jpg")]
     assert complete(program, "mmindex frame a.dcm 1 --format ") == formats
 
 

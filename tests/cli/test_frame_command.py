@@ -19,6 +19,7 @@ from dicom_bytes import (
     encapsulated_file,
     native_file,
 )
+from PIL import Image
 from pydicom.pixels import pixel_array
 from sample_archive import CINE, VIDEO, testdata
 
@@ -216,12 +217,6 @@ def test_png_of_floats_ignores_what_is_not_finite(tmp_path):
     assert picture.tolist() == [[0, 0], [255, 255]]
 
 
-def test_png_of_a_palette_is_refused():
-    """Indices into a palette are no picture."""
-    path = testdata("examples_palette.dcm")
-    assert "--format npy" in run("frame", path, 1, "--format", "png", code=1).stderr
-
-
 def test_png_without_pillow_names_the_extra(cine, monkeypatch):
     """The optional package that is missing is named with what installs it."""
     monkeypatch.setitem(sys.modules, "PIL", None)
@@ -354,3 +349,43 @@ def test_standard_input_is_not_written_over(tmp_path):
     with path.open("rb") as file:
         subprocess.run([*command, tmp_path / "frame"], stdin=file, check=True)
     assert (tmp_path / "frame").read_bytes() == b"abcd"
+
+
+def test_a_picture_in_a_window_is_that_of_the_library(tmp_path):
+    """The file's window, one by the frame's values, and one that is given."""
+    path = tmp_path / "ct.dcm"
+    path.write_bytes(testdata("examples_overlay.dcm").read_bytes())
+    output = tmp_path / "frame.png"
+    with mmindex.open_file(path) as instance:
+        for text, window in (("file", "file"), ("auto", "auto"), ("300,200", (300.0, 200.0))):
+            run("frame", path, 1, "--window", text, "-o", output)
+            assert np.array_equal(np.asarray(Image.open(output)), instance.picture(0, window))
+        run("frame", path, 1, "--window", "file", "--format", "jpg", "-o", tmp_path / "frame.jpg")
+        found = np.asarray(Image.open(tmp_path / "frame.jpg")).astype(int)
+        assert np.abs(found - instance.picture(0)).mean() < 3
+    for wrong in ("40", "40,", "40,0", "nan,1", "wide"):
+        assert "CENTER,WIDTH" in run("frame", path, 1, "--window", wrong, code=2).stderr
+    assert "of pictures" in run("frame", path, 1, "--window", "file", code=2).stderr
+
+
+def test_the_name_of_the_output_says_the_format(tmp_path):
+    """A .png is a PNG file and a .npy an array; a .jpg may be the frame as it is stored."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(native_file(bytes([7, 9, 200, 8]), vr="OB"))
+    run("frame", path, 1, "-o", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.format == "PNG"
+    run("frame", path, 1, "-o", tmp_path / "a.npy")
+    assert np.load(tmp_path / "a.npy").tolist() == [[7, 9], [200, 8]]
+    run("frame", path, 1, "-o", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == bytes([7, 9, 200, 8])
+
+
+def test_a_frame_of_a_palette_is_in_its_colours(tmp_path):
+    """PALETTE COLOR becomes RGB, as pydicom applies the palette."""
+    path = testdata("examples_palette.dcm")
+    run("frame", path, 1, "-o", tmp_path / "a.png")
+    with mmindex.open_file(path) as instance:
+        picture = instance.picture(0)
+    assert picture.ndim == 3
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)

@@ -224,7 +224,10 @@ def test_a_file_whose_frames_are_all_lost_has_none_of_them(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("frame", "a.dcm", 1, "--format", "pgn"), "did you mean png? There are raw, npy, png."),
+        (
+            ("frame", "a.dcm", 1, "--format", "pgn"),
+            "did you mean png? There are raw, npy, png, jpg.",
+        ),
         (("frame", "a.dcm", 1, "--format", "PNG"), "did you mean png?"),
         (("ls", "a", "--color", "alway"), "did you mean always? There are auto, always, never."),
         (("frame", "a.dcm", 1, "--format", "zzz"), "is not one of"),

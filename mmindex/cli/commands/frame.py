@@ -34,11 +34,14 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
+from mmindex.cli.window import WindowType
 from mmindex.errors import NotAddressableError
+from mmindex.model import Boundaries
 from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
+    from mmindex.render.png import PictureWindow
 
 _EXTENSIONS = {  # of a frame as it is stored
     Codec.JPEG: "jpg",
@@ -50,6 +53,7 @@ _FRAME_EXTENSIONS = {  # of those that are no files of their own anywhere else
     "1.2.840.10008.1.2.5": "rle",
     "1.2.840.10008.1.2.8.1": "deflate",
 }
+_PICTURES = {"png": "PNG", "jpg": "JPEG"}
 _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by what names have
 
 
@@ -69,10 +73,14 @@ _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by wh
 @click.option(
     "--format",
     "format_name",
-    type=NearChoice(["raw", "npy", "png"]),
-    default="raw",
-    show_default=True,
-    help="Stored bytes, or decoded.",
+    type=NearChoice(["raw", "npy", "png", "jpg"]),
+    help="Stored bytes, or decoded; raw, unless -o ends with .npy or .png.",
+)
+@click.option(
+    "--window",
+    metavar="WINDOW",
+    type=WindowType(),
+    help="Of pictures: file, auto or CENTER,WIDTH; else one by values for all.",
 )
 @click.option("--stream", is_flag=True, help="The whole bit stream of a video; no NUMBER.")
 @force_option
@@ -81,23 +89,25 @@ def command(
     spans: tuple[Span, ...],
     instance_uid: str | None,
     output: str | None,
-    format_name: str,
+    format_name: str | None,
+    window: PictureWindow | None,
     stream: bool,
     force: bool,
 ) -> None:
-    """Write frames, by NUMBER or range such as 1-10,50 or 90-, or the stream of a video.
+    """Write frames, by NUMBER or range such as 1-10,50 or 90-, or a video.
 
-    SOURCE is a DICOM file, or with --instance an archive's folder or an index. An index at or
-    above a file serves it while it is up to date.
+    SOURCE is a DICOM file, or with --instance an archive's folder or an index.
 
     \b
     mmindex frame cine.dcm 42 > frame.jpg
     mmindex frame cine.dcm 1- -o 'frames/{number:06d}.{ext}' --format png
     mmindex frame /data/archive 42 --instance 1.2.840.113619.2 -o frame.jpg
 
-    Raw frames on standard output follow each other, arrays are stacked. PNG of samples over 8
-    bits is in one window for all frames, by their values: the file's own window is not used.
+    Raw frames on standard output follow each other, arrays are stacked.
     """  # noqa: D301
+    format_name = format_name or _find_format(output)
+    if window is not None and format_name not in _PICTURES:
+        raise click.UsageError("--window is of pictures: add --format png or jpg")
     _check_what(spans, format_name, stream)
     check_output(output)
     if not stream:
@@ -109,8 +119,13 @@ def command(
         ranges = find_numbers(opened, spans)
         check_located(opened, ranges)
         output = check_terminal(output)
-        for path, content in _walk_outputs(opened, ranges, output, format_name):
+        for path, content in _walk_outputs(opened, ranges, output, format_name, window):
             write_output([content], path, opened.instance.path)
+
+
+def _find_format(output: str | None) -> str:
+    """Return the format that the output's name asks for; that of .jpg may be the stored frame's."""
+    return next((name for name in ("npy", "png") if (output or "").endswith(f".{name}")), "raw")
 
 
 def _check_what(spans: Sequence[Span], format_name: str, stream: bool) -> None:
@@ -134,21 +149,30 @@ def _check_several(spans: Sequence[Span], output: str, format_name: str) -> None
 
 
 def _walk_outputs(
-    opened: Opened, ranges: Sequence[range], output: str, format_name: str
+    opened: Opened,
+    ranges: Sequence[range],
+    output: str,
+    format_name: str,
+    window: PictureWindow | None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each output."""
     instance = opened.instance
     syntax = find_transfer_syntax(instance.record.transfer_syntax_uid)
-    extension = _find_extension(syntax) if format_name == "raw" else format_name
+    extension = format_name
+    if format_name == "raw":
+        is_native = instance.record.boundaries is Boundaries.NATIVE
+        extension = "raw" if is_native else _find_extension(syntax)
     numbers = chain.from_iterable(ranges)
     if format_name == "npy" and not has_number(output):
         path = fill_in(output, number=ranges[0][0], ext=extension)
         yield path, _encode_npy(instance, list(numbers))
         return
-    if format_name == "png":
+    if format_name in _PICTURES:
         from mmindex.render.png import walk_pictures  # a raw frame does not wait for this
 
-        contents = walk_pictures(instance, [range(each[0] - 1, each[-1]) for each in ranges])
+        indices = [range(each[0] - 1, each[-1]) for each in ranges]
+        file_format = _PICTURES[format_name]
+        contents = walk_pictures(instance, indices, window=window, file_format=file_format)
     elif format_name == "npy":
         contents = (_encode_npy(instance, [number]) for number in chain.from_iterable(ranges))
     else:
