@@ -17,6 +17,8 @@ from dicom_bytes import (
     sequence,
 )
 
+_LONGEST_START = 30  # seconds
+
 CINE, CT, SR, OTHER = "1.2.9.1", "1.2.9.2", "1.2.9.3", "1.2.9.4"
 STUDY, SERIES = "1.2.3", "1.2.3.1"
 FRAMES = [b"\xff\xd8" + bytes([number]) * (40 + 2 * number) + b"\xff\xd9" for number in range(9)]
@@ -96,7 +98,10 @@ class Server:
             target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True
         )
         self.thread.start()
+        latest = time.monotonic() + _LONGEST_START
         while not self.server.started:
+            if time.monotonic() > latest:
+                raise RuntimeError(f"the server has not started in {_LONGEST_START} s")
             time.sleep(0.01)
 
     def stop(self) -> None:
