@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Frame = bytes | memoryview
 
-RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
 DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
 SAMPLES_IN_FRAGMENTS = (ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME)
@@ -111,8 +110,9 @@ def find_decoder(frame: Frame) -> Decoder:
     for decoder in DECODERS:
         if decoder.begins(frame):
             return decoder
+    *names, last = (decoder.name for decoder in DECODERS)
     raise DecodeError(
-        "cannot decode the frame: expected the start of a JPEG, JPEG-LS, JPEG 2000, JPEG XL or RLE "
+        f"cannot decode the frame: expected the start of a {', '.join(names)} or {last} "
         f"frame, found {bytes(frame[:4]).hex(' ') or 'no bytes'}"
     )
 

@@ -7,9 +7,9 @@ import resource
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from mmindex.closing import Closing
 from mmindex.errors import (
     InstanceNotFoundError,
     MissingFileError,
@@ -44,7 +44,7 @@ class _Opened(NamedTuple):
     due: float
 
 
-class Archive(Composed, Listings):
+class Archive(Composed, Listings, Closing):
     """An index, open for reading; see `mmindex.open`.
 
     It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
@@ -88,17 +88,6 @@ class Archive(Composed, Listings):
         """Let go of the index and of the files that are kept open."""
         self._recent, self._older = {}, {}
         self._store.close()
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._reopen, ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
+from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.frame_values import read_scanned_header
 from mmindex.read.instance import Instance
 from mmindex.read.tiles import check_sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 
-class Concatenation(Sequence[bytes]):
+class Concatenation(FrameSequence):
     """The frames of all instances of a concatenation, in order; see `Archive.concatenation`.
 
     `concatenation[i]` is the frame as stored; frame indices are 0-based over all instances.
@@ -44,33 +44,8 @@ class Concatenation(Sequence[bytes]):
         for instance in self.instances:
             instance.close()
 
-    def __enter__(self) -> Concatenation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __len__(self) -> int:
         return self._count
-
-    @overload
-    def __getitem__(self, frame_index: int) -> bytes: ...
-
-    @overload
-    def __getitem__(self, frame_index: slice) -> list[bytes]: ...
-
-    def __getitem__(self, frame_index: int | slice) -> bytes | list[bytes]:
-        if isinstance(frame_index, slice):
-            return [self.frame(index) for index in range(*frame_index.indices(len(self)))]
-        return self.frame(frame_index)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self.frame(index) for index in range(len(self)))
 
     def locate(self, frame_index: int) -> tuple[Instance, int]:
         """Return the instance that has a frame, and the frame's index there.

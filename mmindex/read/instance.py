@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mmindex import errors
 from mmindex.errors import (
@@ -19,6 +18,7 @@ from mmindex.errors import (
 from mmindex.frame_table import ByteRange, FrameTable, Layout
 from mmindex.model import InstanceRecord, Status
 from mmindex.read.decoded import Decoded
+from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
@@ -45,7 +45,7 @@ def _names_path(
     return named
 
 
-class Instance(Decoded, Sequence[bytes]):
+class Instance(Decoded, FrameSequence):
     """One SOP instance, open: a sequence of its frames as stored.
 
     `instance[i]` is `instance.frame(i)`; a negative or too large index raises FrameIndexError.
@@ -74,17 +74,6 @@ class Instance(Decoded, Sequence[bytes]):
         self._frames = None
         self._file = _CLOSED
 
-    def __enter__(self) -> Instance:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @property
     def number_of_frames(self) -> int:
         """(0028,0008) Number of Frames, checked against the bytes (PS3.3 C.7.6.6)."""
@@ -101,20 +90,6 @@ class Instance(Decoded, Sequence[bytes]):
             frames = "1 frame" if count == 1 else f"{count} frames"
             has = f"{frames} of {image.rows} x {image.columns}"
         return f"<Instance {record.sop_instance_uid or 'without UID'} in {self.path!r}: {has}>"
-
-    @overload
-    def __getitem__(self, frame_index: int) -> bytes: ...
-
-    @overload
-    def __getitem__(self, frame_index: slice) -> list[bytes]: ...
-
-    def __getitem__(self, frame_index: int | slice) -> bytes | list[bytes]:
-        if isinstance(frame_index, slice):
-            return [self.frame(index) for index in range(*frame_index.indices(len(self)))]
-        return self.frame(frame_index)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self.frame(index) for index in range(len(self)))
 
     def frame(self, frame_index: int) -> bytes:
         """Return a frame as stored: an encapsulated one's fragments joined, a native one's bytes.

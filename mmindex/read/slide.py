@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmindex.closing import Closing
 from mmindex.errors import FormatError, FrameIndexError, MMIndexError
 from mmindex.read.instance import Instance
 from mmindex.read.open_file import open_file
@@ -59,7 +59,7 @@ class Level:
     instances: tuple[Instance, ...]
 
 
-class Slide:
+class Slide(Closing):
     """The levels of a whole slide image; see `mmindex.open_slide` and `Archive.slide`.
 
     Columns and rows of tiles, and pixels, count from 0 at the top left. A focal plane is its
@@ -117,17 +117,6 @@ class Slide:
         """Close the slide's files."""
         for instance in self._instances:
             instance.close()
-
-    def __enter__(self) -> Slide:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def locate(
         self,

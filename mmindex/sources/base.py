@@ -1,7 +1,8 @@
 """Where bytes come from, and where files are found: the two interfaces of this folder.
 
-A new source of bytes is one module with one class that writes `read`; everything else has a
-default here. `tests/sources/source_conformance.py` has the tests that every source inherits.
+A new source of bytes is one module with one class that sets `name`, `size` and `version` and writes
+`read`; a source that holds something also writes `close`. Everything else has a default here.
+`tests/sources/source_conformance.py` has the tests that every source inherits.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ class ByteSource(ABC):
         return  # bytes that cannot change
 
     def close(self) -> None:
-        """Release what the source holds; a read that is under way in another thread ends well."""
+        """Release what the source holds; a read that is under way in another thread ends well.
+
+        Later reads raise ValueError.
+        """
         return  # a source that holds nothing
 
 

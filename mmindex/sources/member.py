@@ -52,7 +52,35 @@ class Member(NamedTuple):
     reason: str = ""
 
 
-class StoredMember(ByteSource):
+class _MemberSource(ByteSource):
+    """What both kinds of members have: a container that is looked at, and closed with them."""
+
+    __slots__ = ("_container", "name", "size", "version")
+
+    def __init__(self, container: ByteSource, member: Member, name: str | None) -> None:
+        self.name = name
+        self.size = member.length
+        self.version: Fingerprint | None = container.version
+        self._container = container
+
+    def check(self) -> None:
+        """Look at the container; see `ByteSource.check`."""
+        try:
+            self._container.check()
+        except MMIndexError as error:
+            error.path = self.name
+            raise
+
+    def check_if_due(self) -> None:
+        """Look at the container if that is due; see `ByteSource.check_if_due`."""
+        self._container.check_if_due()
+
+    def close(self) -> None:
+        """Close the container; see `ByteSource.close`."""
+        self._container.close()
+
+
+class StoredMember(_MemberSource):
     """A range of a container; offsets count in the container.
 
     Parameters
@@ -65,15 +93,12 @@ class StoredMember(ByteSource):
         What errors call it.
     """
 
-    __slots__ = ("_container", "_end", "first", "name", "size", "version")
+    __slots__ = ("_end", "first")
 
     def __init__(self, container: ByteSource, member: Member, name: str | None) -> None:
-        self.name = name
+        super().__init__(container, member, name)
         self.first = member.offset
-        self.size = member.length
-        self.version: Fingerprint | None = container.version
         self._end = member.offset + member.length
-        self._container = container
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes; see `ByteSource.read`."""
@@ -106,22 +131,6 @@ class StoredMember(ByteSource):
             error.path = self.name
             raise
 
-    def check(self) -> None:
-        """Look at the container; see `ByteSource.check`."""
-        try:
-            self._container.check()
-        except MMIndexError as error:
-            error.path = self.name
-            raise
-
-    def check_if_due(self) -> None:
-        """Look at the container if that is due; see `ByteSource.check_if_due`."""
-        self._container.check_if_due()
-
-    def close(self) -> None:
-        """Close the container; see `ByteSource.close`."""
-        self._container.close()
-
     def _outside(self, offset: int, length: int) -> FormatError:
         """Return the error of a range that is not within the member; a change comes first."""
         self.check()
@@ -130,19 +139,16 @@ class StoredMember(ByteSource):
         return outside(self.name, offset, length, self._end)
 
 
-class DeflatedMember(ByteSource):
+class DeflatedMember(_MemberSource):
     """A deflated file of a container, inflated when it is first read; offsets count in the file.
 
     Parameters are those of StoredMember; the member is deflated.
     """
 
-    __slots__ = ("_container", "_inflated", "_lock", "_member", "name", "size", "version")
+    __slots__ = ("_inflated", "_lock", "_member")
 
     def __init__(self, container: ByteSource, member: Member, name: str | None) -> None:
-        self.name = name
-        self.size = member.length
-        self.version: Fingerprint | None = container.version
-        self._container = container
+        super().__init__(container, member, name)
         self._member = member
         self._inflated: MemorySource | None = None
         self._lock = threading.Lock()
@@ -170,21 +176,9 @@ class DeflatedMember(ByteSource):
             error.path = self.name
             raise
 
-    def check(self) -> None:
-        """Look at the container; see `ByteSource.check`."""
-        try:
-            self._container.check()
-        except MMIndexError as error:
-            error.path = self.name
-            raise
-
-    def check_if_due(self) -> None:
-        """Look at the container if that is due; see `ByteSource.check_if_due`."""
-        self._container.check_if_due()
-
     def close(self) -> None:
         """Release the inflated file, and close the container."""
-        self._container.close()
+        super().close()
         if self._inflated is not None:
             self._inflated.close()
 

@@ -11,11 +11,11 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
+from mmindex.closing import Closing
 from mmindex.errors import MMIndexError, NotDicomError
 from mmindex.frame_table import ByteRange, Layout
 from mmindex.model import Buffer, InstanceRecord
@@ -80,29 +80,22 @@ def scan_remote(
         return scan(copy.buffer)
 
 
-class _SparseCopy:
+class _SparseCopy(Closing):
     """A sparse file as long as the object, with those of its bytes that were fetched."""
 
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         self.size = source.size
         self.head = 0  # bytes from the first on that were fetched
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
         os.truncate(self._file.fileno(), self.size)
         self.buffer: Buffer = b""
         if self.size:
             self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
         self._known: list[tuple[int, int]] = []  # ranges that were fetched in one read
 
-    def __enter__(self) -> _SparseCopy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the copy, once its map is released."""
         self._file.close()
 
     def at(self, offset: int, length: int) -> bytes:
