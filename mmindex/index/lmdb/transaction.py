@@ -113,6 +113,13 @@ class Transaction:
             if not start or cursor.set_range_dup(key, start):
                 yield from cursor.iternext_dup()
 
+    def get_only(self, database: str, key: bytes) -> bytes | None:
+        """Return a copy of the value of a key that has one; None where it has none or several."""
+        with self._txn.cursor(self._databases[database]) as cursor:
+            if not cursor.set_key(key) or cursor.count() != 1:
+                return None
+            return bytes(cursor.value())
+
     def has(self, database: str, key: bytes, value: bytes) -> bool:
         """Return whether a key has a value among others."""
         with self._txn.cursor(self._databases[database]) as cursor:
