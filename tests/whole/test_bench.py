@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,16 +159,13 @@ def test_pydicom_reads_frames_of_a_kept_open_file_native_and_encapsulated(tmp_pa
 def test_limit_of_two_fragments_is_the_frame(tmp_path: Path) -> None:
     """One pread and a join of its slices give the frame as it was seeded."""
     written = write_image(tmp_path, 5, LAYOUTS[3], sizes=(100, 200))
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    try:
-        limit = frames._known_ranges(written, descriptor, joined=True)
+    with ExitStack() as stack:
+        limit = frames._known_ranges(written, stack, joined=True)
         assert limit.call is not None
         assert limit.expected is not None
         for index, arguments in zip(written.pick(5), limit.arguments, strict=False):
             answer = limit.call(*arguments)
             assert answer == limit.expected(*arguments) == written.frames[index]
-    finally:
-        os.close(descriptor)
 
 
 def test_pages_are_dropped_or_it_is_said_that_they_stay(
