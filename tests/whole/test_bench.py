@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
 from scripts.benchmark import cold, frames, limits, measure, sizes, slide
+from scripts.benchmark.cases import Case, Setup, Site, family
 from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
 from scripts.benchmark.model import (
@@ -294,6 +296,55 @@ def test_wrong_frame_of_mmindex_ends_the_run() -> None:
     """A benchmark of wrong answers is none."""
     with pytest.raises(WrongFrameError, match="wrong"):
         measure.measure([Contender(MMINDEX, lambda: 1, expected=lambda: 2)], EFFORT)
+
+
+def test_a_family_measures_case_after_case_in_a_folder_of_its_setup(tmp_path: Path) -> None:
+    """Each case runs before its setup goes on; what was opened is closed, then the folder goes."""
+    seen: list[object] = []
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield "two cases", list_cases
+
+    def fail_to_import() -> Contender:
+        raise ModuleNotFoundError
+
+    def list_cases(site: Site) -> Iterator[Case]:
+        site.stack.callback(lambda: seen.append(site.folder.is_dir()))
+        peer = measure.attempt("absent", fail_to_import)
+        yield Case("sizes", [Contender(MMINDEX, len, [("four",), ("seven",)]), peer], unit="B")
+        seen.append("second")
+        yield Case("times", [Contender(MMINDEX, bytes)], PREAD, 2.0, learn=seen.append)
+
+    sizes_found, times = family("toy", list_setups)(Bench(tmp_path, EFFORT, quick=True))
+    assert sizes_found == Result(
+        "toy",
+        "sizes",
+        "B",
+        (Measurement(MMINDEX, (4.0, 5.0)), Measurement("absent", (), NOT_THERE)),
+    )
+    assert (times.family, times.unit, times.limit, times.bound) == ("toy", "s", PREAD, 2.0)
+    assert seen == ["second", times.measurements, True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_family_that_the_system_cannot_measure_says_so_and_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other families go on; a figure that a peer fails to give is a note."""
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield "first", list_cases
+        raise AssertionError("no further setup")
+
+    def list_cases(site: Site) -> Iterator[Case]:
+        yield Case("sizes", [Contender("peer", lambda: 1 / 0)], unit="B")
+        raise CannotReadError("the system has no figure")
+
+    (found,) = family("toy", list_setups)(Bench(tmp_path, EFFORT, quick=True))
+    assert found.measurements == (Measurement("peer", (), "fails: ZeroDivisionError"),)
+    assert "toy: the system has no figure; not measured" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        measure.weigh([Contender(MMINDEX, lambda: 1 / 0)])
 
 
 def test_folder_of_a_case_is_removed_with_it(tmp_path: Path) -> None:
