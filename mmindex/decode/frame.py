@@ -98,7 +98,9 @@ def put(pixels: Pixels, out: Pixels | None) -> Pixels:
 
 
 def has_codecs(module: CodecModule) -> bool:
-    """Return whether imagecodecs is installed and has what a codec's module needs."""
+    """Return whether imagecodecs is installed and has what a codec's module needs of it."""
+    if not module.CODECS:
+        return True
     try:
         import imagecodecs
     except ImportError:

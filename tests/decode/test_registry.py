@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mmindex.decode import registry
 from mmindex.decode.frame import decode_frame, has_codecs
 from mmindex.decode.registry import DECODERS, Decoder, find_decoder
-from mmindex.decode.stream import check_stream
+from mmindex.decode.stream import Stream, check_stream
 from mmindex.errors import DecodeError
 from mmindex.model import ImagePixel
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
@@ -159,6 +162,38 @@ def test_a_frame_that_is_cut_or_of_another_image_is_an_error(
             decode_frame(frame[:length], image, example.transfer_syntax_uid)
     with pytest.raises(DecodeError, match="cannot decode the frame"):
         decode_frame(frame, other, example.transfer_syntax_uid)
+
+
+def test_every_row_has_the_name_of_a_codec_and_every_codec_of_pixels_a_row() -> None:
+    """The scan's list of codecs and the table of decoders name the same."""
+    without_rows = {Codec.NATIVE, Codec.ONE_FRAGMENT, Codec.VIDEO, Codec.NO_PIXEL_DATA}
+    codecs = set(Codec) - without_rows - {Codec.UNKNOWN}
+    assert {decoder.name for decoder in DECODERS} == {codec.value for codec in codecs}
+
+
+def test_a_codec_that_needs_no_imagecodecs_is_decoded_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A module whose CODECS are none decodes in any installation, and the table says so."""
+    module = ModuleType("mmindex.decode.inverted")
+    module.CODECS = ()  # type: ignore[attr-defined]
+    module.parse_stream = lambda frame, image: Stream(2, 3, 1, 8, frame)  # type: ignore[attr-defined]
+    module.decode_stream = lambda stream, image, raw, out: (
+        ~np.frombuffer(  # type: ignore[attr-defined]
+            stream.body, "u1", offset=4
+        ).reshape(2, 3)
+    )
+    inverted = Decoder("RLE", lambda frame: bytes(frame[:4]) == b"INV!", "inverted")
+    monkeypatch.setitem(sys.modules, "mmindex.decode.inverted", module)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setattr(registry, "DECODERS", (inverted, *DECODERS[:-1]))
+    pixels = np.arange(6, dtype="u1").reshape(2, 3)
+    frame = b"INV!" + (~pixels).tobytes()
+    found = decode_frame(frame, describe(pixels), "1.2.840.10008.1.2.5")
+    assert found.tolist() == pixels.tolist()
+    by_uid = {row.uid: row.decoder for row in registry.list_transfer_syntaxes()}
+    assert by_uid["1.2.840.10008.1.2.5"] == "inverted"
+    assert by_uid["1.2.840.10008.1.2.4.80"] == "imagecodecs"
 
 
 @pytest.mark.parametrize("frame", [b"", b"\0", b"\xff", b"no stream at all", b"\0" * 64])

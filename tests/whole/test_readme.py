@@ -114,7 +114,8 @@ def make_syntax_rows() -> list[list[str]]:
     """Return the rows of the table of transfer syntaxes, from the registry of decoders."""
     rows = []
     for uid, name, decoder, remark in list_transfer_syntaxes():
-        arrays = "yes" if decoder in ("native", "zlib") or uid == RLE_LOSSLESS else "with `codecs`"
+        needs_codecs = decoder == "imagecodecs" and uid != RLE_LOSSLESS
+        arrays = "with `codecs`" if needs_codecs else "yes"
         frames = "yes"
         if uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
             frames = "yes, after inflating the data set once; no byte ranges"
