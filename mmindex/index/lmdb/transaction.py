@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from mmindex.errors import MMIndexError
 from mmindex.index.checksum import DamageError
-from mmindex.index.lmdb.page_check import check_pages
 
 _VALUES_IN_A_NODE = 128  # short values of a key that never take a page of their own
 
@@ -175,6 +174,8 @@ class Transaction:
         transaction = self.id()
         if checked.get(database) == transaction:
             return
+        from mmindex.index.lmdb.page_check import check_pages  # a single look-up needs none
+
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) == key:
