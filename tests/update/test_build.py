@@ -23,6 +23,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from child_process import forks
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
@@ -55,9 +56,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
 @pytest.fixture(autouse=True)
@@ -319,7 +317,7 @@ def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@needs_fork
+@forks
 @pytest.mark.parametrize("die", [exit_at_once, kill_itself])
 @pytest.mark.parametrize("own_executor", [False, True])
 def test_worker_that_dies_costs_only_its_file(
@@ -349,7 +347,7 @@ def test_worker_that_dies_costs_only_its_file(
     assert counts(mmindex.build(root, index, workers=1)) == (700, 2, 698, 0)
 
 
-@needs_fork
+@forks
 def test_executor_that_breaks_drops_no_known_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_pools: None
 ) -> None:
