@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from child_process import exit_code, forks
+from clock import Clock
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -68,25 +68,6 @@ def ambiguous_file(uid: str) -> bytes:
 
 UIDS = [f"1.2.3.{number}" for number in range(10)]
 TRUTH = {uid: frames_of(number) for number, uid in enumerate(UIDS)}
-
-
-class Clock:
-    """Stands in for time.monotonic where files and index are looked at again."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test say how late it is."""
-    clock = Clock()
-    for name in ("mmindex.sources.file", "mmindex.read.archive"):
-        monkeypatch.setattr(importlib.import_module(name), "monotonic", clock)
-    return clock
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from pathlib import Path
 import pydicom
 import pytest
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
-    dicom_file,
+    deflated_file,
     element,
     encapsulated_file,
     image_attributes,
@@ -201,9 +200,7 @@ def test_a_source_that_changed_gives_no_frame() -> None:
 def test_R7_a_deflated_data_set_of_any_source_is_inflated() -> None:
     """Its frames count in the inflated data set."""
     data_set = image_attributes() + element(PIXEL_DATA, "OB", b"abcd")
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    deflated = deflater.compress(data_set) + deflater.flush()
     for make in (Blocks, Within):
-        source = make(dicom_file(deflated, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN))
+        source = make(deflated_file(data_set))
         with mmindex.open_file(source) as instance:
             assert instance.frame(0) == b"abcd"

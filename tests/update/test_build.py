@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -25,10 +24,10 @@ import lmdb
 import pytest
 from child_process import forks
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
     IMPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulated_file,
@@ -138,17 +137,10 @@ def test_full_build_scans_unchanged_files_too(tmp_path: Path) -> None:
     assert read_records(tmp_path) == before
 
 
-def deflated_file() -> bytes:
-    data_set = image_attributes() + element(PIXEL_DATA, "OW", b"abcd")
-    compressor = zlib.compressobj(wbits=-15)
-    deflated = compressor.compress(data_set) + compressor.flush()
-    return dicom_file(deflated, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
-
-
 FILES = {
     "indexed": image("1.1", b"one.two."),
     "encapsulated": encapsulated_file([b"\xff\xd8A\xff\xd9\0", b"\xff\xd8B\xff\xd9\0"], 2),
-    "deflated": deflated_file(),
+    "deflated": deflated_file(image_attributes() + element(PIXEL_DATA, "OW", b"abcd")),
     "stream": encapsulated_file([b"\0\0\0\1"], 25, HEVC),
     "report": dicom_file(element(SOP_INSTANCE_UID, "UI", "1.2")),
     "text": b"patient,study\n" * 100,

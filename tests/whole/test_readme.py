@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from dicom_bytes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
+    deflate,
     dicom_file,
     element,
     encapsulate,
@@ -162,8 +162,7 @@ def make_fragment(uid: str, arrays: str) -> bytes:
     if uid == ENCAPSULATED_UNCOMPRESSED:
         return b"abcd"
     if uid == DEFLATED_IMAGE_FRAME:
-        deflate = zlib.compressobj(wbits=-15)
-        fragment = deflate.compress(b"abcd") + deflate.flush()
+        fragment = deflate(b"abcd")
         return fragment + b"\0" * (len(fragment) % 2)
     if arrays in UNDECODED:
         return bytes.fromhex(UNDECODED[arrays])
@@ -197,8 +196,7 @@ def test_a_transfer_syntax_does_what_its_row_says(uid: str, frames: str, arrays:
     elif not frames.startswith("none"):
         data_set += element(PIXEL_DATA, "OB", b"abcd", implicit=implicit, order=order)
     if uid in DEFLATED:
-        deflate = zlib.compressobj(wbits=-15)
-        data_set = deflate.compress(data_set) + deflate.flush()
+        data_set = deflate(data_set)
     with mmindex.open_file(io.BytesIO(dicom_file(data_set, uid))) as instance:
         if frames.startswith("yes"):
             assert instance.frame(0) == (fragment if encapsulated else b"abcd")
