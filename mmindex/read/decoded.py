@@ -87,7 +87,7 @@ class Decoded:
         out: NDArray[np.generic] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> NDArray[np.generic] | tuple[NDArray[np.generic], dict[int, MMIndexError]]:
-        """Return the decoded pixels of frames, stacked; of all of them unless told which.
+        """Return the decoded pixels of frames, stacked: of these frames, or of all.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class Decoded:
     def dataset(self) -> Dataset:
         """Return the header: every element before the pixel data (a pydicom Dataset).
 
-        It is read from the bytes before the pixel data each time: keep what is needed twice.
+        Each call reads the bytes before the pixel data: keep a Dataset that is needed twice.
 
         Raises
         ------
