@@ -122,19 +122,17 @@ class Decoded:
         indices = instance.list_indices(frame_indices)
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-            with naming(instance.path):
-                if rescale:
-                    return self.array(indices[position], rescale=True)
-                return read_array(
-                    instance, indices[position], raw=raw, copy=place is None, out=place
-                )
+            if rescale:
+                return self.array(indices[position], rescale=True)
+            return read_array(instance, indices[position], raw=raw, copy=place is None, out=place)
 
         skip = on_error == "skip"
-        stack, failures = stack_arrays(
-            decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
-        )
+        with naming(instance.path):
+            stack, failures = stack_arrays(
+                decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
+            )
         if skip:
-            return stack, {indices[position]: error for position, error in failures.items()}
+            return stack, {indices[at]: error.at(instance.path) for at, error in failures.items()}
         return stack
 
     def array(
