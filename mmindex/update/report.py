@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mmindex.index.counters import Counters
+from mmindex.model import Status
+
 _PROBLEMS_KEPT = 1000
+NAMES_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -41,6 +46,12 @@ class BuildReport:
         SOP Instance UIDs that several files of the whole index have; 0 after an update.
     seconds : float
         How long it took.
+    started : float
+        When it began, in seconds since 1970.
+    removed_paths : list of str
+        Files that were dropped because they are gone, the first thousand.
+    totals : Counters or None
+        What the whole index holds in the end; None before.
     """
 
     root: str
@@ -58,12 +69,20 @@ class BuildReport:
     unreadable: int = 0
     duplicates: int = 0
     seconds: float = 0.0
+    started: float = field(default_factory=time.time)
+    removed_paths: list[str] = field(default_factory=list)
+    totals: Counters | None = None
 
     def add_problem(self, path: bytes, reason: str) -> None:
         """Count a problem, and keep it while there are few."""
         self.problem_count += 1
         if len(self.problems) < _PROBLEMS_KEPT:
             self.problems.append((os.fsdecode(path), reason))
+
+    def add_totals(self, totals: Counters) -> None:
+        """Take what the whole index holds."""
+        self.totals = totals
+        self.unreadable = totals.statuses[Status.UNREADABLE]
 
 
 Progress = Callable[[BuildReport], None]

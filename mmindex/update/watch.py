@@ -218,12 +218,16 @@ class Watch:
             due,
             self._index,
             options,
-            lambda path: os.path.join(self._root, path) in self._folders,
+            self._was_folder,
+            self._was_folder,
         )
         for path in due:
             del self._due[path]
         if report.scanned or report.removed or report.problem_count:
             self._log(WatchEvent("update", report))
+
+    def _was_folder(self, path: bytes) -> bool:
+        return os.path.join(self._root, path) in self._folders
 
     def _build(self) -> None:
         """Look at the whole archive."""
