@@ -18,14 +18,20 @@ from mmindex.cli.printing import counted, print_message
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
+    from mmindex.cli.log import Log
 
 _LINE_EVERY, _LOG_EVERY = 0.1, 10.0  # seconds
 _BAR_WIDTH = 24
 
 
 @contextmanager
-def showing_progress(*, quiet: bool = False) -> Iterator[Callable[[BuildReport], None]]:
+def showing_progress(
+    *, quiet: bool = False, log: Log | None = None
+) -> Iterator[Callable[[BuildReport], None]]:
     """Yield what shows a report on standard error, for a `with` statement."""
+    if log is not None and not quiet:
+        yield log.show
+        return
     if quiet:
         yield lambda report: None
         return
@@ -40,12 +46,12 @@ def showing_progress(*, quiet: bool = False) -> Iterator[Callable[[BuildReport],
 
 
 @contextmanager
-def showing_files() -> Iterator[Callable[[int, int], None] | None]:
+def showing_files(*, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what shows how many files are done of all; None where no terminal shows it.
 
     Where results go through a pipe, whatever reads them may write to the same terminal.
     """
-    if not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+    if quiet or not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         yield None
         return
     line = ProgressLine()

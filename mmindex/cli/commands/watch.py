@@ -6,12 +6,12 @@ import json
 import signal
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.build_options import describe_report, refuse_no_folder, watch_options
+from mmindex.cli.build_options import describe_report, log_option, refuse_no_folder, watch_options
+from mmindex.cli.log import now
 from mmindex.cli.printing import counted, plain
 
 if TYPE_CHECKING:
@@ -42,13 +42,9 @@ if TYPE_CHECKING:
     default=2.0,
     help="Leave files that changed less long ago.",
 )
-@click.option(
-    "--log-format",
-    metavar="text|json",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="How a line of the log reads.",
-)
+@log_option
+@click.option("-q", "--quiet", is_flag=True, help="Log what went wrong only.")
+@click.option("-v", "--verbose", is_flag=True, help="Log the problems of each burst by name.")
 def command(
     root: str,
     index: str | None,
@@ -59,6 +55,8 @@ def command(
     one_file_system: bool,
     max_removed: str | None,
     log_format: str,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Build the index, then update it within a second of each change. SIGTERM ends the watch.
 
@@ -73,10 +71,17 @@ def command(
 
     refuse_no_folder(root)
     stop = threading.Event()
+    write = _log_json if log_format == "json" else _log_text
+
+    def log(event: WatchEvent) -> None:
+        went_wrong = event.report is None or event.report.problem_count
+        if not quiet or (went_wrong and event.kind != "stopped"):
+            write(event, verbose=verbose)
+
     watch = Watch(
         root,
         index,
-        _log_json if log_format == "json" else _log_text,
+        log,
         stop,
         rules=WalkRules(exclude, follow_links, one_file_system),
         min_age=min_age,
@@ -98,7 +103,7 @@ def _setter(stop: threading.Event) -> Callable[[int, object], None]:
     return lambda number, frame: stop.set()
 
 
-def _log_text(event: WatchEvent) -> None:
+def _log_text(event: WatchEvent, *, verbose: bool) -> None:
     report = event.report
     text = event.reason
     if report is not None:
@@ -106,17 +111,16 @@ def _log_text(event: WatchEvent) -> None:
             f"{counted(report.scanned, 'file', grouped=True)} scanned, {report.removed:,} removed, "
             f"{counted(report.problem_count, 'problem', grouped=True)} in {report.seconds:.2f} s"
         )
-    click.echo(plain(f"{_now()} {event.kind}{': ' if text else ''}{text}"))
+    click.echo(plain(f"{now()} {event.kind}{': ' if text else ''}{text}"))
+    if report is not None and verbose:
+        for path, reason in report.problems:
+            click.echo(plain(f"{now()} problem: {path}: {reason}"))
 
 
-def _log_json(event: WatchEvent) -> None:
-    line: dict[str, object] = {"time": _now(), "event": event.kind}
+def _log_json(event: WatchEvent, *, verbose: bool) -> None:
+    line: dict[str, object] = {"time": now(), "event": event.kind}
     if event.reason:
         line["reason"] = event.reason
     if event.report is not None:
         line |= describe_report(event.report)
     click.echo(json.dumps(line))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
