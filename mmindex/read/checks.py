@@ -10,6 +10,7 @@ from mmindex.sources.folder import WalkRules
 
 if TYPE_CHECKING:
     from mmindex.index.build_notes import BuildNote
+    from mmindex.index.counters import Counters
     from mmindex.index.store import Store
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
@@ -32,8 +33,8 @@ class Checked:
     ) -> Iterator[Problem]:
         """Yield every problem of the archive's files, as it is found; opens no file.
 
-        Checks the whole index first, then looks at the status of each file, and walks the archive
-        for files that the index does not know.
+        Of all kinds, checks the whole index first, then looks at the status of each file, and walks
+        the archive for files that the index does not know.
 
         Parameters
         ----------
@@ -51,12 +52,11 @@ class Checked:
         ValueError
             There is no such kind.
         """
-        from mmindex.read.problems import KINDS, walk_problems
+        from mmindex.read.problems import walk_problems
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
-        wanted = KINDS if kinds is None else kinds
         archive = cast("Archive", self)
-        return walk_problems(archive, self._store, progress, kinds=wanted, rules=rules)
+        return walk_problems(archive, self._store, progress, kinds=kinds, rules=rules)
 
     def accept(self, problems: Iterable[Problem], *, wait: float = 10.0) -> None:
         """Write to the index that these problems are known, in place of those accepted before.
@@ -82,3 +82,7 @@ class Checked:
     def last_build(self) -> BuildNote | None:
         """Return when the last build ended and how long it took; None where none has ended."""
         return self._store.read_build()
+
+    def count(self) -> Counters:
+        """Return how many files, instances, frames and bytes the index has, in constant time."""
+        return self._store.read_counters()

@@ -59,13 +59,15 @@ def walk_problems(
     store: Store,
     progress: Progress | None = None,
     *,
-    kinds: Collection[str] = KINDS,
+    kinds: Collection[str] | None = None,
     rules: WalkRules = _ALL,
 ) -> Iterator[Problem]:
     """Yield every problem of an archive's files; see `Archive.problems`."""
+    checks_index = kinds is None
+    kinds = KINDS if kinds is None else kinds
     if unknown := set(kinds).difference(KINDS):
         raise ValueError(f"expected kinds of {', '.join(KINDS)}, found {', '.join(unknown)}")
-    found = _walk_all(archive, store, progress, kinds, rules)
+    found = _walk_all(archive, store, progress, kinds, rules, checks_index=checks_index)
     wanted = (problem for problem in found if problem.kind in kinds)
     return (
         replace(problem, accepted=True) if store.is_accepted(note_of(problem)) else problem
@@ -84,8 +86,11 @@ def _walk_all(
     progress: Progress | None,
     kinds: Collection[str],
     rules: WalkRules,
+    *,
+    checks_index: bool,
 ) -> Iterator[Problem]:
-    archive.check_index()
+    if checks_index:
+        archive.check_index()
     walk_file: Callable[[Archive, InstanceRecord], Iterator[Problem]] = _walk_file_problems
     if not {"missing", "stale"}.intersection(kinds):
         walk_file = _walk_scan_problems

@@ -10,7 +10,8 @@ from mmindex.cli.printing import counted
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")
 @click.argument("root", type=click.Path())
-def command(root: str) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(root: str, quiet: bool) -> None:
     """Rewrite an index without the pages that changes left unused, if that makes it smaller.
 
     ROOT is the archive's folder, or the index file. No program may have it open.
@@ -19,5 +20,7 @@ def command(root: str) -> None:
     mmindex compact /data/archive
     """  # noqa: D301
     before, after = mmindex.compact(root)
+    if quiet:
+        return
     kept = "" if after < before else ": it stays as it is"
     click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")
