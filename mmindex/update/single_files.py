@@ -294,7 +294,10 @@ class _Look:
                 return
             status = os.stat(full_path)
         except OSError as error:
-            yield None if is_missing(error) else skipped(path, error)
+            if not is_missing(error) or os.path.islink(full_path):
+                yield skipped(path, error)
+            if is_missing(error):
+                yield None
             return
         if stat.S_ISDIR(status.st_mode):
             self.folders.append(path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,65 @@ def test_a_burst_past_counting_ends_in_a_build(
     stop.set()
     thread.join()
     assert [event.kind for event in events].count("build") > 1
+
+
+@pytest.mark.long
+def test_a_thousand_files_are_served_within_a_second_each_to_eight_readers(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """From its rename on; none is wrong, none is there twice."""
+    root, index, ready = tmp_path / "root", tmp_path / "index", tmp_path / "ready"
+    ready.mkdir()
+    numbers = range(1000)
+    for number in numbers:
+        (ready / f"{number}").write_bytes(image(f"2.{number}", b"%04d" % number))
+    (root / "new").mkdir()
+    arrived: dict[int, float] = {}
+    served: dict[int, float] = {}
+    wrong: list[object] = []
+    ended = threading.Event()
+
+    def read(seed: int) -> None:
+        chance = random.Random(seed)
+        with mmindex.open(index, revalidate_after=0.0) as archive:
+            while not ended.is_set():
+                for number in chance.sample(numbers, 5):
+                    with suppress(MMIndexError):
+                        if archive.frame(f"2.{number}", 0) != b"%04d" % number:
+                            wrong.append(number)
+                        if len(list(archive.records_of(f"2.{number}"))) > 1:
+                            wrong.append(f"twice {number}")
+                ended.wait(0.02)
+
+    def measure() -> None:
+        with mmindex.open(index) as archive:
+            while len(served) < len(numbers) and not ended.is_set():
+                for number in list(arrived):
+                    if number not in served and f"2.{number}" in archive:
+                        assert archive.frame(f"2.{number}", 0) == b"%04d" % number
+                        served[number] = time.monotonic()
+                time.sleep(0.002)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
+    threads.append(threading.Thread(target=measure))
+    for thread in threads:
+        thread.start()
+    for number in numbers:
+        folder = root if number % 2 else root / "new"
+        arrived[number] = time.monotonic()
+        (ready / f"{number}").rename(folder / f"{number}.dcm")
+        if number % 10 == 0:
+            time.sleep(0.01)
+    started = time.monotonic()
+    while len(served) < len(numbers) and time.monotonic() - started < PATIENCE:
+        time.sleep(0.05)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(served) == len(numbers)
+    slowest = max(served[number] - arrived[number] for number in numbers)
+    assert slowest < 1.0
+    assert watching.end() == 0
+    report = mmindex.build(root, index, workers=1)
+    assert (report.found, report.scanned, report.removed, report.duplicates) == (1001, 0, 0, 0)
