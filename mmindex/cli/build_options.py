@@ -122,7 +122,11 @@ def print_report(
     failing : dict, optional
         What is added to the report as JSON.
     """
-    printed = report.problems if verbose else report.problems[:_PROBLEMS_PRINTED]
+    problems = report.problems
+    if quiet:
+        problems = [problem for problem in problems if problem[0] not in report.accepted]
+    printed = problems if verbose else problems[:_PROBLEMS_PRINTED]
+    left = report.problem_count - len(printed) - (len(report.problems) - len(problems))
     described = describe_report(report) | (failing or {})
     if log is not None:
         for path, reason in printed:
@@ -130,9 +134,10 @@ def print_report(
         log.write("report", **described)
     else:
         for path, reason in printed:
-            print_message(f"{path}: {reason}")
-        if report.problem_count > len(printed):
-            print_message(f"and {counted(report.problem_count - len(printed), 'more problem')}")
+            accepted = " (accepted)" if path in report.accepted else ""
+            print_message(f"{path}: {reason}{accepted}")
+        if left:
+            print_message(f"and {counted(left, 'more problem')}")
     if as_json:
         print_json(described)
     elif log is None and not quiet:
@@ -173,7 +178,10 @@ def describe_report(report: BuildReport) -> dict[str, object]:
         "postponed": report.postponed,
         "statuses": dict(report.statuses),
         "frames": report.frames,
-        "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
+        "problems": [
+            {"path": path, "reason": reason, "accepted": path in report.accepted}
+            for path, reason in report.problems
+        ],
         "problem_count": report.problem_count,
         "unreadable": report.unreadable,
         "duplicates": report.duplicates,

@@ -153,7 +153,7 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
     else:
         expected = archive.expected_fingerprint(record, found)
         if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
-            yield Problem(path, "stale", describe_change(found))
+            yield Problem(path, "stale", describe_change(found, record))
     yield from _walk_scan_problems(archive, record)
 
 

@@ -19,7 +19,7 @@ from mmindex.sources.folder import WalkRules
 from mmindex.update.commits import Commits
 from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
 from mmindex.update.plan import Plan
-from mmindex.update.problems import forget_settled
+from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_file import ScanOptions
 from mmindex.update.workers import Workers
@@ -136,4 +136,5 @@ def build(
         note = BuildNote(time.time_ns(), int(report.seconds * 1000))
         plan.skips.write(store, note, set(), [b""])
         forget_settled(store, root_bytes)
+        mark_accepted(store, report)
     return report

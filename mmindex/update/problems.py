@@ -58,11 +58,17 @@ def describe_anomaly(anomaly: Anomaly) -> str:
     return f"{anomaly.code} @0x{anomaly.offset:x}{times}"
 
 
-def describe_change(found: os.stat_result) -> str:
-    """Return that a file changed after it was indexed, and when."""
+def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
+    """Return that a file changed after it was indexed, and what it is now."""
+    known = record.fingerprint
+    if known is not None and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
+        return (
+            "the file changed after it was indexed: it is another one (by its inode) of the same "
+            "size and time, as in an archive that was copied; rebuild the index"
+        )
     changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(" ", "seconds")
     return (
-        f"the file changed after it was indexed; now {found.st_size} bytes of {changed}; "
+        f"the file changed after it was indexed: it has {found.st_size} bytes of {changed}; "
         "rebuild the index"
     )
 
@@ -90,6 +96,14 @@ def forget_settled(store: Store, root: bytes, paths: Iterable[bytes] | None = No
     settled = [note for note in _walk_accepted(store, paths) if not _is_so_still(store, root, note)]
     if settled:
         store.forget(settled)
+
+
+def mark_accepted(store: Store, report: BuildReport) -> None:
+    """Note in a report which of its problems were accepted; call `forget_settled` before."""
+    for path, _ in report.problems:
+        notes = store.read_notes_of(os.fsencode(path))
+        if any(isinstance(note, AcceptedProblem) and note.kind == "unreadable" for note in notes):
+            report.accepted.add(path)
 
 
 def _walk_accepted(store: Store, paths: Iterable[bytes] | None) -> Iterator[AcceptedProblem]:
@@ -120,4 +134,4 @@ def _is_so_still(store: Store, root: bytes, problem: AcceptedProblem) -> bool:
     except OSError:
         return kind == "missing"
     changed = Fingerprint.of(found) != record.fingerprint
-    return kind == "stale" and changed and describe_change(found) == detail
+    return kind == "stale" and changed and describe_change(found, record) == detail

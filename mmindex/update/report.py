@@ -40,6 +40,8 @@ class BuildReport:
         Path and reason of what could not be read, the first thousand.
     problem_count : int
         How many there were.
+    accepted : set of str
+        Paths of these problems that the user accepted.
     unreadable : int
         Files of the whole index that could not be read, in this build or an earlier one.
     duplicates : int
@@ -66,6 +68,7 @@ class BuildReport:
     frames: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
     problem_count: int = 0
+    accepted: set[str] = field(default_factory=set)
     unreadable: int = 0
     duplicates: int = 0
     seconds: float = 0.0

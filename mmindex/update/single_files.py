@@ -34,7 +34,7 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
-from mmindex.update.problems import Skips, forget_settled
+from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_file import ScanOptions, scan_files
 
@@ -161,6 +161,7 @@ def update_files(
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
         forget_settled(store, root_bytes, None if found.folders else looked_at)
+        mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
     return report

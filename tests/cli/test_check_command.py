@@ -160,7 +160,10 @@ def test_accepted_problems_fail_no_more_until_they_change(tmp_path):
     assert run("check", root).stdout.count("\taccepted\n") == 9
     (root / "another").write_bytes(b"")
     assert run("check", root, "--fail-on", "new", "-q", code=1).stdout.startswith("another\tnew")
-    run("build", root, "--strict", "-j", "1")  # the missing, stale and new ones are settled
+    assert run("build", root, "--strict", "-j", "1").stderr.count("(accepted)\n") == 2
+    assert (
+        run("build", root, "-j", "1", "-q").output == ""
+    )  # the missing, stale and new ones are settled
     run("compact", root)
     mmindex.merge(tmp_path / "all", [root], root=root)
     for index in (root, tmp_path / "all"):

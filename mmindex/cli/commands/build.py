@@ -15,7 +15,7 @@ import mmindex
 from mmindex.cli.alerts import fail_on_option
 from mmindex.cli.build_options import log_option, print_report, refuse_no_folder, walk_options
 from mmindex.cli.log import Log, logging_errors
-from mmindex.cli.printing import FAILED, counted
+from mmindex.cli.printing import FAILED, counted, print_message
 from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 
@@ -130,7 +130,10 @@ def command(
         )
     failing = _find_failing(report, fail_on) if strict else {}
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log, failing=failing)
-    if failing.get("failing_count"):
+    if count := failing.get("failing_count"):
+        if log is None:
+            kinds = ",".join(sorted(fail_on & _KINDS_OF_INDEX))
+            print_message(f"{count} of {kinds} not accepted: `mmindex check` lists them")
         click.get_current_context().exit(FAILED)
 
 
