@@ -123,18 +123,29 @@ class Watch:
         """Watch until `stop` is set."""
         while not self._stop.is_set():
             self._build_due = 0.0
+            identity = _identify(self._root)
             try:
-                identity = _identify(self._root)
                 if identity is not None:
                     self._watch(identity)
-            except (OSError, RuntimeError) as error:  # of watchfiles
+            except (OSError, RuntimeError) as error:  # of watchfiles: too many folders, say
                 self._log(WatchEvent("failed", reason=f"cannot watch the archive: {error}"))
-                self._stop.wait(_RETRY)
+                if identity == _identify(self._root):
+                    self._build_unwatched()
+                self._stop.wait(min(self._rescan, _LONGEST_RETRY))
             if not self._stop.is_set() and not self._is_back():
                 self._log(WatchEvent("away", reason="the root is away; waiting for it"))
                 while not self._stop.wait(_RETRY) and not self._is_back():
                     pass
         self._log(WatchEvent("stopped"))
+
+    def _build_unwatched(self) -> None:
+        """Build where the system reports no changes."""
+        try:
+            self._build()
+        except _StoppedError:
+            return
+        except (MMIndexError, OSError) as error:
+            self._log(WatchEvent("failed", reason=str(error)))
 
     def _is_back(self) -> bool:
         """Return whether the root is there, with its index if that was there."""

@@ -321,3 +321,92 @@ def test_a_thousand_files_are_served_within_a_second_each_to_eight_readers(
     assert watching.end() == 0
     report = mmindex.build(root, index, workers=1)
     assert (report.found, report.scanned, report.removed, report.duplicates) == (1001, 0, 0, 0)
+
+
+def run_watch(
+    tmp_path: Path, events: list[watch_module.WatchEvent], **options: float
+) -> tuple[threading.Event, threading.Thread]:
+    """Watch in a thread until the event is set."""
+    stop = threading.Event()
+    (tmp_path / "root").mkdir()
+    watch = watch_module.Watch(
+        tmp_path / "root", tmp_path / "index", events.append, stop, rules=WalkRules(), **options
+    )
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    return stop, thread
+
+
+def test_a_rescan_follows_after_its_time(tmp_path: Path) -> None:
+    """A build of all, whether or not anything was reported."""
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, rescan=0.3)
+    wait_until(lambda: len(events) >= 3)
+    stop.set()
+    thread.join()
+    assert {event.kind for event in events[:-1]} == {"build"}
+
+
+def test_an_archive_with_too_many_folders_to_watch_is_built_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system refuses to watch, nothing is lost: it says so, and looks at all."""
+    import watchfiles
+
+    def refuse(*paths: str, **options: object) -> Iterator[object]:
+        raise OSError("OS file watch limit reached")
+
+    monkeypatch.setattr(watchfiles, "watch", refuse)
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, rescan=0.2)
+    wait_until(lambda: "build" in [event.kind for event in events])
+    (tmp_path / "root" / "new.dcm").write_bytes(image("2.1", b"poll"))
+    os.utime(tmp_path / "root" / "new.dcm", (1, 1))
+    wait_until(lambda: serves(tmp_path / "index", "2.1", b"poll"))
+    stop.set()
+    thread.join()
+    assert "watch limit" in events[0].reason
+    assert events[-1].kind == "stopped"
+
+
+def test_a_file_that_takes_the_place_of_a_folder_and_the_other_way(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """What was below is dropped; what is below now is served."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.dcm").write_bytes(image("2.1", b"fold"))
+    (tmp_path / "new").rename(root / "place")
+    wait_until(lambda: serves(index, "2.1", b"fold"))
+    (root / "place").rename(tmp_path / "new")
+    (tmp_path / "part").write_bytes(image("2.2", b"file"))
+    (tmp_path / "part").rename(root / "place")
+
+    def uids() -> set[str]:
+        with mmindex.open(index) as archive:
+            return set(archive)
+
+    wait_until(lambda: uids() == {"1.1", "2.2"})
+    (root / "place").unlink()
+    (tmp_path / "new").rename(root / "place")
+    wait_until(lambda: uids() == {"1.1", "2.1"})
+    assert watching.end() == 0
+
+
+def test_a_quiet_log_has_what_went_wrong_and_a_verbose_one_names_it(tmp_path: Path) -> None:
+    """In text, a line each; each begins with the time."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    root.mkdir()
+    (root / "broken").symlink_to("nowhere")
+    for options, expected in ((["-q"], ["build"]), (["-v"], ["build", "problem", "stopped"])):
+        command = [sys.executable, "-m", "mmindex", "watch", str(root), "--index", str(index)]
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        others = process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+        process.stdout.close()
+        kinds = [line.split()[1].rstrip(":") for line in [first, *others.splitlines()]]
+        assert kinds == expected
+        assert ("broken: cannot look at it" in others) == (options == ["-v"])

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -71,12 +72,13 @@ def command(
 
     refuse_no_folder(root)
     stop = threading.Event()
-    write = _log_json if log_format == "json" else _log_text
+    write = _log_json if log_format == "json" else partial(_log_text, verbose=verbose)
 
     def log(event: WatchEvent) -> None:
-        went_wrong = event.report is None or event.report.problem_count
+        report = event.report
+        went_wrong = report is None or report.problem_count > len(report.accepted)
         if not quiet or (went_wrong and event.kind != "stopped"):
-            write(event, verbose=verbose)
+            write(event)
 
     watch = Watch(
         root,
@@ -117,7 +119,7 @@ def _log_text(event: WatchEvent, *, verbose: bool) -> None:
             click.echo(plain(f"{now()} problem: {path}: {reason}"))
 
 
-def _log_json(event: WatchEvent, *, verbose: bool) -> None:
+def _log_json(event: WatchEvent) -> None:
     line: dict[str, object] = {"time": now(), "event": event.kind}
     if event.reason:
         line["reason"] = event.reason
