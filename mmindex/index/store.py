@@ -85,8 +85,8 @@ class Store(Reader):
 
     # What a build writes: all of a batch, or nothing.
 
-    def copy_to(self, path: str) -> None:
-        """Write what the index holds to a new file, without unused pages.
+    def copy_to(self, path: str, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write what the index holds to a new file, without unused pages; `progress` as in `copy`.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Store(Reader):
             self._check_all_pages()
             shared = self._environment()
             with shared.lock:
-                copy(shared, path, DATABASES)
+                copy(shared, path, DATABASES, progress)
         except (LMDBError, OSError) as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 

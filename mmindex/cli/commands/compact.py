@@ -6,6 +6,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import counted
+from mmindex.cli.progress import showing_files
 
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")
@@ -19,7 +20,8 @@ def command(root: str, quiet: bool) -> None:
     \b
     mmindex compact /data/archive
     """  # noqa: D301
-    before, after = mmindex.compact(root)
+    with showing_files(quiet=quiet, noun="value") as show:
+        before, after = mmindex.compact(root, progress=show)
     if quiet:
         return
     kept = "" if after < before else ": it stays as it is"
