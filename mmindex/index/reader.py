@@ -23,6 +23,7 @@ from mmindex.index.databases import (
     path_key,
     uid_key,
 )
+from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
@@ -175,6 +176,11 @@ class Reader(OpenIndex):
             found = None if sealed is None else unpack(unseal(key, sealed))
             known.append(None if found is None else (found[0], found[1:]))
         return known
+
+    @reading
+    def has_folder(self, txn: Transaction, folder: bytes) -> bool:
+        """Return whether files of the index are, or were, below a folder; of the root it is so."""
+        return has_folder(txn, folder)
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""

@@ -11,6 +11,8 @@ All keys are short, since LMDB takes at most 511 bytes:
     positions  file id and number of the chunk -> 16,360 bytes of the positions of its tiles
     paths      16-byte blake2b digest of the path (of a member of a container: of the container's
                path, a zero byte and the member's name) -> file id and version
+    folders    16-byte blake2b digest of a folder's path and a slash -> nothing; of folders that
+               have, or had, files
     unscanned  file id -> status, of files that are not DICOM or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
     others     SOP Instance UID -> ids of files without

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import IndexWriteError, is_missing
@@ -61,9 +61,7 @@ def update(
 
     New and changed files are scanned, in this process. Files that are gone are dropped, with all
     that was below a folder that is gone. The time depends on the files, not on the archive: only
-    a folder, or a path that is gone and no known file, costs a walk of the index's paths. Where a
-    file took the place of a folder, the next build or the update of the folder above drops what was
-    below.
+    a folder, or a path that was one, costs a walk of the index's paths.
 
     Parameters
     ----------
@@ -121,19 +119,8 @@ def update_files(
     paths: Iterable[str | bytes | os.PathLike[str]],
     index: str | os.PathLike[str] | None,
     options: UpdateOptions,
-    was_folder: Callable[[bytes], bool] = lambda path: True,
-    replaced_folder: Callable[[bytes], bool] = lambda path: False,
 ) -> BuildReport:
-    """Do what `update` does.
-
-    Parameters
-    ----------
-    was_folder : callable
-        Whether files may be known below a path that is gone and no known file: to find these costs
-        a walk of the index's paths.
-    replaced_folder : callable
-        Whether files may be known below a path where a file is now.
-    """
+    """Do what `update` does."""
     started = time.monotonic()
     rules = options.rules
     parse_limit(options.max_removed)
@@ -147,7 +134,7 @@ def update_files(
         if not options.check_pages:
             store.trust_pages()
         found = _Look(root_bytes, index_path, options, store, report)
-        found.look_at(wanted, was_folder, replaced_folder)
+        found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
         try:
             for at in range(0, len(found.changed), _TOGETHER):
@@ -240,12 +227,7 @@ class _Look:
         self.met: set[bytes] = set()
         self.skips = Skips(report)
 
-    def look_at(
-        self,
-        paths: list[bytes],
-        was_folder: Callable[[bytes], bool],
-        replaced_folder: Callable[[bytes], bool],
-    ) -> None:
+    def look_at(self, paths: list[bytes]) -> None:
         """Look at files and folders; `changed` are then the files to scan."""
         youngest = time.time_ns() - int(self._min_age * 1e9)
         missing: list[bytes] = []
@@ -258,13 +240,16 @@ class _Look:
                 elif found.path not in self.met:
                     self.met.add(found.path)
                     self._take(found, youngest)
-                    if found.path == path and replaced_folder(path):
+                    if found.path == path and self._is_new_in_place_of_folder(path):
                         self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             if known is not None:
                 self._gone.append(known[0])
-            elif path not in self.folders and was_folder(path):
+            elif path not in self.folders and self._store.has_folder(path):
                 self.folders.append(path)
+
+    def _is_new_in_place_of_folder(self, path: bytes) -> bool:
+        return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
 
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
@@ -117,7 +117,7 @@ class Watch:
         self._build_due = 0.0
         self._not_before = 0.0
         self._retry = _RETRY
-        self._folders: set[bytes] = set()  # that were there, by their paths in the archive
+        self._has_built = False
 
     def run(self) -> None:
         """Watch until `stop` is set."""
@@ -149,7 +149,7 @@ class Watch:
 
     def _is_back(self) -> bool:
         """Return whether the root is there, with its index if that was there."""
-        return os.path.isdir(self._root) and (not self._folders or os.path.exists(self._index))
+        return os.path.isdir(self._root) and (not self._has_built or os.path.exists(self._index))
 
     def _watch(self, identity: tuple[int, int]) -> None:
         """Take in changes until the root is another folder, or the watch is stopped."""
@@ -203,7 +203,6 @@ class Watch:
             return
         if stat.S_ISDIR(status.st_mode):
             if change != _MODIFIED:
-                self._folders.update(_walk_folders(full_path))
                 self._due[full_path] = now
                 self._due[os.path.join(full_path, b"")] = now + _LOOK_AGAIN
         elif change == _MODIFIED:
@@ -229,16 +228,11 @@ class Watch:
             due,
             self._index,
             options,
-            self._was_folder,
-            self._was_folder,
         )
         for path in due:
             del self._due[path]
         if report.scanned or report.removed or report.problem_count:
             self._log(WatchEvent("update", report))
-
-    def _was_folder(self, path: bytes) -> bool:
-        return os.path.join(self._root, path) in self._folders
 
     def _build(self) -> None:
         """Look at the whole archive."""
@@ -256,7 +250,7 @@ class Watch:
         for path in noted:
             if self._due[path] <= time.monotonic():
                 del self._due[path]
-        self._folders = set(_walk_folders(self._root))
+        self._has_built = True
         wait = self._rescan
         if report.postponed:  # no change may report these files any more
             wait = min(wait, max(self._min_age, _PART_BUILDING * report.seconds))
@@ -280,10 +274,3 @@ def _identify(root: bytes) -> tuple[int, int] | None:
 def _age(status: os.stat_result) -> float:
     """Return how many seconds ago a file was last written to."""
     return time.time() - status.st_mtime
-
-
-def _walk_folders(folder: bytes) -> Iterator[bytes]:
-    """Yield a folder and all below it; links to folders, but nothing below them."""
-    yield folder
-    for above, names, _ in os.walk(folder):
-        yield from (os.path.join(above, name) for name in names)
