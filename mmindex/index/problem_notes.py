@@ -123,7 +123,7 @@ def put_problem_notes(txn: Transaction, notes: Iterable[ProblemNote]) -> None:
 
 def _describe(note: ProblemNote) -> bytes:
     text = note.reason if isinstance(note, SkippedPath) else f"{note.kind}\0{note.detail}"
-    return text.encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _unpack(packed: bytes) -> ProblemNote:
@@ -133,7 +133,7 @@ def _unpack(packed: bytes) -> ProblemNote:
     end = _PACKED.size + length
     if end > len(packed):
         raise DamageError("a problem's path runs past its end")
-    path, text = packed[_PACKED.size : end], packed[end:].decode("utf-8", "surrogateescape")
+    path, text = packed[_PACKED.size : end], packed[end:].decode("utf-8", "surrogatepass")
     if not flags & _ACCEPTED:
         return SkippedPath(path, text)
     kind, _, detail = text.partition("\0")

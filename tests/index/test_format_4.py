@@ -268,7 +268,7 @@ def test_skipped_paths_stay_until_they_are_looked_at_again(store: Store) -> None
 def test_accepted_problems_are_noted_by_path_kind_and_detail(store: Store) -> None:
     """Beside skipped paths, which change without them; accepting anew replaces them."""
     problems = [
-        AcceptedProblem(b"a\xff", "stale", "of \udcff"),
+        AcceptedProblem(b"a\xff", "stale", "of \udcff\ud800\0x"),
         AcceptedProblem(b"a\xff", "missing", ""),
         AcceptedProblem(b"b", "unreadable", "gone"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmindex
+from mmindex import BuildReport
 from mmindex.index.problem_notes import SkippedPath
 from mmindex.index.store import Store
 
@@ -20,6 +22,10 @@ def skipped(root: Path) -> dict[str, str]:
         store.check()
         notes = [each for each in store.iterate_problem_notes() if isinstance(each, SkippedPath)]
     return {os.fsdecode(note.path): note.reason for note in notes}
+
+
+def update(path: Path) -> BuildReport:
+    return mmindex.update(path.parent, [path])
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -89,19 +95,28 @@ def test_a_path_that_is_too_long_is_kept(root: Path, long_path: str) -> None:
     assert listed(root)[path] == reason
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_without_permission_is_kept_with_what_is_known_below(root: Path) -> None:
-    """Until it is readable again."""
+def test_a_folder_without_permission_is_kept_with_what_is_known_below(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is readable again; root, who runs this too, reads every folder."""
     mmindex.build(root, workers=1)
     before = skipped(root)
-    (root / "f").chmod(0)
-    try:
-        mmindex.build(root, workers=1)
-        found = skipped(root)
-    finally:
-        (root / "f").chmod(0o755)
-    assert found == before | {"f": "cannot read the folder: Permission denied"}
-    mmindex.update(root, [root / "f"])
+    scan = os.scandir
+
+    def refuse(folder: bytes) -> object:
+        if os.fsencode(folder) == os.fsencode(root / "f"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for look in (lambda: mmindex.build(root, workers=1), lambda: update(root / "f")):
+        assert look().removed == 0
+        found = before | {"f": "cannot read the folder: Permission denied"}
+        assert skipped(root) == listed(root) == found
+    with mmindex.open(root) as archive:
+        assert archive.has_file("f/g/file")
+    monkeypatch.setattr(os, "scandir", scan)
+    update(root / "f")
     assert skipped(root) == before
 
 
