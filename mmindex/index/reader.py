@@ -313,6 +313,11 @@ class Reader(OpenIndex):
         return list(islice(walk_problem_notes(txn, start), _BATCH))
 
     @reading
+    def has_problem_notes(self, txn: Transaction) -> bool:
+        """Return whether any path is noted as skipped, or any problem as accepted."""
+        return txn.count("problems") > 0
+
+    @reading
     def read_notes_of(self, txn: Transaction, path: bytes) -> list[ProblemNote]:
         """Return what is noted of one path."""
         return [note for _, note in walk_notes_of(txn, path)]
@@ -331,7 +336,7 @@ class Reader(OpenIndex):
     @reading
     def has_skipped(self, txn: Transaction, looked: Looked) -> bool:
         """Return whether paths that were looked at are noted as skipped."""
-        if looked.folders:
+        if looked.folders or not txn.count("problems"):
             return txn.count("problems") > 0
         return any(
             isinstance(note, SkippedPath)

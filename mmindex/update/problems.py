@@ -93,6 +93,8 @@ def forget_settled(store: Store, root: bytes, paths: Iterable[bytes] | None = No
     paths : iterable of bytes, optional
         Only problems of these files; of all unless given.
     """
+    if not store.has_problem_notes():
+        return
     settled = [note for note in _walk_accepted(store, paths) if not _is_so_still(store, root, note)]
     if settled:
         store.forget(settled)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 
 import pytest
 from cli_runner import (
+    PROGRAM,
+    ROOT,
     print_on_terminal,
     read_json_lines,
     read_terminal,
@@ -178,6 +182,17 @@ def test_accepted_problems_fail_no_more_until_they_change(tmp_path):
     (root / "broken").symlink_to("nowhere")
     found = read_json_lines("check", root, code=1)
     assert {each["path"] for each in found if each["fails"]} == {"broken", "cut"}
+
+
+def test_what_is_not_read_is_accepted_too(tmp_path):
+    """Where whoever reads the list has seen enough."""
+    for number in range(3000):
+        (tmp_path / f"broken-{number}").symlink_to("nowhere")
+    mmindex.build(tmp_path, workers=1)
+    program = " ".join(map(shlex.quote, [*PROGRAM, "check", str(tmp_path), "--accept"]))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-c", f"{program} | head -n 1"], env=environment, check=True)
+    assert run("check", tmp_path, "-q").output == ""
 
 
 def test_a_problem_that_comes_back_was_not_accepted(tmp_path):

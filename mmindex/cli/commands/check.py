@@ -74,18 +74,21 @@ def command(
                     yield problem
 
     with open_archive(root) as archive:
+        found = walk()
         try:
             if as_json:
-                print_json_lines(_describe(problem, fail_on) for problem in walk())
+                print_json_lines(_describe(problem, fail_on) for problem in found)
             elif sys.stdout.isatty():
-                _print_table(walk(), quiet=quiet, verbose=verbose)
+                _print_table(found, quiet=quiet, verbose=verbose)
             else:
-                for problem in walk():
+                for problem in found:
                     accepted = ("accepted",) if problem.accepted else ()
                     click.echo("\t".join((*problem_row(problem), *accepted)))
         except BrokenPipeError:  # what was read of the list is a problem all the same
             drop_unwritten_output()
         if accept:
+            for _ in found:  # what was not printed, since whoever read had seen enough
+                pass
             archive.accept(seen)
             if not quiet:
                 print_message(f"{counted(len(seen), 'problem', grouped=True)} accepted")
