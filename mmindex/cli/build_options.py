@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
+    from mmindex.index.counters import Counters
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,7 +29,7 @@ def _check_limit(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
-_WALK_OPTIONS = (
+_LEFT_OUT = (
     click.option(
         "--exclude",
         metavar="GLOB",
@@ -45,6 +47,9 @@ _WALK_OPTIONS = (
     click.option(
         "--one-file-system", is_flag=True, help="Leave out folders of other file systems."
     ),
+)
+_WALK_OPTIONS = (
+    *_LEFT_OUT,
     click.option(
         "--max-removed",
         metavar="N|N%",
@@ -76,6 +81,13 @@ def walk_options(command: Command) -> Command:
     return command
 
 
+def left_out_options(command: Command) -> Command:
+    """Add the options of what a walk leaves out."""
+    for option in reversed(_LEFT_OUT):
+        command = option(command)
+    return command
+
+
 def watch_options(command: Command) -> Command:
     """Add the options of a walk but `--min-age`, which has another default there."""
     for option in reversed(_WALK_OPTIONS):
@@ -89,18 +101,54 @@ def refuse_no_folder(root: str) -> None:
         raise click.UsageError("ROOT is empty: name the archive's folder")
 
 
+def log_option(command: Command) -> Command:
+    """Add `--log-format`: lines for people, or JSON objects with a time."""
+    return click.option(
+        "--log-format",
+        metavar="text|json",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="How a line of the log reads.",
+    )(command)
+
+
 def print_report(
-    report: BuildReport, *, as_json: bool, quiet: bool = False, verbose: bool = False
+    report: BuildReport,
+    *,
+    as_json: bool,
+    quiet: bool = False,
+    verbose: bool = False,
+    log: Log | None = None,
+    failing: dict[str, object] | None = None,
 ) -> None:
-    """Print problems on standard error, and the report on standard output unless `quiet`."""
-    printed = report.problems if verbose else report.problems[:_PROBLEMS_PRINTED]
-    for path, reason in printed:
-        print_message(f"{path}: {reason}")
-    if report.problem_count > len(printed):
-        print_message(f"and {counted(report.problem_count - len(printed), 'more problem')}")
+    """Print problems on standard error, and the report on standard output unless `quiet`.
+
+    Parameters
+    ----------
+    log : Log, optional
+        Takes problems and report as JSON instead, a line each.
+    failing : dict, optional
+        What is added to the report as JSON.
+    """
+    problems = report.problems
+    if quiet:
+        problems = [problem for problem in problems if problem[0] not in report.accepted]
+    printed = problems if verbose else problems[:_PROBLEMS_PRINTED]
+    left = report.problem_count - len(printed) - (len(report.problems) - len(problems))
+    described = describe_report(report) | (failing or {})
+    if log is not None:
+        for path, reason in printed:
+            log.write("problem", path=path, reason=reason)
+        log.write("report", **described)
+    else:
+        for path, reason in printed:
+            accepted = " (accepted)" if path in report.accepted else ""
+            print_message(f"{path}: {reason}{accepted}")
+        if left:
+            print_message(f"and {counted(left, 'more problem')}")
     if as_json:
-        print_json(describe_report(report))
-    elif not quiet:
+        print_json(described)
+    elif log is None and not quiet:
         _print_summary(report)
 
 
@@ -138,9 +186,27 @@ def describe_report(report: BuildReport) -> dict[str, object]:
         "postponed": report.postponed,
         "statuses": dict(report.statuses),
         "frames": report.frames,
-        "problems": [{"path": path, "reason": reason} for path, reason in report.problems],
+        "problems": [
+            {"path": path, "reason": reason, "accepted": path in report.accepted}
+            for path, reason in report.problems
+        ],
         "problem_count": report.problem_count,
         "unreadable": report.unreadable,
         "duplicates": report.duplicates,
+        "removed_paths": report.removed_paths,
+        "totals": report.totals and describe_totals(report.totals),
+        "started": describe_time(report.started),
+        "ended": describe_time(report.started + report.seconds),
         "seconds": round(report.seconds, 3),
+    }
+
+
+def describe_totals(totals: Counters) -> dict[str, object]:
+    """Return what a whole index holds, as JSON has it."""
+    return {
+        "files": totals.files,
+        "statuses": {status.value: count for status, count in totals.statuses.items() if count},
+        "instances": totals.instances,
+        "frames": totals.frames,
+        "bytes": totals.file_bytes,
     }

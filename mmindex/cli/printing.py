@@ -94,7 +94,7 @@ def align(
 ) -> str:
     """Return a line of a table; `to_the_right` are the columns that numbers end with."""
     cells = [
-        cell.rjust(width) if name in to_the_right else _shorten(cell, width).ljust(width)
+        cell.rjust(width) if name in to_the_right else cut_end(cell, width).ljust(width)
         for name, cell, width in zip(heading, row, widths, strict=True)
     ]
     return "  ".join(cells).rstrip()
@@ -113,8 +113,9 @@ def wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]
 
 
-def _shorten(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else cell[: width - 3] + "..."
+def cut_end(text: str, width: int) -> str:
+    """Return a text as wide as this at most: dots stand for its end."""
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
 
 
 def explain_anomaly(code: str) -> str:

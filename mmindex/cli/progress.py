@@ -18,14 +18,20 @@ from mmindex.cli.printing import counted, print_message
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
+    from mmindex.cli.log import Log
 
 _LINE_EVERY, _LOG_EVERY = 0.1, 10.0  # seconds
 _BAR_WIDTH = 24
 
 
 @contextmanager
-def showing_progress(*, quiet: bool = False) -> Iterator[Callable[[BuildReport], None]]:
+def showing_progress(
+    *, quiet: bool = False, log: Log | None = None
+) -> Iterator[Callable[[BuildReport], None]]:
     """Yield what shows a report on standard error, for a `with` statement."""
+    if log is not None and not quiet:
+        yield log.show
+        return
     if quiet:
         yield lambda report: None
         return
@@ -40,15 +46,17 @@ def showing_progress(*, quiet: bool = False) -> Iterator[Callable[[BuildReport],
 
 
 @contextmanager
-def showing_files() -> Iterator[Callable[[int, int], None] | None]:
+def showing_files(
+    *, quiet: bool = False, noun: str = "file"
+) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what shows how many files are done of all; None where no terminal shows it.
 
     Where results go through a pipe, whatever reads them may write to the same terminal.
     """
-    if not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+    if quiet or not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         yield None
         return
-    line = ProgressLine()
+    line = ProgressLine(noun=noun)
     try:
         yield line.show_files
     finally:
@@ -74,8 +82,9 @@ class ProgressLog:
 class ProgressLine:
     """A line that is written over, and wiped in the end."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, noun: str = "file") -> None:
         self._clock = clock
+        self._noun = noun
         self._started = clock()
         self._due = self._started
         self._shown = 0
@@ -93,7 +102,7 @@ class ProgressLine:
         """Show how many files are done, unless that was shown a moment ago."""
         now = self._clock()
         if self._is_due(now):
-            line = describe_files(done, total, now - self._started)
+            line = describe_files(done, total, now - self._started, self._noun)
             line = f"[{_draw_bar(done, total)}] {line}"
             self._write(line[: shutil.get_terminal_size().columns - 1])
 
@@ -121,11 +130,11 @@ def _draw_bar(done: int, total: int) -> str:
     return ("#" * int(part * _BAR_WIDTH)).ljust(_BAR_WIDTH, "-")
 
 
-def describe_files(done: int, total: int, seconds: float) -> str:
-    """Return files done of all, files a second, and the time left."""
-    parts = [f"{done:,} of {counted(total, 'file', grouped=True)}"]
+def describe_files(done: int, total: int, seconds: float, noun: str = "file") -> str:
+    """Return files, or what else is counted, done of all, a second, and the time left."""
+    parts = [f"{done:,} of {counted(total, noun, grouped=True)}"]
     if done and seconds > 0:
-        parts.append(f"{done / seconds:,.0f} files/s")
+        parts.append(f"{done / seconds:,.0f} {noun}s/s")
         parts.append(f"{_clock_time(max(0, total - done) * seconds / done)} left")
     return ", ".join(parts)
 

@@ -17,6 +17,7 @@ from mmindex.index.databases import (
     path_key,
     uid_entries,
 )
+from mmindex.index.folders import note_folders
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import RecordKeys, split_record, unpack_keys
 
@@ -58,6 +59,7 @@ def replace_files(
             new[kind].append((uid, id_bytes))
         counters.count(keys, 1)
         next_id += 1
+    note_folders(txn, (keys.path for _, keys in by_path.values()))
     uids = {uid for uid, _ in new["instances"]}
     counters.instances += sum(txn.get("instances", uid) is None for uid in uids)
     for name, pairs in new.items():

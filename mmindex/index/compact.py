@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 from mmindex.errors import IndexWriteError
@@ -12,13 +13,17 @@ from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 
 
-def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
+def compact_index(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+) -> tuple[int, int]:
     """Rewrite an index that nobody has open, and put the new file in the old one's place.
 
     Parameters
     ----------
     path : path
         The index file, or the folder that has it.
+    progress : callable, optional
+        Called now and then with the number of values of the index copied, and of all.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
             with suppress(FileNotFoundError):
                 os.remove(unfinished)
             with closing(Store(path)) as store:
-                store.copy_to(unfinished)
+                store.copy_to(unfinished, progress)
             after = os.path.getsize(unfinished)
             if after >= before:
                 return before, before

@@ -16,6 +16,7 @@ DATABASES = {  # and whether a key has several, sorted, values
     "entries": False,
     "positions": False,
     "paths": False,
+    "folders": False,
     "unscanned": False,
     "instances": True,
     "others": True,
@@ -27,7 +28,7 @@ DATABASES = {  # and whether a key has several, sorted, values
 OLDEST = {  # those that indexes of all formats have
     name: several
     for name, several in DATABASES.items()
-    if name not in ("entries", "positions", "attributes", "problems")
+    if name not in ("entries", "positions", "folders", "attributes", "problems")
 }
 UidKind = Literal["instances", "others", "studies", "series"]
 AttributesKind = Literal["studies", "series"]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 from mmindex.errors import IndexWriteError
 from mmindex.index.batch_writer import BatchWriter
@@ -98,10 +99,19 @@ def _count_files(index: str) -> int:
 
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:
-    """Copy all records of an index, their paths extended by `prefix`; yield 1 for each."""
+    """Copy all records and problems of an index, their paths extended by `prefix`.
+
+    Yields 1 for each record.
+    """
     writer = BatchWriter(merged, most_files=_BATCH_FILES, most_bytes=_BATCH_BYTES)
     for packed in source.iterate_packed():
         record = unpack_record(packed)
         writer.add([pack_record(record, os.path.join(prefix, record.path))])
         yield 1
     writer.commit()
+    notes = (
+        note._replace(path=os.path.join(prefix, note.path))
+        for note in source.iterate_problem_notes()
+    )
+    while batch := list(islice(notes, _BATCH_FILES)):
+        merged.add_problem_notes(batch)

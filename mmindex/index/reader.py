@@ -7,12 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from mmindex.errors import StaleIndexError
-from mmindex.index.build_notes import (
-    BuildNote,
-    BuildProblem,
-    read_note,
-    read_problems,
-)
+from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import StoredEntries, slice_chunks
 from mmindex.index.commit import read_counters
@@ -28,9 +23,19 @@ from mmindex.index.databases import (
     path_key,
     uid_key,
 )
+from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.problem_notes import (
+    AcceptedProblem,
+    Looked,
+    ProblemNote,
+    SkippedPath,
+    problem_key,
+    walk_notes_of,
+    walk_problem_notes,
+)
 from mmindex.index.record import join_record, length_apart, unpack_record
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
@@ -172,6 +177,11 @@ class Reader(OpenIndex):
             known.append(None if found is None else (found[0], found[1:]))
         return known
 
+    @reading
+    def has_folder(self, txn: Transaction, folder: bytes) -> bool:
+        """Return whether files of the index are, or were, below a folder; of the root it is so."""
+        return has_folder(txn, folder)
+
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""
         return self._iterate(self._unpack, _BATCH)
@@ -285,9 +295,54 @@ class Reader(OpenIndex):
         return None if sealed is None else bytes(unseal(key, sealed))
 
     @reading
-    def read_build(self, txn: Transaction) -> tuple[BuildNote | None, list[BuildProblem]]:
-        """Return when and how the last build ran, None where none has ended; its problems."""
-        return read_note(txn), read_problems(txn)
+    def read_build(self, txn: Transaction) -> BuildNote | None:
+        """Return when and how the last build ran; None where none has ended."""
+        return read_note(txn)
+
+    def iterate_problem_notes(self) -> Iterator[ProblemNote]:
+        """Yield the paths that were skipped and the problems that were accepted, in no order."""
+        start = b""
+        while batch := self._read_problem_notes(start):
+            yield from (note for _, note in batch)
+            start = batch[-1][0] + b"\0"
+
+    @reading
+    def _read_problem_notes(
+        self, txn: Transaction, start: bytes
+    ) -> list[tuple[bytes, ProblemNote]]:
+        return list(islice(walk_problem_notes(txn, start), _BATCH))
+
+    @reading
+    def has_problem_notes(self, txn: Transaction) -> bool:
+        """Return whether any path is noted as skipped, or any problem as accepted."""
+        return txn.count("problems") > 0
+
+    @reading
+    def read_notes_of(self, txn: Transaction, path: bytes) -> list[ProblemNote]:
+        """Return what is noted of one path."""
+        return [note for _, note in walk_notes_of(txn, path)]
+
+    @reading
+    def find_skipped(self, txn: Transaction, path: bytes) -> str | None:
+        """Return why a path could not be looked at; None where nothing is noted of it."""
+        notes = [note for _, note in walk_notes_of(txn, path) if isinstance(note, SkippedPath)]
+        return notes[0].reason if notes else None
+
+    @reading
+    def is_accepted(self, txn: Transaction, problem: AcceptedProblem) -> bool:
+        """Return whether a problem was accepted."""
+        return txn.get("problems", problem_key(problem)) is not None
+
+    @reading
+    def has_skipped(self, txn: Transaction, looked: Looked) -> bool:
+        """Return whether paths that were looked at are noted as skipped."""
+        if looked.folders or not txn.count("problems"):
+            return txn.count("problems") > 0
+        return any(
+            isinstance(note, SkippedPath)
+            for path in looked.paths
+            for _, note in walk_notes_of(txn, path)
+        )
 
     @reading
     def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:

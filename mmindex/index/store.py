@@ -11,13 +11,16 @@ All keys are short, since LMDB takes at most 511 bytes:
     positions  file id and number of the chunk -> 16,360 bytes of the positions of its tiles
     paths      16-byte blake2b digest of the path (of a member of a container: of the container's
                path, a zero byte and the member's name) -> file id and version
+    folders    16-byte blake2b digest of a folder's path and a slash -> nothing; of folders that
+               have, or had, files
     unscanned  file id -> status, of files that are not DICOM or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
     others     SOP Instance UID -> ids of files without
     studies    Study Instance UID -> file ids
     series     Series Instance UID -> file ids
     attributes "T" and Study or "E" and Series Instance UID -> attributes, where these are kept
-    problems   16-byte blake2b digest of the path -> a problem of the last build
+    problems   16-byte blake2b digest of the path, where a problem was accepted followed by that of
+               kind and detail -> why the path was skipped, or what was accepted
 
 Values of all but "format", unscanned and UIDs end with the CRC-32 of key and value, 4 bytes,
 little-endian.
@@ -34,12 +37,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from mmindex.errors import IndexWriteError
-from mmindex.index.build_notes import (
-    BuildNote,
-    BuildProblem,
-    write_note,
-    write_problems,
-)
+from mmindex.index.build_notes import BuildNote, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.chunks import walk_chunks
 from mmindex.index.commit import replace_files
@@ -55,6 +53,16 @@ from mmindex.index.lmdb.environment import LMDBError
 from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import copy
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.problem_notes import (
+    AcceptedProblem,
+    Looked,
+    ProblemNote,
+    SkippedPath,
+    problem_key,
+    put_problem_notes,
+    walk_notes_of,
+    walk_problem_notes,
+)
 from mmindex.index.reader import Reader
 
 _LITTLE_SPACE = 1 << 20  # bytes; LMDB calls it an input/output error when these do not suffice
@@ -79,8 +87,8 @@ class Store(Reader):
 
     # What a build writes: all of a batch, or nothing.
 
-    def copy_to(self, path: str) -> None:
-        """Write what the index holds to a new file, without unused pages.
+    def copy_to(self, path: str, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write what the index holds to a new file, without unused pages; `progress` as in `copy`.
 
         Raises
         ------
@@ -91,7 +99,7 @@ class Store(Reader):
             self._check_all_pages()
             shared = self._environment()
             with shared.lock:
-                copy(shared, path, DATABASES)
+                copy(shared, path, DATABASES, progress)
         except (LMDBError, OSError) as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
@@ -142,12 +150,56 @@ class Store(Reader):
 
         self._write(write)
 
-    def write_build(self, note: BuildNote, problems: Iterable[BuildProblem]) -> None:
-        """Write how a build ran, in place of the one before; raises as `replace`."""
+    def write_build(
+        self, note: BuildNote | None, looked: Looked, skipped: Iterable[SkippedPath]
+    ) -> None:
+        """Write how a build ran, and which paths were skipped where it looked.
+
+        Parameters
+        ----------
+        note : BuildNote or None
+            In place of the one before; None, of an update, leaves that.
+        looked : Looked
+            Where skipped paths are no longer noted.
+        skipped : iterable of SkippedPath
+            What is noted now.
+        """
 
         def write(txn: Transaction) -> None:
-            write_note(txn, note)
-            write_problems(txn, problems)
+            if note is not None:
+                write_note(txn, note)
+            if looked.folders:
+                notes = list(walk_problem_notes(txn))
+            else:
+                notes = [known for path in looked.paths for known in walk_notes_of(txn, path)]
+            for key, known in notes:
+                if isinstance(known, SkippedPath) and looked.has(known.path):
+                    txn.delete("problems", key)
+            put_problem_notes(txn, skipped)
+
+        self._write(write)
+
+    def accept(self, problems: Iterable[AcceptedProblem]) -> None:
+        """Note problems as accepted, in place of those that were; raises as `replace`."""
+
+        def write(txn: Transaction) -> None:
+            for key, known in list(walk_problem_notes(txn)):
+                if isinstance(known, AcceptedProblem):
+                    txn.delete("problems", key)
+            put_problem_notes(txn, problems)
+
+        self._write(write)
+
+    def add_problem_notes(self, notes: Iterable[ProblemNote]) -> None:
+        """Write notes of problems beside those there, as a merge does; raises as `replace`."""
+        self._write(lambda txn: put_problem_notes(txn, notes))
+
+    def forget(self, problems: Iterable[AcceptedProblem]) -> None:
+        """Drop problems that were accepted; raises as `replace`."""
+
+        def write(txn: Transaction) -> None:
+            for problem in problems:
+                txn.delete("problems", problem_key(problem))
 
         self._write(write)
 

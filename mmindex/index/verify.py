@@ -18,6 +18,7 @@ from mmindex.index.databases import (
     path_key,
     uid_entries,
 )
+from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import RecordKeys, length_apart, unpack_keys
 
@@ -69,6 +70,9 @@ def _walk_others(txn: Transaction) -> Iterator[str]:
         if txn.get("studies" if key[:1] == b"T" else "series", key[1:]) is None:
             raise DamageError(f"attributes of {key[1:]!r}, of which there is no file")
         yield "attributes"
+    for key, sealed in txn.walk("folders"):
+        unseal(key, sealed)
+        yield "folders"
     for key, sealed in txn.walk("problems"):
         unseal(key, sealed)
         yield "problems"
@@ -92,6 +96,8 @@ def _walk_ways(txn: Transaction, id_bytes: bytes, keys: RecordKeys) -> Iterator[
     if sealed is None or unseal(key, sealed) != PATH_VALUE.pack(file_id, *keys.fingerprint):
         raise DamageError(f"its path leads elsewhere than to file {file_id}")
     yield "paths"
+    if not has_folder(txn, parent_of(keys.path)):
+        raise DamageError(f"'folders' misses that of file {file_id}")
     for kind, uid in uid_entries(keys):
         if not txn.has(kind, uid, id_bytes):
             raise DamageError(f"{uid.decode('latin-1')!r} in {kind!r} misses file {file_id}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
@@ -18,9 +18,10 @@ from mmindex.index.databases import UidKind
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
-from mmindex.read.listings import Listings, Progress
+from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
 from mmindex.sources.file import FileSource, open_descriptor, read_range
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmindex.read.problems import Problem
 
 Read = TypeVar("Read")
 
 
-class Archive(Composed, Listings, Closing):
+class Archive(Composed, Checked, Listings, Closing):
     """An index, open for reading; see `mmindex.open`.
 
     It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
@@ -236,25 +236,6 @@ class Archive(Composed, Listings, Closing):
             No file of the archive has this SOP Instance UID.
         """
         return self._find_newest(sop_instance_uid)[1]
-
-    def problems(self, *, progress: Progress | None = None) -> Iterator[Problem]:
-        """Yield every problem of the archive's files, as it is found; opens no file.
-
-        Checks the whole index first, then looks at the status of each file.
-
-        Parameters
-        ----------
-        progress : callable, optional
-            As in `records`.
-
-        Raises
-        ------
-        IndexFormatError
-            The index is damaged.
-        """
-        from mmindex.read.problems import walk_problems
-
-        return walk_problems(self, progress)
 
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is."""

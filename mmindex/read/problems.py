@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
+from mmindex.read.new_files import walk_new_files
+from mmindex.sources.base import Skipped
+from mmindex.sources.folder import WalkRules
+from mmindex.update.problems import describe_anomaly, describe_change, describe_unreadable
 
 if TYPE_CHECKING:
+    from mmindex.index.store import Store
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
+
+KINDS = "unreadable", "stale", "missing", "duplicate", "anomaly", "new"
+_ALL = WalkRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,32 +33,115 @@ class Problem:
         The file, relative to the archive's root.
     kind : str
         "missing": it is gone. "stale": it changed after it was indexed. "unreadable": its frames
-        cannot be found. "anomaly": it breaks the standard, and its frames can be read.
-        "duplicate": another file has the same SOP Instance UID.
+        cannot be found, or the path cannot be looked at. "anomaly": it breaks the standard, and its
+        frames can be read. "duplicate": another file has the same SOP Instance UID. "new": the
+        index does not know it.
     detail : str
         What exactly, for people.
     anomaly : Anomaly or None
         Code, place and count, of an anomaly.
+    sop_instance_uid : str
+        The UID that several files have, of a duplicate; else empty.
+    accepted : bool
+        Whether it was accepted; see `Archive.accept`.
     """
 
     path: str
     kind: str
     detail: str
     anomaly: Anomaly | None = None
+    sop_instance_uid: str = ""
+    accepted: bool = False
 
 
-def walk_problems(archive: Archive, progress: Progress | None = None) -> Iterator[Problem]:
+def walk_problems(
+    archive: Archive,
+    store: Store,
+    progress: Progress | None = None,
+    *,
+    kinds: Collection[str] | None = None,
+    rules: WalkRules = _ALL,
+) -> Iterator[Problem]:
     """Yield every problem of an archive's files; see `Archive.problems`."""
-    archive.check_index()
-    for record in archive.records(progress=progress):
-        yield from _walk_file_problems(archive, record)
+    checks_index = kinds is None
+    kinds = KINDS if kinds is None else kinds
+    if unknown := set(kinds).difference(KINDS):
+        raise ValueError(f"expected kinds of {', '.join(KINDS)}, found {', '.join(unknown)}")
+    found = _walk_all(archive, store, progress, kinds, rules, checks_index=checks_index)
+    wanted = (problem for problem in found if problem.kind in kinds)
+    return (
+        replace(problem, accepted=True) if store.is_accepted(note_of(problem)) else problem
+        for problem in wanted
+    )
+
+
+def note_of(problem: Problem) -> AcceptedProblem:
+    """Return what an index keeps of a problem that is accepted."""
+    return AcceptedProblem(os.fsencode(problem.path), problem.kind, problem.detail)
+
+
+def _walk_all(
+    archive: Archive,
+    store: Store,
+    progress: Progress | None,
+    kinds: Collection[str],
+    rules: WalkRules,
+    *,
+    checks_index: bool,
+) -> Iterator[Problem]:
+    if checks_index:
+        archive.check_index()
+    walk_file: Callable[[Archive, InstanceRecord], Iterator[Problem]] = _walk_file_problems
+    if not {"missing", "stale"}.intersection(kinds):
+        walk_file = _walk_scan_problems
+    for record in _records(archive, store, progress, kinds):
+        yield from walk_file(archive, record)
+    if "unreadable" in kinds:
+        yield from _walk_skipped(store)
+    if "new" in kinds:
+        yield from _walk_new(archive, store, rules)
+    if "duplicate" in kinds:
+        yield from _walk_duplicates(archive)
+
+
+def _records(
+    archive: Archive, store: Store, progress: Progress | None, kinds: Collection[str]
+) -> Iterator[InstanceRecord]:
+    """Yield the records that may have such problems."""
+    if {"missing", "stale", "anomaly"}.intersection(kinds):
+        yield from archive.records(progress=progress)
+    elif "unreadable" in kinds:
+        for file_id in store.find_unscanned(Status.UNREADABLE):
+            record = store.read_record(file_id)
+            if record is not None:
+                yield record
+
+
+def _walk_skipped(store: Store) -> Iterator[Problem]:
+    for note in store.iterate_problem_notes():
+        if isinstance(note, SkippedPath):
+            yield Problem(os.fsdecode(note.path), "unreadable", note.reason)
+
+
+def _walk_new(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Problem]:
+    for found in walk_new_files(store, os.fsencode(archive.root), rules):
+        path = os.fsdecode(found.path)
+        if isinstance(found, Skipped):
+            yield Problem(path, "unreadable", found.reason)
+        else:
+            yield Problem(path, "new", "the index does not know the file; rebuild the index")
+
+
+def _walk_duplicates(archive: Archive) -> Iterator[Problem]:
     for uid, records in archive.duplicates():
         first, *others = sorted(os.fsdecode(record.path) for record in records)
         count = len(others)
         detail = f"SOP Instance UID {uid} is also that of {others[0]}"
-        yield Problem(first, "duplicate", detail + (f" and {count - 1} more" if count > 1 else ""))
+        detail += f" and {count - 1} more" if count > 1 else ""
+        yield Problem(first, "duplicate", detail, sop_instance_uid=uid)
+        detail = f"SOP Instance UID {uid} is also that of {first}"
         for path in others:
-            yield Problem(path, "duplicate", f"SOP Instance UID {uid} is also that of {first}")
+            yield Problem(path, "duplicate", detail, sop_instance_uid=uid)
 
 
 def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
@@ -61,10 +153,13 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
     else:
         expected = archive.expected_fingerprint(record, found)
         if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
-            yield Problem(path, "stale", "the file changed after it was indexed; rebuild the index")
+            yield Problem(path, "stale", describe_change(found, record))
+    yield from _walk_scan_problems(archive, record)
+
+
+def _walk_scan_problems(_: Archive, record: InstanceRecord) -> Iterator[Problem]:
+    path = os.fsdecode(record.path)
     if record.status is Status.UNREADABLE:
-        yield Problem(path, "unreadable", f"{record.error}: {record.reason}")
+        yield Problem(path, "unreadable", describe_unreadable(record))
     for anomaly in record.anomalies:
-        times = f" ({anomaly.count} times)" if anomaly.count > 1 else ""
-        detail = f"{anomaly.code} @0x{anomaly.offset:x}{times}"
-        yield Problem(path, "anomaly", detail, anomaly)
+        yield Problem(path, "anomaly", describe_anomaly(anomaly), anomaly)

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 
-from mmindex.errors import IndexWriteError
-from mmindex.index.build_notes import BuildNote, BuildProblem
+from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
-from mmindex.index.store import Store
-from mmindex.model import Status
 from mmindex.sources.folder import WalkRules
 from mmindex.update.commits import Commits
-from mmindex.update.guards import check_removal, find_index, find_root, parse_limit
+from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
 from mmindex.update.plan import Plan
+from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_file import ScanOptions
 from mmindex.update.workers import Workers
@@ -131,29 +129,12 @@ def build(
         gone = plan.find_gone()
         check_removal(root_bytes, index_path, len(gone), known, max_removed)
         commits.remove(gone)
-        report.unreadable = len(store.find_unscanned(Status.UNREADABLE))
+        report.add_totals(store.read_counters())
         report.duplicates = store.count_duplicates("instances")
         show(report)
         report.seconds = time.monotonic() - started
-        problems = [BuildProblem(os.fsencode(path), reason) for path, reason in report.problems]
-        store.write_build(BuildNote(time.time_ns(), int(report.seconds * 1000)), problems)
+        note = BuildNote(time.time_ns(), int(report.seconds * 1000))
+        plan.skips.write(store, note, set(), [b""])
+        forget_settled(store, root_bytes)
+        mark_accepted(store, report)
     return report
-
-
-@contextmanager
-def open_to_build(index: str, root: bytes) -> Iterator[Store]:
-    """Open the index of the archive at `root` to write it. Hold `only_writer`.
-
-    Raises
-    ------
-    IndexFormatError, IndexWriteError
-        The index is damaged; it cannot be written, or belongs to another archive.
-    """
-    with closing(Store(index, root=root)) as store:
-        if os.path.realpath(store.root) != os.path.realpath(root):
-            raise IndexWriteError(
-                f"the index is that of {os.fsdecode(store.root)}: give another one for "
-                f"{os.fsdecode(root)}",
-                path=index,
-            )
-        yield store

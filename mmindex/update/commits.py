@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.record import unpack_count, unpack_record
 from mmindex.index.store import Store
 from mmindex.model import Status
-from mmindex.update.report import BuildReport, Progress
+from mmindex.update.report import NAMES_KEPT, BuildReport, Progress
 
 _COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 4000, 1 << 24, 5.0
 
@@ -58,5 +59,15 @@ class Commits:
     def remove(self, file_ids: Sequence[int]) -> None:
         """Drop files, a batch a transaction, and count them."""
         for at in range(0, len(file_ids), _COMMIT_FILES):
+            self._note_names(file_ids[at : at + _COMMIT_FILES])
             self._store.replace([], removed=file_ids[at : at + _COMMIT_FILES])
         self._report.removed += len(file_ids)
+
+    def _note_names(self, file_ids: Sequence[int]) -> None:
+        """Note the paths of files that are dropped, in the report."""
+        for file_id in file_ids:
+            if len(self._report.removed_paths) >= NAMES_KEPT:
+                return
+            record = self._store.read_record(file_id)
+            if record is not None:
+                self._report.removed_paths.append(os.fsdecode(record.path))

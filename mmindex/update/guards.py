@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.store import Store
 from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME
 from mmindex.sources.folder import match_index_files
@@ -137,3 +139,22 @@ def _is_empty(root: bytes, index: str) -> bool:
             return all(is_own(entry.name) for entry in entries)
     except OSError:
         return True
+
+
+@contextmanager
+def open_to_build(index: str, root: bytes) -> Iterator[Store]:
+    """Open the index of the archive at `root` to write it. Hold `only_writer`.
+
+    Raises
+    ------
+    IndexFormatError, IndexWriteError
+        The index is damaged; it cannot be written, or belongs to another archive.
+    """
+    with closing(Store(index, root=root)) as store:
+        if os.path.realpath(store.root) != os.path.realpath(root):
+            raise IndexWriteError(
+                f"the index is that of {os.fsdecode(store.root)}: give another one for "
+                f"{os.fsdecode(root)}",
+                path=index,
+            )
+        yield store

@@ -9,10 +9,12 @@ import os
 import time
 from collections.abc import Container, Iterator
 
+from mmindex.index.problem_notes import is_below
 from mmindex.index.store import Store
 from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_file import ScanOptions
 
@@ -68,7 +70,7 @@ class Plan:
         self._min_age = min_age
         self._progress = progress
         self._seen = bytearray(store.next_file_id())  # one byte a file id
-        self._hidden: list[bytes] = []  # where files may be that were not met
+        self.skips = Skips(report)
 
     def walk_chunks(self) -> Iterator[list[bytes]]:
         """Yield the paths of new and changed files, in chunks."""
@@ -86,7 +88,7 @@ class Plan:
     def find_gone(self) -> list[int]:
         """Return the ids of files that the walk did not meet, unless they may be hidden from it."""
         gone = self._store.find_unseen(self._seen)
-        if self._hidden:
+        if self.skips.hidden:
             gone = [file_id for file_id in gone if not self._may_be_hidden(file_id)]
         return gone
 
@@ -95,9 +97,7 @@ class Plan:
         files: list[FoundFile] = []
         for found in walk_archive(self._root, os.fsencode(self._store.path), self._rules):
             if isinstance(found, Skipped):
-                self._report.add_problem(found.path, found.reason)
-                if found.may_hide:
-                    self._hidden.append(found.path)
+                self.skips.add(found)
                 continue
             files.append(found)
             if len(files) == _LOOKED_UP:
@@ -133,6 +133,4 @@ class Plan:
     def _may_be_hidden(self, file_id: int) -> bool:
         record = self._store.read_record(file_id)
         path = b"" if record is None else record.path
-        return any(
-            hidden in (b"", path) or path.startswith(hidden + b"/") for hidden in self._hidden
-        )
+        return any(is_below(path, hidden) for hidden in self.skips.hidden)

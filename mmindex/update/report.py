@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mmindex.index.counters import Counters
+from mmindex.model import Status
+
 _PROBLEMS_KEPT = 1000
+NAMES_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -35,12 +40,20 @@ class BuildReport:
         Path and reason of what could not be read, the first thousand.
     problem_count : int
         How many there were.
+    accepted : set of str
+        Paths of these problems that the user accepted.
     unreadable : int
         Files of the whole index that could not be read, in this build or an earlier one.
     duplicates : int
         SOP Instance UIDs that several files of the whole index have; 0 after an update.
     seconds : float
         How long it took.
+    started : float
+        When it began, in seconds since 1970.
+    removed_paths : list of str
+        Files that were dropped because they are gone, the first thousand.
+    totals : Counters or None
+        What the whole index holds in the end; None before.
     """
 
     root: str
@@ -55,15 +68,24 @@ class BuildReport:
     frames: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
     problem_count: int = 0
+    accepted: set[str] = field(default_factory=set)
     unreadable: int = 0
     duplicates: int = 0
     seconds: float = 0.0
+    started: float = field(default_factory=time.time)
+    removed_paths: list[str] = field(default_factory=list)
+    totals: Counters | None = None
 
     def add_problem(self, path: bytes, reason: str) -> None:
         """Count a problem, and keep it while there are few."""
         self.problem_count += 1
         if len(self.problems) < _PROBLEMS_KEPT:
             self.problems.append((os.fsdecode(path), reason))
+
+    def add_totals(self, totals: Counters) -> None:
+        """Take what the whole index holds."""
+        self.totals = totals
+        self.unreadable = totals.statuses[Status.UNREADABLE]
 
 
 Progress = Callable[[BuildReport], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import IndexWriteError, is_missing
@@ -17,7 +17,7 @@ from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, Status
+from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import (
     WalkRules,
@@ -26,9 +26,15 @@ from mmindex.sources.folder import (
     skipped,
     walk_archive,
 )
-from mmindex.update.build import open_to_build
 from mmindex.update.commits import Commits
-from mmindex.update.guards import check_removal, find_index, find_root, parse_limit
+from mmindex.update.guards import (
+    check_removal,
+    find_index,
+    find_root,
+    open_to_build,
+    parse_limit,
+)
+from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_file import ScanOptions, scan_files
 
@@ -55,8 +61,7 @@ def update(
 
     New and changed files are scanned, in this process. Files that are gone are dropped, with all
     that was below a folder that is gone. The time depends on the files, not on the archive: only
-    a folder, or a path that is gone and no known file, costs a walk of the index's paths. Where a
-    file took the place of a folder, the next build drops what was below the folder.
+    a folder, or a path that was one, costs a walk of the index's paths.
 
     Parameters
     ----------
@@ -114,16 +119,8 @@ def update_files(
     paths: Iterable[str | bytes | os.PathLike[str]],
     index: str | os.PathLike[str] | None,
     options: UpdateOptions,
-    was_folder: Callable[[bytes], bool] = lambda path: True,
 ) -> BuildReport:
-    """Do what `update` does.
-
-    Parameters
-    ----------
-    was_folder : callable
-        Whether files may be known below a path that is gone and no known file: to find these costs
-        a walk of the index's paths.
-    """
+    """Do what `update` does."""
     started = time.monotonic()
     rules = options.rules
     parse_limit(options.max_removed)
@@ -137,7 +134,7 @@ def update_files(
         if not options.check_pages:
             store.trust_pages()
         found = _Look(root_bytes, index_path, options, store, report)
-        found.look_at(wanted, was_folder)
+        found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
         try:
             for at in range(0, len(found.changed), _TOGETHER):
@@ -148,7 +145,11 @@ def update_files(
         gone = found.find_gone()
         check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
-        report.unreadable = store.read_counters().statuses[Status.UNREADABLE]
+        looked_at = {*wanted, *found.met}
+        found.skips.write(store, None, looked_at, found.folders)
+        forget_settled(store, root_bytes, None if found.folders else looked_at)
+        mark_accepted(store, report)
+        report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
     return report
 
@@ -222,11 +223,11 @@ class _Look:
         self._is_excluded = match_excluded(options.rules.exclude)
         self._is_index_in = match_index_files(self._index)
         self._gone: list[int] = []
-        self._folders: list[bytes] = []  # below which known files may be gone
-        self._met: set[bytes] = set()
-        self._hidden: list[bytes] = []
+        self.folders: list[bytes] = []  # below which known files may be gone
+        self.met: set[bytes] = set()
+        self.skips = Skips(report)
 
-    def look_at(self, paths: list[bytes], was_folder: Callable[[bytes], bool]) -> None:
+    def look_at(self, paths: list[bytes]) -> None:
         """Look at files and folders; `changed` are then the files to scan."""
         youngest = time.time_ns() - int(self._min_age * 1e9)
         missing: list[bytes] = []
@@ -235,29 +236,32 @@ class _Look:
                 if found is None:
                     missing.append(path)
                 elif isinstance(found, Skipped):
-                    self._report.add_problem(found.path, found.reason)
-                    if found.may_hide:
-                        self._hidden.append(found.path)
-                elif found.path not in self._met:
-                    self._met.add(found.path)
+                    self.skips.add(found)
+                elif found.path not in self.met:
+                    self.met.add(found.path)
                     self._take(found, youngest)
+                    if found.path == path and self._is_new_in_place_of_folder(path):
+                        self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             if known is not None:
                 self._gone.append(known[0])
-            elif path not in self._folders and was_folder(path):
-                self._folders.append(path)
+            elif path not in self.folders and self._store.has_folder(path):
+                self.folders.append(path)
+
+    def _is_new_in_place_of_folder(self, path: bytes) -> bool:
+        return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
 
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""
-        if self._folders:
-            prefixes = tuple(path + b"/" if path else b"" for path in self._folders)
-            hidden = tuple(path + b"/" if path else b"" for path in self._hidden)
+        if self.folders:
+            prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
+            hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
             below = [
                 path
                 for path in map(_path_of, self._store.iterate_packed())
                 if path.startswith(prefixes)
-                and path not in self._met
-                and path not in self._hidden
+                and path not in self.met
+                and path not in self.skips.hidden
                 and not path.startswith(hidden)
             ]
             known = self._store.find_paths(below)
@@ -276,10 +280,13 @@ class _Look:
                 return
             status = os.stat(full_path)
         except OSError as error:
-            yield None if is_missing(error) else skipped(path, error)
+            if not is_missing(error) or os.path.islink(full_path):
+                yield skipped(path, error)
+            if is_missing(error):
+                yield None
             return
         if stat.S_ISDIR(status.st_mode):
-            self._folders.append(path)
+            self.folders.append(path)
             yield None  # a file may have been there before
             yield from walk_archive(self._root, self._index, self._rules, path)
         elif stat.S_ISREG(status.st_mode):

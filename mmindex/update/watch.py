@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
@@ -117,28 +117,39 @@ class Watch:
         self._build_due = 0.0
         self._not_before = 0.0
         self._retry = _RETRY
-        self._folders: set[bytes] = set()  # that were there, by their paths in the archive
+        self._has_built = False
 
     def run(self) -> None:
         """Watch until `stop` is set."""
         while not self._stop.is_set():
             self._build_due = 0.0
+            identity = _identify(self._root)
             try:
-                identity = _identify(self._root)
                 if identity is not None:
                     self._watch(identity)
-            except (OSError, RuntimeError) as error:  # of watchfiles
+            except (OSError, RuntimeError) as error:  # of watchfiles: too many folders, say
                 self._log(WatchEvent("failed", reason=f"cannot watch the archive: {error}"))
-                self._stop.wait(_RETRY)
+                if identity == _identify(self._root):
+                    self._build_unwatched()
+                self._stop.wait(min(self._rescan, _LONGEST_RETRY))
             if not self._stop.is_set() and not self._is_back():
                 self._log(WatchEvent("away", reason="the root is away; waiting for it"))
                 while not self._stop.wait(_RETRY) and not self._is_back():
                     pass
         self._log(WatchEvent("stopped"))
 
+    def _build_unwatched(self) -> None:
+        """Build where the system reports no changes."""
+        try:
+            self._build()
+        except _StoppedError:
+            return
+        except (MMIndexError, OSError) as error:
+            self._log(WatchEvent("failed", reason=str(error)))
+
     def _is_back(self) -> bool:
         """Return whether the root is there, with its index if that was there."""
-        return os.path.isdir(self._root) and (not self._folders or os.path.exists(self._index))
+        return os.path.isdir(self._root) and (not self._has_built or os.path.exists(self._index))
 
     def _watch(self, identity: tuple[int, int]) -> None:
         """Take in changes until the root is another folder, or the watch is stopped."""
@@ -192,7 +203,6 @@ class Watch:
             return
         if stat.S_ISDIR(status.st_mode):
             if change != _MODIFIED:
-                self._folders.update(_walk_folders(full_path))
                 self._due[full_path] = now
                 self._due[os.path.join(full_path, b"")] = now + _LOOK_AGAIN
         elif change == _MODIFIED:
@@ -218,7 +228,6 @@ class Watch:
             due,
             self._index,
             options,
-            lambda path: os.path.join(self._root, path) in self._folders,
         )
         for path in due:
             del self._due[path]
@@ -241,7 +250,7 @@ class Watch:
         for path in noted:
             if self._due[path] <= time.monotonic():
                 del self._due[path]
-        self._folders = set(_walk_folders(self._root))
+        self._has_built = True
         wait = self._rescan
         if report.postponed:  # no change may report these files any more
             wait = min(wait, max(self._min_age, _PART_BUILDING * report.seconds))
@@ -265,10 +274,3 @@ def _identify(root: bytes) -> tuple[int, int] | None:
 def _age(status: os.stat_result) -> float:
     """Return how many seconds ago a file was last written to."""
     return time.time() - status.st_mtime
-
-
-def _walk_folders(folder: bytes) -> Iterator[bytes]:
-    """Yield a folder and all below it; links to folders, but nothing below them."""
-    yield folder
-    for above, names, _ in os.walk(folder):
-        yield from (os.path.join(above, name) for name in names)

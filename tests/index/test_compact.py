@@ -318,7 +318,7 @@ from mmindex.index.store import Store
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def copy_half(store, path):
+def copy_half(store, path, progress):
     copy(store, path)
     os.truncate(path, os.path.getsize(path) // 2)
     die()

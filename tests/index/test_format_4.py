@@ -14,7 +14,8 @@ from dicom_bytes import dicom_file, element, image_attributes
 import mmindex
 from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
-from mmindex.index.build_notes import BuildNote, BuildProblem
+from mmindex.index.build_notes import BuildNote
+from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
 from mmindex.index.record import locate, pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Member, Status, VersionKind
@@ -228,19 +229,62 @@ def test_positions_of_tiles_are_kept_with_their_file(store: Store, length: int) 
 
 
 def test_the_last_build_is_noted(store: Store) -> None:
-    """When it ended, how long it took, what it could not read; accepted problems stay so."""
-    assert store.read_build() == (None, [])
-    problems = [BuildProblem(b"x/\xff", "cannot read"), BuildProblem(b"a" * 5000, "gone", True)]
-    store.write_build(BuildNote(1_700_000_000_000_000_000, 1500, True), problems)
-    note, found = store.read_build()
-    assert note == BuildNote(1_700_000_000_000_000_000, 1500, True)
-    assert found == sorted(problems)
-    again = [BuildProblem(b"a" * 5000, "gone"), BuildProblem(b"x/\xff", "another reason")]
-    store.write_build(BuildNote(-1, 0), again)
-    assert store.read_build() == (
-        BuildNote(-1, 0),
-        [BuildProblem(b"a" * 5000, "gone", True), BuildProblem(b"x/\xff", "another reason")],
-    )
+    """When it ended, how long it took, what it could not look at."""
+    assert store.read_build() is None
+    skipped = [SkippedPath(b"x/\xff", "cannot read"), SkippedPath(b"a" * 5000, "gone")]
+    root = Looked((), (b"",))
+    store.write_build(BuildNote(1_700_000_000_000_000_000, 1500, True), root, skipped)
+    assert store.read_build() == BuildNote(1_700_000_000_000_000_000, 1500, True)
+    assert sorted(store.iterate_problem_notes()) == sorted(skipped)
+    again = [SkippedPath(b"a" * 5000, "another reason")]
+    store.write_build(BuildNote(-1, 0), root, again)
+    assert store.read_build() == BuildNote(-1, 0)
+    assert list(store.iterate_problem_notes()) == again
+    store.check()
+
+
+def test_skipped_paths_stay_until_they_are_looked_at_again(store: Store) -> None:
+    """A path alone, what is below a folder, and nothing of a folder that could not be read."""
+    names = (b"a", b"a/b", b"ab", b"f/x", b"f/g/y", b"f/h/z", b"f/h")
+    notes = [SkippedPath(name, "gone") for name in names]
+    store.write_build(None, Looked((), (b"",)), notes)
+
+    def left() -> set[bytes]:
+        return {note.path for note in store.iterate_problem_notes()}
+
+    assert store.read_build() is None
+    store.write_build(None, Looked({b"a"}), [])
+    assert left() == {*names} - {b"a"}
+    hidden = [SkippedPath(b"f/h", "cannot read the folder")]
+    store.write_build(None, Looked({b"nowhere"}, (b"f",), (b"f/h",)), hidden)
+    assert left() == {b"a/b", b"ab", b"f/h/z", b"f/h"}
+    assert store.find_skipped(b"f/h") == "cannot read the folder"
+    store.write_build(None, Looked((), (b"",), (b"",)), [])
+    assert left() == {b"a/b", b"ab", b"f/h/z", b"f/h"}
+    store.write_build(None, Looked((), (b"",)), [])
+    assert left() == set()
+
+
+def test_accepted_problems_are_noted_by_path_kind_and_detail(store: Store) -> None:
+    """Beside skipped paths, which change without them; accepting anew replaces them."""
+    problems = [
+        AcceptedProblem(b"a\xff", "stale", "of \udcff\ud800\0x"),
+        AcceptedProblem(b"a\xff", "missing", ""),
+        AcceptedProblem(b"b", "unreadable", "gone"),
+    ]
+    store.accept(problems)
+    store.write_build(None, Looked((), (b"",)), [SkippedPath(b"b", "gone")])
+    found = set(store.iterate_problem_notes())
+    assert found == {*problems, SkippedPath(b"b", "gone")}
+    assert all(map(store.is_accepted, problems))
+    assert not store.is_accepted(AcceptedProblem(b"b", "unreadable", "another reason"))
+    assert set(store.read_notes_of(b"a\xff")) == set(problems[:2])
+    store.forget(problems[:1])
+    assert not store.is_accepted(problems[0])
+    assert store.is_accepted(problems[1])
+    store.accept(problems[2:])
+    assert set(store.iterate_problem_notes()) == {problems[2], SkippedPath(b"b", "gone")}
+    store.check()
 
 
 def test_a_build_leaves_its_note(tmp_path: Path) -> None:
@@ -249,7 +293,7 @@ def test_a_build_leaves_its_note(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to("nowhere")
     mmindex.build(tmp_path, workers=1)
     store = Store(str(tmp_path / ".mmindex"))
-    note, problems = store.read_build()
+    note, problems = store.read_build(), list(store.iterate_problem_notes())
     store.close()
     assert note is not None
     assert note.ended_ns > 1_600_000_000 * 10**9

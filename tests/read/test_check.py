@@ -21,7 +21,7 @@ from dicom_bytes import (
 import mmindex
 from mmindex.model import Anomaly
 from mmindex.read import problems as check_module
-from mmindex.read.problems import Problem, walk_problems
+from mmindex.read.problems import Problem
 
 SOP_INSTANCE_UID = 0x00080018
 
@@ -44,7 +44,7 @@ def build(root: Path, files: dict[str, bytes]) -> Path:
 
 def problems_of(root: Path, **options: object) -> list[Problem]:
     with mmindex.open(root, **options) as archive:
-        return sorted(walk_problems(archive), key=lambda problem: (problem.path, problem.kind))
+        return sorted(archive.problems(), key=lambda problem: (problem.path, problem.kind))
 
 
 def kinds(problems: list[Problem]) -> list[tuple[str, str]]:
@@ -87,6 +87,7 @@ def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:
     assert kinds(found) == [
         ("a.dcm", "missing"),
         ("empty", "missing"),
+        ("ward", "new"),
         ("ward/b.dcm", "missing"),
         ("ward/report", "missing"),
     ]
@@ -270,7 +271,7 @@ def test_a_moved_archive_is_clean_where_it_is_now(tmp_path: Path) -> None:
     (root / "a.dcm").unlink()
     with mmindex.open(tmp_path / "index", archive_root=copy) as archive:
         assert archive.frame("1.1", 0) == b"abcd"
-        assert list(walk_problems(archive)) == []
+        assert list(archive.problems()) == []
 
 
 def test_problems_come_as_they_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +288,7 @@ def test_problems_come_as_they_are_found(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(check_module, "_walk_file_problems", look)
     with mmindex.open(root) as archive:
-        problems: Iterator[Problem] = walk_problems(archive)
+        problems: Iterator[Problem] = archive.problems()
         next(problems)
         assert len(looked_at) == 1
         assert len(list(problems)) == 19

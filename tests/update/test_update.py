@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import mmindex
 from mmindex.cli import main
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.store import Store
 from mmindex.update import single_files
 
 SOP_INSTANCE_UID = 0x00080018
@@ -393,3 +395,50 @@ def test_no_index_is_created_through_a_link_that_another_user_planted(tmp_path: 
     os.lchown(link, 0, 0)
     mmindex.build(tmp_path, workers=1)
     assert target.exists()
+
+
+def test_what_was_below_a_folder_that_became_a_file_is_dropped(tmp_path: Path) -> None:
+    """By the update of that path alone, a folder above or below included; and the other way."""
+    for name in ("f/a", "f/g/b", "f/g/h/c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(image(f"1.{name[-1]}".replace("a", "1").replace("b", "2")))
+    (tmp_path / "other").write_bytes(b"")
+    mmindex.build(tmp_path, workers=1)
+
+    def paths() -> list[str]:
+        with mmindex.open(tmp_path) as archive:
+            archive.check_index()
+            return sorted(os.fsdecode(record.path) for record in archive.records())
+
+    shutil.rmtree(tmp_path / "f" / "g")
+    (tmp_path / "f" / "g").write_bytes(b"a file now")
+    report = mmindex.update(tmp_path, [tmp_path / "f" / "g"])
+    assert (report.scanned, report.removed) == (1, 2)
+    assert paths() == ["f/a", "f/g", "other"]
+    (tmp_path / "f" / "g").unlink()
+    (tmp_path / "f" / "g").mkdir()
+    (tmp_path / "f" / "g" / "d").write_bytes(b"a folder now")
+    assert mmindex.update(tmp_path, [tmp_path / "f" / "g"]).removed == 1
+    assert paths() == ["f/a", "f/g/d", "other"]
+    shutil.rmtree(tmp_path / "f")
+    assert mmindex.update(tmp_path, [tmp_path / "f"]).removed == 2
+    assert paths() == ["other"]
+
+
+def test_a_path_that_never_was_in_the_archive_costs_no_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a new file: only what was a folder is looked for below."""
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a").write_bytes(b"")
+    mmindex.build(tmp_path, workers=1)
+    (tmp_path / "new").write_bytes(b"")
+
+    def refuse(store: Store) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Store, "iterate_packed", refuse)
+    report = mmindex.update(tmp_path, [tmp_path / "new", tmp_path / "nothing", tmp_path / "f/no"])
+    assert (report.scanned, report.removed) == (1, 0)
+    (tmp_path / "f" / "a").unlink()
+    assert mmindex.update(tmp_path, [tmp_path / "f" / "a"]).removed == 1

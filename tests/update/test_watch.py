@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,154 @@ def test_a_burst_past_counting_ends_in_a_build(
     stop.set()
     thread.join()
     assert [event.kind for event in events].count("build") > 1
+
+
+@pytest.mark.long
+def test_a_thousand_files_are_served_within_a_second_each_to_eight_readers(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """From its rename on; none is wrong, none is there twice."""
+    root, index, ready = tmp_path / "root", tmp_path / "index", tmp_path / "ready"
+    ready.mkdir()
+    numbers = range(1000)
+    for number in numbers:
+        (ready / f"{number}").write_bytes(image(f"2.{number}", b"%04d" % number))
+    (root / "new").mkdir()
+    arrived: dict[int, float] = {}
+    served: dict[int, float] = {}
+    wrong: list[object] = []
+    ended = threading.Event()
+
+    def read(seed: int) -> None:
+        chance = random.Random(seed)
+        with mmindex.open(index, revalidate_after=0.0) as archive:
+            while not ended.is_set():
+                for number in chance.sample(numbers, 5):
+                    with suppress(MMIndexError):
+                        if archive.frame(f"2.{number}", 0) != b"%04d" % number:
+                            wrong.append(number)
+                        if len(list(archive.records_of(f"2.{number}"))) > 1:
+                            wrong.append(f"twice {number}")
+                ended.wait(0.02)
+
+    def measure() -> None:
+        with mmindex.open(index) as archive:
+            while len(served) < len(numbers) and not ended.is_set():
+                for number in list(arrived):
+                    if number not in served and f"2.{number}" in archive:
+                        assert archive.frame(f"2.{number}", 0) == b"%04d" % number
+                        served[number] = time.monotonic()
+                time.sleep(0.002)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
+    threads.append(threading.Thread(target=measure))
+    for thread in threads:
+        thread.start()
+    for number in numbers:
+        folder = root if number % 2 else root / "new"
+        arrived[number] = time.monotonic()
+        (ready / f"{number}").rename(folder / f"{number}.dcm")
+        if number % 10 == 0:
+            time.sleep(0.01)
+    started = time.monotonic()
+    while len(served) < len(numbers) and time.monotonic() - started < PATIENCE:
+        time.sleep(0.05)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(served) == len(numbers)
+    slowest = max(served[number] - arrived[number] for number in numbers)
+    assert slowest < 1.0
+    assert watching.end() == 0
+    report = mmindex.build(root, index, workers=1)
+    assert (report.found, report.scanned, report.removed, report.duplicates) == (1001, 0, 0, 0)
+
+
+def run_watch(
+    tmp_path: Path, events: list[watch_module.WatchEvent], **options: float
+) -> tuple[threading.Event, threading.Thread]:
+    """Watch in a thread until the event is set."""
+    stop = threading.Event()
+    (tmp_path / "root").mkdir()
+    watch = watch_module.Watch(
+        tmp_path / "root", tmp_path / "index", events.append, stop, rules=WalkRules(), **options
+    )
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    return stop, thread
+
+
+def test_a_rescan_follows_after_its_time(tmp_path: Path) -> None:
+    """A build of all, whether or not anything was reported."""
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, rescan=0.3)
+    wait_until(lambda: len(events) >= 3)
+    stop.set()
+    thread.join()
+    assert {event.kind for event in events[:-1]} == {"build"}
+
+
+def test_an_archive_with_too_many_folders_to_watch_is_built_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system refuses to watch, nothing is lost: it says so, and looks at all."""
+    import watchfiles
+
+    def refuse(*paths: str, **options: object) -> Iterator[object]:
+        raise OSError("OS file watch limit reached")
+
+    monkeypatch.setattr(watchfiles, "watch", refuse)
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, rescan=0.2)
+    wait_until(lambda: "build" in [event.kind for event in events])
+    (tmp_path / "root" / "new.dcm").write_bytes(image("2.1", b"poll"))
+    os.utime(tmp_path / "root" / "new.dcm", (1, 1))
+    wait_until(lambda: serves(tmp_path / "index", "2.1", b"poll"))
+    stop.set()
+    thread.join()
+    assert "watch limit" in events[0].reason
+    assert events[-1].kind == "stopped"
+
+
+def test_a_file_that_takes_the_place_of_a_folder_and_the_other_way(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """What was below is dropped; what is below now is served."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "a.dcm").write_bytes(image("2.1", b"fold"))
+    (tmp_path / "new").rename(root / "place")
+    wait_until(lambda: serves(index, "2.1", b"fold"))
+    (root / "place").rename(tmp_path / "new")
+    (tmp_path / "part").write_bytes(image("2.2", b"file"))
+    (tmp_path / "part").rename(root / "place")
+
+    def uids() -> set[str]:
+        with mmindex.open(index) as archive:
+            return set(archive)
+
+    wait_until(lambda: uids() == {"1.1", "2.2"})
+    (root / "place").unlink()
+    (tmp_path / "new").rename(root / "place")
+    wait_until(lambda: uids() == {"1.1", "2.1"})
+    assert watching.end() == 0
+
+
+def test_a_quiet_log_has_what_went_wrong_and_a_verbose_one_names_it(tmp_path: Path) -> None:
+    """In text, a line each; each begins with the time."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    root.mkdir()
+    (root / "broken").symlink_to("nowhere")
+    for options, expected in ((["-q"], ["build"]), (["-v"], ["build", "problem", "stopped"])):
+        command = [sys.executable, "-m", "mmindex", "watch", str(root), "--index", str(index)]
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        others = process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+        process.stdout.close()
+        kinds = [line.split()[1].rstrip(":") for line in [first, *others.splitlines()]]
+        assert kinds == expected
+        assert ("broken: cannot look at it" in others) == (options == ["-v"])

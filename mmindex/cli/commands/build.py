@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mmindex
-from mmindex.cli.build_options import index_option, print_report, refuse_no_folder, walk_options
-from mmindex.cli.printing import FAILED, counted
+from mmindex.cli.alerts import fail_on_option
+from mmindex.cli.build_options import (
+    index_option,
+    log_option,
+    print_report,
+    refuse_no_folder,
+    walk_options,
+)
+from mmindex.cli.log import Log, logging_errors
+from mmindex.cli.printing import FAILED, counted, print_message
 from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
 
@@ -23,6 +31,10 @@ if TYPE_CHECKING:
     from mmindex import BuildReport
 
     Progress = Callable[[BuildReport], None]
+
+
+_KINDS_OF_INDEX = frozenset({"unreadable", "duplicate", "anomaly"})  # left after a build
+_FAILING_NAMED = 1000
 
 
 def _complete_folders(
@@ -61,9 +73,11 @@ def _complete_folders(
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 if a file of the index is unreadable.",
+    help="Exit with 1 if the index has a problem of --fail-on.",
 )
+@fail_on_option
 @walk_options
+@log_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every problem, not the first 20.")
@@ -76,6 +90,8 @@ def command(
     prove: bool,
     force: bool,
     strict: bool,
+    fail_on: frozenset[str],
+    log_format: str,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -95,9 +111,11 @@ def command(
         raise click.UsageError(
             f"{root} is a file: a folder is indexed, as by `mmindex build {folder}`"
         )
+    log = Log() if log_format == "json" else None
     with (
+        logging_errors(log),
         _executor(dask) as executor,
-        showing_progress(quiet=quiet) as show,
+        showing_progress(quiet=quiet, log=log) as show,
         _telling_what_is_left(show) as show,
     ):
         report = mmindex.build(
@@ -111,9 +129,28 @@ def command(
             progress=show,
             **rules,
         )
-    print_report(report, as_json=as_json, quiet=quiet, verbose=verbose)
-    if strict and (report.problem_count or report.unreadable):
+    failing = _find_failing(report, fail_on) if strict else {}
+    print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log, failing=failing)
+    if count := failing.get("failing_count"):
+        if log is None:
+            kinds = ",".join(sorted(fail_on & _KINDS_OF_INDEX))
+            print_message(f"{count} of {kinds} not accepted: `mmindex check` lists them")
         click.get_current_context().exit(FAILED)
+
+
+def _find_failing(report: BuildReport, fail_on: frozenset[str]) -> dict[str, object]:
+    """Return the problems of the index that were not accepted, as JSON has them."""
+    failing: list[dict[str, str]] = []
+    count = 0
+    with mmindex.open(report.index) as archive:
+        for problem in archive.problems(kinds=fail_on & _KINDS_OF_INDEX):
+            if not problem.accepted:
+                count += 1
+                if count <= _FAILING_NAMED:
+                    failing.append(
+                        {"path": problem.path, "kind": problem.kind, "detail": problem.detail}
+                    )
+    return {"failing": failing, "failing_count": count}
 
 
 @contextmanager

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from mmindex.cli.alerts import fail_on_option
+from mmindex.cli.build_options import left_out_options
 from mmindex.cli.endings import may_lose_reader
-from mmindex.cli.printing import (
-    FAILED,
-    cut_middle,
-    explain_anomaly,
-    plain,
-    print_json_lines,
-    print_message,
-    wrap,
-)
+from mmindex.cli.printing import FAILED, counted, print_json_lines, print_message
+from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.terminal import color_option, print_paged
@@ -27,93 +21,98 @@ if TYPE_CHECKING:
 
     from mmindex import Problem
 
-_COLUMNS = ("Path", "Kind", "Problem")
-_LEAST_PATH = 16
-_COLORS = {
-    "missing": "red",
-    "stale": "red",
-    "unreadable": "red",
-    "anomaly": "yellow",
-    "duplicate": "magenta",
-}
-
 
 @click.command("check", short_help="List what is wrong with the files of an archive.")
 @click.argument("root", type=click.Path())
+@fail_on_option
+@click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
+@left_out_options
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
-def command(root: str, as_json: bool) -> None:
-    """List every missing, stale, unreadable, anomalous or duplicate file of an archive.
+@click.option("-q", "--quiet", is_flag=True, help="Print what is to fail alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Print long problems whole on a terminal.")
+def command(
+    root: str,
+    fail_on: frozenset[str],
+    accept: bool,
+    exclude: tuple[str, ...],
+    follow_links: bool,
+    one_file_system: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """List every missing, stale, unreadable, anomalous, duplicate or new file of an archive.
 
     ROOT is the archive's folder, or the index file, all of which is read first: a damaged one is
     an error. Each file is looked at, none is opened. On a terminal, problems are sorted by path,
     and what each anomaly means stands below; else they are separated by tabs and in no order.
-    Exits with 1 if there is any problem.
+    Exits with 1 if a problem of the kinds in --fail-on was not accepted.
 
     \b
     mmindex check /data/archive
-    mmindex check /data/archive --json
+    mmindex check /data/archive --fail-on missing,new --quiet
+    mmindex check /data/archive --accept
     """  # noqa: D301
-    found = False
+    failing = 0
+    seen: list[Problem] = []
 
     def walk() -> Iterator[Problem]:
-        nonlocal found
-        with showing_files() as show:
-            for problem in archive.problems(progress=show):
-                found = True
-                yield problem
+        nonlocal failing
+        with showing_files(quiet=quiet) as show:
+            for problem in archive.problems(
+                exclude=exclude,
+                follow_links=follow_links,
+                one_file_system=one_file_system,
+                progress=show,
+            ):
+                if accept:
+                    seen.append(problem)
+                fails = problem.kind in fail_on and not problem.accepted
+                failing += fails
+                if fails or not quiet:
+                    yield problem
 
-    with open_archive(root) as archive, may_lose_reader():
-        if as_json:
-            print_json_lines(_describe(problem) for problem in walk())
-        elif sys.stdout.isatty():
-            _print_sorted(walk())
-        else:
-            for problem in walk():
-                click.echo("\t".join(_row(problem)))
-    if found:
+    with open_archive(root) as archive:
+        found = walk()
+        with may_lose_reader():
+            if as_json:
+                print_json_lines(_describe(problem, fail_on) for problem in found)
+            elif sys.stdout.isatty():
+                _print_table(found, quiet=quiet, verbose=verbose)
+            else:
+                for problem in found:
+                    accepted = ("accepted",) if problem.accepted else ()
+                    click.echo("\t".join((*problem_row(problem), *accepted)))
+        if accept:
+            for _ in found:  # what was not printed, since whoever read had seen enough
+                pass
+            archive.accept(seen)
+            if not quiet:
+                print_message(f"{counted(len(seen), 'problem', grouped=True)} accepted")
+            return
+    if failing:
         click.get_current_context().exit(FAILED)
 
 
-def _print_sorted(problems: Iterator[Problem]) -> None:
-    listed = sorted(problems, key=_row)
+def _print_table(problems: Iterator[Problem], *, quiet: bool, verbose: bool) -> None:
+    listed = list(problems)
     if listed:
-        print_paged(_walk_lines(listed))
-    else:
+        print_paged(walk_table(listed, whole=verbose))
+    elif not quiet:
         print_message("no problems")
 
 
-def _walk_lines(problems: list[Problem]) -> Iterator[str]:
-    """Yield a table in which long problems go on in the next line, then what anomalies mean."""
-    rows = [_row(problem) for problem in problems]
-    columns = shutil.get_terminal_size().columns
-    path_width = min(max(len(row[0]) for row in rows), max(_LEAST_PATH, columns // 3))
-    kind_width = max(len(row[1]) for row in [_COLUMNS, *rows])
-    path_width = max(path_width, len(_COLUMNS[0]))
-    before = path_width + kind_width + 4
-    yield click.style(f"{'Path':{path_width}}  {'Kind':{kind_width}}  Problem", bold=True)
-    for path, kind, detail in rows:
-        first, *others = wrap(detail, columns - before)
-        shown = click.style(f"{kind:{kind_width}}", fg=_COLORS[kind])
-        yield f"{cut_middle(path, path_width):{path_width}}  {shown}  {first}"
-        yield from (" " * before + line for line in others)
-    codes = sorted({problem.anomaly.code for problem in problems if problem.anomaly})
-    for code in codes:
-        yield ""
-        yield click.style(code, fg=_COLORS["anomaly"])
-        yield from ("  " + line for line in wrap(explain_anomaly(code), columns - 2))
-
-
-def _row(problem: Problem) -> tuple[str, str, str]:
-    return plain(problem.path), problem.kind, plain(problem.detail)
-
-
-def _describe(problem: Problem) -> dict[str, object]:
+def _describe(problem: Problem, fail_on: frozenset[str]) -> dict[str, object]:
     described: dict[str, object] = {
         "path": problem.path,
         "kind": problem.kind,
         "detail": problem.detail,
+        "accepted": problem.accepted,
+        "fails": problem.kind in fail_on and not problem.accepted,
     }
+    if problem.sop_instance_uid:
+        described["sop_instance_uid"] = problem.sop_instance_uid
     if problem.anomaly is not None:
         described["code"] = problem.anomaly.code
         described["offset"] = problem.anomaly.offset

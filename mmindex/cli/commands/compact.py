@@ -6,11 +6,13 @@ import click
 
 import mmindex
 from mmindex.cli.printing import counted
+from mmindex.cli.progress import showing_files
 
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")
 @click.argument("root", type=click.Path())
-def command(root: str) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(root: str, quiet: bool) -> None:
     """Rewrite an index without the pages that changes left unused, if that makes it smaller.
 
     ROOT is the archive's folder, or the index file. No program may have it open.
@@ -18,6 +20,9 @@ def command(root: str) -> None:
     \b
     mmindex compact /data/archive
     """  # noqa: D301
-    before, after = mmindex.compact(root)
+    with showing_files(quiet=quiet, noun="value") as show:
+        before, after = mmindex.compact(root, progress=show)
+    if quiet:
+        return
     kept = "" if after < before else ": it stays as it is"
     click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")

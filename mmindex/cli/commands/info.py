@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+import mmindex
+from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
 from mmindex.cli.source_argument import (
     Opened,
@@ -76,6 +78,7 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     if opened.stale_index:
         scanned += f": it is not as the index {opened.stale_index} has it"
     yield "Served from", f"the index {opened.index}" if opened.index else scanned
+    yield "Last build", _last_build(opened) or ""
     yield "Status", record.status.value
     yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""
     yield "Transfer syntax", f"{_syntax_name(uid)} ({uid})" if uid else "none given"
@@ -96,6 +99,15 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
         within = "" if "file-meta" in anomaly.code else _within(record)
         yield "Anomaly", f"{anomaly.code} @0x{anomaly.offset:x}{within}{times}"
         yield "", explain_anomaly(anomaly.code)
+
+
+def _last_build(opened: Opened) -> str | None:
+    """Return when the last build of the index ended."""
+    if opened.index is None:
+        return None
+    with mmindex.open(opened.index) as archive:
+        note = archive.last_build()
+    return note and describe_time(note.ended_ns / 1e9)
 
 
 def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:
@@ -179,6 +191,7 @@ def _describe(opened: Opened) -> dict[str, object]:
     return {
         "path": opened.path,
         "index": opened.index,
+        "last_build": _last_build(opened),
         "status": record.status.value,
         "file_size": record.fingerprint.size if record.fingerprint else None,
         "transfer_syntax_uid": record.transfer_syntax_uid,

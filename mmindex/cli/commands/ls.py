@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mmindex.cli.log import describe_time
 from mmindex.cli.printing import (
     align,
     cut_middle,
@@ -82,6 +83,7 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
             print_json_lines(_describe(record) for record in records)
             return
         rows = [_row(record) for record in records]
+        note = archive.last_build()
     if not rows and (study is not None or series is not None):
         print_message("no instances with frames")
     elif not sys.stdout.isatty():
@@ -90,6 +92,8 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
             click.echo("\t".join(map(str, row)))
     elif rows:
         print_paged(_walk_lines(rows))
+        if note is not None:
+            print_message(f"last build {describe_time(note.ended_ns / 1e9)}")
     else:
         print_message("no DICOM files")
 

@@ -18,7 +18,8 @@ from mmindex.cli.progress import showing_files
     type=click.Path(),
     help="Archive root of a new OUT; the folder that all archives share unless given.",
 )
-def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(out: str, indexes: tuple[str, ...], root: str | None, quiet: bool) -> None:
     """Join indexes to one, OUT, which is made or added to. No file is scanned.
 
     Each INDEX is an index file, or the folder that has it, and stays as it is: the jobs of an
@@ -29,8 +30,10 @@ def command(out: str, indexes: tuple[str, ...], root: str | None) -> None:
     mmindex build /data/archive/2025 --index /fast/2025.mmindex
     mmindex merge /fast/all.mmindex /fast/2024.mmindex /fast/2025.mmindex
     """  # noqa: D301
-    with showing_files() as show:
+    with showing_files(quiet=quiet) as show:
         report = mmindex.merge(out, indexes, root=root, progress=show)
+    if quiet:
+        return
     files = counted(report.files, "file", grouped=True)
     click.echo(f"Index: {plain(report.index)} of {plain(report.root)}")
     click.echo(f"{files} taken in")

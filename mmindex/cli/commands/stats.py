@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive
@@ -20,19 +21,28 @@ _WIDEST_NAME = len("  no-pixel-data")
 @click.command("stats", short_help="Count files, instances, frames and bytes of an archive.")
 @click.argument("root", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(root: str, as_json: bool) -> None:
+@click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
+def command(root: str, as_json: bool, prometheus: bool) -> None:
     """Count what an archive holds: files by status, instances, frames, bytes, the index itself.
 
     ROOT is the archive's folder, or the index file. No other file is opened.
 
     \b
     mmindex stats /data/archive
+    mmindex stats /data/archive --prometheus > /var/lib/node_exporter/mmindex.prom
     """  # noqa: D301
+    if prometheus:
+        if as_json:
+            raise click.UsageError("--prometheus has no meaning with --json")
+        _print_metrics(root)
+        return
     with open_archive(root) as archive, showing_files() as show:
         statistics = archive.statistics(progress=show)
+        note = archive.last_build()
     if as_json:
         described = dataclasses.asdict(statistics)
         described["index_bytes_a_frame"] = statistics.index_bytes_a_frame
+        described["last_build"] = note and describe_time(note.ended_ns / 1e9)
         print_json(described)
         return
     index = _size(statistics.index_bytes)
@@ -46,12 +56,21 @@ def command(root: str, as_json: bool) -> None:
         ("Instances", str(statistics.instances)),
         ("Frames", str(statistics.frames)),
         ("Index", index),
+        *([("Last build", describe_time(note.ended_ns / 1e9))] if note else []),
         *_walk_ranks("Most frames", largest),
         *_walk_ranks("Slowest", slowest),
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:{width}}  {value}")
+
+
+def _print_metrics(root: str) -> None:
+    from mmindex.cli.prometheus import measure_archive, walk_lines
+
+    with open_archive(root) as archive:
+        for line in walk_lines(measure_archive(archive)):
+            click.echo(line)
 
 
 def _shown(path: str, taken: int) -> str:

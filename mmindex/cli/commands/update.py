@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 import mmindex
-from mmindex.cli.build_options import index_option, print_report, refuse_no_folder, walk_options
+from mmindex.cli.build_options import (
+    index_option,
+    log_option,
+    print_report,
+    refuse_no_folder,
+    walk_options,
+)
+from mmindex.cli.log import Log, logging_errors
 
 
 @click.command("update", short_help="Look at these files alone, whatever the archive's size.")
@@ -34,14 +41,20 @@ from mmindex.cli.build_options import index_option, print_report, refuse_no_fold
 )
 @click.option("--force", is_flag=True, help="Accept files without preamble and file meta.")
 @walk_options
+@log_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every problem, not the first 20.")
 def command(
     root: str,
     paths: tuple[str, ...],
     files_from: str | None,
     null: bool,
     index: str | None,
+    log_format: str,
     as_json: bool,
+    quiet: bool,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Look at these files and folders alone: scan new and changed ones, drop those that are gone.
@@ -60,8 +73,10 @@ def command(
     if "" in paths:
         raise click.UsageError("a PATH is empty")
     listed = [] if files_from is None else _read_paths(files_from, b"\0" if null else b"\n")
-    report = mmindex.update(root, [*paths, *listed], index, check_pages=False, **options)
-    print_report(report, as_json=as_json)
+    log = Log() if log_format == "json" else None
+    with logging_errors(log):
+        report = mmindex.update(root, [*paths, *listed], index, check_pages=False, **options)
+    print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log)
 
 
 def _read_paths(source: str, end: bytes) -> list[bytes]:

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Frames of a file at most, at even steps.",
 )
-@click.option("--threads", metavar="N", type=click.IntRange(min=1), help="As many as cores.")
+@click.option(
+    "-j",
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Threads that decode; one a core unless given.",
+)
 @click.option(
     "--state",
     metavar="PATH",
@@ -36,8 +42,14 @@ if TYPE_CHECKING:
     help="Note files that are done here, and leave out unchanged ones that are.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+@click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
 def command(
-    root: str, sample: int | None, threads: int | None, state: str | None, as_json: bool
+    root: str,
+    sample: int | None,
+    threads: int | None,
+    state: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Decode every frame of an archive, with all cores, and list those that cannot be decoded.
 
@@ -64,7 +76,7 @@ def command(
                 verify_archive(archive, records, sample=sample, threads=threads),
                 length=len(records),
                 file=sys.stderr,
-                hidden=not sys.stderr.isatty(),
+                hidden=quiet or not sys.stderr.isatty(),
             )
         )
         found = [failure for failures in known.values() for failure in failures]
@@ -86,10 +98,11 @@ def command(
         else:
             for failure in walk():
                 click.echo(f"{failure['path']}\t{failure['frame']}\t{failure['error']}")
-    print_message(
-        f"{counted(frames, 'frame', grouped=True)} decoded in "
-        f"{counted(files, 'file', grouped=True)}, {len(found)} failed"
-    )
+    if not quiet:
+        print_message(
+            f"{counted(frames, 'frame', grouped=True)} decoded in "
+            f"{counted(files, 'file', grouped=True)}, {len(found)} failed"
+        )
     if found:
         click.get_current_context().exit(FAILED)
 

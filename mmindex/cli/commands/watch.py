@@ -6,12 +6,19 @@ import json
 import signal
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.build_options import describe_report, index_option, refuse_no_folder, watch_options
+from mmindex.cli.build_options import (
+    describe_report,
+    index_option,
+    log_option,
+    refuse_no_folder,
+    watch_options,
+)
+from mmindex.cli.log import now
 from mmindex.cli.printing import counted, plain
 
 if TYPE_CHECKING:
@@ -37,13 +44,9 @@ if TYPE_CHECKING:
     default=2.0,
     help="Leave files that changed less long ago.",
 )
-@click.option(
-    "--log-format",
-    metavar="text|json",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="How a line of the log reads.",
-)
+@log_option
+@click.option("-q", "--quiet", is_flag=True, help="Log what went wrong only.")
+@click.option("-v", "--verbose", is_flag=True, help="Log the problems of each burst by name.")
 def command(
     root: str,
     index: str | None,
@@ -54,6 +57,8 @@ def command(
     one_file_system: bool,
     max_removed: str | None,
     log_format: str,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Build the index, then update it within a second of each change. SIGTERM ends the watch.
 
@@ -68,10 +73,18 @@ def command(
 
     refuse_no_folder(root)
     stop = threading.Event()
+    write = _log_json if log_format == "json" else partial(_log_text, verbose=verbose)
+
+    def log(event: WatchEvent) -> None:
+        report = event.report
+        went_wrong = report is None or report.problem_count > len(report.accepted)
+        if not quiet or (went_wrong and event.kind != "stopped"):
+            write(event)
+
     watch = Watch(
         root,
         index,
-        _log_json if log_format == "json" else _log_text,
+        log,
         stop,
         rules=WalkRules(exclude, follow_links, one_file_system),
         min_age=min_age,
@@ -93,7 +106,7 @@ def _setter(stop: threading.Event) -> Callable[[int, object], None]:
     return lambda number, frame: stop.set()
 
 
-def _log_text(event: WatchEvent) -> None:
+def _log_text(event: WatchEvent, *, verbose: bool) -> None:
     report = event.report
     text = event.reason
     if report is not None:
@@ -101,17 +114,16 @@ def _log_text(event: WatchEvent) -> None:
             f"{counted(report.scanned, 'file', grouped=True)} scanned, {report.removed:,} removed, "
             f"{counted(report.problem_count, 'problem', grouped=True)} in {report.seconds:.2f} s"
         )
-    click.echo(plain(f"{_now()} {event.kind}{': ' if text else ''}{text}"))
+    click.echo(plain(f"{now()} {event.kind}{': ' if text else ''}{text}"))
+    if report is not None and verbose:
+        for path, reason in report.problems:
+            click.echo(plain(f"{now()} problem: {path}: {reason}"))
 
 
 def _log_json(event: WatchEvent) -> None:
-    line: dict[str, object] = {"time": _now(), "event": event.kind}
+    line: dict[str, object] = {"time": now(), "event": event.kind}
     if event.reason:
         line["reason"] = event.reason
     if event.report is not None:
         line |= describe_report(event.report)
     click.echo(json.dumps(line))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -63,7 +63,12 @@ def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]
         raise IndexWriteError(f"cannot make the index: {explain(error)}", path=path) from error
 
 
-def copy(source: Environment, path: str, databases: Mapping[str, bool]) -> None:
+def copy(
+    source: Environment,
+    path: str,
+    databases: Mapping[str, bool],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Write all that an environment holds to a new LMDB file. Hold its lock.
 
     py-lmdb's own compacting copy ends the process (3.0.0, where a key has many values).
@@ -72,20 +77,34 @@ def copy(source: Environment, path: str, databases: Mapping[str, bool]) -> None:
     ----------
     databases : mapping
         Their names, and whether their keys have sorted duplicates.
+    progress : callable, optional
+        Called after each batch with the number of pairs copied and of all pairs.
     """
+    copied = 0
+
+    def count(total: int, pairs: int) -> None:
+        nonlocal copied
+        copied += pairs
+        if progress is not None:
+            progress(copied, total)
+
     create_alone(path, os.stat(source.opened.path).st_mode & 0o666)
     env = open_largest(path, lock=False)
     try:
         with source.begin() as read:
+            total = sum(read.stat(source.opened.databases[name])["entries"] for name in databases)
             for name, several in databases.items():
                 target = env.open_db(name.encode(), dupsort=several, dupfixed=several)
-                _copy_database(read, source.opened.databases[name], env, target, several)
+                database = source.opened.databases[name]
+                for pairs in _copy_database(read, database, env, target, several):
+                    count(total, pairs)
         extend(env, path)
     finally:
         env.close()
 
 
-def _copy_database(read: Any, database: Any, env: Any, target: Any, several: bool) -> None:
+def _copy_database(read: Any, database: Any, env: Any, target: Any, several: bool) -> Iterator[int]:
+    """Copy the pairs of a database; yield how many are in each batch."""
     with read.cursor(database) as cursor:
         pairs = iter(cursor)
         while batch := list(islice(pairs, _COPIED)):
@@ -94,3 +113,4 @@ def _copy_database(read: Any, database: Any, env: Any, target: Any, several: boo
                 _, added = cursor_to.putmulti(batch, append=not several)
             if added != len(batch):
                 raise lmdb.Error(f"{added} of {len(batch)} pairs were copied")
+            yield added

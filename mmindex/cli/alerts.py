@@ -1,0 +1,31 @@
+"""Which problems wake somebody: `--fail-on` of check and build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_KINDS = ("unreadable", "stale", "missing", "duplicate", "anomaly", "new")
+_DEFAULT = "unreadable,stale,missing"
+
+
+def _parse_kinds(ctx: click.Context, param: click.Parameter, value: str) -> frozenset[str]:
+    kinds = frozenset(filter(None, (kind.strip() for kind in value.split(","))))
+    if unknown := sorted(kinds.difference(_KINDS)):
+        raise click.BadParameter(f"expected some of {','.join(_KINDS)}, found {','.join(unknown)}")
+    return kinds
+
+
+def fail_on_option(command: Command) -> Command:
+    """Add `--fail-on`, whose value is a frozenset of kinds of problems."""
+    return click.option(
+        "--fail-on",
+        metavar="KINDS",
+        default=_DEFAULT,
+        callback=_parse_kinds,
+        help="Kinds, by commas, that exit with 1 unless accepted.",
+    )(command)

@@ -1,0 +1,89 @@
+"""The problems of an archive as a table on a terminal: one line a file, duplicates by UID."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+
+from mmindex.cli.printing import counted, cut_end, cut_middle, explain_anomaly, plain, wrap
+
+if TYPE_CHECKING:
+    from mmindex import Problem
+
+_COLUMNS = ("Path", "Kind", "Problem")
+_LEAST_PATH = 16
+_COLORS = {
+    "missing": "red",
+    "stale": "red",
+    "unreadable": "red",
+    "anomaly": "yellow",
+    "duplicate": "magenta",
+    "new": "cyan",
+}
+_ACCEPTED = "accepted: "
+
+
+def problem_row(problem: Problem) -> tuple[str, str, str]:
+    """Return path, kind and detail of a problem, safe to print."""
+    return plain(problem.path), problem.kind, plain(problem.detail)
+
+
+def walk_table(problems: Iterable[Problem], *, whole: bool) -> Iterator[str]:
+    """Yield the lines of a table of problems by path, then duplicates, then what anomalies mean.
+
+    Parameters
+    ----------
+    problems : iterable of Problem
+        In any order.
+    whole : bool
+        Continue long problems in the next line; else their end is cut off.
+    """
+    listed = sorted(problems, key=problem_row)
+    others = [problem for problem in listed if problem.kind != "duplicate"]
+    columns = shutil.get_terminal_size().columns
+    if others:
+        yield from _walk_rows(others, columns, whole=whole)
+    yield from _walk_duplicates(
+        [problem for problem in listed if problem.kind == "duplicate"], columns
+    )
+    for code in sorted({problem.anomaly.code for problem in listed if problem.anomaly}):
+        yield ""
+        yield click.style(code, fg=_COLORS["anomaly"])
+        yield from ("  " + line for line in wrap(explain_anomaly(code), columns - 2))
+
+
+def _walk_rows(problems: list[Problem], columns: int, *, whole: bool) -> Iterator[str]:
+    rows = [problem_row(problem) for problem in problems]
+    path_width = min(max(len(row[0]) for row in rows), max(_LEAST_PATH, columns // 3))
+    path_width = max(path_width, len(_COLUMNS[0]))
+    kind_width = max(len(row[1]) for row in [_COLUMNS, *rows])
+    before = path_width + kind_width + 4
+    yield click.style(f"{'Path':{path_width}}  {'Kind':{kind_width}}  Problem", bold=True)
+    for problem, (path, kind, detail) in zip(problems, rows, strict=True):
+        text = _ACCEPTED * problem.accepted + detail
+        lines = wrap(text, columns - before)
+        first = lines[0] if whole else cut_end(text, columns - before)
+        shown = click.style(f"{kind:{kind_width}}", fg=None if problem.accepted else _COLORS[kind])
+        yield f"{cut_middle(path, path_width):{path_width}}  {shown}  {first}"
+        if whole:
+            yield from (" " * before + line for line in lines[1:])
+
+
+def _walk_duplicates(problems: list[Problem], columns: int) -> Iterator[str]:
+    by_uid = sorted(problems, key=lambda problem: (problem.sop_instance_uid, problem.path))
+    for uid, files in groupby(by_uid, key=lambda problem: problem.sop_instance_uid):
+        found = list(files)
+        yield ""
+        heading = f"SOP Instance UID {plain(uid)}"
+        if len(heading) > columns - 20:
+            heading = f"UID {plain(uid)}"
+        tail = f" in {counted(len(found), 'file')}"
+        heading = cut_end(heading, columns - len(tail))
+        yield click.style(heading + tail, fg=_COLORS["duplicate"])
+        for problem in found:
+            text = _ACCEPTED * problem.accepted + plain(problem.path)
+            yield "  " + cut_middle(text, columns - 2)

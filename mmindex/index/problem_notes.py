@@ -1,0 +1,144 @@
+"""What an index keeps of problems: paths that no build could look at, and problems accepted.
+
+A path that was skipped stays until a build or an update looks at the path again. A problem that
+was accepted stays until the problem is gone or another one: `update/problems.py` decides that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from mmindex.index.checksum import DamageError, seal, unseal
+from mmindex.index.lmdb.transaction import Transaction
+
+# Flags: bit 0 accepted. Then the path, whose length this is, and to the end (utf-8) the reason; of
+# what is accepted, kind, zero byte and detail.
+_PACKED = struct.Struct("<BI")
+_ACCEPTED = 1
+_DIGEST = 16
+
+
+class SkippedPath(NamedTuple):
+    """A path that the last build or update could not look at.
+
+    Attributes
+    ----------
+    path : bytes
+        The file or folder, relative to the archive's root.
+    reason : str
+        Why.
+    """
+
+    path: bytes
+    reason: str
+
+
+class AcceptedProblem(NamedTuple):
+    """A problem that the user accepted.
+
+    Attributes
+    ----------
+    path : bytes
+        The file or folder, relative to the archive's root.
+    kind, detail : str
+        As in `Problem`.
+    """
+
+    path: bytes
+    kind: str
+    detail: str
+
+
+ProblemNote = SkippedPath | AcceptedProblem
+
+
+class Looked(NamedTuple):
+    """Where a build or an update looked.
+
+    Attributes
+    ----------
+    paths : collection of bytes
+        Paths that were looked at, without what may be below them.
+    folders : tuple of bytes
+        Folders below which all was looked at; the empty path is the root.
+    hidden : tuple of bytes
+        Folders in these that could not be read: nothing below them was looked at.
+    """
+
+    paths: Collection[bytes]
+    folders: tuple[bytes, ...] = ()
+    hidden: tuple[bytes, ...] = ()
+
+    def has(self, path: bytes) -> bool:
+        """Return whether a path was looked at."""
+        return path in self.paths or (
+            any(is_below(path, folder) for folder in self.folders)
+            and not any(path != folder and is_below(path, folder) for folder in self.hidden)
+        )
+
+
+def is_below(path: bytes, folder: bytes) -> bool:
+    """Return whether a path is a folder's or lies below it."""
+    return folder in (b"", path) or path.startswith(folder + b"/")
+
+
+def problem_key(note: ProblemNote) -> bytes:
+    """Return the key of a note: all of one path begin with the same 16 bytes."""
+    key = _digest(note.path)
+    return key if isinstance(note, SkippedPath) else key + _digest(_describe(note))
+
+
+def walk_problem_notes(txn: Transaction, start: bytes = b"") -> Iterator[tuple[bytes, ProblemNote]]:
+    """Yield keys and notes from a key on.
+
+    Raises
+    ------
+    DamageError
+        A note is damaged.
+    """
+    for key, sealed in txn.walk("problems", start):
+        yield key, _unpack(bytes(unseal(key, sealed)))
+
+
+def walk_notes_of(txn: Transaction, path: bytes) -> Iterator[tuple[bytes, ProblemNote]]:
+    """Yield keys and notes of one path; raises as `walk_problem_notes`."""
+    key = _digest(path)
+    for found, note in walk_problem_notes(txn, key):
+        if not found.startswith(key):
+            return
+        yield found, note
+
+
+def put_problem_notes(txn: Transaction, notes: Iterable[ProblemNote]) -> None:
+    """Write notes, in place of the same ones that are there."""
+    for note in notes:
+        key = problem_key(note)
+        flags = _ACCEPTED * isinstance(note, AcceptedProblem)
+        packed = _PACKED.pack(flags, len(note.path)) + note.path + _describe(note)
+        txn.put("problems", key, seal(key, packed))
+
+
+def _describe(note: ProblemNote) -> bytes:
+    text = note.reason if isinstance(note, SkippedPath) else f"{note.kind}\0{note.detail}"
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _unpack(packed: bytes) -> ProblemNote:
+    if len(packed) < _PACKED.size:
+        raise DamageError(f"expected a problem, found {len(packed)} bytes")
+    flags, length = _PACKED.unpack_from(packed)
+    end = _PACKED.size + length
+    if end > len(packed):
+        raise DamageError("a problem's path runs past its end")
+    path, text = packed[_PACKED.size : end], packed[end:].decode("utf-8", "surrogatepass")
+    if not flags & _ACCEPTED:
+        return SkippedPath(path, text)
+    kind, _, detail = text.partition("\0")
+    return AcceptedProblem(path, kind, detail)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST).digest()

@@ -1,0 +1,88 @@
+"""The half of `Archive` that says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from mmindex.sources.folder import WalkRules
+
+if TYPE_CHECKING:
+    from mmindex.index.build_notes import BuildNote
+    from mmindex.index.counters import Counters
+    from mmindex.index.store import Store
+    from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
+    from mmindex.read.problems import Problem
+
+
+class Checked:
+    """The half of `Archive` that lists problems."""
+
+    _store: Store
+
+    def problems(
+        self,
+        *,
+        kinds: Collection[str] | None = None,
+        exclude: Sequence[str] = (),
+        follow_links: bool = True,
+        one_file_system: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Problem]:
+        """Yield every problem of the archive's files, as it is found; opens no file.
+
+        Of all kinds, checks the whole index first, then looks at the status of each file, and walks
+        the archive for files that the index does not know.
+
+        Parameters
+        ----------
+        kinds : collection of str, optional
+            Only problems of these kinds; see `Problem`. What they do not need is not looked at.
+        exclude, follow_links, one_file_system
+            As for `build`: files that are left out are not new.
+        progress : callable, optional
+            As in `records`.
+
+        Raises
+        ------
+        IndexFormatError
+            The index is damaged.
+        ValueError
+            There is no such kind.
+        """
+        from mmindex.read.problems import walk_problems
+
+        rules = WalkRules(tuple(exclude), follow_links, one_file_system)
+        archive = cast("Archive", self)
+        return walk_problems(archive, self._store, progress, kinds=kinds, rules=rules)
+
+    def accept(self, problems: Iterable[Problem], *, wait: float = 10.0) -> None:
+        """Write to the index that these problems are known, in place of those accepted before.
+
+        A problem stays accepted until a build or an update finds the problem gone, or changed.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait while a build or an update writes the index.
+
+        Raises
+        ------
+        IndexWriteError
+            The index cannot be written, or a build was at work all the time.
+        """
+        from mmindex.read.problems import note_of
+        from mmindex.update.problems import accept_problems
+
+        store = self._store
+        accept_problems(store.path, os.fsencode(store.root), map(note_of, problems), wait)
+
+    def last_build(self) -> BuildNote | None:
+        """Return when the last build ended and how long it took; None where none has ended."""
+        return self._store.read_build()
+
+    def count(self) -> Counters:
+        """Return how many files, instances, frames and bytes the index has, in constant time."""
+        return self._store.read_counters()
