@@ -231,12 +231,20 @@ class FrameTable:
             As `fragment_ranges`.
         """
         frame_index = index(frame_index)
-        self.check_index(frame_index)
+        if not 0 <= frame_index < self.frames_located:
+            self.check_index(frame_index)
         at = frame_index * self.entry_size
         start, end = _PAIRS[self.entry_size].unpack(self.entries[at : at + 2 * self.entry_size])
         if end < start:
             raise _damaged(frame_index)
         return ByteRange(self.value_offset + start, end - start)
+
+    @property
+    def items_end(self) -> int:
+        """Where the last located frame of Layout.TRUSTED ends."""
+        at = self.frames_located * self.entry_size
+        end = int.from_bytes(self.entries[at : at + self.entry_size], "little")
+        return self.value_offset + end
 
     def all_fragment_ranges(self) -> Iterator[ByteRange]:
         """Yield the byte range of every fragment, whatever frame it belongs to."""

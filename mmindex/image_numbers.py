@@ -1,7 +1,7 @@
 """Numbers of one image that ordering slices, placing tiles and showing pixels need.
 
-Values as the file has them at its top level; the functional groups of an enhanced multi-frame image
-(PS3.3 C.7.6.16) are not looked at.
+Values as the file has them at its top level; those of the functional groups of an enhanced
+multi-frame image (PS3.3 C.7.6.16) are not looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class ImageNumbers(NamedTuple):
     instance_number : int or None
         (0020,0013).
     rescale_slope, rescale_intercept : float or None
-        (0028,1053) and (0028,1052): output = slope * stored value + intercept.
+        (0028,1053) and (0028,1052): output = slope * stored value + intercept. None where the file
+        has a Modality LUT or functional groups, too: these go before.
     window_center, window_width : float or None
         The first of (0028,1050) and (0028,1051), in units of the rescaled values.
     pixel_spacing : (float, float) or None

@@ -27,6 +27,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_bytes import (
@@ -51,6 +52,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.errors import MMIndexError
+from mmindex.frame_table import Layout
 
 RLE_HEADER = struct.pack("<16I", 1, 64, *[0] * 14)
 CODECS = {  # transfer syntax, start of a frame, end of a frame
@@ -66,6 +68,8 @@ CODECS = {  # transfer syntax, start of a frame, end of a frame
     "deflated": (DEFLATED_IMAGE_FRAME, b"", b""),
     "private": (PRIVATE_SYNTAX, b"", b""),
 }
+FEW = (1, 1, 2, 3, 4, 7)  # frames of a file
+MANY = (20, 40, 90)  # more than the entries that are looked at where a table is not proved
 ONE_FRAGMENT = ("uncompressed", "deflated")
 PIXEL_DATA_HEADER = element(0x7FE00010, "OB", b"", length=0xFFFFFFFF)
 
@@ -155,10 +159,10 @@ def make_frame(rng: random.Random, codec: str, pieces: int) -> list[bytes]:
     return [frame[a:b] for a, b in zip([0, *cuts], [*cuts, len(frame)], strict=True)]
 
 
-def make_model(rng: random.Random) -> Model:
-    """Return a valid file of any codec, layout and witnesses."""
+def make_model(rng: random.Random, counts: Sequence[int] = FEW) -> Model:
+    """Return a valid file of any codec, layout and witnesses, of one of these numbers of frames."""
     codec = rng.choice(list(CODECS))
-    count = rng.choice([1, 1, 2, 3, 4, 7])
+    count = rng.choice(counts)
     layout = rng.choice(["one", "one", "two", "mixed"])
     if codec in ONE_FRAGMENT and count > 1:
         layout = "one"
@@ -442,22 +446,27 @@ DAMAGES = [
 ]
 
 
-def make_case(seed: int) -> Case:
+def make_case(seed: int, counts: Sequence[int] = FEW) -> Case:
     """Return the file of a seed: a model, with one witness damaged."""
     rng = random.Random(seed)
     while True:
-        case = rng.choice(DAMAGES)(rng, make_model(rng))
+        case = rng.choice(DAMAGES)(rng, make_model(rng, counts))
         if case is not None:
             return case
 
 
 @dataclass
 class Outcome:
-    """How many frames of a case were read, and the first that is wrong, if any."""
+    """How many frames of a case were read, and the first that is wrong, if any.
+
+    `noted` is whether opening the file showed anything: an anomaly, or an error.
+    """
 
     frames: int = 0
     errors: int = 0
     wrong: str = ""
+    noted: bool = False
+    trusted: bool = False
 
 
 def read_case(case: Case, *, prove: bool = True) -> Outcome:
@@ -465,6 +474,9 @@ def read_case(case: Case, *, prove: bool = True) -> Outcome:
     outcome = Outcome()
     try:
         with mmindex.open_file(io.BytesIO(case.data), prove=prove) as instance:
+            table = instance.record.frames
+            outcome.noted = bool(instance.record.anomalies)
+            outcome.trusted = table is not None and table.layout is Layout.TRUSTED
             for index in range(min(len(instance), len(case.frames) + 40)):
                 try:
                     found = instance.frame(index)
@@ -476,6 +488,7 @@ def read_case(case: Case, *, prove: bool = True) -> Outcome:
                     outcome.wrong = f"frame {index}: found {found!r} of {case.frames!r}"
                     return outcome
     except MMIndexError:
+        outcome.noted = True
         outcome.errors += len(case.frames)
     return outcome
 

@@ -195,7 +195,9 @@ def main(root: Path) -> None:
     read_slide(root)
     for path in root.glob("*.dcm"):
         assert_type(mmindex.scan(path.read_bytes(), force=False), InstanceRecord)
-        with path.open("rb") as file, mmindex.open_file(file, force=True) as instance:
+        with path.open("rb") as file:
+            instance = mmindex.open_file(file, force=True, prove=True)
+        with instance:
             read_instance(instance)
     assert catch(root / "none.dcm")
 

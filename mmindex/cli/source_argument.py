@@ -86,12 +86,15 @@ def open_archive(path: str) -> Archive:
 
 
 @contextmanager
-def open_source(source: str, instance_uid: str | None, *, force: bool = False) -> Iterator[Opened]:
+def open_source(
+    source: str, instance_uid: str | None, *, force: bool = False, prove: bool = False
+) -> Iterator[Opened]:
     """Open the instance that SOURCE and --instance name, for a `with` statement.
 
     A file is served from an index in its folder or one above where that knows the file and the
     file is as it was; else it is scanned, with `force` also one without preamble and File Meta
-    Information. An index that cannot be used is passed over.
+    Information, with `prove` every entry of its offset table. An index that cannot be used is
+    passed over.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
         if is_piped(source):
-            yield Opened(stack.enter_context(_open_piped(source, force)), source, None)
+            yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return
         found = find_in_indexes(source, stack)
         if found.distrusted is not None:
@@ -130,7 +133,7 @@ def open_source(source: str, instance_uid: str | None, *, force: bool = False) -
             )
         opened = found.instance
         if opened is None:
-            opened = stack.enter_context(mmindex.open_file(source, force=force))
+            opened = stack.enter_context(mmindex.open_file(source, force=force, prove=prove))
         yield Opened(opened, source, found.index, found.stale_index)
 
 
@@ -142,7 +145,7 @@ def is_piped(source: str) -> bool:
         return False
 
 
-def _open_piped(source: str, force: bool) -> Instance:
+def _open_piped(source: str, force: bool, prove: bool) -> Instance:
     """Open the file that comes through a pipe, all of which is read into memory."""
     if source != STDIN:
         with open(source, "rb") as file:
@@ -152,7 +155,7 @@ def _open_piped(source: str, force: bool) -> Instance:
     else:
         data = sys.stdin.buffer.read()
     with naming(source):
-        return mmindex.open_file(data, force=force)
+        return mmindex.open_file(data, force=force, prove=prove)
 
 
 def _warn_of_duplicates(archive: Archive, instance: Instance) -> None:

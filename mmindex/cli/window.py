@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mmindex.render.png import PictureWindow
+    from mmindex.read.pictures import WindowChoice
 
 
 class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -18,7 +18,7 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> PictureWindow:
+    ) -> WindowChoice:
         """Return the window that a text names; raises BadParameter for another text."""
         if value == "file" or value == "auto":
             return value
@@ -30,3 +30,12 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         if not comma or not math.isfinite(window[0]) or not 0 < window[1] < math.inf:
             self.fail(f"expected file, auto or CENTER,WIDTH such as 40,400, found {value!r}")
         return window
+
+
+window_option = click.option(
+    "--window",
+    metavar="WINDOW",
+    type=WindowType(),
+    show_default="file",
+    help="Of pictures: file (by values where the file has none), auto (by values), CENTER,WIDTH.",
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.decode.native import unpack_single_bits
-from mmindex.decode.stream import Stream
+from mmindex.decode.stream import Stream, offer
 from mmindex.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
             for start, end in zip(offsets, ends, strict=False)
         ]
     width = count // stream.samples
-    planes = [_join_bytes(segments[at * width : (at + 1) * width]) for at in range(stream.samples)]
-    if image.bits_allocated == 1:
-        planes = [unpack_single_bits(plane, pixels) for plane in planes]
     shape = stream.rows, stream.columns
-    if len(planes) == 1:
-        return planes[0].reshape(shape)
+    if stream.samples == 1:
+        return _join_bytes(segments, offer(out, f"u{width}"), image, pixels).reshape(shape)
+    planes = [
+        _join_bytes(segments[at * width : (at + 1) * width], None, image, pixels)
+        for at in range(stream.samples)
+    ]
     target = out
     if target is None or target.dtype.itemsize != width:
         target = np.empty((*shape, stream.samples), f"u{width}")
@@ -97,12 +98,18 @@ def _decode_segment(segment: memoryview, length: int) -> Pixels:
     return found[:length]
 
 
-def _join_bytes(segments: list[Pixels]) -> Pixels:
-    """Return samples whose bytes are these, the most significant first."""
+def _join_bytes(
+    segments: list[Pixels], out: Pixels | None, image: ImagePixel, pixels: int
+) -> Pixels:
+    """Return samples of one plane, whose bytes are these, the most significant first."""
+    if image.bits_allocated == 1:
+        return unpack_single_bits(segments[0], pixels)
     if len(segments) == 1:
         return segments[0]
-    joined = segments[0].astype(f"u{len(segments)}")
-    for segment in segments[1:]:
-        joined <<= np.array(8, joined.dtype)
-        joined |= segment
-    return joined
+    dtype = np.dtype(f"u{len(segments)}")
+    joined = np.empty(pixels, dtype) if out is None else out.reshape(-1)
+    np.multiply(segments[0], dtype.type(256), out=joined, dtype=dtype, casting="unsafe")
+    for segment in segments[1:-1]:
+        np.bitwise_or(joined, segment, out=joined)
+        np.multiply(joined, dtype.type(256), out=joined)
+    return np.bitwise_or(joined, segments[-1], out=joined)

@@ -29,7 +29,7 @@ def open_file(
     source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview | ByteSource,
     *,
     force: bool = False,
-    prove: bool = True,
+    prove: bool = False,
     store: object = None,
 ) -> Instance:
     """Open one DICOM file.
@@ -46,9 +46,9 @@ def open_file(
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table. False looks at the first, the last and some between:
-        a slide then costs a handful of page reads, or some requests. A frame whose entry is wrong
-        raises FormatError when the frame is read.
+        Look at every entry of an offset table, and note every anomaly. Else the first, the last and
+        some between are looked at: a slide then costs a handful of page reads, or some requests,
+        and a frame whose entry is wrong raises FormatError when the frame is read.
     store : obstore store, optional
         Where the object of a URL is; made of the URL and the environment unless given.
 

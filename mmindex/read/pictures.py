@@ -1,7 +1,7 @@
 """What pixels mean: values in units, and pictures as a viewer shows them (PS3.3 C.11, C.7.6.3.1).
 
-The header is read by pydicom, whose functions apply the tables. A frame's own functional groups go
-before the shared ones, and those before the top level (C.7.6.16).
+pydicom's functions apply the tables. A frame's own functional groups go before the shared ones, and
+those before the top level (C.7.6.16).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
-from mmindex.read.header import read_header
+from mmindex.read.display import keep_display
 from mmindex.read.pixels import read_array
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     WindowChoice = Literal["file", "auto"] | tuple[float, float]
 
-_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_PALETTE = "PALETTE COLOR"
 _TABLE_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -37,41 +36,81 @@ _TABLE_ERRORS = (
 )
 
 
-def read_frame_header(instance: Instance, frame_index: int) -> Dataset:
-    """Return the header with a frame's own rescale and window at its top level."""
-    header = read_header(instance)
-    shared = header.get("SharedFunctionalGroupsSequence") or []
-    frames = header.get("PerFrameFunctionalGroupsSequence") or []
-    items = [*shared[:1], *frames[frame_index : frame_index + 1]]
-    for item in items:
-        for name in _GROUPS:
-            for group in (item.get(name) or [])[:1]:
-                for element in group:
-                    header[element.tag] = element
-    return header
-
-
 def rescale_frame(instance: Instance, pixels: Pixels, frame_index: int) -> NDArray[np.float32]:
     """Return stored values as values in units, float32; see `Instance.array`.
+
+    The record has slope and intercept where nothing in the header goes before them: the header is
+    read for other instances alone, once while they are open.
 
     Raises
     ------
     DecodeError
         The Modality LUT is damaged.
     """
-    return _apply_modality(pixels, read_frame_header(instance, frame_index)).astype(np.float32)
+    numbers = instance.record.image_numbers
+    if numbers.rescale_slope is not None and numbers.rescale_intercept is not None:
+        values = pixels.astype(np.float64)
+        values *= numbers.rescale_slope
+        values += numbers.rescale_intercept
+        return values.astype(np.float32)
+    return read_units(instance, pixels, frame_index).astype(np.float32)
+
+
+def read_units(instance: Instance, pixels: Pixels, frame_index: int) -> Pixels:
+    """Return stored values after the Modality LUT or rescale of the header, as pydicom does."""
+    return _apply_modality(pixels, keep_display(instance).of_frame(frame_index))
+
+
+def read_values(
+    instance: Instance, frame_index: int, window: WindowChoice
+) -> NDArray[np.generic] | None:
+    """Return a frame's values in units where its picture needs a window by values, else None.
+
+    Colours, masks and gray values of 8 bits are shown as they are; others need none if one is given
+    or the file has one.
+    """
+    image = instance.record.image_pixel
+    if isinstance(window, tuple) or image.photometric_interpretation == _PALETTE:
+        return None
+    if image.bits_allocated == 1 or (image.samples_per_pixel or 1) > 1:
+        return None
+    header = keep_display(instance).of_frame(frame_index)
+    if window == "file" and (header.get("WindowCenter") is not None or _has_voi_lut(header)):
+        return None
+    pixels = read_array(instance, frame_index, raw=False)
+    return None if _is_shown_as_stored(pixels, image) else _apply_modality(pixels, header)
+
+
+def _is_shown_as_stored(pixels: Pixels, image: ImagePixel) -> bool:
+    return image.bits_stored == 8 and pixels.dtype == np.uint8
+
+
+def _has_voi_lut(header: Dataset) -> bool:
+    table = (header.get("VOILUTSequence") or [None])[0]
+    return table is not None and "LUTData" in table
 
 
 def read_picture(
-    instance: Instance, frame_index: int, window: WindowChoice, *, apply_palette: bool
+    instance: Instance,
+    frame_index: int,
+    window: WindowChoice,
+    *,
+    apply_palette: bool = True,
+    by_values: Window | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a frame as 8-bit gray or RGB; see `Instance.picture`."""
+    """Return a frame as 8-bit gray or RGB; see `Instance.picture`.
+
+    Parameters
+    ----------
+    by_values : Window, optional
+        The window of several frames, for one whose window is by values.
+    """
     pixels = read_array(instance, frame_index, raw=False)
     image = instance.record.image_pixel
-    if image.photometric_interpretation == "PALETTE COLOR":
+    if image.photometric_interpretation == _PALETTE:
         if apply_palette:
-            return _apply_palette(pixels, read_frame_header(instance, frame_index))
-        return _stretch(pixels, choose_window(pixels))
+            return _apply_palette(pixels, keep_display(instance).of_frame(frame_index))
+        return stretch(pixels, choose_window(pixels))
     if pixels.ndim == 3:
         if pixels.shape[2] != 3:
             raise DecodeError(f"expected 1 or 3 samples a pixel, found {pixels.shape[2]}")
@@ -81,33 +120,38 @@ def read_picture(
     if image.bits_allocated == 1:
         shown = pixels.astype(np.uint8) * np.uint8(255)
     else:
-        shown = _window(pixels, image, read_frame_header(instance, frame_index), window)
+        header = keep_display(instance).of_frame(frame_index)
+        shown = _window(pixels, image, header, window, by_values)
     return 255 - shown if image.photometric_interpretation == "MONOCHROME1" else shown
 
 
 def _window(
-    pixels: Pixels, image: ImagePixel, header: Dataset, window: WindowChoice
+    pixels: Pixels,
+    image: ImagePixel,
+    header: Dataset,
+    window: WindowChoice,
+    by_values: Window | None,
 ) -> NDArray[np.uint8]:
     """Return gray values as 0 to 255: VOI LUT, window, or by their values."""
     from pydicom.pixels.processing import apply_voi, apply_windowing
 
     values = _apply_modality(pixels, header)
-    table = (header.get("VOILUTSequence") or [None])[0]
     try:
-        if window == "file" and table is not None and "LUTData" in table:
+        if window == "file" and _has_voi_lut(header):
             if values.dtype.kind == "f":
                 values = np.rint(values).astype(np.int64)
-            depth = int(table.LUTDescriptor[2])
+            depth = int(header.VOILUTSequence[0].LUTDescriptor[2])
             found = apply_voi(values, header).astype(np.float64)
             return _to_bytes(found * (255 / ((1 << depth) - 1)))
         if window == "file" and header.get("WindowCenter") is None:
             window = "auto"
         if window == "auto":
-            if image.bits_stored == 8 and pixels.dtype == np.uint8:
+            if _is_shown_as_stored(pixels, image):
                 return pixels.astype(np.uint8)
-            return _stretch(values, choose_window(values.reshape(-1)))
+            return stretch(values, by_values or choose_window(values.reshape(-1)))
         if isinstance(window, tuple):
-            header.WindowCenter, header.WindowWidth = map(float, window)
+            center, width = window
+            _replace(header, WindowCenter=float(center), WindowWidth=float(width))
         _show_in_bytes(header)
         return _to_bytes(apply_windowing(values, header))
     except _TABLE_ERRORS as error:
@@ -116,11 +160,18 @@ def _window(
 
 def _show_in_bytes(header: Dataset) -> None:
     """Make pydicom's window end in 0 to 255: rescaling is done, and these are its output range."""
-    header.PhotometricInterpretation = "MONOCHROME2"
-    header.BitsStored, header.PixelRepresentation = 8, 0
+    _replace(header, PhotometricInterpretation="MONOCHROME2", BitsStored=8, PixelRepresentation=0)
     for name in ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"):
         if name in header:
             del header[name]
+
+
+def _replace(header: Dataset, **values: object) -> None:
+    """Replace elements: their values may be those of other frames, too."""
+    for name, value in values.items():
+        if name in header:
+            del header[name]
+        setattr(header, name, value)
 
 
 def _apply_modality(pixels: Pixels, header: Dataset) -> Pixels:
@@ -140,11 +191,14 @@ def _apply_palette(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
     try:
         colours = apply_color_lut(pixels, header)[..., :3]
     except _TABLE_ERRORS as error:
-        raise DecodeError(f"cannot apply the palette: {error}") from error
+        raise DecodeError(
+            f"cannot apply the palette: {error}; `mmindex frame --format npy` and `Instance.array` "
+            "return the indices"
+        ) from error
     return (colours >> 8 if colours.dtype.itemsize == 2 else colours).astype(np.uint8)
 
 
-def _stretch(values: Pixels, window: Window) -> NDArray[np.uint8]:
+def stretch(values: Pixels, window: Window) -> NDArray[np.uint8]:
     """Return values as 0 to 255 between the ends of a window; NaN is black."""
     least, greatest = window.least / 2, window.greatest / 2  # the whole span could overflow
     scaled = (values.astype(np.float64) / 2 - least) / ((greatest - least) or 1.0) * 255

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import index
+from struct import Struct
 from typing import NamedTuple
 
 from mmindex.errors import FormatError
@@ -19,6 +20,7 @@ from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 from mmindex.sources.base import ByteSource
 
 _FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
+_ITEM, _ITEM_TAG = Struct("<II"), 0xE000_FFFE
 _NEXT_HEAD = 64  # bytes of the next frame of a trusted table that show how it begins
 
 
@@ -125,8 +127,10 @@ def find_place(
         There is no such frame, or the file ends before it; the entries are damaged.
     """
     if table.layout is _TRUSTED:
-        offset, length = _span_and_following(table, frame_index)
-        return Place(offset, length, parse=partial(_parse_items, record, table, frame_index))
+        span = table.span(frame_index)
+        length = span.length + _count_following(table, span)
+        parse = partial(_parse_items, record, table, frame_index, span)
+        return Place(span.offset, length, parse=parse)
     ranges = table.fragment_ranges(frame_index)
     offset, length = ranges[0]
     if len(ranges) > 1:
@@ -151,36 +155,56 @@ def walk_fragments(
         yield from table.all_fragment_ranges()
         return
     for frame_index in range(table.frames_located):
-        data = source.read(*_span_and_following(table, frame_index))
-        yield from _parse_span(record, table, frame_index, data)
+        span = table.span(frame_index)
+        data = source.read(span.offset, span.length + _count_following(table, span))
+        yield from _parse_span(record, frame_index, span, data)
 
 
-def _span_and_following(table: FrameTable, frame_index: int) -> tuple[int, int]:
-    """Return offset and length of a frame of a trusted table and of what shows how the next begins.
+def _count_following(table: FrameTable, span: ByteRange) -> int:
+    """Return how many bytes after a frame of a trusted table show how the next one begins.
 
     Without a look at the next, an entry that leads into a frame would cut that frame short.
     """
-    offset, length = table.span(frame_index)
-    last_offset, last_length = table.span(table.frames_located - 1)
-    behind = last_offset + last_length - offset - length
-    return offset, length + min(max(behind, 0), _NEXT_HEAD)
+    behind = table.items_end - span.offset - span.length
+    return min(max(behind, 0), _NEXT_HEAD)
 
 
 def _parse_items(
-    record: InstanceRecord, table: FrameTable, frame_index: int, data: bytes
+    record: InstanceRecord, table: FrameTable, frame_index: int, span: ByteRange, data: bytes
 ) -> tuple[ByteRange, ...]:
     """Return the fragments of a frame of a trusted table without the padding byte."""
-    return table.without_padding(frame_index, _parse_span(record, table, frame_index, data))
+    return table.without_padding(frame_index, _parse_span(record, frame_index, span, data))
+
+
+def _is_one_item(data: bytes, length: int, codec: Codec) -> bool:
+    """Return whether a frame is one item with a start marker, and the next frame has one, too.
+
+    Most frames are; `parse_frame` looks at the others, and takes several times as long.
+    """
+    if not codec.start_markers or not 8 < length <= len(data):
+        return False
+    tag, size = _ITEM.unpack_from(data)
+    if tag != _ITEM_TAG or size != length - 8 or not codec.begins(data[8:24]):
+        return False
+    if len(data) == length:  # nothing is behind the last frame
+        return True
+    if len(data) < length + 8:
+        return False
+    tag, size = _ITEM.unpack_from(data, length)
+    head = data[length + 8 : length + 8 + min(size, 16)]
+    return tag == _ITEM_TAG and codec.begins(head)
 
 
 def _parse_span(
-    record: InstanceRecord, table: FrameTable, frame_index: int, data: bytes
+    record: InstanceRecord, frame_index: int, span: ByteRange, data: bytes
 ) -> list[ByteRange]:
     """Return the fragments of a frame of a trusted table, with whose items `data` begins."""
+    start, length = span
+    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
+    if _is_one_item(data, length, codec) and not record.big_endian:
+        return [ByteRange(start + 8, length - 8)]
     from mmindex.scan.trusted_tables import parse_frame  # needs numpy
 
-    start, length = table.span(frame_index)
-    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
     one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
     order = ">" if record.big_endian else "<"
     ranges = parse_frame(data, start, length, order, codec, one_fragment=one)

@@ -1,44 +1,25 @@
-"""Frames of an instance -> PNG or JPEG files: in one window, or as a viewer shows each."""
+"""Frames of an instance -> PNG or JPEG files, as a viewer shows them."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from mmindex.errors import DecodeError, MissingDependencyError
-from mmindex.render.window import MOST_FRAMES_SAMPLED, find_window, render, spread
+from mmindex.errors import MissingDependencyError, naming
+from mmindex.render.window import find_shared_window
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
+    from mmindex.decode.window import Window
     from mmindex.read.instance import Instance
+    from mmindex.read.pictures import WindowChoice
 
-PictureWindow = Literal["file", "auto"] | tuple[float, float]
-
-_PALETTE = "PALETTE COLOR"
 _QUALITY = 90  # of JPEG; PNG has none
-
-
-def check_picture(instance: Instance) -> None:
-    """Raise an error where no picture can be made of an instance's frames.
-
-    Raises
-    ------
-    DecodeError
-        The samples are indices into a palette.
-    MissingDependencyError
-        Pillow is not installed.
-    """
-    require_pillow()
-    if instance.record.image_pixel.photometric_interpretation == _PALETTE:
-        raise DecodeError(
-            "the samples are indices into a palette (PALETTE COLOR), not a picture: "
-            "use `mmindex frame --format npy`, or `Instance.array`",
-            path=instance.path,
-        )
 
 
 def require_pillow() -> None:
@@ -53,7 +34,7 @@ def walk_pictures(
     instance: Instance,
     frame_indices: Sequence[range],
     *,
-    window: PictureWindow | None = None,
+    window: WindowChoice = "file",
     file_format: str = "PNG",
 ) -> Iterator[bytes]:
     """Yield frames as picture files; decodes one frame at a time, and a single frame once.
@@ -62,9 +43,8 @@ def walk_pictures(
     ----------
     frame_indices : sequence of range
         The frames, counted from 0.
-    window : "file", "auto" or (center, width), optional
-        As in `Instance.picture`. Without a window, samples over 8 bits are in one window for all
-        frames, by their values; frames of PALETTE COLOR are in their colours all the same.
+    window : "file", "auto" or (center, width)
+        As in `Instance.picture`; but frames whose window is by values share one.
     file_format : str
         "PNG" or "JPEG".
 
@@ -80,17 +60,20 @@ def walk_pictures(
     require_pillow()
     from PIL import Image
 
-    if window is not None or instance.record.image_pixel.photometric_interpretation == _PALETTE:
-        for frame_index in chain.from_iterable(frame_indices):
-            picture = Image.fromarray(instance.picture(frame_index, window or "file"))
-            yield _encode(picture, file_format)
-        return
-    decode = lru_cache(maxsize=1)(instance.array)
-    sampled = spread(frame_indices, MOST_FRAMES_SAMPLED)
-    window = find_window(map(decode, sampled), len(sampled))
+    by_values = find_shared_window(instance, frame_indices, window)
     for frame_index in chain.from_iterable(frame_indices):
-        pixels = render(decode(frame_index), instance.record.image_pixel, window)
-        yield _encode(Image.fromarray(pixels), file_format)
+        picture = draw_picture(instance, frame_index, window, by_values)
+        yield _encode(Image.fromarray(picture), file_format)
+
+
+def draw_picture(
+    instance: Instance, frame_index: int, window: WindowChoice, by_values: Window | None
+) -> NDArray[np.uint8]:
+    """Return a frame as `Instance.picture` does, by values in the window of several frames."""
+    from mmindex.read.pictures import read_picture
+
+    with naming(instance.path):
+        return read_picture(instance, frame_index, window, by_values=by_values)
 
 
 def encode_png(picture: Image.Image) -> bytes:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmindex.decode.window import Window
 from mmindex.errors import DecodeError, FormatError, MMIndexError
-from mmindex.render.png import check_picture, encode_png
-from mmindex.render.window import MOST_FRAMES_SAMPLED, find_window, render, spread
+from mmindex.render.png import draw_picture, encode_png, require_pillow
+from mmindex.render.window import find_shared_window
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image, ImageDraw
 
+    from mmindex.decode.window import Window
     from mmindex.model import ImagePixel
     from mmindex.read.instance import Instance
+    from mmindex.read.pictures import WindowChoice
 
 _SHAPE = 4 / 3  # width to height, of a sheet whose columns are not given
 _GAP = 6  # pixels
@@ -77,6 +75,7 @@ def draw_sheet(
     *,
     columns: int | None = None,
     size: int = 128,
+    window: WindowChoice = "file",
 ) -> Sheet:
     """Draw frames side by side, each with its number from 1 on below; decodes one at a time.
 
@@ -88,15 +87,17 @@ def draw_sheet(
         Cells in a row; as many as make a sheet of 4:3 unless given.
     size : int
         Longer side of a frame, in pixels.
+    window : "file", "auto" or (center, width)
+        As in `Instance.picture`; but frames whose window is by values share one.
 
     Raises
     ------
     DecodeError, FormatError
-        No frame can be read, or the samples are indices into a palette.
+        No frame can be read.
     MissingDependencyError
         Pillow is not installed.
     """
-    check_picture(instance)
+    require_pillow()
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default()
@@ -106,13 +107,14 @@ def draw_sheet(
     )
     sheet = Image.new("RGB", cells.sheet_size(len(frame_indices)), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    window = _find_window(instance, frame_indices)
+    indices = [range(index, index + 1) for index in frame_indices]
+    by_values = find_shared_window(instance, indices, window)
     failures: list[tuple[int, MMIndexError]] = []
     for at, frame_index in enumerate(frame_indices):
         left, top = cells.place(at)
         ink = _INK
         try:
-            thumbnail = _draw_thumbnail(instance, frame_index, window, cells)
+            thumbnail = _draw_thumbnail(instance, frame_index, window, by_values, cells)
         except UNREADABLE as error:
             failures.append((frame_index, error))
             ink = MARK
@@ -143,25 +145,16 @@ def _fit(width: int, height: int, most_width: int, most_height: int) -> tuple[in
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _find_window(instance: Instance, frame_indices: Sequence[int]) -> Window | None:
-    """Return one window for all frames that can be read."""
-    sampled = spread([range(index, index + 1) for index in frame_indices], MOST_FRAMES_SAMPLED)
-
-    def walk_readable() -> Iterator[NDArray[np.generic]]:
-        for frame_index in sampled:
-            with suppress(*UNREADABLE):  # reported when the cell is drawn
-                yield instance.array(frame_index)
-
-    return find_window(walk_readable(), len(sampled))
-
-
 def _draw_thumbnail(
-    instance: Instance, frame_index: int, window: Window | None, cells: Cells
+    instance: Instance,
+    frame_index: int,
+    window: WindowChoice,
+    by_values: Window | None,
+    cells: Cells,
 ) -> Image.Image:
     from PIL import Image
 
-    pixels = render(instance.array(frame_index), instance.record.image_pixel, window)
-    frame = Image.fromarray(pixels)
+    frame = Image.fromarray(draw_picture(instance, frame_index, window, by_values))
     size = _fit(frame.width, frame.height, cells.width, cells.height)
     return frame.resize(size, Image.Resampling.BOX)  # means of pixels, or larger pixels
 

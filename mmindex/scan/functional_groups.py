@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MISSING_NUMBER = -(1 << 31)  # of a whole number that a frame does not have
-SHARED_FUNCTIONAL_GROUPS = 0x5200_9229
-PER_FRAME_FUNCTIONAL_GROUPS = 0x5200_9230
 _LONGEST = 1024  # bytes of a value
 _PADDING = b" \0\t\r\n"
 
@@ -91,8 +89,8 @@ _TOP_LEVEL: Tree = {
     0x0018_1063: Column("frame_time", "number"),
     tags.IMAGE_POSITION_PATIENT: POSITION,
     tags.IMAGE_ORIENTATION_PATIENT: ORIENTATION,
-    SHARED_FUNCTIONAL_GROUPS: _GROUPS,
-    PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
+    tags.SHARED_FUNCTIONAL_GROUPS: _GROUPS,
+    tags.PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
 }
 _BINARY = {
     "double": {8: "d"},
@@ -270,7 +268,7 @@ class _Walk:
         They end at `end`, or after the delimiter of their sequence.
         """
         position, unpack = start, struct.Struct(encoding.byte_order + "II").unpack_from
-        if tag == SHARED_FUNCTIONAL_GROUPS:
+        if tag == tags.SHARED_FUNCTIONAL_GROUPS:
             found = self.shared
         while position + 8 <= end:
             self.position = position
@@ -282,7 +280,7 @@ class _Walk:
             item_end = end if length == UNDEFINED_LENGTH else position + 8 + length
             if item_end > end:
                 raise IrregularError
-            if tag == PER_FRAME_FUNCTIONAL_GROUPS:
+            if tag == tags.PER_FRAME_FUNCTIONAL_GROUPS:
                 found = {}
                 self.frames.append(found)
             position = self.read_elements(position + 8, item_end, encoding, tree, found)

@@ -40,7 +40,11 @@ def read_image_numbers(header: Header) -> ImageNumbers:
         elif length <= _LONGEST:
             value = bytes(buffer[value_offset : value_offset + length])
             numbers[field] = _parse_one(value) if count == 1 else _parse(value, count)
-    return NO_NUMBERS if numbers is None else ImageNumbers._make(numbers)
+    if numbers is None:
+        return NO_NUMBERS
+    if not _GO_BEFORE_RESCALE.isdisjoint(header.data_set.elements):
+        numbers[_SLOPE] = numbers[_INTERCEPT] = None
+    return ImageNumbers._make(numbers)
 
 
 @lru_cache(_KEPT)
@@ -90,6 +94,17 @@ def _read_text(header: Header, element: Element) -> str:
     return header.text(element.tag)
 
 
+_SLOPE = ImageNumbers._fields.index("rescale_slope")
+_INTERCEPT = ImageNumbers._fields.index("rescale_intercept")
+_GO_BEFORE_RESCALE = (
+    frozenset(  # each may say another rescale, of some frames or all (PS3.3 C.11.1)
+        {
+            tags.MODALITY_LUT_SEQUENCE,
+            tags.SHARED_FUNCTIONAL_GROUPS,
+            tags.PER_FRAME_FUNCTIONAL_GROUPS,
+        }
+    )
+)
 _Reader = Callable[["Header", "Element"], object]
 # The elements, each with the field that it is in, how many decimals it has, or what reads it.
 _READERS: dict[int, tuple[str, int, _Reader | None]] = {

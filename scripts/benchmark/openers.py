@@ -32,11 +32,11 @@ def open_mmindex(image: Image) -> Iterator[Read]:
 
 
 @contextmanager
-def open_trusting(image: Image) -> Iterator[Read]:
-    """Scan on the fly, taking the offset table as it is, as the peers do."""
+def open_proving(image: Image) -> Iterator[Read]:
+    """Scan on the fly, and look at every entry of an offset table, which no peer does."""
     import mmindex
 
-    with mmindex.open_file(image.path, prove=False) as instance:
+    with mmindex.open_file(image.path, prove=True) as instance:
         yield instance.frame
 
 
@@ -142,7 +142,7 @@ OPENERS: dict[str, Opener] = {
     "highdicom": open_highdicom,
     "dicomsdl": open_dicomsdl,
 }
-TRUSTING = OPENERS | {MMINDEX: open_trusting}
+PROVING = OPENERS | {MMINDEX: open_proving}
 INDEXED: dict[str, Opener] = {MMINDEX: open_indexed, "dicomweb-client": open_dicomweb_client}
 
 

@@ -27,7 +27,7 @@ def test_interrupted_is_130(folder, monkeypatch):
 def test_an_error_of_the_system_is_one_line(cine, monkeypatch):
     """A file that may not be read is told with its path, without a traceback."""
 
-    def refuse(path: str, *, force: bool) -> None:
+    def refuse(path: str, *, force: bool, prove: bool) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(mmindex, "open_file", refuse)

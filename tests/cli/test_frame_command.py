@@ -228,7 +228,7 @@ def test_png_without_pillow_names_the_extra(cine, monkeypatch):
 def test_decoders_that_say_why_on_several_lines_are_told_on_one(cine, monkeypatch):
     """Lines are joined by semicolons, and what breaks the line in a path is escaped."""
 
-    def fail(path: str, *, force: bool) -> None:
+    def fail(path: str, *, force: bool, prove: bool) -> None:
         raise mmindex.MMIndexError("all plugins failed:\n  one: no\n  two: neither", path="a\nb")
 
     monkeypatch.setattr(mmindex, "open_file", fail)

@@ -23,6 +23,7 @@ from dicom_bytes import (
 )
 
 import mmindex
+from mmindex.read.pixels import read_array
 from mmindex.render.window import spread
 
 FRAMES = [bytes([number]) * 4 for number in range(1, 13)]
@@ -158,13 +159,12 @@ def test_a_single_picture_is_decoded_once(tmp_path, monkeypatch):
     path = tmp_path / "deep.dcm"
     path.write_bytes(native_file(bytes(16), bits=16, number_of_frames=2))
     decoded = []
-    array = mmindex.Instance.array
 
-    def watch(instance: mmindex.Instance, frame_index: int) -> np.ndarray:
+    def watch(instance: mmindex.Instance, frame_index: int, *, raw: bool) -> np.ndarray:
         decoded.append(frame_index)
-        return array(instance, frame_index)
+        return read_array(instance, frame_index, raw=raw)
 
-    monkeypatch.setattr(mmindex.Instance, "array", watch)
+    monkeypatch.setattr("mmindex.read.pictures.read_array", watch)
     run("frame", path, 2, "--format", "png")
     assert decoded == [1]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from dicom_bytes import native_file
 
+import mmindex
 from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
-from mmindex.model import ImagePixel
+from mmindex.read.pictures import read_picture, read_values, stretch
 from mmindex.render.png import encode_png
-from mmindex.render.window import find_window, render
-
-GRAY_16 = ImagePixel(bits_allocated=16, photometric_interpretation="MONOCHROME2")
+from mmindex.render.window import find_shared_window, find_window
 
 
 def body(least: int, greatest: int, count: int = 10_000) -> np.ndarray:
@@ -72,7 +71,7 @@ def test_a_constant_image_is_black(dtype):
     array = np.full((3, 3), 77, dtype)
     window = choose_window(array)
     assert window == Window(77.0, 77.0)
-    assert render(array, GRAY_16, window).tolist() == [[0] * 3] * 3
+    assert stretch(array, window).tolist() == [[0] * 3] * 3
 
 
 def test_one_value_and_noise_at_both_ends_has_a_window():
@@ -86,45 +85,53 @@ def test_what_is_not_finite_has_no_part_in_the_window():
     array = np.array([[np.nan, 1.0, 2.0], [np.inf, -np.inf, 3.0]], "<f4")
     window = choose_window(array)
     assert window == Window(1.0, 3.0)
-    assert render(array, GRAY_16, window).tolist() == [[0, 0, 128], [255, 0, 255]]
+    assert stretch(array, window).tolist() == [[0, 0, 128], [255, 0, 255]]
 
 
 def test_nothing_but_nan_is_black():
     """There is no value to be windowed."""
     array = np.full((2, 2), np.nan, "<f8")
-    assert render(array, GRAY_16, choose_window(array)).tolist() == [[0, 0], [0, 0]]
+    assert stretch(array, choose_window(array)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_values_too_far_apart_for_their_difference_are_windowed():
     """The whole span of doubles overflows."""
     array = np.array([[-1.7e308, 1.7e308], [0.0, 1.7e308]])
-    assert render(array, GRAY_16, choose_window(array)).tolist() == [[0, 255], [128, 255]]
+    assert stretch(array, choose_window(array)).tolist() == [[0, 255], [128, 255]]
 
 
 def test_values_beyond_the_window_are_black_and_white():
     """They do not wrap round."""
     array = np.array([[-32768, 99, 100], [150, 200, 32767]], "<i2")
     expected = [[0, 0, 0], [128, 255, 255]]
-    assert render(array, GRAY_16, Window(100.0, 200.0)).tolist() == expected
+    assert stretch(array, Window(100.0, 200.0)).tolist() == expected
 
 
-def test_monochrome1_is_inverted_after_its_window():
+def test_monochrome1_is_inverted_after_its_window(tmp_path):
     """Its least value is white (PS3.3 C.7.6.3.1.2)."""
-    image = ImagePixel(bits_allocated=16, photometric_interpretation="MONOCHROME1")
-    array = np.array([[0, 100], [300, 200]], "<u2")
-    assert render(array, image, Window(0.0, 200.0)).tolist() == [[255, 127], [0, 0]]
+    path = tmp_path / "a.dcm"
+    value = np.array([0, 100, 300, 200], "<u2").tobytes()
+    path.write_bytes(native_file(value, bits=16, photometric="MONOCHROME1"))
+    with mmindex.open_file(path) as instance:
+        found = read_picture(instance, 0, "file", by_values=Window(0.0, 200.0))
+    assert found.tolist() == [[255, 127], [0, 0]]
 
 
-def test_a_window_is_for_deep_samples_only():
+def test_a_window_is_for_deep_samples_only(tmp_path, monkeypatch):
     """8-bit frames are shown as they are, and no frame after the first is decoded for a window."""
-    first = np.array([[3, 200]], "u1")
+    path = tmp_path / "a.dcm"
+    path.write_bytes(native_file(bytes([3, 200, 9, 9] * 3), vr="OB", number_of_frames=3))
+    asked = []
 
-    def walk() -> Iterator[np.ndarray]:
-        yield first
-        pytest.fail("the second frame was asked for")
+    def note(instance, frame_index, window):
+        asked.append(frame_index)
+        return read_values(instance, frame_index, window)
 
-    assert find_window(walk(), 2) is None
-    assert render(first, ImagePixel(bits_allocated=8), None).tolist() == [[3, 200]]
+    monkeypatch.setattr("mmindex.read.pictures.read_values", note)
+    with mmindex.open_file(path) as instance:
+        assert find_shared_window(instance, [range(3)], "file") is None
+        assert asked == [0]
+        assert read_picture(instance, 0, "file").tolist() == [[3, 200], [9, 9]]
 
 
 def test_frames_share_one_window():
@@ -132,7 +139,7 @@ def test_frames_share_one_window():
     frames = [np.array([[0, 10]], "<u2"), np.array([[20, 40]], "<u2")]
     window = find_window(iter(frames), 2)
     assert window == Window(0.0, 40.0)
-    assert [render(frame, GRAY_16, window).tolist() for frame in frames] == [
+    assert [stretch(frame, window).tolist() for frame in frames] == [
         [[0, 64]],
         [[128, 255]],
     ]
@@ -145,10 +152,15 @@ def test_large_frames_are_sampled_in_every_column(monkeypatch):
     assert find_window([frame], 1) == Window(0.0, 63.0)
 
 
-def test_samples_for_which_there_is_no_picture_are_refused():
+def test_samples_for_which_there_is_no_picture_are_refused(tmp_path, monkeypatch):
     """Four samples a pixel are neither gray nor RGB."""
-    with pytest.raises(DecodeError, match="expected 1 or 3 samples a pixel"):
-        render(np.zeros((2, 2, 4), "u1"), ImagePixel(bits_allocated=8), None)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(native_file(bytes(4), vr="OB"))
+    four = np.zeros((2, 2, 4), "u1")
+    monkeypatch.setattr("mmindex.read.pictures.read_array", lambda *_, raw: four)
+    why = pytest.raises(DecodeError, match="expected 1 or 3 samples a pixel")
+    with mmindex.open_file(path) as instance, why:
+        read_picture(instance, 0, "file")
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 3)])

@@ -14,14 +14,17 @@ from cli_runner import run as run_command
 from dicom_bytes import (
     FLOAT_PIXEL_DATA,
     HEVC,
+    PIXEL_DATA,
     RLE_LOSSLESS,
     dicom_file,
+    element,
     encapsulated_file,
     image_attributes,
     native_file,
 )
 
 import mmindex
+from mmindex.read.pixels import read_array
 from mmindex.render.sheet import MARK
 
 image = pytest.importorskip("PIL.Image")
@@ -149,6 +152,64 @@ def test_deep_frames_are_in_one_window(tmp_path):
     assert [value_of(sheet, 0, at, label) for at in range(3)] == [0, 128, 255]
 
 
+def windowed_file(path: Path, *windows: str) -> Path:
+    """Write two frames of 0 and 1000, 2000 and 3000, with these windows: center, then width."""
+    data_set = image_attributes(bits=16, number_of_frames=2)
+    for tag, text in zip((0x00281050, 0x00281051), windows, strict=False):
+        data_set += element(tag, "DS", text)
+    data_set += element(0x00281052, "DS", "-100") + element(0x00281053, "DS", "1")
+    value = np.array([0, 1000, 0, 1000, 2000, 3000, 2000, 3000], "<u2").tobytes()
+    path.write_bytes(dicom_file(data_set + element(PIXEL_DATA, "OW", value)))
+    return path
+
+
+@pytest.mark.parametrize("windows", [("900.5", "2001"), ("900.5\\0", "2001\\9")])
+def test_frames_are_in_the_files_window(tmp_path, windows):
+    """The first window, in rescaled units: -100 is black, 900 gray, 1900 and more white."""
+    path = windowed_file(tmp_path / "a.dcm", *windows)
+    for arguments in ((), ("--window", "file")):
+        cells = draw(path, "--columns", 2, "--size", 16, *arguments)[GAP : GAP + 16]
+        halves = [int(cells[0, GAP + at, 0]) for at in (1, 14, 1 + 16 + GAP, 14 + 16 + GAP)]
+        assert halves == [0, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [("auto", [0, 85, 170, 255]), ("1900.5,2001", [0, 0, 128, 255])],
+)
+def test_frames_are_in_the_window_that_is_asked_for(tmp_path, window, expected):
+    """By the values of all frames together, or center and width in units, over the file's."""
+    path = windowed_file(tmp_path / "a.dcm", "900", "10")
+    cells = draw(path, "--columns", 2, "--size", 16, "--window", window)[GAP : GAP + 16]
+    halves = [int(cells[0, GAP + at, 0]) for at in (1, 14, 1 + 16 + GAP, 14 + 16 + GAP)]
+    assert halves == expected
+
+
+def test_a_wrong_window_is_wrong_usage(tmp_path):
+    """The message says what one looks like."""
+    assert "CENTER,WIDTH" in run(tmp_path / "a.dcm", "--window", "40", code=2).stderr
+
+
+def test_a_palette_is_in_its_colours(tmp_path):
+    """A frame of indices is drawn as pydicom colours it, made smaller by means of pixels."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    path = get_testdata_file("examples_palette.dcm", download=False)
+    data_set = pydicom.dcmread(path)
+    colours = apply_color_lut(pixel_array(data_set), data_set)
+    colours = (colours >> 8).astype("u1") if colours.dtype.itemsize == 2 else colours
+    rows, columns = colours.shape[:2]
+    size = max(rows, columns)
+    assert size <= 1024
+    sheet = draw(path, "--size", 64)
+    height, width = round(rows * 64 / size), round(columns * 64 / size)
+    thumbnail = image.fromarray(colours).resize((width, height), image.Resampling.BOX)
+    found = sheet[GAP : GAP + height, GAP : GAP + width]
+    assert np.array_equal(found, np.asarray(thumbnail))
+
+
 def rle_frame(value: int) -> bytes:
     """Return four pixels of a value in one RLE segment (PS3.5 G)."""
     header = np.array([1, 64, *[0] * 14], "<u4").tobytes()
@@ -201,7 +262,7 @@ def test_where_no_frame_can_be_decoded_there_is_no_sheet(tmp_path):
         (encapsulated_file([b"\0\0\1\xb3 video"], 3, HEVC), "use `mmindex frame --stream`"),
         (
             native_file(bytes(4), vr="OB", photometric="PALETTE COLOR"),
-            "use `mmindex frame --format npy`",
+            "cannot apply the palette: ",
         ),
     ],
 )
@@ -244,16 +305,15 @@ def test_one_frame_is_in_memory_at_a_time(tmp_path, monkeypatch):
     path.write_bytes(native_file(bytes(20 * 8), bits=16, number_of_frames=20))
     decoded: list[weakref.ref[np.ndarray]] = []
     most = 0
-    array = mmindex.Instance.array
 
-    def watch(instance: mmindex.Instance, frame_index: int) -> np.ndarray:
+    def watch(instance: mmindex.Instance, frame_index: int, *, raw: bool) -> np.ndarray:
         nonlocal most
-        found = array(instance, frame_index, copy=True)
+        found = read_array(instance, frame_index, raw=raw, copy=True)
         decoded.append(weakref.ref(found))
         most = max(most, sum(each() is not None for each in decoded))
         return found
 
-    monkeypatch.setattr(mmindex.Instance, "array", watch)
+    monkeypatch.setattr("mmindex.read.pictures.read_array", watch)
     draw(path, "--size", 16)
     assert 0 < most <= 2
 

@@ -20,6 +20,7 @@ from dicom_bytes import (
     pack_tag,
     written,
 )
+from outcomes import open_proved
 
 import mmindex
 from mmindex.errors import AmbiguousFramesError, TruncatedFrameError
@@ -64,7 +65,7 @@ def test_R14_an_item_that_runs_past_its_value_serves_nothing_behind_it(
 ) -> None:
     """The elements behind a value of defined length are there in the file, but not the frame's."""
     path = written(tmp_path, overlong(syntax, frames, bot=bot, excess=excess))
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert "truncated-fragment" in [a.code for a in instance.record.anomalies]
         assert len(instance) == frames
         last = frames - 1
@@ -95,7 +96,7 @@ def test_R14_a_trusted_table_serves_nothing_behind_the_value_either(
 def test_R20_a_video_stream_ends_where_its_value_ends(tmp_path: Path) -> None:
     """What stands behind the value of a video stream is not served as its last fragment."""
     with pytest.raises(TruncatedFrameError, match="runs past the end of the value"):
-        mmindex.open_file(written(tmp_path, overlong(HEVC, 1)))
+        open_proved(written(tmp_path, overlong(HEVC, 1)))
 
 
 @pytest.mark.parametrize("fragments", [2, 3])
@@ -111,7 +112,5 @@ def test_R18_a_cut_file_of_a_private_codec_is_ambiguous(fragments: int) -> None:
 def test_R18_a_whole_file_of_a_private_codec_has_one_fragment_a_frame(tmp_path: Path) -> None:
     """With the sequence delimiter there, as many fragments as frames are one each."""
     parts = [b"frame0", b"frame1"]
-    with mmindex.open_file(
-        written(tmp_path, encapsulated_file(parts, 2, PRIVATE_SYNTAX))
-    ) as instance:
+    with open_proved(written(tmp_path, encapsulated_file(parts, 2, PRIVATE_SYNTAX))) as instance:
         assert list(instance) == parts

@@ -19,6 +19,7 @@ from dicom_bytes import (
     file_meta,
     image_attributes,
 )
+from outcomes import open_proved
 
 import mmindex
 from mmindex.errors import FormatError, NotDicomError
@@ -37,7 +38,7 @@ EXPLICIT, IMPLICIT, BIG = data_set(), data_set(implicit=True), data_set(order=">
 
 def read(data: bytes, *, force: bool = False) -> tuple[list[bytes], list[str]]:
     """Return the frames and the codes of the anomalies."""
-    with mmindex.open_file(io.BytesIO(data), force=force) as instance:
+    with open_proved(io.BytesIO(data), force=force) as instance:
         return list(instance), [anomaly.code for anomaly in instance.record.anomalies]
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from frame_model import find_wrong_frame, make_case, read_case
+from frame_model import FEW, MANY, find_wrong_frame, make_case, read_case
 from native_model import find_wrong_native_frame, make_native_case
 
 FILES = 2_000
 
 
 @pytest.mark.parametrize("prove", [True, False], ids=["proved", "not-proved"])
-def test_no_frame_of_a_damaged_file_is_wrong(prove: bool) -> None:
+@pytest.mark.parametrize(
+    ("counts", "files"), [(FEW, FILES), (MANY, FILES // 4)], ids=["few-frames", "many-frames"]
+)
+def test_no_frame_of_a_damaged_file_is_wrong(
+    counts: tuple[int, ...], files: int, prove: bool
+) -> None:
     """Of every codec, layout and table, with and without looking at each entry."""
     wrong = [
         f"seed {seed}: {found}"
-        for seed in range(FILES)
-        if (found := find_wrong_frame(make_case(seed), prove=prove))
+        for seed in range(files)
+        if (found := find_wrong_frame(make_case(seed, counts), prove=prove))
     ]
     assert wrong == []
 

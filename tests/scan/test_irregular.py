@@ -23,6 +23,7 @@ from dicom_bytes import (
     pack_tag,
     sequence,
 )
+from outcomes import open_proved
 
 import mmindex
 from mmindex.errors import FormatError
@@ -44,7 +45,7 @@ def image(form: tuple[str, str, bool], *between: bytes, pixel_data: bytes | None
 
 def frames_and_anomalies(data: bytes) -> tuple[list[bytes], dict[str, int]]:
     """Return the frames, and how often each anomaly was seen."""
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         return list(instance), {each.code: each.count for each in instance.record.anomalies}
 
 
@@ -269,7 +270,7 @@ def test_R50_a_length_into_the_header_of_the_pixel_data_loses_no_pixel_data(orde
     form = (EXPLICIT_VR_BIG_ENDIAN if order == ">" else EXPLICIT_VR_LITTLE_ENDIAN, order, False)
     items = item(element(0x00080100, "SH", "ABCD", order=order), order=order) * 2
     broken = element(SEQUENCE, vr, items, order=order, length=len(items) + wrong_by)
-    with mmindex.open_file(image(form, broken)) as instance:
+    with open_proved(image(form, broken)) as instance:
         assert instance.frame(0) == PIXELS
         assert "sequence-length" in [anomaly.code for anomaly in instance.record.anomalies]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from dicom_bytes import dicom_file, encapsulate, image_attributes
+from outcomes import open_proved
 
-import mmindex
 from mmindex.errors import StaleIndexError, TruncatedFrameError
 
 JPEG = "1.2.840.10008.1.2.4.50"
@@ -29,11 +29,11 @@ def test_a_frame_has_all_its_fragments_however_many(tmp_path: Path, count: int) 
     second = [b"second", b"frame!"]
     start = sum(8 + len(fragment) for fragment in first)
     (tmp_path / "a.dcm").write_bytes(file_of([*first, *second], [0, start], 2))
-    with mmindex.open_file(tmp_path / "a.dcm") as instance:
+    with open_proved(tmp_path / "a.dcm") as instance:
         assert instance.frame(0) == b"".join(first)
         assert instance.frame(1) == b"secondframe!"
         assert type(instance.frame(1)) is bytes
-    with mmindex.open_file(io.BytesIO((tmp_path / "a.dcm").read_bytes())) as instance:
+    with open_proved(io.BytesIO((tmp_path / "a.dcm").read_bytes())) as instance:
         assert list(instance) == [b"".join(first), b"secondframe!"]
 
 
@@ -51,7 +51,7 @@ def test_a_frame_is_read_with_one_call_into_one_allocation(
         calls.append(offset)
         return preadv(number, buffers, offset)
 
-    with mmindex.open_file(tmp_path / "a.dcm") as instance:
+    with open_proved(tmp_path / "a.dcm") as instance:
         assert instance.frame(0) == half + half
         monkeypatch.setattr(os, "preadv", note)
         tracemalloc.start()
@@ -68,7 +68,7 @@ def test_a_file_that_became_shorter_is_told(tmp_path: Path) -> None:
     """Within the interval, when nothing has looked at the file yet: never short data."""
     path = tmp_path / "a.dcm"
     path.write_bytes(file_of([b"aaaa", b"bbbb", b"cccc", b"dddd"], [0, 24], 2))
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert instance.frame(1) == b"ccccdddd"
         os.truncate(path, instance.byte_ranges(1)[1].offset + 2)
         with pytest.raises((StaleIndexError, TruncatedFrameError), match=r"a\.dcm"):

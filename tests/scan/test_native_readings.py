@@ -20,7 +20,7 @@ from dicom_bytes import (
     image_attributes,
     native_file,
 )
-from outcomes import anomaly_codes
+from outcomes import anomaly_codes, open_proved
 
 import mmindex
 from mmindex.errors import (
@@ -48,9 +48,9 @@ def assert_served(tmp_path: Path, frames: list[bytes], value: bytes, **attribute
     for data in (indexed(value, **attributes), deflated(value, **attributes)):
         path = tmp_path / "a.dcm"
         path.write_bytes(data)
-        with mmindex.open_file(io.BytesIO(data)) as instance:
+        with open_proved(io.BytesIO(data)) as instance:
             assert list(instance) == frames
-        with mmindex.open_file(path) as instance:
+        with open_proved(path) as instance:
             assert list(instance) == frames
             assert instance.frames() == frames
             assert instance.frames(range(len(frames) - 1, -1, -1)) == frames[::-1]
@@ -111,7 +111,7 @@ def test_R40_frames_that_are_padded_one_by_one_lie_at_the_padded_stride(
     data = indexed(value, **attributes)
     assert anomaly_codes(data) == ["frame-padding"]
     assert_served(tmp_path, frames, value, **attributes)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         for index in range(len(frames)):
             ((offset, length),) = instance.byte_ranges(index)
             assert length == len(frames[index])
@@ -136,7 +136,7 @@ def test_R40_padded_frames_of_three_planes() -> None:
     attributes = {"rows": 3, "columns": 3, "samples": 3, "photometric": "RGB"}
     data = in_planes(indexed(value, **attributes, number_of_frames=2))
     assert anomaly_codes(data) == ["frame-padding"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == THREE_SAMPLES
         planes = np.arange(100, 127).reshape(3, 3, 3)
         assert instance.array(1).tolist() == planes.transpose(1, 2, 0).tolist()
@@ -147,7 +147,7 @@ def test_R40_arrays_of_padded_single_bits_begin_at_each_stride() -> None:
     value = b"\x01\0\0\0\x01\0" + b"\x02\0\0\0\0\0"
     data = indexed(value, rows=1, columns=33, bits=1, number_of_frames=2)
     assert anomaly_codes(data) == ["frame-padding"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert np.flatnonzero(instance.array(0)).tolist() == [0, 32]
         assert np.flatnonzero(instance.array(1)).tolist() == [1]
 
@@ -164,7 +164,7 @@ def test_R40_swapped_pairs_of_padded_frames(number_of_frames: int) -> None:
         number_of_frames=number_of_frames,
     )
     assert anomaly_codes(data) == ["frame-padding"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [frame[:9]] * number_of_frames
         for index in range(number_of_frames):
             assert instance.array(index).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
@@ -175,7 +175,7 @@ def test_R40_a_cut_value_of_padded_frames_loses_the_frames_that_are_not_there() 
     value = b"abcdefghi\0ABCDEFGHI\0123"
     data = native_file(value, rows=3, columns=3, number_of_frames=3, length=30)
     assert anomaly_codes(data) == ["frame-padding", "pixel-data-short"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.frames([0, 1]) == NINE[:2]
         with pytest.raises(TruncatedFrameError):
             instance.frame(2)
@@ -184,7 +184,7 @@ def test_R40_a_cut_value_of_padded_frames_loses_the_frames_that_are_not_there() 
 def test_R40_a_last_frame_is_whole_without_its_padding() -> None:
     """A file that was cut after the last frame's last byte has lost nothing of a frame."""
     data = native_file(b"abcdefghi\0ABCDEFGHI", rows=3, columns=3, number_of_frames=2, length=20)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == NINE[:2]
 
 
@@ -237,7 +237,7 @@ def test_R35_the_standard_s_length_stands_before_all_other_readings(
     data = native_file(value, **attributes)
     assert anomaly_codes(data) == (["pixel-data-excess"] if anomalies is None else anomalies)
     frame = value[: 9 if attributes.get("rows") else 4]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [frame] * attributes["number_of_frames"]
 
 
@@ -262,7 +262,7 @@ def test_R41_12_bits_packed(tmp_path: Path) -> None:
     attributes = {"bits": 12, "number_of_frames": 2}
     assert anomaly_codes(indexed(PACKED_12 + other, **attributes)) == []
     assert_served(tmp_path, [PACKED_12, other], PACKED_12 + other, **attributes)
-    with mmindex.open_file(io.BytesIO(indexed(PACKED_12 + other, **attributes))) as instance:
+    with open_proved(io.BytesIO(indexed(PACKED_12 + other, **attributes))) as instance:
         assert instance.array(0).tolist() == [SAMPLES_12[:2], SAMPLES_12[2:]]
         assert instance.array(1).tolist() == [SAMPLES_12[2:], SAMPLES_12[:2]]
         assert instance.array(1).dtype == np.uint16
@@ -274,7 +274,7 @@ def test_R41_12_bits_packed_across_frames(tmp_path: Path) -> None:
     attributes = {"rows": 1, "columns": 3, "bits": 12, "number_of_frames": 2}
     frames = [bytes.fromhex("21 43 65 87 09"), bytes.fromhex("21 43 65 87 09")]
     assert_served(tmp_path, frames, value, **attributes)
-    with mmindex.open_file(io.BytesIO(indexed(value, **attributes))) as instance:
+    with open_proved(io.BytesIO(indexed(value, **attributes))) as instance:
         assert instance.array(0).tolist() == [[0x321, 0x654, 0x987]]
         assert instance.array(1).tolist() == [[0x321, 0x654, 0x987]]
 
@@ -283,7 +283,7 @@ def test_R41_packed_samples_in_words_of_big_endian() -> None:
     """In OW of Big Endian the words of the packed bits are swapped."""
     swapped = bytes.fromhex("43 21 87 65 cb a9")
     data = native_file(swapped, EXPLICIT_VR_BIG_ENDIAN, bits=12)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.frame(0) == swapped
         assert instance.array(0).tolist() == [SAMPLES_12[:2], SAMPLES_12[2:]]
 
@@ -300,7 +300,7 @@ def test_R41_a_value_as_long_as_words_has_a_sample_a_word(
     value = struct.pack(f"{order}8H", *samples) * number_of_frames
     data = native_file(value, uid, columns=4, bits=bits, number_of_frames=number_of_frames)
     assert anomaly_codes(data) == ["bits-in-words"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [value[:16]] * number_of_frames
         last = instance.array(number_of_frames - 1)
         assert last.tolist() == [samples[:4], samples[4:]]
@@ -312,7 +312,7 @@ def test_R41_words_of_32_bits(frames: int) -> None:
     value = struct.pack("<4I", 1, 2, 0xFFFFF, 3) * frames
     data = native_file(value, bits=20, number_of_frames=frames)
     assert anomaly_codes(data) == ["bits-in-words"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.frames() == [value[:16]] * frames
         assert instance.array(frames - 1).tolist() == [[1, 2], [0xFFFFF, 3]]
 
@@ -347,7 +347,7 @@ def test_R46_samples_per_pixel_is_one_where_the_value_is_that_long(
     data = indexed(b"abcdABCD", **attributes)
     assert anomaly_codes(data) == ["samples-per-pixel"]
     assert_served(tmp_path, [b"abcd", b"ABCD"], b"abcdABCD", **attributes)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.array(1).tolist() == [[65, 66], [67, 68]]
 
 
@@ -369,7 +369,7 @@ def test_R46_floats_without_samples_per_pixel() -> None:
     value = struct.pack("<4f", 1, 2, 3, 4)
     data = native_file(value, tag=FLOAT_PIXEL_DATA, vr="OF", samples=None, bits=None)
     assert anomaly_codes(data) == ["samples-per-pixel"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.array(0).tolist() == [[1, 2], [3, 4]]
 
 
@@ -403,7 +403,7 @@ def test_R49_a_value_over_4_gib_whose_length_wrapped_is_served(
     """The file goes on to where nine frames end, 4 GiB behind the end that the length gives."""
     path = tmp_path / "a.dcm"
     value_offset = write_sparse(path, NINE_FRAMES - (1 << 32), after)
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert [anomaly.code for anomaly in instance.record.anomalies] == ["length-wrapped"]
         for frame in (0, 7, 8):
             assert instance.byte_ranges(frame) == ((value_offset + frame * FRAME, FRAME),)
@@ -426,7 +426,7 @@ def test_R49_a_value_that_does_not_end_with_its_frames_is_short(
     """Where the file does not agree, only the frames within the length are served."""
     path = tmp_path / "a.dcm"
     write_sparse(path, length, after, cut)
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert "length-wrapped" not in [anomaly.code for anomaly in instance.record.anomalies]
         with pytest.raises(TruncatedFrameError):
             instance.view(8)

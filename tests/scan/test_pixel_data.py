@@ -29,7 +29,7 @@ from dicom_bytes import (
     item,
     native_file,
 )
-from outcomes import anomaly_codes
+from outcomes import anomaly_codes, open_proved
 
 import mmindex
 from mmindex.errors import AmbiguousFramesError, FormatError, TruncatedFrameError
@@ -43,9 +43,9 @@ def assert_served(folder: Path, data: bytes, frames: list[bytes]) -> None:
     path = folder / "a.dcm"
     path.write_bytes(data)
     mmindex.build(folder, workers=1)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == frames
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert instance.frames() == frames
         assert [bytes(instance.view(index)) for index in range(len(frames))] == frames
     with mmindex.open(folder) as archive:
@@ -83,7 +83,7 @@ def test_R48_native_frames_lie_in_the_only_fragment(
     assert anomaly_codes(data) == ["encapsulated-under-native", "native-in-fragment"]
     assert mmindex.scan(data).boundaries is Boundaries.NATIVE
     assert_served(tmp_path, data, frames)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.array(0).tolist() == [[97, 98], [99, 100]]
 
 
@@ -102,7 +102,7 @@ def test_R48_single_bits_in_a_fragment() -> None:
     data = in_fragment(
         b"\xff\x03\0\0", EXPLICIT_VR_LITTLE_ENDIAN, rows=3, columns=3, bits=1, number_of_frames=3
     )
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [b"\xff\x01", b"\x01\0", b"\0\0"]
 
 
@@ -110,7 +110,7 @@ def test_R48_two_fragments_of_two_frames_are_fragments() -> None:
     """As many fragments as frames are one each, as before."""
     data = in_fragment(b"abcdABCD", EXPLICIT_VR_LITTLE_ENDIAN, 2, number_of_frames=2)
     assert anomaly_codes(data) == ["encapsulated-under-native"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [b"abcd", b"ABCD"]
 
 
@@ -134,7 +134,7 @@ def test_R48_a_fragment_at_the_end_of_the_file_needs_no_delimiter() -> None:
     """The end of the file is as good as the delimiter, with its anomaly."""
     data = in_fragment(b"abcdABCD", EXPLICIT_VR_LITTLE_ENDIAN, number_of_frames=2)[:-8]
     assert "missing-sequence-delimiter" in anomaly_codes(data)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [b"abcd", b"ABCD"]
 
 
@@ -145,7 +145,7 @@ def test_R48_native_frames_in_a_fragment_of_a_deflated_data_set() -> None:
     data = dicom_file(
         squeeze.compress(data_set) + squeeze.flush(), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     )
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [b"abcd", b"ABCD"]
 
 
@@ -175,7 +175,7 @@ def test_R48_a_bare_codestream_is_the_frame(
     data = bare(value, uid, number_of_frames=number_of_frames)
     assert anomaly_codes(data) == ["bare-codestream"]
     assert_served(tmp_path, data, [value])
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.byte_ranges(0) == ((len(data) - len(value), len(value)),)
         assert [bytes(piece) for piece in instance.fragments(0)] == [value]
         assert [bytes(piece) for piece in instance.all_fragments()] == [value]
@@ -204,7 +204,7 @@ def test_R48_a_bare_codestream_that_is_cut_is_truncated() -> None:
     """A frame that runs past the end of the file is not served in part."""
     data = bare(b"\xff\xd8 a codestr", JPEG_BASELINE, length=40)
     assert anomaly_codes(data) == ["bare-codestream", "truncated-fragment"]
-    with mmindex.open_file(io.BytesIO(data)) as instance, pytest.raises(TruncatedFrameError):
+    with open_proved(io.BytesIO(data)) as instance, pytest.raises(TruncatedFrameError):
         instance.frame(0)
 
 
@@ -219,7 +219,7 @@ def test_R55_native_frames_under_an_encapsulated_syntax(
     assert anomaly_codes(data) == ["native-under-encapsulated"]
     assert mmindex.scan(data).boundaries is Boundaries.NATIVE
     assert_served(tmp_path, data, frames)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.array(0).tolist() == [[97, 98], [99, 100]]
 
 
@@ -236,7 +236,7 @@ def test_R55_native_frames_that_are_cut_are_short() -> None:
     """The element's length tells that they are native; the file has only one of two."""
     data = bare(b"abcdAB", JPEG_BASELINE, length=8, number_of_frames=2)
     assert anomaly_codes(data) == ["native-under-encapsulated", "pixel-data-short"]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.frame(0) == b"abcd"
         with pytest.raises(TruncatedFrameError):
             instance.frame(1)
@@ -270,7 +270,7 @@ def test_R10_native_frames_may_begin_like_an_item() -> None:
     """Of a value as long as its frames, the first pixels are pixels."""
     value = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     data = native_file(value, number_of_frames=2)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert list(instance) == [value[:4], value[4:]]
     assert anomaly_codes(data) == []
 

@@ -39,7 +39,7 @@ from dicom_bytes import (
     image_attributes,
     item,
 )
-from outcomes import anomaly_codes, read_frames
+from outcomes import anomaly_codes, open_proved, read_frames
 
 import mmindex
 from mmindex.errors import (
@@ -108,7 +108,7 @@ def test_R11_byte_ranges_are_the_values_of_items() -> None:
     """Without a table the items lie 12 + 8 bytes behind the pixel data element."""
     data = encapsulated_file(HALVES, 2)
     first_item = len(data) - 8 - 12 - 12 - 14 - 12
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.byte_ranges(0) == ((first_item + 8, 4), (first_item + 20, 6))
         assert instance.byte_ranges(1) == ((first_item + 34, 4), (first_item + 46, 4))
         assert [bytes(fragment) for fragment in instance.fragments(1)] == [HEAD_2, TAIL_2]
@@ -292,7 +292,7 @@ def test_R13_an_empty_fragment_never_makes_a_frame(bot: list[int]) -> None:
     """Three items of which one is empty are not three frames."""
     with (
         pytest.raises(FormatError, match=r"fragment|frame"),
-        mmindex.open_file(io.BytesIO(encapsulated_file([A, b"", B], 3, bot=bot))) as instance,
+        open_proved(io.BytesIO(encapsulated_file([A, b"", B], 3, bot=bot))) as instance,
     ):
         instance.frame(1)
 
@@ -301,7 +301,7 @@ def test_R13_nothing_but_empty_fragments_is_no_frame() -> None:
     """An empty frame is never served."""
     with (
         pytest.raises(FormatError, match=r"fragment|frame"),
-        mmindex.open_file(io.BytesIO(encapsulated_file([b"", b""], 1))) as instance,
+        open_proved(io.BytesIO(encapsulated_file([b"", b""], 1))) as instance,
     ):
         instance.frame(0)
 
@@ -319,7 +319,7 @@ def test_R14_a_fragment_past_the_end_of_the_file_is_a_lost_frame(bot: list[int],
 def test_R14_a_lost_frame_is_lost_to_every_reader() -> None:
     """No way of reading returns a part of a frame, or a range that the file does not have."""
     data = encapsulated_file([A, B], 2, delimiter=b"")[:-1]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.frame(0) == A
         for read in (
             *(instance.frame, instance.view, instance.fragments),
@@ -431,7 +431,7 @@ def test_R16_entries_past_4_gib_agree_modulo_2_to_the_32(tmp_path: Path) -> None
         record = mmindex.scan(mapped)
     assert [anomaly.code for anomaly in record.anomalies] == ["bot-wrapped"]
     assert record.boundaries is Boundaries.BASIC_OFFSET_TABLE
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert instance.byte_ranges(0) == (
             (first_item + 8, 3 * GIB // 2),
             (first_item + 3 * GIB // 2 + 16, 3 * GIB // 2),
@@ -446,7 +446,7 @@ def test_R16_a_frame_may_itself_be_over_4_gib(tmp_path: Path) -> None:
     path = tmp_path / "sparse.dcm"
     head = encapsulated_file([], 2, bot=[0, GIB // 2 + 24], delimiter=b"")
     write_sparse(path, head, item(b"last") + item(b"frag"))
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert [anomaly.code for anomaly in instance.record.anomalies] == ["bot-wrapped"]
         assert [length for _, length in instance.byte_ranges(0)] == [3 * GIB // 2] * 3
         assert instance.frame(1) == b"lastfrag"
@@ -458,7 +458,7 @@ def test_R16_a_wrapped_entry_still_has_to_land_on_an_item(tmp_path: Path) -> Non
     head = encapsulated_file([], 3, bot=[0, 3 * GIB + 16, GIB // 2 + 32], delimiter=b"")
     write_sparse(path, head, item(b"last") + item(b"frag"))
     with pytest.raises(AmbiguousFramesError, match="fragment"):
-        mmindex.open_file(path)
+        open_proved(path)
 
 
 def with_extended_table(
@@ -487,7 +487,7 @@ def test_R17_lengths_trim_the_padding_byte() -> None:
     data = with_extended_table([A, B + b"x\0", C], 3, [0, 14, 32], [6, 9, 10])
     assert read_frames(data) == [A, B + b"x", C]
     assert anomaly_codes(data) == []
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         padded_item = len(data) - 8 - 18 - 18
         assert instance.byte_ranges(1) == ((padded_item + 8, 9),)
         assert bytes(instance.view(1)) == B + b"x"
@@ -567,7 +567,7 @@ def test_R17_entries_past_4_gib_are_right_as_they_are(tmp_path: Path) -> None:
     offsets = [0, 3 * GIB // 2 + 8, 3 * GIB + 16, 9 * GIB // 2 + 24]
     tables = extended_offset_table(offsets, [3 * GIB // 2] * 3 + [5])
     write_sparse(path, encapsulated_file([], 4, before=tables, delimiter=b""), item(b"last.\0"))
-    with mmindex.open_file(path) as instance:
+    with open_proved(path) as instance:
         assert instance.record.anomalies == ()
         assert instance.record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE
         assert instance.frame(3) == b"last."
@@ -692,7 +692,7 @@ def test_R20_video_is_one_stream(uid: str) -> None:
     data = encapsulated_file([b"\0\0\1\xb3", b"stream", b"end."], 250, uid)
     record = mmindex.scan(data)
     assert (record.status, record.number_of_frames) == (Status.STREAM, 250)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert [bytes(piece) for piece in instance.stream()] == [b"\0\0\1\xb3", b"stream", b"end."]
         assert instance.stream_length == 14
         for read in (instance.frame, instance.view, instance.byte_ranges, instance.array):
@@ -708,7 +708,7 @@ def test_R20_neither_counts_nor_tables_make_frames_of_a_stream(
     """As many fragments or entries as frames are a coincidence."""
     data = encapsulated_file([b"\0\0\1\xb3", b"stream", b"end."], number_of_frames, HEVC, bot=bot)
     assert mmindex.scan(data).status is Status.STREAM
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert b"".join(instance.stream()) == b"\0\0\1\xb3streamend."
         with pytest.raises(NotAddressableError, match="stream"):
             instance.frame(0)

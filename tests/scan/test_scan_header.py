@@ -35,7 +35,7 @@ from dicom_bytes import (
     native_file,
     sequence,
 )
-from outcomes import anomaly_codes
+from outcomes import anomaly_codes, open_proved
 
 import mmindex
 from mmindex.errors import FormatError, NoPixelDataError, NotDicomError
@@ -66,7 +66,7 @@ ENCAPSULATED_SYNTAXES = [
 
 def read_frames(data: bytes, *, force: bool = False) -> list[bytes]:
     """Return every frame of the file `data`."""
-    with mmindex.open_file(io.BytesIO(data), force=force) as instance:
+    with open_proved(io.BytesIO(data), force=force) as instance:
         return list(instance)
 
 
@@ -89,7 +89,7 @@ def test_R1_nested_pixel_data_is_skipped(
     data = explicit_image(icons)
 
     assert read_frames(data) == [PIXELS]
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert instance.byte_ranges(0) == ((len(data) - 4, 4),)
         assert instance.record.image_pixel.rows == 2
         assert instance.record.anomalies == ()
@@ -443,7 +443,7 @@ def test_R8_an_instance_without_pixel_data_says_so(data: bytes) -> None:
     record = mmindex.scan(data)
     assert (record.status, record.number_of_frames) == (Status.NO_PIXEL_DATA, 0)
     assert (record.frames, record.anomalies) == (None, ())
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert len(instance) == 0
         for read in (instance.frame, instance.view, instance.byte_ranges, instance.array):
             with pytest.raises(NoPixelDataError, match="pixel data"):

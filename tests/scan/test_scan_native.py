@@ -18,7 +18,7 @@ from dicom_bytes import (
     encapsulated_file,
     native_file,
 )
-from outcomes import anomaly_codes, read_frames
+from outcomes import anomaly_codes, open_proved, read_frames
 
 import mmindex
 from mmindex.errors import (
@@ -35,7 +35,7 @@ NATIVE_SYNTAXES = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICI
 
 def open_bytes(data: bytes) -> mmindex.Instance:
     """Open the file `data`."""
-    return mmindex.open_file(io.BytesIO(data))
+    return open_proved(io.BytesIO(data))
 
 
 @pytest.mark.parametrize("uid", NATIVE_SYNTAXES)

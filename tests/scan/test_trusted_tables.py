@@ -421,16 +421,19 @@ def test_entries_past_4_gib_wrap_and_are_trusted_all_the_same(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_open_file_and_scan_trust_on_request(tmp_path: Path, name: str) -> None:
+def test_open_file_trusts_unless_told_and_scan_on_request(tmp_path: Path, name: str) -> None:
     """By path and of a file object, the frames are those of a full proof."""
     path = tmp_path / "a.dcm"
     path.write_bytes(GOOD[name])
-    with mmindex.open_file(path) as proved:
+    with mmindex.open_file(path, prove=True) as proved:
+        assert proved.record.frames is not None
+        assert proved.record.frames.layout is not Layout.TRUSTED
         expected = list(proved)
-    with mmindex.open_file(path, prove=False) as trusted:
-        assert trusted.record.frames is not None
-        assert trusted.record.frames.layout is Layout.TRUSTED
-        assert list(trusted) == expected
+    for options in ({}, {"prove": False}):
+        with mmindex.open_file(path, **options) as trusted:
+            assert trusted.record.frames is not None
+            assert trusted.record.frames.layout is Layout.TRUSTED
+            assert list(trusted) == expected
     with path.open("rb") as file, mmindex.open_file(file, prove=False) as trusted:
         assert list(trusted) == expected
     record = mmindex.scan(GOOD[name], prove=False)

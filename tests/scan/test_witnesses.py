@@ -36,7 +36,7 @@ from dicom_bytes import (
     image_attributes,
     item,
 )
-from outcomes import anomaly_codes, read_frames
+from outcomes import anomaly_codes, open_proved, read_frames
 
 import mmindex
 from mmindex.errors import AmbiguousFramesError, FormatError, MMIndexError, TruncatedFrameError
@@ -122,7 +122,7 @@ def test_R42_an_extended_table_without_the_item_of_a_basic_one_counts_from_the_f
 def test_R42_a_stream_without_a_table_begins_with_the_first_item(head: bytes) -> None:
     """Start codes, transport packets and ISO media files begin a stream."""
     data = without_table_item([head, b"rest"], 250, HEVC)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert b"".join(instance.stream()) == head + b"rest"
     assert anomaly_codes(data) == ["no-basic-offset-table"]
 
@@ -133,7 +133,7 @@ def test_R42_a_first_item_of_a_stream_that_is_neither_is_dropped_only_before_a_s
 ) -> None:
     """Bytes are never thrown away in silence: the second item has to begin the stream."""
     data = without_table_item([b"none", head, b"rest"], 1, HEVC)
-    with mmindex.open_file(io.BytesIO(data)) as instance:
+    with open_proved(io.BytesIO(data)) as instance:
         assert b"".join(instance.stream()) == head + b"rest"
     assert anomaly_codes(data) == ["bot-off-item"]
     with pytest.raises(AmbiguousFramesError, match="neither a Basic Offset Table"):
@@ -426,7 +426,7 @@ def test_R54_a_table_of_2_to_the_28_entries_costs_little_memory(
             file.seek(8 * (entries >> 1), 1)
             file.write(header + item())
         file.write(fragment + end)
-    with little_memory(), suppress(FormatError), mmindex.open_file(path) as instance:
+    with little_memory(), suppress(FormatError), open_proved(path) as instance:
         assert read_or_error(instance, 1) is not bytes
 
 

@@ -58,8 +58,9 @@ def test_R6_what_is_no_dicom_file_is_refused(name: str) -> None:
         mmindex.open_file(FOLDER / name)
 
 
+@pytest.mark.parametrize("prove", [True, False], ids=["proved", "trusted"])
 @pytest.mark.parametrize("name", DICOM)
-def test_frames_are_those_of_pydicom(name: str) -> None:
+def test_frames_are_those_of_pydicom(name: str, prove: bool) -> None:
     """Each frame equals pydicom's, byte for byte, or its file stands in the table."""
     force = name in NO_META
     data_set = read_data_set(FOLDER / name, force=force)
@@ -71,7 +72,7 @@ def test_frames_are_those_of_pydicom(name: str) -> None:
         theirs = type(error)
     ours: list[bytes] | type | None = None
     try:
-        with mmindex.open_file(FOLDER / name, force=force) as instance:
+        with mmindex.open_file(FOLDER / name, force=force, prove=prove) as instance:
             if instance.record.frames is not None:
                 ours = list(instance)
                 assert len(ours) == instance.number_of_frames

@@ -34,14 +34,14 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
-from mmindex.cli.window import WindowType
+from mmindex.cli.window import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
-    from mmindex.render.png import PictureWindow
+    from mmindex.read.pictures import WindowChoice
 
 _PICTURES = {"png": "PNG", "jpg": "JPEG"}
 
@@ -65,12 +65,7 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
     type=NearChoice(["raw", "npy", "png", "jpg"]),
     help="Stored bytes, or decoded; raw, unless -o ends with .npy or .png.",
 )
-@click.option(
-    "--window",
-    metavar="WINDOW",
-    type=WindowType(),
-    help="Of pictures: file, auto or CENTER,WIDTH; else one by values for all.",
-)
+@window_option
 @click.option("--stream", is_flag=True, help="The whole bit stream of a video; no NUMBER.")
 @force_option
 def command(
@@ -79,7 +74,7 @@ def command(
     instance_uid: str | None,
     output: str | None,
     format_name: str | None,
-    window: PictureWindow | None,
+    window: WindowChoice | None,
     stream: bool,
     force: bool,
 ) -> None:
@@ -108,7 +103,7 @@ def command(
         ranges = find_numbers(opened, spans)
         check_located(opened, ranges)
         output = check_terminal(output)
-        for path, content in _walk_outputs(opened, ranges, output, format_name, window):
+        for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
             write_output([content], path, opened.instance.path)
 
 
@@ -142,7 +137,7 @@ def _walk_outputs(
     ranges: Sequence[range],
     output: str,
     format_name: str,
-    window: PictureWindow | None,
+    window: WindowChoice,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each output."""
     instance = opened.instance

@@ -50,13 +50,14 @@ def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -
     """Print what is known of an instance: attributes, frames, anomalies.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A file is served
-    from an index in its folder or one above where that is up to date, else it is scanned.
+    from an index in its folder or one above where that is up to date, else it is scanned, and
+    every entry of its offset table is looked at.
 
     \b
     mmindex info cine.dcm
     mmindex info /data/archive --instance 1.2.840.113619.2 --json
     """  # noqa: D301
-    with open_source(source, instance_uid, force=force) as opened:
+    with open_source(source, instance_uid, force=force, prove=True) as opened:
         if as_json:
             print_json(_describe(opened))
             return

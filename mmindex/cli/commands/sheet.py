@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mmindex.cli.binary_output import check_output, check_terminal, write_output
@@ -20,10 +22,14 @@ from mmindex.cli.source_argument import (
     open_source,
     source_argument,
 )
+from mmindex.cli.window import window_option
 from mmindex.errors import MMIndexError, TruncatedFrameError
-from mmindex.render.png import check_picture
+from mmindex.render.png import require_pillow
 from mmindex.render.sheet import UNREADABLE, draw_sheet
 from mmindex.render.window import spread
+
+if TYPE_CHECKING:
+    from mmindex.read.pictures import WindowChoice
 
 _MOST_FRAMES = 100
 _SIZES = click.IntRange(16, 512)
@@ -48,6 +54,7 @@ _SIZES = click.IntRange(16, 512)
     show_default=True,
     help="Longer side of a frame.",
 )
+@window_option
 @force_option
 def command(
     source: str,
@@ -56,14 +63,14 @@ def command(
     output: str | None,
     columns: int | None,
     size: int,
+    window: WindowChoice | None,
     force: bool,
 ) -> None:
     """Draw frames side by side: all, or by NUMBER or range such as 1-10,50 or 90-.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. Each frame has its
     number below. Of more than 100 frames, 100 at even steps are drawn, first and last included.
-    Exits with 1 if a frame cannot be read; its cell is crossed out. Samples over 8 bits are in
-    one window for all frames, by their values: the file's own is not used.
+    Exits with 1 if a frame cannot be read; its cell is crossed out.
 
     \b
     mmindex sheet cine.dcm -o sheet.png
@@ -72,12 +79,13 @@ def command(
     check_output(output)
     with open_source(source, instance_uid, force=force) as opened:
         asked = find_numbers(opened, spans or (Span(1, None),))
-        check_picture(opened.instance)
+        require_pillow()
         output = check_terminal(output)
         numbers = spread(asked, _MOST_FRAMES)
         try:
+            indices = [number - 1 for number in numbers]
             sheet = draw_sheet(
-                opened.instance, [number - 1 for number in numbers], columns=columns, size=size
+                opened.instance, indices, columns=columns, size=size, window=window or "file"
             )
         except UNREADABLE:
             check_located(opened, [range(numbers[0], numbers[0] + 1)])  # its number is from 1 on
