@@ -15,8 +15,8 @@ from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
 from mmindex.model import Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
-from mmindex.sources.base import ByteSource, is_url
-from mmindex.sources.container import SEPARATOR, open_member_path, place_in_container
+from mmindex.sources.base import SEPARATOR, ByteSource, is_url
+from mmindex.sources.container import open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 

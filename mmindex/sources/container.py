@@ -12,13 +12,11 @@ from collections.abc import Iterator
 
 from mmindex.errors import FormatError, MissingFileError, is_missing
 from mmindex.model import Fingerprint, InstanceRecord, Status
-from mmindex.sources.base import ByteSource
+from mmindex.sources.base import SEPARATOR, ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import STORED, DeflatedMember, Member, StoredMember, strip_name
 from mmindex.sources.tar import BLOCK, is_tar, walk_tar
 from mmindex.sources.zip import is_zip, walk_zip
-
-SEPARATOR = "!/"  # between a container's path and a member's name
 
 
 def is_container(head: bytes) -> bool:
