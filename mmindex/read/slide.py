@@ -12,16 +12,16 @@ import numpy as np
 
 from mmindex.closing import Closing
 from mmindex.errors import FormatError, FrameIndexError, MMIndexError
+from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.read.instance import Instance
 from mmindex.read.open_file import open_file
-from mmindex.read.tiles import Part, TileMap, make_tile_maps, read_part
+from mmindex.read.tiles import LevelTiles, Part, make_level, read_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.archive import Archive
 
-_WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _BAND = 512  # rows of a level that a thumbnail holds at once
 
 
@@ -40,7 +40,7 @@ class Level:
     columns, rows : int
         Tiles in a row and in a column.
     focal_planes : int
-        Focal planes of each optical path.
+        Focal planes of the optical path that has most.
     optical_paths : tuple of str
         Optical Path Identifiers, in order.
     instances : tuple of Instance
@@ -75,40 +75,36 @@ class Slide(Closing):
         self._instances = list(instances)
         self._label: Instance | None = None
         self._macro: Instance | None = None
-        parts: dict[tuple[int, int], list[Part]] = {}
+        sizes: dict[tuple[int, int], list[Part]] = {}
+        thumbnails: dict[tuple[int, int], list[Part]] = {}
         for instance in self._instances:
-            if instance.record.sop_class_uid != _WHOLE_SLIDE_IMAGE or not len(instance):
+            if instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE or not len(instance):
                 continue
             part = read_part(instance)
             flavor = (*part.image.image_type, "", "", "")[2]
-            size = part.image.total_pixel_matrix_columns, part.image.total_pixel_matrix_rows
+            size = part.image.width, part.image.height
             if flavor == "LABEL":
                 self._label = self._label or instance
             elif flavor == "OVERVIEW":
                 self._macro = self._macro or instance
             elif min(size) > 0:
-                parts.setdefault(size, []).append(part)
-        if not parts:
+                found = thumbnails if flavor == "THUMBNAIL" else sizes
+                found.setdefault(size, []).append(part)
+        sizes = sizes or thumbnails
+        if not sizes:
             raise FormatError("no whole slide image is among the instances")
-        self._maps: list[list[TileMap]] = []
+        self._tiles: list[LevelTiles] = []
         levels = []
-        widest = max(parts)[0]
-        for (width, height), found in sorted(parts.items(), reverse=True):
-            maps = make_tile_maps(found)
-            self._maps.append(maps)
-            first = found[0]
+        widest = max(sizes)[0]
+        for (width, height), parts in sorted(sizes.items(), reverse=True):
+            tiles = make_level(parts)
+            self._tiles.append(tiles)
+            image = tiles.parts[0].image
             levels.append(
                 Level(
-                    width,
-                    height,
-                    first.columns,
-                    first.rows,
-                    widest / width,
-                    maps[0].columns,
-                    maps[0].rows,
-                    maps[0].focal_planes,
-                    tuple(path for each in maps for path in each.optical_paths),
-                    tuple(part.instance for each in maps for part in each.parts),
+                    *(width, height, image.tile_width, image.tile_height, widest / width),
+                    *(image.columns, image.rows, tiles.focal_planes, tuple(tiles.planes)),
+                    tuple(part.instance for part in tiles.parts),
                 )
             )
         self.levels = tuple(levels)
@@ -138,20 +134,20 @@ class Slide(Closing):
             raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
         size = self.levels[level]
         path = size.optical_paths[0] if optical_path is None else optical_path
-        for tiles in self._maps[level]:
-            if path in tiles.optical_paths:
-                if (
-                    0 <= column < tiles.columns
-                    and 0 <= row < tiles.rows
-                    and 0 <= focal_plane < tiles.focal_planes
-                ):
-                    return tiles.find(column, row, focal_plane, tiles.optical_paths.index(path))
-                raise FrameIndexError(
-                    f"level {level} has {tiles.columns} x {tiles.rows} tiles in "
-                    f"{tiles.focal_planes} focal planes, no column {column}, row {row}, focal "
-                    f"plane {focal_plane}"
-                )
-        raise FrameIndexError(f"level {level} has no optical path {path!r}: {size.optical_paths}")
+        planes = self._tiles[level].planes.get(path)
+        if planes is None:
+            raise FrameIndexError(
+                f"level {level} has no optical path {path!r}: {size.optical_paths}"
+            )
+        if not (
+            0 <= column < size.columns and 0 <= row < size.rows and 0 <= focal_plane < len(planes)
+        ):
+            raise FrameIndexError(
+                f"level {level} has {size.columns} x {size.rows} tiles in {len(planes)} focal "
+                f"planes, no column {column}, row {row}, focal plane {focal_plane}"
+            )
+        plane_height, image = planes[focal_plane]
+        return image.find(column, row, (path, plane_height))
 
     def tile(
         self,

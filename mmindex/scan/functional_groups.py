@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import FormatError
 from mmindex.model import Buffer
@@ -85,66 +85,40 @@ _TOP_LEVEL: Tree = {
     PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
 }
 
-_IMAGE_TYPE = Column("image_type", "text")
-_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
-_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
-_ORGANIZATION = Column("dimension_organization_type", "text")
-_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
-_OPTICAL_PATHS = Column("optical_path_identifier", "text", 0)
-_CONCATENATION = Column("concatenation_uid", "text")
-_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
-_SLIDE: Tree = {
-    0x0008_0008: _IMAGE_TYPE,
-    0x0020_9161: _CONCATENATION,
-    0x0020_9228: _FIRST_FRAME,
-    0x0020_9311: _ORGANIZATION,
-    0x0048_0006: _TOTAL_COLUMNS,
-    0x0048_0007: _TOTAL_ROWS,
-    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
-    0x0048_0303: _FOCAL_PLANES,
-}
+
+class Groups(NamedTuple):
+    """Values of the top level, shared ones, and those that frames have; and how many frames."""
+
+    top: Values
+    shared: Values
+    parts: Parts
+    number_of_frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class SlideImage:
-    """What a header says of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part."""
+def read_groups(header: Header, tree: Tree, number_of_frames: int) -> Groups:
+    """Return the wanted values before the pixel data.
 
-    image_type: tuple[str, ...]
-    total_pixel_matrix_columns: int
-    total_pixel_matrix_rows: int
-    dimension_organization_type: str
-    focal_planes: int
-    optical_paths: tuple[str, ...]
-    concatenation_uid: str
-    concatenation_frame_offset_number: int
-
-
-def read_slide_image(header: Header) -> SlideImage:
-    """Return what a header says of its slide, or of its concatenation; 0 or "" where absent.
+    Parameters
+    ----------
+    tree : Tree
+        Where the wanted values are.
 
     Raises
     ------
     FormatError
         As `read_frame_values`.
     """
-    found: Values = {}
-    _read_top_level(header, _SLIDE, _Walk(header.buffer, [], {}), found)
-
-    def whole(column: Column) -> int:
-        value = found.get(column, 0)
-        return value if isinstance(value, int) else 0
-
-    names = found.get(_OPTICAL_PATHS)
-    return SlideImage(
-        tuple(str(found.get(_IMAGE_TYPE, "")).split("\\")),
-        whole(_TOTAL_COLUMNS),
-        whole(_TOTAL_ROWS),
-        str(found.get(_ORGANIZATION, "")),
-        max(1, whole(_FOCAL_PLANES)),
-        names if isinstance(names, tuple) else (),
-        str(found.get(_CONCATENATION, "")),
-        whole(_FIRST_FRAME),
-    )
+    top: Values = {}
+    walk = _Walk(header.buffer, [], {}, number_of_frames)
+    _read_top_level(header, tree, walk, top)
+    parts, count = walk.list_parts()
+    if count not in (0, number_of_frames):
+        raise FormatError(
+            f"expected Per-frame Functional Groups of {number_of_frames} frames, found "
+            f"{'more' if count > number_of_frames else count}",
+            offset=walk.position,
+        )
+    return Groups(top, walk.shared, parts, count)
 
 
 def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> None:
@@ -163,15 +137,8 @@ def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> N
         ) from error
 
 
-def read_frame_values(
-    header: Header, number_of_frames: int, tree: Tree | None = None
-) -> dict[str, NDArray[np.generic]]:
+def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArray[np.generic]]:
     """Return what frames are, by the name of each value that one of them has.
-
-    Parameters
-    ----------
-    tree : Tree, optional
-        Where the wanted values are; all that frames have, unless given.
 
     Returns
     -------
@@ -184,18 +151,8 @@ def read_frame_values(
     FormatError
         The functional groups break the rules of structure, or there is not one for each frame.
     """
-    top: Values = {}
-    shared: Values = {}
-    walk = _Walk(header.buffer, [], shared, number_of_frames)
-    _read_top_level(header, tree or _TOP_LEVEL, walk, top)
-    parts, count = walk.list_parts()
-    if count not in (0, number_of_frames):
-        raise FormatError(
-            f"expected Per-frame Functional Groups of {number_of_frames} frames, found "
-            f"{'more' if count > number_of_frames else count}",
-            offset=walk.position,
-        )
-    return stack_values(number_of_frames, parts, {**top, **shared})
+    groups = read_groups(header, _TOP_LEVEL, number_of_frames)
+    return stack_values(number_of_frames, groups.parts, {**groups.top, **groups.shared})
 
 
 @dataclass(slots=True)
@@ -261,7 +218,7 @@ class _Walk:
                 self.read_items(tag, value_offset, position, encoding, wanted, found)
             elif wanted is not None and length <= LONGEST_VALUE:
                 value = read_value(wanted, bytes(buffer[value_offset:position]), encoding)
-                if wanted is _OPTICAL_PATHS:
+                if wanted.kind == "text" and not wanted.width:  # of all items
                     names = found.get(wanted, ())
                     found[wanted] = (*(names if isinstance(names, tuple) else ()), str(value or ""))
                 elif value is not None:
