@@ -29,6 +29,7 @@ ONLY_IMPORTERS = {
     "click": ("mmindex.cli",),
     "watchfiles": ("mmindex.update.watch",),
     "pyarrow": ("mmindex.export.parquet",),
+    "zarr": ("mmindex.export.zarr",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 
