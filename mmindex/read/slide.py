@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -266,10 +266,7 @@ class Slide(Closing):
         """
         if size < 1:
             raise ValueError(f"a thumbnail is at least 1 pixel wide, not {size}")
-        chosen = 0
-        for number, level in enumerate(self.levels):
-            if max(level.width, level.height) >= size:
-                chosen = number
+        chosen = choose_level(self.levels, size)
         level = self.levels[chosen]
         step = max(1, -(-max(level.width, level.height) // size))
         height = step * max(1, _BAND // step)
@@ -299,6 +296,12 @@ class Slide(Closing):
             return np.zeros((rows, columns), dtype)
         white = (1 << min(image.bits_stored or bits, bits)) - 1
         return np.full((rows, columns, samples), white, dtype)
+
+
+def choose_level(levels: Sequence[Level], size: int) -> int:
+    """Return the number of the smallest level that is at least `size` wide or high, else 0."""
+    fitting = [at for at, level in enumerate(levels) if max(level.width, level.height) >= size]
+    return fitting[-1] if fitting else 0
 
 
 def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Slide:
