@@ -17,7 +17,7 @@ _ROWS = 1 << 16  # written together
 def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: str = "") -> int:
     """Write one row a fragment; return the number of rows.
 
-    Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns,
+    Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns, etag_digest,
     transfer_syntax_uid, shape (a list), dtype, frame, fragment, offset, length, first_bit.
 
     Raises
@@ -41,6 +41,7 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
             ("url" if url_prefix else "path", pa.string()),
             ("size", pa.int64()),
             ("mtime_ns", pa.int64()),
+            ("etag_digest", pa.string()),
             ("transfer_syntax_uid", pa.string()),
             ("shape", pa.list_(pa.int32())),
             ("dtype", pa.string()),
@@ -59,19 +60,17 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
                 column.clear()
 
         for file in walk_files(archive, url_prefix):
-            record, size, mtime = file.record, None, None
-            if record.fingerprint is not None:
-                size, mtime = record.fingerprint.size, record.fingerprint.mtime_ns
+            record = file.record
             location = file.location.encode("utf-8", "backslashreplace").decode()
             same: tuple[object, ...] = (
-                *(record.sop_instance_uid, record.series_instance_uid, location, size, mtime),
+                *(record.sop_instance_uid, record.series_instance_uid, location, *file.version),
                 *(record.transfer_syntax_uid, list(file.shape), file.dtype),
             )
             for start in range(0, len(file.ranges), _ROWS):
                 ranges = file.ranges[start : start + _ROWS]
                 for column, value in zip(columns, same, strict=False):
                     column += [value] * len(ranges)
-                for column, values in zip(columns[8:], zip(*ranges, strict=True), strict=True):
+                for column, values in zip(columns[9:], zip(*ranges, strict=True), strict=True):
                     column += values
                 total += len(ranges)
                 if len(columns[0]) >= _ROWS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status, VersionKind
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
@@ -42,6 +42,18 @@ class ExportedFile(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     ranges: list[tuple[int, int, int, int, int]]
+
+    @property
+    def version(self) -> tuple[int | None, int | None, str | None]:
+        """Size in bytes, modification time in ns, and of a remote file the digest of its ETag.
+
+        The digest is the one that the record keeps (see `Fingerprint`), in 16 hexadecimal digits.
+        """
+        version = self.record.fingerprint
+        if version is None:
+            return None, None, None
+        etag = f"{version.inode:016x}" if version.kind == VersionKind.REMOTE else None
+        return version.size, version.mtime_ns, etag
 
 
 def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]:
