@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 _BAND = 512  # rows of a level that a thumbnail holds at once
+_LARGEST_STEP = 256  # for which the sum of a block of bytes is below 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,8 @@ class Slide(Closing):
         chosen = choose_level(self.levels, size)
         level = self.levels[chosen]
         step = max(1, -(-max(level.width, level.height) // size))
+        if level.tile_width % step == 0 and level.tile_height % step == 0:
+            return self._shrink_tiles(chosen, step)
         height = step * max(1, _BAND // step)
         bands = []
         for y in range(0, level.height, height):
@@ -276,6 +279,19 @@ class Slide(Closing):
             band = self.read_region(chosen, 0, y, level.width, rows)
             bands.append(_shrink(band, step))
         return np.concatenate(bands)
+
+    def _shrink_tiles(self, number: int, step: int) -> NDArray[np.generic]:
+        """Return the means of a level whose tiles are whole blocks: one tile at a time."""
+        level = self.levels[number]
+        wide, tall = level.tile_width // step, level.tile_height // step
+        means = self._make_background(number, -(-level.height // step), -(-level.width // step))
+        for row in range(level.rows):
+            for column in range(level.columns):
+                if self.locate(number, column, row) is not None:
+                    tile = _shrink(self.tile_array(number, column, row), step)
+                    top, left = row * tall, column * wide
+                    means[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+        return means
 
     @property
     def label(self) -> NDArray[np.generic] | None:
@@ -362,9 +378,23 @@ def open_series(archive: Archive, series_instance_uid: str) -> Slide:
 
 def _shrink(pixels: NDArray[np.generic], step: int) -> NDArray[np.generic]:
     """Return the means of blocks of step x step pixels; blocks at the edge may be smaller."""
-    rows, columns = np.arange(0, pixels.shape[0], step), np.arange(0, pixels.shape[1], step)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), rows, axis=0), columns, axis=1)
-    tall = np.diff(np.append(rows, pixels.shape[0]))
-    wide = np.diff(np.append(columns, pixels.shape[1]))
-    counts = np.outer(tall, wide).reshape(len(rows), len(columns), *(1,) * (pixels.ndim - 2))
-    return np.asarray((sums + counts // 2) // counts).astype(pixels.dtype)
+    if step == 1:
+        return pixels
+    tall, wide = pixels.shape[:2]
+    rows, columns = -(-tall // step), -(-wide // step)
+    counts = np.outer(*(np.minimum(step, size - np.arange(0, size, step)) for size in (tall, wide)))
+    # Sums of floats are exact up to 2**24, of doubles up to 2**53.
+    is_small = pixels.dtype.itemsize == 1 and step <= _LARGEST_STEP
+    samples = pixels.reshape(tall, wide, -1).astype(np.float32 if is_small else np.float64)
+    if (rows * step, columns * step) != (tall, wide):
+        padding = (0, rows * step - tall), (0, columns * step - wide), (0, 0)
+        samples = np.pad(samples, padding)
+    by_row = np.matmul(np.ones(step, samples.dtype), samples.reshape(rows, step, -1))
+    blocks = by_row.reshape(rows, columns, step, -1)
+    sums = blocks[:, :, 0].astype(np.int64)
+    for at in range(1, step):
+        sums += blocks[:, :, at].astype(np.int64)
+    counts = counts[..., None]
+    means = (sums + counts // 2) // counts
+    shaped: NDArray[np.generic] = means.reshape(rows, columns, *pixels.shape[2:])
+    return shaped.astype(pixels.dtype)

@@ -225,3 +225,20 @@ def test_slides_that_wsidicom_wrote_are_those_that_it_read(tmp_path, kind):
             size = picture.shape[1], picture.shape[0]
             found = slide.read_region(0, 0, 0, *size, focal_plane=plane, optical_path=path)
             assert np.array_equal(found, picture)
+
+
+@pytest.mark.parametrize("size", [7, 16, 29, 30, 58, 100, 115, 230, 400])
+def test_a_thumbnail_has_the_means_of_blocks(tmp_path, size):
+    """Of the smallest level that is large enough; at the edges of what there is."""
+    write_levels(tmp_path, sparse=False)
+    picture = next((each for each in PICTURES[::-1] if max(each.shape) >= size), PICTURES[0])
+    step = max(1, -(-max(picture.shape) // size))
+    expected = [
+        [
+            np.floor(picture[y : y + step, x : x + step].mean(axis=(0, 1), dtype=np.float64) + 0.5)
+            for x in range(0, picture.shape[1], step)
+        ]
+        for y in range(0, picture.shape[0], step)
+    ]
+    with mmindex.open_slide(tmp_path) as slide:
+        assert np.array_equal(slide.thumbnail(size), expected)
