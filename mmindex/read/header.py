@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from mmindex.errors import FormatError, NoPixelDataError
-from mmindex.model import Status
+from mmindex.errors import FormatError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,14 +25,8 @@ def read_header(instance: Instance) -> Dataset:
     """
     import pydicom
 
-    record = instance.record
-    size = record.fingerprint.size if record.fingerprint is not None else 0
-    if record.status is Status.DEFLATED or record.frames is None:
-        end = size  # pydicom inflates for itself; the scan has bounded what that makes
-    else:
-        end = min(size, record.frames.value_offset)
+    header = instance.read_header()  # pydicom inflates; the scan has bounded what that makes
     try:
-        header = instance.read_file(0, end)
         data_set = pydicom.dcmread(io.BytesIO(header), stop_before_pixels=True, force=True)
         for tag in [tag for tag in data_set.keys() if tag >> 16 == _PIXEL_DATA_GROUP]:  # noqa: SIM118
             del data_set[tag]
@@ -47,7 +40,5 @@ def read_header(instance: Instance) -> Dataset:
         TypeError,
         ValueError,
     ) as error:
-        if isinstance(error, (FormatError, NoPixelDataError)):
-            raise
         raise FormatError(f"pydicom cannot read the header: {error}") from error
     return data_set
