@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import FormatError, FrameIndexError, NotDicomError, naming
+from mmindex.errors import DecodeError, FormatError, FrameIndexError, NotDicomError, naming
 from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.read.instance import Instance
 from mmindex.read.open_file import open_file
+from mmindex.read.pixels import read_array
 from mmindex.read.tiles import LevelTiles, Part, make_level, read_part
 
 if TYPE_CHECKING:
@@ -236,18 +237,27 @@ class Slide(Closing):
             raise ValueError(f"a region is at least 1 x 1 pixels, not {width} x {height}")
         self.locate(level, 0, 0, focal_plane=focal_plane, optical_path=optical_path)
         size = self.levels[level]
-        region = self._make_background(level, height, width)
         tall, wide = size.tile_height, size.tile_width
         left, top = max(0, x), max(0, y)
         right, bottom = min(size.width, x + width), min(size.height, y + height)
+        background = self._make_background(level, 1, 1)
+        region = np.empty((height, width, *background.shape[2:]), background.dtype)
+        if (left, top, right, bottom) != (x, y, x + width, y + height):
+            region[:] = background
+        tile = np.empty((tall, wide, *background.shape[2:]), background.dtype)  # used again
         for row in range(top // tall, -(-bottom // tall) if bottom > top else 0):
             for column in range(left // wide, -(-right // wide) if right > left else 0):
-                tile = self.tile_array(
-                    level, column, row, focal_plane=focal_plane, optical_path=optical_path
-                )
                 first_x, first_y = max(left, column * wide), max(top, row * tall)
                 last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
-                region[first_y - y : last_y - y, first_x - x : last_x - x] = tile[
+                part = region[first_y - y : last_y - y, first_x - x : last_x - x]
+                found = self.locate(
+                    level, column, row, focal_plane=focal_plane, optical_path=optical_path
+                )
+                if found is None:
+                    part[:] = background
+                    continue
+                pixels = _decode(*found, tile)
+                part[:] = pixels[
                     first_y - row * tall : last_y - row * tall,
                     first_x - column * wide : last_x - column * wide,
                 ]
@@ -285,12 +295,17 @@ class Slide(Closing):
         level = self.levels[number]
         wide, tall = level.tile_width // step, level.tile_height // step
         means = self._make_background(number, -(-level.height // step), -(-level.width // step))
+        tile = np.empty((level.tile_height, level.tile_width, *means.shape[2:]), means.dtype)
         for row in range(level.rows):
             for column in range(level.columns):
-                if self.locate(number, column, row) is not None:
-                    tile = _shrink(self.tile_array(number, column, row), step)
-                    top, left = row * tall, column * wide
-                    means[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+                found = self.locate(number, column, row)
+                if found is None:
+                    continue
+                rows = level.height - row * level.tile_height
+                columns = level.width - column * level.tile_width
+                block = _shrink(_decode(*found, tile)[:rows, :columns], step)
+                top, left = row * tall, column * wide
+                means[top : top + block.shape[0], left : left + block.shape[1]] = block
         return means
 
     @property
@@ -306,12 +321,29 @@ class Slide(Closing):
     def _make_background(self, level: int, rows: int, columns: int) -> NDArray[np.generic]:
         instance = self.levels[level].instances[0]
         image = instance.record.image_pixel
-        bits, samples = image.bits_allocated or 8, image.samples_per_pixel or 1
-        dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-        if samples == 1:
-            return np.zeros((rows, columns), dtype)
-        white = (1 << min(image.bits_stored or bits, bits)) - 1
-        return np.full((rows, columns, samples), white, dtype)
+        samples = image.samples_per_pixel or 1
+        shape = (rows, columns, samples) if samples > 1 else (rows, columns)
+        bits = image.bits_allocated or 8
+        white = (1 << min(image.bits_stored or bits, bits)) - 1 if samples > 1 else 0
+        return np.full(shape, white, instance.dtype)
+
+
+def _decode(instance: Instance, frame_index: int, out: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the pixels of a tile, in `out`.
+
+    Raises
+    ------
+    DecodeError
+        The tile cannot be decoded, or is of another shape or type.
+    """
+    with naming(instance.path):
+        pixels = read_array(instance, frame_index, raw=False, out=out)
+        if (pixels.shape, pixels.dtype) != (out.shape, out.dtype):
+            raise DecodeError(
+                f"expected a tile of {out.shape} as {out.dtype}, found {pixels.shape} as "
+                f"{pixels.dtype} in frame index {frame_index}"
+            )
+    return pixels
 
 
 def choose_level(levels: Sequence[Level], size: int) -> int:
