@@ -37,6 +37,7 @@ _TILE = np.dtype([("key", "<u8"), ("frame", "<u4")])
 _FENCE = np.dtype("<u8")
 _STRETCH = 1024  # tiles from one fence to the next
 _MOST_KEYS = 1 << 62
+_MOST_PLANES = 1 << 15  # optical paths, each in focal planes
 _MOST_FRAMES = 1 << 32
 
 
@@ -150,9 +151,9 @@ def _unpack_head(data: Entries) -> tuple[int, int, SlideImage]:
     fences = -(-count // _STRETCH) * _FENCE.itemsize
     if position != length or len(data) != length + fences + count * _TILE.itemsize:
         raise ValueError(f"expected {count} tiles, found {len(data)} bytes")
-    if len(texts) < 3 or not tile_width or not tile_height or not heights:
-        raise ValueError("a slide without tiles")
     image_type, organization, concatenation_uid, *paths = texts
+    if not tile_width or not tile_height or not 0 < len(heights) * len(paths) <= _MOST_PLANES:
+        raise ValueError("no tiles, or too many focal planes")
     image = SlideImage(
         width,
         height,
@@ -179,9 +180,13 @@ def pack_positions(image: SlideImage, keys: NDArray[np.int64] | None = None) -> 
     Raises
     ------
     FormatError
-        Two frames are one tile, or there are more tiles than can be numbered.
+        Two frames are one tile, or there are more tiles or planes than can be numbered.
     """
-    planes = len(image.heights) * max(1, len(image.optical_paths))
+    planes = len(image.heights) * len(image.optical_paths)
+    if planes > _MOST_PLANES:
+        raise FormatError(
+            f"a slide has at most {_MOST_PLANES} focal planes in all optical paths, found {planes}"
+        )
     if image.columns * image.rows * planes >= _MOST_KEYS:
         raise FormatError("the slide has more tiles than can be numbered")
     tiles = np.empty(0 if keys is None else len(keys), _TILE)

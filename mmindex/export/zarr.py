@@ -106,6 +106,10 @@ class FrameStore(Store):  # type: ignore[misc]
         """Raise: the store is read-only."""
         self._check_writable()
 
+    async def set_partial_values(self, key_start_values: Iterable[object]) -> None:
+        """Raise: the store is read-only. Abstract before zarr 3.1.2."""
+        self._check_writable()
+
     async def delete(self, key: str) -> None:
         """Raise: the store is read-only."""
         self._check_writable()

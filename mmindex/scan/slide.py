@@ -145,9 +145,11 @@ def _pack_sparse(
     paths, optical = image.optical_paths, np.zeros(len(column), np.int64)
     if _PATH.name in table:
         found, inverse = np.unique(table[_PATH.name].astype(str), return_inverse=True)
-        known = [name for name in paths if name in found]
-        paths = (*known, *(str(name) for name in found if name not in known))
-        optical = np.array([paths.index(str(name)) for name in found])[inverse]
+        used = set(found.tolist())
+        known = dict.fromkeys(name for name in paths if name in used)
+        paths = tuple(dict.fromkeys((*known, *found.tolist())))
+        places = {name: at for at, name in enumerate(paths)}
+        optical = np.array([places[name] for name in found.tolist()])[inverse]
     image = _replace(image, tuple(heights.tolist()), paths)
     keys = ((optical * len(heights) + plane) * image.rows + row) * image.columns + column
     return pack_positions(image, keys)

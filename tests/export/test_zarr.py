@@ -157,6 +157,8 @@ def test_the_store_lists_keys_and_takes_none(root):
             with pytest.raises(ValueError, match="read-only"):
                 await store.set("x", whole)
             with pytest.raises(ValueError, match="read-only"):
+                await store.set_partial_values([("x", 0, b"")])
+            with pytest.raises(ValueError, match="read-only"):
                 await store.delete("x")
 
         asyncio.run(look())

@@ -117,6 +117,24 @@ def test_tiles_and_regions_are_those_of_wsidicom(path):
             assert np.array_equal(slide.read_region(0, x, y, width, height), np.squeeze(pixels))
 
 
+@pytest.mark.skipif(not SLIDES, reason="no corpus: set MMINDEX_CORPUS")
+def test_regions_are_those_of_openslide():
+    """Of the slides that OpenSlide opens: others have 16 bits, or codecs that it lacks."""
+    openslide = pytest.importorskip("openslide")
+    opened = 0
+    for path in SLIDES:
+        try:
+            peer = openslide.OpenSlide(path)
+        except openslide.OpenSlideError:
+            continue
+        with peer, mmindex.open_slide(path) as slide:
+            opened += 1
+            for x, y, width, height in ((0, 0, 50, 50), (3, 7, 20, 30), (10, 10, 10, 10)):
+                pixels = np.asarray(peer.read_region((x, y), 0, (width, height)))[..., :3]
+                assert np.array_equal(slide.read_region(0, x, y, width, height), pixels)
+    assert opened >= 4
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_full_slide_counts_columns_rows_planes_and_paths(tmp_path, beside):
     """The order of TILED_FULL (PS3.3 C.7.6.17.3): columns, rows, focal planes, optical paths."""
@@ -372,6 +390,20 @@ def test_a_broken_slide_is_indexed_and_says_so_when_it_is_opened(tmp_path):
         assert archive.record("1.2.5").positions is None
         with pytest.raises(FormatError, match="one tile"):
             archive.slide("1.2.4")
+
+
+def test_planes_that_no_slide_has_are_refused_in_little_time(tmp_path):
+    """As many optical paths and heights as tiles: indexed, an error where the slide is opened."""
+    count = 1000
+    positions = [make_position(1, 1, number, f"{number}") for number in range(count)]
+    tiles = [make_tile(0)] * count
+    write(tmp_path, a=make_slide("1.2.5", tiles, positions=positions))
+    write(tmp_path, b=make_slide("1.2.6", [make_tile(0)], planes=(1 << 32) - 1))
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.statuses["indexed"] == 2
+    for name in ("a", "b"):
+        with pytest.raises(FormatError, match="slide has at most"):
+            mmindex.open_slide(tmp_path / f"{name}.dcm")
 
 
 def test_damaged_positions_raise():
