@@ -107,7 +107,7 @@ class FrameStore(Store):  # type: ignore[misc]
         self._check_writable()
 
     async def set_partial_values(self, key_start_values: Iterable[object]) -> None:
-        """Raise: the store is read-only. Abstract before zarr 3.1.2."""
+        """Raise: the store is read-only. Abstract before zarr 3.1.3."""
         self._check_writable()
 
     async def delete(self, key: str) -> None:

@@ -121,6 +121,28 @@ def test_many_frames_of_one_fragment_are_listed_as_they_lie(tmp_path):
     assert [row["frame"] for row in rows] == list(range(40))
 
 
+def test_many_frames_of_several_fragments_are_listed_as_they_lie(tmp_path):
+    """30 frames of one to three fragments, by the Basic Offset Table; the last fragments, too."""
+    frames, table, at = [], [], 0
+    for number in range(30):
+        frame = [b"\xff\xd8" + bytes([number] * 6), bytes([number]) * 4, b"ab\xff\xd9"]
+        frames.append(frame[2 - number % 3 :])
+        table.append(at)
+        at += sum(8 + len(piece) for piece in frames[-1])
+    pieces = [piece for frame in frames for piece in frame]
+    data = make_file(
+        "1.1", encapsulate(pieces, bot=table), "1.2.840.10008.1.2.4.50", number_of_frames=30
+    )
+    (tmp_path / "a.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
+    found = [data[row["offset"] : row["offset"] + row["length"]] for row in rows]
+    assert found == pieces
+    assert [(row["frame"], row["fragment"]) for row in rows] == [
+        (number, at) for number, frame in enumerate(frames) for at in range(len(frame))
+    ]
+
+
 def test_a_url_prefix_makes_urls(archive):
     """The path is quoted as a URL asks for."""
     result = run("export", str(archive), "--url-prefix", "s3://bucket/x/")
