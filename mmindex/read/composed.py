@@ -29,7 +29,7 @@ class Composed:
         FormatError
             As `mmindex.open_slide`.
         """
-        from mmindex.read.slide import open_series
+        from mmindex.read.open_slide import open_series
 
         return open_series(self._archive(), series_instance_uid)
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import DecodeError, FormatError, FrameIndexError, NotDicomError, naming
+from mmindex.errors import DecodeError, FormatError, FrameIndexError, naming
 from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.read.instance import Instance
-from mmindex.read.open_file import open_file
 from mmindex.read.pixels import read_array
+from mmindex.read.shrink import shrink
 from mmindex.read.tiles import LevelTiles, Part, make_level, read_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmindex.read.archive import Archive
 
 _BAND = 512  # rows of a level that a thumbnail holds at once
-_LARGEST_STEP = 256  # for which the sum of a block of bytes is below 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +283,7 @@ class Slide(Closing):
         for y in range(0, level.height, height):
             rows = min(height, level.height - y)
             band = self.read_region(chosen, 0, y, level.width, rows)
-            bands.append(_shrink(band, step))
+            bands.append(shrink(band, step))
         return np.concatenate(bands)
 
     def _shrink_tiles(self, number: int, step: int) -> NDArray[np.generic]:
@@ -303,7 +299,7 @@ class Slide(Closing):
                     continue
                 rows = level.height - row * level.tile_height
                 columns = level.width - column * level.tile_width
-                block = _shrink(_decode(*found, tile)[:rows, :columns], step)
+                block = shrink(_decode(*found, tile)[:rows, :columns], step)
                 top, left = row * tall, column * wide
                 means[top : top + block.shape[0], left : left + block.shape[1]] = block
         return means
@@ -350,78 +346,3 @@ def choose_level(levels: Sequence[Level], size: int) -> int:
     """Return the number of the smallest level that is at least `size` wide or high, else 0."""
     fitting = [at for at, level in enumerate(levels) if max(level.width, level.height) >= size]
     return fitting[-1] if fitting else 0
-
-
-def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Slide:
-    """Open a slide: a folder of its files, or the files.
-
-    Parameters
-    ----------
-    source : path, or iterable of paths
-        A folder (not the folders in it), one file, or several. Files of a folder that are not DICOM
-        are left out.
-
-    Raises
-    ------
-    FormatError
-        A file is broken, or no whole slide image is among them; two files are the same level; a
-        concatenation has a gap; tiles lie off the grid.
-    MissingFileError
-        There is no such file.
-    """
-    is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
-    paths: list[str | os.PathLike[str]]
-    if isinstance(source, (str, os.PathLike)):
-        paths = [source]
-        if is_folder:
-            names = sorted(os.listdir(source))
-            paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
-    else:
-        paths = list(source)
-    with ExitStack() as stack:
-        instances = []
-        for path in paths:
-            try:
-                instances.append(stack.enter_context(open_file(path)))
-            except NotDicomError:
-                if not is_folder:
-                    raise
-        slide = Slide(instances)
-        stack.pop_all()
-    return slide
-
-
-def open_series(archive: Archive, series_instance_uid: str) -> Slide:
-    """Return the slide of a series; see `Archive.slide`."""
-    with naming(archive.path), ExitStack() as stack:
-        records = archive.instances(series_instance_uid=series_instance_uid)
-        uids = dict.fromkeys(
-            record.sop_instance_uid for record in records if record.status.has_frames
-        )
-        slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
-        stack.pop_all()
-    return slide
-
-
-def _shrink(pixels: NDArray[np.generic], step: int) -> NDArray[np.generic]:
-    """Return the means of blocks of step x step pixels; blocks at the edge may be smaller."""
-    if step == 1:
-        return pixels
-    tall, wide = pixels.shape[:2]
-    rows, columns = -(-tall // step), -(-wide // step)
-    counts = np.outer(*(np.minimum(step, size - np.arange(0, size, step)) for size in (tall, wide)))
-    # Sums of floats are exact up to 2**24, of doubles up to 2**53.
-    is_small = pixels.dtype.itemsize == 1 and step <= _LARGEST_STEP
-    samples = pixels.reshape(tall, wide, -1).astype(np.float32 if is_small else np.float64)
-    if (rows * step, columns * step) != (tall, wide):
-        padding = (0, rows * step - tall), (0, columns * step - wide), (0, 0)
-        samples = np.pad(samples, padding)
-    by_row = np.matmul(np.ones(step, samples.dtype), samples.reshape(rows, step, -1))
-    blocks = by_row.reshape(rows, columns, step, -1)
-    sums = blocks[:, :, 0].astype(np.int64)
-    for at in range(1, step):
-        sums += blocks[:, :, at].astype(np.int64)
-    counts = counts[..., None]
-    means = (sums + counts // 2) // counts
-    shaped: NDArray[np.generic] = means.reshape(rows, columns, *pixels.shape[2:])
-    return shaped.astype(pixels.dtype)
