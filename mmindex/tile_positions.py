@@ -109,7 +109,7 @@ class TilePositions:
             self._head, self.number_of_tiles, self.image = _unpack_head(data)
         except (struct.error, ValueError) as error:
             raise IndexFormatError(
-                f"damaged positions of tiles: {error}; build the index anew"
+                f"damaged positions of tiles: {error}; rebuild the index"
             ) from error
         self._fences: NDArray[np.uint64] | None = None
 
