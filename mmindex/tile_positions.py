@@ -11,7 +11,7 @@ little-endian, at any alignment.
     4        focal planes, and as many f8: the height of each in micrometers, ascending
     2        texts, each a u2 length and that many bytes (utf-8): Image Type, Dimension Organization
              Type, Concatenation UID, then the Optical Path Identifiers
-    8 each   fences: the key of every 1024th tile
+    8 each   fences: the key of every 256th tile
     12 each  tiles in the order of their keys: key (8), frame index (4). The key counts columns,
              then rows, then focal planes, then optical paths
 """
@@ -35,7 +35,7 @@ _HEAD = struct.Struct("<IQIIIIQI")
 _LENGTH = struct.Struct("<H")
 _TILE = np.dtype([("key", "<u8"), ("frame", "<u4")])
 _FENCE = np.dtype("<u8")
-_STRETCH = 1024  # tiles from one fence to the next
+_STRETCH = 256  # tiles from one fence to the next
 _MOST_KEYS = 1 << 62
 _MOST_PLANES = 1 << 15  # optical paths, each in focal planes
 _MOST_FRAMES = 1 << 32
