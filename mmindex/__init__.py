@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from mmindex.read.instance import Instance
     from mmindex.read.listings import Series, Study
     from mmindex.read.open_file import open_file
+    from mmindex.read.open_slide import open_slide
     from mmindex.read.problems import Problem
-    from mmindex.read.slide import Level, Slide, open_slide
+    from mmindex.read.slide import Level, Slide
     from mmindex.read.statistics import Statistics
     from mmindex.scan.instance import scan
     from mmindex.update.build import build
@@ -96,7 +97,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "merge": "mmindex.index.merge:merge_indexes",
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
-    "open_slide": "mmindex.read.slide",
+    "open_slide": "mmindex.read.open_slide",
     "scan": "mmindex.scan.instance",
     "scan_value": "mmindex.encaps",
     "update": "mmindex.update.single_files",

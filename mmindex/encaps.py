@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from mmindex.errors import AmbiguousFramesError, FormatError, TruncatedFrameError
+from mmindex.errors import (
+    AmbiguousFramesError,
+    FormatError,
+    NoPixelDataError,
+)
 from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable
 from mmindex.model import Boundaries, InstanceRecord, Status
 from mmindex.read.instance import Instance
-from mmindex.scan import tags
+from mmindex.scan.bare_items import read_item_length, walk_items
 from mmindex.scan.encapsulated import scan_encapsulated
-from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.items import LONGEST_HEAD, PixelDataValue
 from mmindex.scan.offset_tables import StoredTable
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
@@ -54,12 +57,18 @@ class ReadableBuffer(Protocol):
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
+class HasPixelData(Protocol):
+    """A pydicom Dataset, or what has its attributes."""
+
+    PixelData: bytes
+
+
 Value = bytes | bytearray | memoryview | ReadableBuffer
 ExtendedOffsets = tuple[bytes, bytes] | tuple[Sequence[int], Sequence[int]]
 
 
 def scan_value(
-    value: Value,
+    value: Value | HasPixelData,
     number_of_frames: int | None = None,
     transfer_syntax_uid: str = "",
     *,
@@ -70,9 +79,10 @@ def scan_value(
 
     Parameters
     ----------
-    value : bytes, bytearray, memoryview or binary file object
+    value : bytes, bytearray, memoryview, binary file object or pydicom Dataset
         From the item of the Basic Offset Table on; the sequence delimiter may be absent. A file
-        object is read from its position to its end.
+        object is read from its position to its end. A Dataset gives its Pixel Data and, unless
+        given, the arguments below.
     number_of_frames : int, optional
         (0028,0008). None where an offset table counts the frames.
     transfer_syntax_uid : str
@@ -93,10 +103,45 @@ def scan_value(
         The items are broken, or fewer than the frames; the transfer syntax is a native one.
     AmbiguousFramesError
         The fragments allow more than one reading of where frames begin.
+    NoPixelDataError
+        The Dataset has no Pixel Data.
     """
+    if hasattr(value, "file_meta") or hasattr(value, "PixelData"):
+        data_set: Any = value
+        found = _read_data_set(data_set)
+        value = found.value
+        number_of_frames = number_of_frames or found.number_of_frames
+        transfer_syntax_uid = transfer_syntax_uid or found.transfer_syntax_uid
+        extended_offsets = extended_offsets or found.extended_offsets
     frames = _open(value, number_of_frames, transfer_syntax_uid, extended_offsets, endianness)
     assert frames.record.frames is not None
     return frames.record.frames
+
+
+class _Found(NamedTuple):
+    """What a Dataset says of its encapsulated frames."""
+
+    value: bytes
+    number_of_frames: int
+    transfer_syntax_uid: str
+    extended_offsets: tuple[bytes, bytes] | None
+
+
+def _read_data_set(data_set: Any) -> _Found:
+    value = getattr(data_set, "PixelData", None)
+    if not value:
+        raise NoPixelDataError("the Dataset has no Pixel Data")
+    meta = getattr(data_set, "file_meta", None)
+    tables = (
+        getattr(data_set, "ExtendedOffsetTable", None),
+        getattr(data_set, "ExtendedOffsetTableLengths", None),
+    )
+    return _Found(
+        value,
+        int(getattr(data_set, "NumberOfFrames", None) or 1),
+        str(getattr(meta, "TransferSyntaxUID", "") or ""),
+        (bytes(tables[0]), bytes(tables[1])) if tables[0] and tables[1] else None,
+    )
 
 
 def generate_frames(
@@ -170,7 +215,7 @@ def parse_basic_offsets(buffer: Value, *, endianness: str = "<") -> list[int]:
         The value does not begin with an item, or the item is no table.
     """
     data = _take(buffer)
-    length = _read_item_length(data, 0, endianness)
+    length = read_item_length(data, 0, endianness)
     if length is None:
         raise FormatError(
             "expected the item of the Basic Offset Table, found "
@@ -205,7 +250,7 @@ def parse_fragments(buffer: Value, *, endianness: str = "<") -> tuple[int, list[
     """
     start = 0 if isinstance(buffer, (bytes, bytearray, memoryview)) else buffer.tell()
     data = _take(buffer)
-    offsets = [start + offset for offset, _ in _walk(data, endianness)]
+    offsets = [start + offset for offset, _ in walk_items(data, endianness)]
     if not isinstance(buffer, (bytes, bytearray, memoryview)):
         buffer.seek(start)
     return len(offsets), offsets
@@ -214,7 +259,7 @@ def parse_fragments(buffer: Value, *, endianness: str = "<") -> tuple[int, list[
 def generate_fragments(buffer: Value, *, endianness: str = "<") -> Iterator[bytes]:
     """Yield the fragments from `buffer` on; arguments and errors as `parse_fragments`."""
     data = _take(buffer)
-    for item_offset, length in _walk(data, endianness):
+    for item_offset, length in walk_items(data, endianness):
         fragment_offset = item_offset + ITEM_HEADER_LENGTH
         yield bytes(data[fragment_offset : fragment_offset + length])
 
@@ -274,7 +319,7 @@ def _open(
     data = _take(value)
     if endianness not in ("<", ">"):
         raise ValueError(f"endianness is '<' or '>', not {endianness!r}")
-    if _read_item_length(data, 0, endianness) is None:
+    if read_item_length(data, 0, endianness) is None:
         raise FormatError(
             f"expected an item tag, found {bytes(data[:4]).hex() or 'nothing'}: frames of native "
             "pixel data lie one after the other",
@@ -324,7 +369,7 @@ def _take(value: Value) -> bytes | memoryview:
 
 def _guess_codec(data: bytes | memoryview, endianness: str) -> Codec:
     """Return the codec whose start marker begins the first fragment, Codec.UNKNOWN without one."""
-    length = _read_item_length(data, 0, endianness) or 0
+    length = read_item_length(data, 0, endianness) or 0
     begin = 2 * ITEM_HEADER_LENGTH + length
     head = bytes(data[begin : begin + LONGEST_HEAD])
     return next((codec for codec in _GUESSES if codec.begins(head)), Codec.UNKNOWN)
@@ -344,36 +389,3 @@ def _append_table(
         Boundaries.EXTENDED_OFFSET_TABLE, begin, (begin, middle), (middle, middle + len(packed[1]))
     )
     return b"".join([data, *packed]), table
-
-
-def _read_item_length(data: bytes | memoryview, offset: int, endianness: str) -> int | None:
-    """Return the length of the item at `offset`, None where no item is there."""
-    if offset + ITEM_HEADER_LENGTH > len(data):
-        return None
-    group, number, length = struct.unpack_from(f"{endianness}HHI", data, offset)
-    return int(length) if group << 16 | number == tags.ITEM else None
-
-
-def _walk(data: bytes | memoryview, endianness: str) -> Iterator[tuple[int, int]]:
-    """Yield (item offset, length) of every item up to the delimiter or the end."""
-    unpack = struct.Struct(f"{endianness}HHI").unpack_from
-    position, size = 0, len(data)
-    while position < size:
-        if position + ITEM_HEADER_LENGTH > size:
-            raise TruncatedFrameError("the value ends within an item's header", offset=position)
-        group, number, length = unpack(data, position)
-        tag = group << 16 | number
-        if tag == tags.SEQUENCE_DELIMITATION:
-            return
-        if tag != tags.ITEM or length == UNDEFINED_LENGTH:
-            found = "one of undefined length" if tag == tags.ITEM else tags.format_tag(tag)
-            raise FormatError(f"expected an item tag, found {found}", offset=position)
-        end = position + ITEM_HEADER_LENGTH + length
-        if end > size:
-            raise TruncatedFrameError(
-                f"the fragment runs past the end of the value: expected {length} bytes, found "
-                f"{size - position - ITEM_HEADER_LENGTH}",
-                offset=position,
-            )
-        yield position, length
-        position = end

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
-from mmindex.frame_table import FrameTable
+from mmindex.frame_table import Entries, FrameTable
 from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 
 Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
 WORDS = (16, 32)  # bits of the words that hold a sample each, where samples are not packed
 
+WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
 INDEX_NAME = ".mmindex"  # of an archive's index, in its root
 LOCK, WRITING = "-lock", "-writing"  # added to an index's name: the files beside it
 
@@ -218,6 +219,9 @@ class InstanceRecord:
         What breaks the standard and leaves one reading, by place.
     scan_microseconds : int
         How long the scan took; 0 where a buffer was scanned.
+    positions : Entries or None
+        Where the tiles of a whole slide image are, as `TilePositions` reads them. A build finds
+        them; None else.
     """
 
     status: Status
@@ -240,6 +244,7 @@ class InstanceRecord:
     anomalies: tuple[Anomaly, ...] = ()
     scan_microseconds: int = field(default=0, compare=False)
     member: Member | None = None
+    positions: Entries | None = None
 
     @property
     def swaps_pairs(self) -> bool:

@@ -1,1 +1,1 @@
-"""The index for other tools: JSON lines, Parquet, kerchunk references."""
+"""The index for other tools: JSON lines, Parquet, kerchunk references, Zarr."""

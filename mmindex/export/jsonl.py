@@ -25,14 +25,15 @@ def walk_lines(archive: Archive, url_prefix: str = "") -> Iterator[bytes]:
     encode = json.JSONEncoder(separators=(", ", ": ")).encode
     for file in walk_files(archive, url_prefix):
         record = file.record
-        fingerprint = record.fingerprint
+        size, mtime_ns, etag = file.version
         before = encode(
             {
                 "sop_instance_uid": record.sop_instance_uid,
                 "series_instance_uid": record.series_instance_uid,
                 "url" if url_prefix else "path": file.location,
-                "size": fingerprint and fingerprint.size,
-                "mtime_ns": fingerprint and fingerprint.mtime_ns,
+                "size": size,
+                "mtime_ns": mtime_ns,
+                "etag_digest": etag,
                 "transfer_syntax_uid": record.transfer_syntax_uid,
                 "shape": list(file.shape),
                 "dtype": file.dtype,

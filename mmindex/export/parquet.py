@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mmindex.errors import MissingDependencyError
-from mmindex.export.rows import walk_files
+from mmindex.export.rows import Range, walk_files
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
@@ -17,7 +19,7 @@ _ROWS = 1 << 16  # written together
 def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: str = "") -> int:
     """Write one row a fragment; return the number of rows.
 
-    Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns,
+    Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns, etag_digest,
     transfer_syntax_uid, shape (a list), dtype, frame, fragment, offset, length, first_bit.
 
     Raises
@@ -41,6 +43,7 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
             ("url" if url_prefix else "path", pa.string()),
             ("size", pa.int64()),
             ("mtime_ns", pa.int64()),
+            ("etag_digest", pa.string()),
             ("transfer_syntax_uid", pa.string()),
             ("shape", pa.list_(pa.int32())),
             ("dtype", pa.string()),
@@ -51,30 +54,38 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
     )
     total = 0
     with pq.ParquetWriter(os.fspath(path), schema) as writer:
-        columns: list[list[Any]] = [[] for _ in schema]
+        files: list[tuple[object, ...]] = []  # values that all rows of a file have
+        counts: list[int] = []  # rows of each
+        ranges: list[Range] = []
 
         def flush() -> None:
+            rows = np.repeat(np.arange(len(files)), counts)
+            columns = [
+                pa.array(values, field.type).take(pa.array(rows))
+                for values, field in zip(zip(*files, strict=True), schema, strict=False)
+            ]
+            numbers = np.array(ranges, np.int64)
+            fields = list(schema)[len(columns) :]
+            columns += [pa.array(numbers[:, at]).cast(each.type) for at, each in enumerate(fields)]
             writer.write_table(pa.table(columns, schema=schema))
-            for column in columns:
-                column.clear()
+            for kept in (files, counts, ranges):
+                kept.clear()
 
         for file in walk_files(archive, url_prefix):
-            record, size, mtime = file.record, None, None
-            if record.fingerprint is not None:
-                size, mtime = record.fingerprint.size, record.fingerprint.mtime_ns
+            record = file.record
             location = file.location.encode("utf-8", "backslashreplace").decode()
-            same: tuple[object, ...] = (
-                *(record.sop_instance_uid, record.series_instance_uid, location, size, mtime),
-                *(record.transfer_syntax_uid, list(file.shape), file.dtype),
+            same = (
+                *(record.sop_instance_uid, record.series_instance_uid, location, *file.version),
+                *(record.transfer_syntax_uid, file.shape, file.dtype),
             )
             for start in range(0, len(file.ranges), _ROWS):
-                ranges = file.ranges[start : start + _ROWS]
-                for column, value in zip(columns, same, strict=False):
-                    column += [value] * len(ranges)
-                for column, values in zip(columns[8:], zip(*ranges, strict=True), strict=True):
-                    column += values
-                total += len(ranges)
-                if len(columns[0]) >= _ROWS:
+                some = file.ranges[start : start + _ROWS]
+                files.append(same)
+                counts.append(len(some))
+                ranges += some
+                total += len(some)
+                if len(ranges) >= _ROWS:
                     flush()
-        flush()
+        if ranges:
+            flush()
     return total

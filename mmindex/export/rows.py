@@ -8,18 +8,19 @@ built with prove=False, whose items only the files show.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status, VersionKind
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 _MANY = 16  # frames, from which numpy is faster
+Range = tuple[int, int, int, int, int]  # see ExportedFile.ranges
 
 
 class ExportedFile(NamedTuple):
@@ -41,7 +42,19 @@ class ExportedFile(NamedTuple):
     location: str
     shape: tuple[int, ...]
     dtype: str
-    ranges: list[tuple[int, int, int, int, int]]
+    ranges: list[Range]
+
+    @property
+    def version(self) -> tuple[int | None, int | None, str | None]:
+        """Size in bytes, modification time in ns, and of a remote file the digest of its ETag.
+
+        The digest is the one that the record keeps (see `Fingerprint`), in 16 hexadecimal digits.
+        """
+        version = self.record.fingerprint
+        if version is None:
+            return None, None, None
+        etag = f"{version.inode:016x}" if version.kind == VersionKind.REMOTE else None
+        return version.size, version.mtime_ns, etag
 
 
 def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]:
@@ -68,50 +81,58 @@ def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]
         path = os.fsdecode(record.path)
         if url_prefix:
             path = url_prefix + quote(record.path)
-        ranges = list(_walk_ranges(archive, record, record.frames))
+        table = record.frames
+        ranges = _list_native(table) if table.layout is Layout.NATIVE else _list_fragments(table)
+        if ranges is None:
+            ranges = list(_walk_ranges(archive, record, table))
         yield ExportedFile(record, path, shape, _name_dtype(record), ranges)
 
 
-def _walk_ranges(
-    archive: Archive, record: InstanceRecord, table: FrameTable
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _walk_ranges(archive: Archive, record: InstanceRecord, table: FrameTable) -> Iterator[Range]:
     if table.layout is Layout.TRUSTED:
         with archive.file(record.path) as instance:
             for frame_index in range(table.frames_located):
-                yield from _number(frame_index, instance.byte_ranges(frame_index), 0)
-        return
-    found = _list_single(table)
-    if found is not None:
-        yield from found
+                yield from _number(frame_index, instance.byte_ranges(frame_index))
         return
     for frame_index in range(table.frames_located):
-        first_bit = frame_index * table.stride_bits % 8
-        yield from _number(frame_index, table.fragment_ranges(frame_index), first_bit)
+        yield from _number(frame_index, table.fragment_ranges(frame_index))
 
 
-def _list_single(table: FrameTable) -> Iterable[tuple[int, int, int, int, int]] | None:
-    """Return the ranges of frames of one fragment each, by numpy; None of other tables."""
+def _list_native(table: FrameTable) -> list[Range]:
+    """Return the ranges of native frames, which cover their bits (see `fragment_ranges`)."""
+    begin, bits = table.value_offset, table.frame_bits
+    firsts = range(0, table.frames_located * table.stride_bits, table.stride_bits)
+    return [
+        (frame, 0, begin + (first >> 3), (first + bits + 7 >> 3) - (first >> 3), first & 7)
+        for frame, first in enumerate(firsts)
+    ]
+
+
+def _list_fragments(table: FrameTable) -> list[Range] | None:
+    """Return the ranges of frames in fragments, by numpy; None of other tables."""
     count = table.frames_located
-    if table.layout is not Layout.FRAGMENT_A_FRAME or table.trimmed or count < _MANY:
+    if table.layout is Layout.TRUSTED or table.trimmed or count < _MANY:
         return None
     import numpy as np
 
-    entries = np.frombuffer(
-        table.entries[: (count + 1) * table.entry_size], f"<u{table.entry_size}"
-    )
-    starts = entries.astype(np.int64)
-    lengths = np.diff(starts) - ITEM_HEADER_LENGTH
-    if int(lengths.min()) < 0:
+    entries = np.frombuffer(table.entries[:], f"<u{table.entry_size}").astype(np.int64)
+    firsts, starts = np.arange(count + 1), entries
+    if table.layout is Layout.FRAGMENTS:
+        firsts, starts = entries[: count + 1], entries[count + 1 :]
+    counts, lengths = np.diff(firsts), np.diff(starts) - ITEM_HEADER_LENGTH
+    first, last = int(firsts[0]), int(firsts[-1])
+    if int(counts.min()) < 1 or int(lengths.min()) < 0 or last > len(lengths):
         return None  # damage, which is reported frame by frame
-    offsets = starts[:-1] + (table.value_offset + ITEM_HEADER_LENGTH)
-    return zip(range(count), repeat(0), offsets.tolist(), lengths.tolist(), repeat(0), strict=False)
+    offsets = starts[first:last] + (table.value_offset + ITEM_HEADER_LENGTH)
+    frames = np.repeat(np.arange(count), counts)
+    fragments = np.arange(first, last) - np.repeat(firsts[:-1], counts)
+    columns = frames, fragments, offsets, lengths[first:last]
+    return list(zip(*(column.tolist() for column in columns), repeat(0), strict=False))
 
 
-def _number(
-    frame_index: int, ranges: tuple[ByteRange, ...], first_bit: int
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _number(frame_index: int, ranges: tuple[ByteRange, ...]) -> Iterator[Range]:
     for fragment, (offset, length) in enumerate(ranges):
-        yield frame_index, fragment, offset, length, first_bit
+        yield frame_index, fragment, offset, length, 0
 
 
 def _name_dtype(record: InstanceRecord) -> str:

@@ -1,4 +1,4 @@
-"""The entries of a long frame table, which are kept apart from their record."""
+"""Long parts of a record that are kept apart from it: entries, and positions of tiles."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _KEPT = 1 << 24  # bytes of entries up to which they are kept in memory
 
 
 class StoredEntries:
-    """Entries that are read from the index where they are sliced.
+    """Entries, or positions of tiles, that are read from the index where they are sliced.
 
     Chunks stay in memory once read, up to a limit: the record of a file id never changes.
     """
 
-    __slots__ = ("_chunks", "_file_id", "_length", "_store")
+    __slots__ = ("_chunks", "_database", "_file_id", "_length", "_store")
 
-    def __init__(self, store: Reader, file_id: int, length: int) -> None:
+    def __init__(
+        self, store: Reader, file_id: int, length: int, database: ChunkedDatabase = "entries"
+    ) -> None:
         self._store = store
+        self._database: ChunkedDatabase = database
         self._file_id = file_id
         self._length = length
         self._chunks: dict[int, bytes] | None = {} if length <= _KEPT else None
@@ -39,13 +42,19 @@ class StoredEntries:
         stop = max(start, stop)
         number, at = divmod(start, CHUNK_LENGTH)
         if self._chunks is None or at + stop - start > CHUNK_LENGTH:
-            return self._store.read_entries(self._file_id, start, stop)
+            return self._read(start, stop)
         chunk = self._chunks.get(number)
         if chunk is None:
             begin = start - at
             end = min(begin + CHUNK_LENGTH, self._length)
-            chunk = self._chunks[number] = self._store.read_entries(self._file_id, begin, end)
+            chunk = self._read(begin, end)
+            self._chunks[number] = chunk
         return chunk[at : at + stop - start]
+
+    def _read(self, start: int, stop: int) -> bytes:
+        store = self._store
+        read = store.read_entries if self._database == "entries" else store.read_positions
+        return read(self._file_id, start, stop)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (bytes, StoredEntries)):

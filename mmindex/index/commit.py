@@ -19,7 +19,7 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import note_folders
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import RecordKeys, split_record, unpack_keys
+from mmindex.index.record import RecordKeys, length_of_positions, split_record, unpack_keys
 
 
 def replace_files(
@@ -48,6 +48,9 @@ def replace_files(
             if _remove_file(txn, file_id, counters) not in (None, keys.location):
                 raise DamageError(f"the path of another file leads to file {file_id}")
         id_bytes = FILE_ID.pack(next_id)
+        if apart := length_of_positions(packed):
+            new["positions"] += walk_chunks(next_id, packed[-apart:])
+            packed = packed[:-apart]
         if len(packed) > LONG_RECORD:
             packed, entries = split_record(packed)
             new["entries"] += walk_chunks(next_id, entries)
@@ -63,7 +66,7 @@ def replace_files(
     uids = {uid for uid, _ in new["instances"]}
     counters.instances += sum(txn.get("instances", uid) is None for uid in uids)
     for name, pairs in new.items():
-        txn.put_all(name, pairs, last=name in ("files", "entries"))
+        txn.put_all(name, pairs, last=name in ("files", "entries", "positions"))
     txn.put("meta", b"next", seal(b"next", FILE_ID.pack(next_id)))
     txn.put("meta", b"counters", seal(b"counters", counters.pack()))
 

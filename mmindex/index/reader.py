@@ -9,7 +9,7 @@ from typing import TypeVar
 from mmindex.errors import StaleIndexError
 from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.chunks import StoredEntries, slice_chunks
+from mmindex.index.chunks import ChunkedDatabase, StoredEntries, slice_chunks
 from mmindex.index.commit import read_counters
 from mmindex.index.counters import Counters
 from mmindex.index.databases import (
@@ -36,7 +36,12 @@ from mmindex.index.problem_notes import (
     walk_notes_of,
     walk_problem_notes,
 )
-from mmindex.index.record import join_record, length_apart, unpack_record
+from mmindex.index.record import (
+    join_record,
+    length_apart,
+    length_of_positions,
+    unpack_record,
+)
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
 
@@ -63,11 +68,21 @@ class Reader(OpenIndex):
         StaleIndexError
             The record is gone: a build has replaced or removed it.
         """
+        return self._read_chunks(txn, "entries", file_id, start, stop)
+
+    @reading
+    def read_positions(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
+        """Return bytes [start, stop) of the positions of a file's tiles; as `read_entries`."""
+        return self._read_chunks(txn, "positions", file_id, start, stop)
+
+    def _read_chunks(
+        self, txn: Transaction, database: ChunkedDatabase, file_id: int, start: int, stop: int
+    ) -> bytes:
         if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
             raise StaleIndexError(
                 "the index was rebuilt: look the instance up again", path=self.path
             )
-        return slice_chunks(txn, "entries", file_id, start, stop)
+        return slice_chunks(txn, database, file_id, start, stop)
 
     @reading
     def read_record(self, txn: Transaction, file_id: int) -> InstanceRecord | None:
@@ -79,7 +94,10 @@ class Reader(OpenIndex):
         packed = unseal(FILE_ID.pack(file_id), sealed)
         length = length_apart(packed)
         entries = None if length is None else StoredEntries(self, file_id, length)
-        record = unpack_record(packed, entries)
+        positions = None
+        if apart := length_of_positions(packed):
+            positions = StoredEntries(self, file_id, apart, "positions")
+        record = unpack_record(packed, entries, positions)
         if record.fingerprint is None:
             raise DamageError(f"file {file_id} has no fingerprint")
         return record
@@ -192,12 +210,10 @@ class Reader(OpenIndex):
 
     def _join(self, txn: Transaction, file_id: int, sealed: memoryview) -> bytes:
         packed = bytes(unseal(FILE_ID.pack(file_id), sealed))
-        length = length_apart(packed)
-        return (
-            packed
-            if length is None
-            else join_record(packed, slice_chunks(txn, "entries", file_id, 0, length))
-        )
+        length, apart = length_apart(packed), length_of_positions(packed)
+        if length is not None:
+            packed = join_record(packed, slice_chunks(txn, "entries", file_id, 0, length))
+        return packed + slice_chunks(txn, "positions", file_id, 0, apart) if apart else packed
 
     def _iterate(self, take: Take[Taken], most: int) -> Iterator[Taken]:
         """Yield what `take` makes of every record.
@@ -271,21 +287,6 @@ class Reader(OpenIndex):
     def read_counters(self, txn: Transaction) -> Counters:
         """Return how many files, instances and frames the index has, in constant time."""
         return read_counters(txn)
-
-    @reading
-    def read_positions(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of the positions of a file's tiles.
-
-        Raises
-        ------
-        StaleIndexError
-            The record is gone: a build has replaced or removed it.
-        """
-        if txn.get("files", FILE_ID.pack(file_id)) is None:
-            raise StaleIndexError(
-                "the index was rebuilt: look the instance up again", path=self.path
-            )
-        return slice_chunks(txn, "positions", file_id, start, stop)
 
     @reading
     def read_attributes(self, txn: Transaction, kind: AttributesKind, uid: str) -> bytes | None:

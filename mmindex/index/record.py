@@ -13,7 +13,8 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
                          4 trusted
     3       1     u1     flags: bit 0 entries of 8 bytes (else 4), bit 1 trimmed,
                          bit 2 version present, bit 3 data set in Big Endian,
-                         bit 4 entries kept apart, bit 5 member of a container
+                         bit 4 entries kept apart, bit 5 member of a container,
+                         bit 6 positions of tiles
     4       4     u4     offset of the entries from the start of the record
     8       1     u1     kind: 0 local, 1 local without inode, 2 remote  \
     9       8     u8     file size in bytes                               \  version,
@@ -48,6 +49,8 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
                          In-concatenation Number (i8 each), 12 Frame Time (f8), then texts: 13
                          Dimension Organization Type, 14 Concatenation UID (latin-1)
                   part   anomalies, each: u8 offset, u4 count, u1 length and code (latin-1)
+                  part   length of the positions of tiles, where flagged, a u8; they follow the
+                         entries (see `mmindex.tile_positions`) and are kept apart (see store.py)
                          entries, to the end of the record: see `mmindex.frame_table.FrameTable`;
                          of long ones, kept apart (see store.py), only their length, a u8
 """
@@ -73,6 +76,7 @@ from mmindex.index.record_parts import (
     LENGTH,
     PIXEL_KEYWORDS,
     PIXEL_NUMBERS,
+    POSITIONS,
     STATUS_NUMBERS,
     TRIMMED,
     WIDE_ENTRIES,
@@ -141,6 +145,10 @@ def pack_record(
     )
     flags = HAS_VERSION * (version is not None) | BIG_ENDIAN * record.big_endian
     flags |= IN_CONTAINER * (record.member is not None)
+    positions = b"" if record.positions is None else bytes(record.positions[:])
+    if positions:
+        flags |= POSITIONS
+        anomalies += _COUNT.pack(len(positions))
     if frames is not None:
         flags |= WIDE_ENTRIES * (frames.entry_size == 8) | TRIMMED * frames.trimmed
     size, time_ns, inode, kind = version or (0, 0, 0, 0)
@@ -172,7 +180,7 @@ def pack_record(
         mask,
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
-    return b"".join((header, texts, numbers, anomalies, entries))
+    return b"".join((header, texts, numbers, anomalies, entries, positions))
 
 
 def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:
@@ -191,14 +199,16 @@ def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:
     return b"".join([LENGTH.pack(len(text)) + text for text in texts])
 
 
-def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) -> InstanceRecord:
+def unpack_record(
+    packed: bytes | memoryview, entries: Entries | None = None, positions: Entries | None = None
+) -> InstanceRecord:
     """Return the record that was packed.
 
     Parameters
     ----------
     packed : bytes or memoryview
         The record.
-    entries : Entries, optional
+    entries, positions : Entries, optional
         Those that are kept apart, to be read when they are sliced.
 
     Raises
@@ -207,12 +217,14 @@ def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) ->
         The bytes are no such record, or its path leads out of the archive.
     """
     try:
-        return _unpack(packed, entries)
+        return _unpack(packed, entries, positions)
     except (struct.error, ValueError, IndexError) as error:
         raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
 
 
-def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:
+def _unpack(
+    packed: bytes | memoryview, entries: Entries | None, positions: Entries | None
+) -> InstanceRecord:
     header = Header._make(HEADER.unpack_from(packed))
     texts, position = unpack_texts(packed, 10)
     path, *named, reason = texts
@@ -232,6 +244,14 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         position += _ANOMALY.size + length
         code = bytes(packed[position - length : position]).decode("latin-1")
         anomalies.append(Anomaly(code, offset, count))
+    if header.flags & POSITIONS:
+        (length,) = _COUNT.unpack_from(packed, position)
+        position += _COUNT.size
+        if positions is None:
+            if length > len(packed) - position:
+                raise ValueError(f"{length} bytes of positions in {len(packed)}")
+            positions = bytes(packed[len(packed) - length :])
+            packed = packed[: len(packed) - length]
     if position != header.entries_offset or position > len(packed):
         raise ValueError(f"entries at {header.entries_offset}, found them at {position}")
     if max(header.number_of_frames, header.table_frames) > MOST_FRAMES:
@@ -257,6 +277,7 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         anomalies=tuple(anomalies),
         scan_microseconds=header.scan_microseconds,
         member=member,
+        positions=positions,
     )
 
 
@@ -300,6 +321,23 @@ def entries_offset(packed: bytes | memoryview) -> int:
         raise IndexFormatError(f"damaged record: {len(packed)} bytes; rebuild the index")
     offset: int = _ENTRIES_OFFSET.unpack_from(packed, 4)[0]
     return offset
+
+
+def length_of_positions(packed: bytes | memoryview) -> int:
+    """Return the length of the positions that a record has apart, or after its entries.
+
+    Raises
+    ------
+    IndexFormatError
+        The record is damaged.
+    """
+    at = entries_offset(packed)
+    if not packed[3] & POSITIONS:
+        return 0
+    if not HEADER.size + _COUNT.size <= at <= len(packed):
+        raise IndexFormatError("damaged record: no length of positions; rebuild the index")
+    length: int = _COUNT.unpack_from(packed, at - _COUNT.size)[0]
+    return length
 
 
 def split_record(packed: bytes) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the head
 LENGTH = struct.Struct("<H")
 _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
+POSITIONS = 64
 
 _STATUSES = (
     Status.INDEXED,

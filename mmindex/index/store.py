@@ -39,11 +39,9 @@ from collections.abc import Callable, Iterable, Mapping
 from mmindex.errors import IndexWriteError
 from mmindex.index.build_notes import BuildNote, write_note
 from mmindex.index.checksum import DamageError, seal
-from mmindex.index.chunks import walk_chunks
 from mmindex.index.commit import replace_files
 from mmindex.index.databases import (
     DATABASES,
-    FILE_ID,
     AttributesKind,
     attributes_key,
     uid_key,
@@ -123,18 +121,6 @@ class Store(Reader):
             A record to be replaced is damaged.
         """
         self._write(lambda txn: replace_files(txn, packed_records, removed))
-
-    def write_positions(self, file_id: int, positions: bytes) -> None:
-        """Write the positions of a file's tiles, in place of those there; raises as `replace`."""
-
-        def write(txn: Transaction) -> None:
-            id_bytes = FILE_ID.pack(file_id)
-            if txn.get("files", id_bytes) is None:
-                raise ValueError(f"there is no file {file_id}")
-            txn.delete_from("positions", id_bytes)
-            txn.put_all("positions", walk_chunks(file_id, positions), last=False)
-
-        self._write(write)
 
     def write_attributes(self, kind: AttributesKind, blobs: Mapping[str, bytes]) -> None:
         """Write attributes by UID; those of a UID without files are left out; raises as `replace`.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mmindex.index.checksum import DamageError, unseal
+from mmindex.index.chunks import ChunkedDatabase
 from mmindex.index.commit import read_counters, read_next_id
 from mmindex.index.counters import Counters
 from mmindex.index.databases import (
@@ -20,7 +21,7 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import RecordKeys, length_apart, unpack_keys
+from mmindex.index.record import RecordKeys, length_apart, length_of_positions, unpack_keys
 
 
 def verify_index(txn: Transaction) -> None:
@@ -44,7 +45,12 @@ def verify_index(txn: Transaction) -> None:
         if file_id >= next_id:
             raise DamageError(f"expected file ids below {next_id}, found {file_id}")
         found["files"] += 1
-        found["entries"] += _verify_entries(txn, file_id, length_apart(packed) or 0)
+        apart: tuple[tuple[ChunkedDatabase, int], ...] = (
+            ("entries", length_apart(packed) or 0),
+            ("positions", length_of_positions(packed)),
+        )
+        for database, length in apart:
+            found[database] += _verify_chunks(txn, database, file_id, length)
         found.update(_walk_ways(txn, id_bytes, keys))
         counters.count(keys, 1)
     found.update(_walk_others(txn))
@@ -59,12 +65,6 @@ def verify_index(txn: Transaction) -> None:
 
 def _walk_others(txn: Transaction) -> Iterator[str]:
     """Yield the databases that no record needs, for each whole value of theirs."""
-    for key, sealed in txn.walk("positions"):
-        unseal(key, sealed)
-        file_id = CHUNK_KEY.unpack(key)[0]
-        if txn.get("files", FILE_ID.pack(file_id)) is None:
-            raise DamageError(f"positions of file {file_id}, which is not there")
-        yield "positions"
     for key, sealed in txn.walk("attributes"):
         unseal(key, sealed)
         if txn.get("studies" if key[:1] == b"T" else "series", key[1:]) is None:
@@ -78,13 +78,13 @@ def _walk_others(txn: Transaction) -> Iterator[str]:
         yield "problems"
 
 
-def _verify_entries(txn: Transaction, file_id: int, length: int) -> int:
-    """Return how many chunks of entries a record has."""
+def _verify_chunks(txn: Transaction, database: ChunkedDatabase, file_id: int, length: int) -> int:
+    """Return how many chunks of entries or positions a record has."""
     for start in range(0, length, CHUNK_LENGTH):
         key = CHUNK_KEY.pack(file_id, start // CHUNK_LENGTH)
-        sealed = txn.get("entries", key)
+        sealed = txn.get(database, key)
         if sealed is None or len(unseal(key, sealed)) != min(CHUNK_LENGTH, length - start):
-            raise DamageError(f"entries of file {file_id} are missing")
+            raise DamageError(f"{database} of file {file_id} are missing")
     return -(-length // CHUNK_LENGTH)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
@@ -29,7 +29,7 @@ class Composed:
         FormatError
             As `mmindex.open_slide`.
         """
-        from mmindex.read.slide import open_series
+        from mmindex.read.open_slide import open_series
 
         return open_series(self._archive(), series_instance_uid)
 
@@ -38,8 +38,7 @@ class Composed:
     ) -> Concatenation:
         """Return the instances of a concatenation as one sequence of frames; see `Concatenation`.
 
-        Reads the header of each instance whose record does not have its Concatenation UID, of all
-        the archive unless the series is given.
+        Looks at the records of all the archive unless the series is given.
 
         Raises
         ------
@@ -53,6 +52,29 @@ class Composed:
         from mmindex.read.concatenation import open_concatenation
 
         return open_concatenation(self._archive(), concatenation_uid, series_instance_uid)
+
+    def to_dask(self, series_instance_uid: str) -> Any:
+        """Return the frames of a series as a Dask array (n, rows, columns[, samples]).
+
+        A chunk is a frame, in the order that a `FrameDataset` of the series has them: by position,
+        then Instance Number. The archive must stay open until the array is computed; other
+        processes open it for themselves.
+
+        Raises
+        ------
+        MissingDependencyError
+            Dask is not installed.
+        InstanceNotFoundError
+            The archive has no such series.
+        FormatError
+            The frames differ in rows, columns, samples or bits.
+        DecodeError
+            The first frame cannot be decoded; of others, when the array is computed.
+        """
+        from mmindex.read.dask_array import make_dask_array
+        from mmindex.read.frame_stack import stack_series
+
+        return make_dask_array(stack_series(self._archive(), series_instance_uid))
 
     def volume(
         self, series_instance_uid: str, *, rescale: bool = False, threads: int | None = None

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
 from mmindex.read.frame_sequence import FrameSequence
-from mmindex.read.frame_values import read_scanned_header
 from mmindex.read.instance import Instance
 from mmindex.read.tiles import check_sequence
-from mmindex.scan.functional_groups import read_slide_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,16 +79,11 @@ def open_concatenation(
     found: dict[str, tuple[int, Instance]] = {}
     with ExitStack() as stack:
         for record in archive.instances(series_instance_uid=series_instance_uid):
-            known = record.image_numbers.concatenation_uid
-            if known not in ("", concatenation_uid) or record.sop_instance_uid in found:
+            numbers, uid = record.image_numbers, record.sop_instance_uid
+            if numbers.concatenation_uid != concatenation_uid or uid in found:
                 continue
-            with ExitStack() as opened:
-                instance = opened.enter_context(archive[record.sop_instance_uid])
-                image = read_slide_image(read_scanned_header(instance))
-                if image.concatenation_uid == concatenation_uid:
-                    first_frame = image.concatenation_frame_offset_number
-                    found[record.sop_instance_uid] = first_frame, instance
-                    stack.push(opened.pop_all())
+            first_frame = numbers.concatenation_frame_offset_number or 0
+            found[uid] = first_frame, stack.enter_context(archive[uid])
         if not found:
             raise InstanceNotFoundError(
                 f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path

@@ -216,9 +216,9 @@ class Decoded:
         DecodeError
             The first frame cannot be decoded; of others, when the array is computed.
         """
-        from mmindex.read.dask_array import make_dask_array
+        from mmindex.read.dask_array import make_instance_array
 
-        return make_dask_array(self._instance())
+        return make_instance_array(self._instance())
 
     def frame_table(self) -> Mapping[str, NDArray[np.generic]]:
         """Return what each frame is, by name: one array a value, one row a frame, read-only.

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import FormatError, FrameIndexError, NotDicomError, naming
+from mmindex.errors import DecodeError, FormatError, FrameIndexError, naming
+from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.read.instance import Instance
-from mmindex.read.open_file import open_file
-from mmindex.read.tiles import Part, TileMap, make_tile_maps, read_part
+from mmindex.read.pixels import read_array
+from mmindex.read.shrink import shrink
+from mmindex.read.tiles import LevelTiles, Part, make_level, read_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmindex.read.archive import Archive
 
-_WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _BAND = 512  # rows of a level that a thumbnail holds at once
 
 
@@ -40,7 +38,7 @@ class Level:
     columns, rows : int
         Tiles in a row and in a column.
     focal_planes : int
-        Focal planes of each optical path.
+        Focal planes of the optical path that has most.
     optical_paths : tuple of str
         Optical Path Identifiers, in order.
     instances : tuple of Instance
@@ -75,40 +73,36 @@ class Slide(Closing):
         self._instances = list(instances)
         self._label: Instance | None = None
         self._macro: Instance | None = None
-        parts: dict[tuple[int, int], list[Part]] = {}
+        sizes: dict[tuple[int, int], list[Part]] = {}
+        thumbnails: dict[tuple[int, int], list[Part]] = {}
         for instance in self._instances:
-            if instance.record.sop_class_uid != _WHOLE_SLIDE_IMAGE or not len(instance):
+            if instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE or not len(instance):
                 continue
             part = read_part(instance)
             flavor = (*part.image.image_type, "", "", "")[2]
-            size = part.image.total_pixel_matrix_columns, part.image.total_pixel_matrix_rows
+            size = part.image.width, part.image.height
             if flavor == "LABEL":
                 self._label = self._label or instance
             elif flavor == "OVERVIEW":
                 self._macro = self._macro or instance
             elif min(size) > 0:
-                parts.setdefault(size, []).append(part)
-        if not parts:
+                found = thumbnails if flavor == "THUMBNAIL" else sizes
+                found.setdefault(size, []).append(part)
+        sizes = sizes or thumbnails
+        if not sizes:
             raise FormatError("no whole slide image is among the instances")
-        self._maps: list[list[TileMap]] = []
+        self._tiles: list[LevelTiles] = []
         levels = []
-        widest = max(parts)[0]
-        for (width, height), found in sorted(parts.items(), reverse=True):
-            maps = make_tile_maps(found)
-            self._maps.append(maps)
-            first = found[0]
+        widest = max(sizes)[0]
+        for (width, height), parts in sorted(sizes.items(), reverse=True):
+            tiles = make_level(parts)
+            self._tiles.append(tiles)
+            image = tiles.parts[0].image
             levels.append(
                 Level(
-                    width,
-                    height,
-                    first.columns,
-                    first.rows,
-                    widest / width,
-                    maps[0].columns,
-                    maps[0].rows,
-                    maps[0].focal_planes,
-                    tuple(path for each in maps for path in each.optical_paths),
-                    tuple(part.instance for each in maps for part in each.parts),
+                    *(width, height, image.tile_width, image.tile_height, widest / width),
+                    *(image.columns, image.rows, tiles.focal_planes, tuple(tiles.planes)),
+                    tuple(part.instance for part in tiles.parts),
                 )
             )
         self.levels = tuple(levels)
@@ -138,20 +132,20 @@ class Slide(Closing):
             raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
         size = self.levels[level]
         path = size.optical_paths[0] if optical_path is None else optical_path
-        for tiles in self._maps[level]:
-            if path in tiles.optical_paths:
-                if (
-                    0 <= column < tiles.columns
-                    and 0 <= row < tiles.rows
-                    and 0 <= focal_plane < tiles.focal_planes
-                ):
-                    return tiles.find(column, row, focal_plane, tiles.optical_paths.index(path))
-                raise FrameIndexError(
-                    f"level {level} has {tiles.columns} x {tiles.rows} tiles in "
-                    f"{tiles.focal_planes} focal planes, no column {column}, row {row}, focal "
-                    f"plane {focal_plane}"
-                )
-        raise FrameIndexError(f"level {level} has no optical path {path!r}: {size.optical_paths}")
+        planes = self._tiles[level].planes.get(path)
+        if planes is None:
+            raise FrameIndexError(
+                f"level {level} has no optical path {path!r}: {size.optical_paths}"
+            )
+        if not (
+            0 <= column < size.columns and 0 <= row < size.rows and 0 <= focal_plane < len(planes)
+        ):
+            raise FrameIndexError(
+                f"level {level} has {size.columns} x {size.rows} tiles in {len(planes)} focal "
+                f"planes, no column {column}, row {row}, focal plane {focal_plane}"
+            )
+        plane_height, image = planes[focal_plane]
+        return image.find(column, row, (path, plane_height))
 
     def tile(
         self,
@@ -239,18 +233,27 @@ class Slide(Closing):
             raise ValueError(f"a region is at least 1 x 1 pixels, not {width} x {height}")
         self.locate(level, 0, 0, focal_plane=focal_plane, optical_path=optical_path)
         size = self.levels[level]
-        region = self._make_background(level, height, width)
         tall, wide = size.tile_height, size.tile_width
         left, top = max(0, x), max(0, y)
         right, bottom = min(size.width, x + width), min(size.height, y + height)
+        background = self._make_background(level, 1, 1)
+        region = np.empty((height, width, *background.shape[2:]), background.dtype)
+        if (left, top, right, bottom) != (x, y, x + width, y + height):
+            region[:] = background
+        tile = np.empty((tall, wide, *background.shape[2:]), background.dtype)  # used again
         for row in range(top // tall, -(-bottom // tall) if bottom > top else 0):
             for column in range(left // wide, -(-right // wide) if right > left else 0):
-                tile = self.tile_array(
-                    level, column, row, focal_plane=focal_plane, optical_path=optical_path
-                )
                 first_x, first_y = max(left, column * wide), max(top, row * tall)
                 last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
-                region[first_y - y : last_y - y, first_x - x : last_x - x] = tile[
+                part = region[first_y - y : last_y - y, first_x - x : last_x - x]
+                found = self.locate(
+                    level, column, row, focal_plane=focal_plane, optical_path=optical_path
+                )
+                if found is None:
+                    part[:] = background
+                    continue
+                pixels = _decode(*found, tile)
+                part[:] = pixels[
                     first_y - row * tall : last_y - row * tall,
                     first_x - column * wide : last_x - column * wide,
                 ]
@@ -270,19 +273,36 @@ class Slide(Closing):
         """
         if size < 1:
             raise ValueError(f"a thumbnail is at least 1 pixel wide, not {size}")
-        chosen = 0
-        for number, level in enumerate(self.levels):
-            if max(level.width, level.height) >= size:
-                chosen = number
+        chosen = choose_level(self.levels, size)
         level = self.levels[chosen]
         step = max(1, -(-max(level.width, level.height) // size))
+        if level.tile_width % step == 0 and level.tile_height % step == 0:
+            return self._shrink_tiles(chosen, step)
         height = step * max(1, _BAND // step)
         bands = []
         for y in range(0, level.height, height):
             rows = min(height, level.height - y)
             band = self.read_region(chosen, 0, y, level.width, rows)
-            bands.append(_shrink(band, step))
+            bands.append(shrink(band, step))
         return np.concatenate(bands)
+
+    def _shrink_tiles(self, number: int, step: int) -> NDArray[np.generic]:
+        """Return the means of a level whose tiles are whole blocks: one tile at a time."""
+        level = self.levels[number]
+        wide, tall = level.tile_width // step, level.tile_height // step
+        means = self._make_background(number, -(-level.height // step), -(-level.width // step))
+        tile = np.empty((level.tile_height, level.tile_width, *means.shape[2:]), means.dtype)
+        for row in range(level.rows):
+            for column in range(level.columns):
+                found = self.locate(number, column, row)
+                if found is None:
+                    continue
+                rows = level.height - row * level.tile_height
+                columns = level.width - column * level.tile_width
+                block = shrink(_decode(*found, tile)[:rows, :columns], step)
+                top, left = row * tall, column * wide
+                means[top : top + block.shape[0], left : left + block.shape[1]] = block
+        return means
 
     @property
     def label(self) -> NDArray[np.generic] | None:
@@ -297,70 +317,32 @@ class Slide(Closing):
     def _make_background(self, level: int, rows: int, columns: int) -> NDArray[np.generic]:
         instance = self.levels[level].instances[0]
         image = instance.record.image_pixel
-        bits, samples = image.bits_allocated or 8, image.samples_per_pixel or 1
-        dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-        if samples == 1:
-            return np.zeros((rows, columns), dtype)
-        white = (1 << min(image.bits_stored or bits, bits)) - 1
-        return np.full((rows, columns, samples), white, dtype)
+        samples = image.samples_per_pixel or 1
+        shape = (rows, columns, samples) if samples > 1 else (rows, columns)
+        bits = image.bits_allocated or 8
+        white = (1 << min(image.bits_stored or bits, bits)) - 1 if samples > 1 else 0
+        return np.full(shape, white, instance.dtype)
 
 
-def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Slide:
-    """Open a slide: a folder of its files, or the files.
-
-    Parameters
-    ----------
-    source : path, or iterable of paths
-        A folder (not the folders in it), one file, or several. Files of a folder that are not DICOM
-        are left out.
+def _decode(instance: Instance, frame_index: int, out: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the pixels of a tile, in `out`.
 
     Raises
     ------
-    FormatError
-        A file is broken, or no whole slide image is among them; two files are the same level; a
-        concatenation has a gap; tiles lie off the grid.
-    MissingFileError
-        There is no such file.
+    DecodeError
+        The tile cannot be decoded, or is of another shape or type.
     """
-    is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
-    paths: list[str | os.PathLike[str]]
-    if isinstance(source, (str, os.PathLike)):
-        paths = [source]
-        if is_folder:
-            names = sorted(os.listdir(source))
-            paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
-    else:
-        paths = list(source)
-    with ExitStack() as stack:
-        instances = []
-        for path in paths:
-            try:
-                instances.append(stack.enter_context(open_file(path)))
-            except NotDicomError:
-                if not is_folder:
-                    raise
-        slide = Slide(instances)
-        stack.pop_all()
-    return slide
+    with naming(instance.path):
+        pixels = read_array(instance, frame_index, raw=False, out=out)
+        if (pixels.shape, pixels.dtype) != (out.shape, out.dtype):
+            raise DecodeError(
+                f"expected a tile of {out.shape} as {out.dtype}, found {pixels.shape} as "
+                f"{pixels.dtype} in frame index {frame_index}"
+            )
+    return pixels
 
 
-def open_series(archive: Archive, series_instance_uid: str) -> Slide:
-    """Return the slide of a series; see `Archive.slide`."""
-    with naming(archive.path), ExitStack() as stack:
-        records = archive.instances(series_instance_uid=series_instance_uid)
-        uids = dict.fromkeys(
-            record.sop_instance_uid for record in records if record.status.has_frames
-        )
-        slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
-        stack.pop_all()
-    return slide
-
-
-def _shrink(pixels: NDArray[np.generic], step: int) -> NDArray[np.generic]:
-    """Return the means of blocks of step x step pixels; blocks at the edge may be smaller."""
-    rows, columns = np.arange(0, pixels.shape[0], step), np.arange(0, pixels.shape[1], step)
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), rows, axis=0), columns, axis=1)
-    tall = np.diff(np.append(rows, pixels.shape[0]))
-    wide = np.diff(np.append(columns, pixels.shape[1]))
-    counts = np.outer(tall, wide).reshape(len(rows), len(columns), *(1,) * (pixels.ndim - 2))
-    return np.asarray((sums + counts // 2) // counts).astype(pixels.dtype)
+def choose_level(levels: Sequence[Level], size: int) -> int:
+    """Return the number of the smallest level that is at least `size` wide or high, else 0."""
+    fitting = [at for at, level in enumerate(levels) if max(level.width, level.height) >= size]
+    return fitting[-1] if fitting else 0

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from mmindex.model import ImagePixel
     from mmindex.read.instance import Instance
     from mmindex.read.pictures import WindowChoice
+    from mmindex.read.slide import Slide
 
 _SHAPE = 4 / 3  # width to height, of a sheet whose columns are not given
 _GAP = 6  # pixels
 _PAPER, _INK, MARK = (40, 40, 40), (230, 230, 230), (230, 120, 80)  # RGB
+_MOST_TILES = 4096  # that a thumbnail is made of
 UNREADABLE = (DecodeError, FormatError)
 
 
@@ -127,6 +129,34 @@ def draw_sheet(
     if len(failures) == len(frame_indices):
         raise failures[0][1]
     return Sheet(encode_png(sheet), failures)
+
+
+def draw_slide(slide: Slide, size: int) -> bytes | None:
+    """Return the thumbnail of a slide as a PNG, at most `size` pixels wide and high.
+
+    None where the thumbnail is no picture of 8 bits in gray or RGB, or takes too many tiles: the
+    slide lacks small levels.
+
+    Raises
+    ------
+    DecodeError
+        A tile cannot be decoded.
+    MissingDependencyError
+        Pillow is not installed.
+    """
+    require_pillow()
+    from PIL import Image
+
+    from mmindex.read.slide import choose_level
+
+    level = slide.levels[choose_level(slide.levels, size)]
+    image = level.instances[0].record.image_pixel
+    is_shown = image.samples_per_pixel == 3 or image.photometric_interpretation == "MONOCHROME2"
+    if image.bits_allocated != 8 or image.pixel_representation or not is_shown:
+        return None
+    if level.columns * level.rows > _MOST_TILES:
+        return None
+    return encode_png(Image.fromarray(slide.thumbnail(size)))
 
 
 def _divide(

@@ -8,40 +8,31 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from math import nan
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH, Encoding
 from mmindex.scan.file_format import find_start, scan_file_meta
+from mmindex.scan.group_columns import (
+    LONGEST_VALUE,
+    Column,
+    Parts,
+    Tree,
+    Values,
+    read_value,
+    stack_values,
+)
 from mmindex.scan.header import Header
+from mmindex.scan.lockstep import TakenItems, read_together
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
+from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-MISSING_NUMBER = -(1 << 31)  # of a whole number that a frame does not have
-_LONGEST = 1024  # bytes of a value
-_PADDING = b" \0\t\r\n"
-
-
-class Column(NamedTuple):
-    """A value that frames have: its name, how the value is read, and how many a frame has.
-
-    `kind` is "number" (Decimal String), "double", "signed" or "unsigned" (2 or 4 bytes), or "text";
-    `width` is 0 where the number of values differs from file to file.
-    """
-
-    name: str
-    kind: str
-    width: int = 1
-
-
-Tree = dict[int, "Tree | Column"]
 
 POSITION = Column("image_position_patient", "number", 3)
 ORIENTATION = Column("image_orientation_patient", "number", 6)
@@ -89,77 +80,44 @@ _TOP_LEVEL: Tree = {
     0x0018_1063: Column("frame_time", "number"),
     tags.IMAGE_POSITION_PATIENT: POSITION,
     tags.IMAGE_ORIENTATION_PATIENT: ORIENTATION,
-    tags.SHARED_FUNCTIONAL_GROUPS: _GROUPS,
-    tags.PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
-}
-_BINARY = {
-    "double": {8: "d"},
-    "signed": {2: "h", 4: "i"},
-    "unsigned": {2: "H", 4: "I"},
+    SHARED_FUNCTIONAL_GROUPS: _GROUPS,
+    PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
 }
 
-_IMAGE_TYPE = Column("image_type", "text")
-_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
-_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
-_ORGANIZATION = Column("dimension_organization_type", "text")
-_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
-_OPTICAL_PATHS = Column("optical_path_identifier", "text", 0)
-_CONCATENATION = Column("concatenation_uid", "text")
-_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
-_SLIDE: Tree = {
-    0x0008_0008: _IMAGE_TYPE,
-    0x0020_9161: _CONCATENATION,
-    0x0020_9228: _FIRST_FRAME,
-    0x0020_9311: _ORGANIZATION,
-    0x0048_0006: _TOTAL_COLUMNS,
-    0x0048_0007: _TOTAL_ROWS,
-    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
-    0x0048_0303: _FOCAL_PLANES,
-}
 
-Values = dict[Column, object]
+class Groups(NamedTuple):
+    """Values of the top level, shared ones, and those that frames have; and how many frames."""
+
+    top: Values
+    shared: Values
+    parts: Parts
+    number_of_frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class SlideImage:
-    """What a header says of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part."""
+def read_groups(header: Header, tree: Tree, number_of_frames: int) -> Groups:
+    """Return the wanted values before the pixel data.
 
-    image_type: tuple[str, ...]
-    total_pixel_matrix_columns: int
-    total_pixel_matrix_rows: int
-    dimension_organization_type: str
-    focal_planes: int
-    optical_paths: tuple[str, ...]
-    concatenation_uid: str
-    concatenation_frame_offset_number: int
-
-
-def read_slide_image(header: Header) -> SlideImage:
-    """Return what a header says of its slide, or of its concatenation; 0 or "" where absent.
+    Parameters
+    ----------
+    tree : Tree
+        Where the wanted values are.
 
     Raises
     ------
     FormatError
         As `read_frame_values`.
     """
-    found: Values = {}
-    _read_top_level(header, _SLIDE, _Walk(header.buffer, [], {}), found)
-
-    def whole(column: Column) -> int:
-        value = found.get(column, 0)
-        return value if isinstance(value, int) else 0
-
-    names = found.get(_OPTICAL_PATHS)
-    return SlideImage(
-        tuple(str(found.get(_IMAGE_TYPE, "")).split("\\")),
-        whole(_TOTAL_COLUMNS),
-        whole(_TOTAL_ROWS),
-        str(found.get(_ORGANIZATION, "")),
-        max(1, whole(_FOCAL_PLANES)),
-        names if isinstance(names, tuple) else (),
-        str(found.get(_CONCATENATION, "")),
-        whole(_FIRST_FRAME),
-    )
+    top: Values = {}
+    walk = _Walk(header.buffer, [], {}, number_of_frames)
+    _read_top_level(header, tree, walk, top)
+    parts, count = walk.list_parts()
+    if count not in (0, number_of_frames):
+        raise FormatError(
+            f"expected Per-frame Functional Groups of {number_of_frames} frames, found "
+            f"{'more' if count > number_of_frames else count}",
+            offset=walk.position,
+        )
+    return Groups(top, walk.shared, parts, count)
 
 
 def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> None:
@@ -192,20 +150,8 @@ def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArra
     FormatError
         The functional groups break the rules of structure, or there is not one for each frame.
     """
-    top: Values = {}
-    shared: Values = {}
-    frames: list[Values] = []
-    walk = _Walk(header.buffer, frames, shared)
-    _read_top_level(header, _TOP_LEVEL, walk, top)
-    if not frames:
-        frames = [{}] * number_of_frames
-    if len(frames) != number_of_frames:
-        raise FormatError(
-            f"expected Per-frame Functional Groups of {number_of_frames} frames, found "
-            f"{len(frames)}",
-            offset=walk.position,
-        )
-    return _stack(frames, {**top, **shared})
+    groups = read_groups(header, _TOP_LEVEL, number_of_frames)
+    return stack_values(number_of_frames, groups.parts, {**groups.top, **groups.shared})
 
 
 @dataclass(slots=True)
@@ -215,7 +161,25 @@ class _Walk:
     buffer: Buffer
     frames: list[Values]
     shared: Values
+    most: int = 0
     position: int = 0
+    together: TakenItems | None = None
+
+    def list_parts(self) -> tuple[Parts, int]:
+        """Return the values that frames have, and the number of frames."""
+        import numpy as np
+
+        if self.together is not None and not self.frames:
+            return self.together.parts, self.together.number
+        by_column: dict[Column, dict[int, object]] = {}
+        for index, values in enumerate(self.frames):
+            for column, value in values.items():
+                by_column.setdefault(column, {})[index] = value
+        parts: Parts = {
+            column: [(np.array(list(found)), list(found.values()))]
+            for column, found in by_column.items()
+        }
+        return parts, len(self.frames)
 
     def read_elements(
         self, start: int, end: int, encoding: Encoding, tree: Tree, found: Values
@@ -251,9 +215,9 @@ class _Walk:
                 raise IrregularError
             elif isinstance(wanted, dict):
                 self.read_items(tag, value_offset, position, encoding, wanted, found)
-            elif wanted is not None and length <= _LONGEST:
-                value = _read_value(wanted, bytes(buffer[value_offset:position]), encoding)
-                if wanted is _OPTICAL_PATHS:
+            elif wanted is not None and length <= LONGEST_VALUE:
+                value = read_value(wanted, bytes(buffer[value_offset:position]), encoding)
+                if wanted.kind == "text" and not wanted.width:  # of all items
                     names = found.get(wanted, ())
                     found[wanted] = (*(names if isinstance(names, tuple) else ()), str(value or ""))
                 elif value is not None:
@@ -268,8 +232,16 @@ class _Walk:
         They end at `end`, or after the delimiter of their sequence.
         """
         position, unpack = start, struct.Struct(encoding.byte_order + "II").unpack_from
-        if tag == tags.SHARED_FUNCTIONAL_GROUPS:
+        if tag == SHARED_FUNCTIONAL_GROUPS:
             found = self.shared
+        elif tag == PER_FRAME_FUNCTIONAL_GROUPS and not self.frames and self.together is None:
+            self.together = read_together(
+                self.buffer,
+                *(start, end, encoding, tree, self.most),
+                lambda start, found: self.read_item(start, end, encoding, tree, found),
+            )
+            if self.together is not None:
+                return self.together.end
         while position + 8 <= end:
             self.position = position
             raw_tag, length = unpack(self.buffer, position)
@@ -280,58 +252,18 @@ class _Walk:
             item_end = end if length == UNDEFINED_LENGTH else position + 8 + length
             if item_end > end:
                 raise IrregularError
-            if tag == tags.PER_FRAME_FUNCTIONAL_GROUPS:
+            if tag == PER_FRAME_FUNCTIONAL_GROUPS:
                 found = {}
                 self.frames.append(found)
+                if len(self.frames) > self.most:
+                    return end
             position = self.read_elements(position + 8, item_end, encoding, tree, found)
         return position
 
-
-def _read_value(column: Column, value: bytes, encoding: Encoding) -> object:
-    """Return a value as its column has it, None where it is empty or is none of its kind."""
-    if column.kind == "text":
-        return value.strip(_PADDING).decode("latin-1") or None
-    numbers: list[float] | list[int]
-    if column.kind == "number":
-        try:
-            numbers = [float(part) for part in value.strip(_PADDING).split(b"\\")]
-        except ValueError:
-            return None
-    else:
-        letters = _BINARY[column.kind]
-        size = max(letters) if len(value) % max(letters) == 0 else min(letters)
-        count = len(value) // size
-        numbers = list(struct.unpack_from(f"{encoding.byte_order}{count}{letters[size]}", value))
-    if column.width == 1:
-        return numbers[0] if numbers else None
-    return tuple(numbers) if len(numbers) == column.width or not column.width else None
-
-
-def _stack(frames: list[Values], shared: Values) -> dict[str, NDArray[np.generic]]:
-    """Return the values of all frames, a column an array."""
-    columns = {column: None for values in (shared, *frames) for column in values}
-    found: dict[str, NDArray[np.generic]] = {}
-    for column in sorted(columns):
-        default: object = shared.get(column)
-        rows = [values.get(column, default) for values in frames]
-        fill: float | str = MISSING_NUMBER
-        if column.kind in ("number", "double", "text"):
-            fill = "" if column.kind == "text" else nan
-        width = max((len(row) for row in rows if isinstance(row, tuple)), default=1)
-        if column.width == 1:
-            filled: list[object] = [fill if row is None else row for row in rows]
-        else:
-            filled = [_widen(row, width, fill) for row in rows]
-        array: NDArray[np.generic] = np.array(filled, _dtype(column))
-        array.flags.writeable = False
-        found[column.name] = array
-    return found
-
-
-def _widen(row: object, width: int, fill: float | str) -> tuple[object, ...]:
-    values = row if isinstance(row, tuple) else ()
-    return (*values, *(fill,) * (width - len(values)))
-
-
-def _dtype(column: Column) -> type:
-    return {"number": np.float64, "double": np.float64, "text": str}.get(column.kind, np.int64)
+    def read_item(self, start: int, end: int, encoding: Encoding, tree: Tree, found: Values) -> int:
+        """Read one item of a sequence; return where the item ends."""
+        raw_tag, length = struct.unpack_from(encoding.byte_order + "II", self.buffer, start)
+        item_end = end if length == UNDEFINED_LENGTH else start + 8 + length
+        if raw_tag != encoding.item or item_end > end:
+            raise IrregularError
+        return self.read_elements(start + 8, item_end, encoding, tree, found)

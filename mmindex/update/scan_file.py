@@ -6,13 +6,14 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from mmindex.errors import MMIndexError, NotDicomError, is_missing
+from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
 from mmindex.index.record import pack_record
-from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
-from mmindex.scan.header import scan_header
+from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord, Status
+from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
 
@@ -79,9 +80,29 @@ def _scan_descriptor(
     except MMIndexError as error:
         return _unreadable(type(error).__name__, str(error))
     try:
-        return scan_frames(header, prove=options.prove)
+        record = scan_frames(header, prove=options.prove)
     except MMIndexError as error:
         return make_record(header, Status.UNREADABLE, reason=str(error), error=type(error).__name__)
+    if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
+        return _add_positions(record, header)
+    return record
+
+
+def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
+    """Return the record of a whole slide image with the positions of its tiles.
+
+    Without them where the file breaks the rules of a slide, which opening the slide reports.
+    """
+    from mmindex.scan.slide import scan_tile_positions  # numpy, which other files do not need
+
+    image = record.image_pixel
+    try:
+        positions = scan_tile_positions(
+            header, record.number_of_frames, image.columns or 0, image.rows or 0
+        )
+    except FormatError:
+        return record
+    return replace(record, positions=positions)
 
 
 def _unreadable(error: str, reason: str) -> InstanceRecord:

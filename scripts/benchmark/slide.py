@@ -1,8 +1,8 @@
-"""Case: tiles of a whole slide image, one JPEG picture repeated.
+"""Cases: tiles, regions and the thumbnail of a whole slide image, one JPEG picture repeated.
 
-wsidicom and OpenSlide read slides alone, so they have this case of their own. OpenSlide returns
-decoded pixels only: it is measured against `array`, and so is wsidicom. Decoded pixels are compared
-with pydicom's, from which those of another decoder may differ a little.
+wsidicom and OpenSlide read slides alone, so they have these cases of their own. OpenSlide returns
+decoded pixels only. Decoded pixels are compared with pydicom's, from which those of another decoder
+may differ a little. Filters of thumbnails differ more: their sizes and mean colours are compared.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
 if TYPE_CHECKING:
+    from openslide import OpenSlide
     from wsidicom import WsiDicom
 
 SLIDE_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 TILE = 256
 READS = 200
+REGION = 1024  # pixels wide and high
+THUMBNAIL = 256
+REGIONS = 20
 TOLERANCE = 2  # levels of 256; as much as decoders of JPEG differ by their rounding
 
 
@@ -136,6 +140,18 @@ def compare_pixels(answer: object, expected: object) -> str:
     return "" if same else OTHER_PIXELS
 
 
+def compare_thumbnails(answer: object, expected: object) -> str:
+    """Return "" if a thumbnail has the size and the mean colour expected, else what it is."""
+    import numpy as np
+
+    wanted = np.asarray(expected)
+    found = np.asarray(answer)[..., : wanted.shape[-1]]
+    same = found.shape == wanted.shape and (
+        abs(found.mean(axis=(0, 1)) - wanted.mean(axis=(0, 1))).max() <= TOLERANCE
+    )
+    return "" if same else OTHER_PIXELS
+
+
 def list_slide(bench: Bench) -> Iterator[Setup]:
     """Open a slide, and read tiles at random: as stored, and decoded."""
     tiles_a_side = 16 if bench.quick else 64
@@ -168,6 +184,22 @@ def _list_cases(tiles_a_side: int, site: Site) -> Iterator[Case]:
             attempt(MMINDEX, slide.make_array),
             attempt("wsidicom", slide.make_decoded),
             attempt("OpenSlide", slide.make_openslide),
+        ],
+    )
+    yield Case(
+        f"{title}: a region of {REGION:,} x {REGION:,} pixels",
+        [
+            attempt(MMINDEX, slide.make_region),
+            attempt("wsidicom", slide.make_wsidicom_region),
+            attempt("OpenSlide", slide.make_openslide_region),
+        ],
+    )
+    yield Case(
+        f"{title}: thumbnail of {THUMBNAIL} pixels",
+        [
+            attempt(MMINDEX, slide.make_thumbnail),
+            attempt("wsidicom", slide.make_wsidicom_thumbnail),
+            attempt("OpenSlide", slide.make_openslide_thumbnail),
         ],
     )
 
@@ -215,8 +247,8 @@ class _Slide:
 
     def open_with_mmindex(self, column: int, row: int) -> bytes:
         """Scan on the fly, and read a tile."""
-        with mmindex.open_file(self.path) as instance:
-            return instance.frame(row * self.tiles_a_side + column)
+        with mmindex.open_slide(self.path) as slide:
+            return slide.tile(0, column, row)
 
     def open_with_wsidicom(self, column: int, row: int) -> bytes:
         """Open, and read a tile."""
@@ -228,8 +260,14 @@ class _Slide:
 
     def make_mmindex(self) -> Contender:
         """Read tiles as stored."""
-        instance = self.stack.enter_context(mmindex.open_file(self.path))
-        return Contender(MMINDEX, instance.frame, self.indices, self.tiles.__getitem__)
+        tiles = [(0, *place) for place in self.places]
+        return Contender(
+            MMINDEX, self.open_slide().tile, tiles, lambda level, *place: self.expected(*place)
+        )
+
+    def open_slide(self) -> mmindex.Slide:
+        """Open with mmindex."""
+        return self.stack.enter_context(mmindex.open_slide(self.path))
 
     def make_wsidicom(self) -> Contender:
         """Read tiles as stored."""
@@ -244,8 +282,8 @@ class _Slide:
 
     def make_array(self) -> Contender:
         """Read decoded tiles."""
-        instance = self.stack.enter_context(mmindex.open_file(self.path))
-        return self.contend_decoded(MMINDEX, instance.array, [*self.indices])
+        tiles = [(0, *place) for place in self.places]
+        return self.contend_decoded(MMINDEX, self.open_slide().tile_array, [*tiles])
 
     def open_without_cache(self) -> WsiDicom:
         """Open with wsidicom, which is not to keep what it read."""
@@ -261,11 +299,77 @@ class _Slide:
         read = partial(slide.read_tile, as_array=True)
         return self.contend_decoded("wsidicom", read, [(0, place) for place in self.places])
 
-    def make_openslide(self) -> Contender:
-        """Read regions of a tile; it is not to keep what it decoded."""
+    def open_openslide(self) -> OpenSlide:
+        """Open with OpenSlide, which is not to keep what it decoded."""
         import openslide
 
         slide = self.stack.enter_context(openslide.OpenSlide(self.path))
         slide.set_cache(openslide.OpenSlideCache(0))
+        return slide
+
+    def make_openslide(self) -> Contender:
+        """Read regions of a tile."""
+        slide = self.open_openslide()
         corners = [((column * TILE, row * TILE), 0, (TILE, TILE)) for column, row in self.places]
         return self.contend_decoded("OpenSlide", slide.read_region, [*corners])
+
+    def contend_regions(self, name: str, read: Call) -> Contender:
+        """Return the contender that reads regions off the borders of tiles."""
+        generator = random.Random(2)
+        most = self.tiles_a_side * TILE - REGION
+        corners = [(generator.randrange(most), generator.randrange(most)) for _ in range(REGIONS)]
+        return Contender(name, read, corners, self.expected_region, compare=compare_pixels)
+
+    def expected_region(self, x: int, y: int) -> object:
+        """Return a region, of the one picture that all tiles have, as pydicom decodes it."""
+        import numpy as np
+
+        count = REGION // TILE + 1
+        tiled = np.tile(np.asarray(self.decode(0)), (count, count, 1))
+        return tiled[y % TILE :, x % TILE :][:REGION, :REGION]
+
+    def make_region(self) -> Contender:
+        """Read a region."""
+        slide = self.open_slide()
+        return self.contend_regions(
+            MMINDEX, lambda x, y: slide.read_region(0, x, y, REGION, REGION)
+        )
+
+    def make_wsidicom_region(self) -> Contender:
+        """Read a region as an array."""
+        read = partial(self.open_without_cache().read_region, as_array=True)
+        return self.contend_regions("wsidicom", lambda x, y: read((x, y), 0, (REGION, REGION)))
+
+    def make_openslide_region(self) -> Contender:
+        """Read a region."""
+        slide = self.open_openslide()
+        return self.contend_regions(
+            "OpenSlide", lambda x, y: slide.read_region((x, y), 0, (REGION, REGION))
+        )
+
+    def contend_thumbnails(self, name: str, read: Call) -> Contender:
+        """Return the contender that draws the thumbnail."""
+        return Contender(name, read, [()], self.expected_thumbnail, compare=compare_thumbnails)
+
+    def expected_thumbnail(self) -> object:
+        """Return the means of blocks, of the one picture that all tiles have."""
+        import numpy as np
+
+        step = self.tiles_a_side * TILE // THUMBNAIL
+        picture = np.asarray(self.decode(0))
+        means = picture.reshape(TILE // step, step, TILE // step, step, 3).mean(axis=(1, 3))
+        return np.tile(means, (self.tiles_a_side, self.tiles_a_side, 1))
+
+    def make_thumbnail(self) -> Contender:
+        """Draw the thumbnail of the only level."""
+        return self.contend_thumbnails(MMINDEX, partial(self.open_slide().thumbnail, THUMBNAIL))
+
+    def make_wsidicom_thumbnail(self) -> Contender:
+        """Draw the thumbnail."""
+        read = self.open_without_cache().read_thumbnail
+        return self.contend_thumbnails("wsidicom", partial(read, (THUMBNAIL, THUMBNAIL)))
+
+    def make_openslide_thumbnail(self) -> Contender:
+        """Draw the thumbnail."""
+        read = self.open_openslide().get_thumbnail
+        return self.contend_thumbnails("OpenSlide", partial(read, (THUMBNAIL, THUMBNAIL)))

@@ -26,6 +26,13 @@ def test_ranges_are_where_the_frames_are(cine, cine_frames):
         assert b"".join(pieces) == cine_frames[frame["number"] - 1]
 
 
+def test_without_number_ranges_are_those_of_all_frames(cine):
+    """As with 1-."""
+    printed = run("ranges", cine).stdout
+    assert [frame["number"] for frame in json.loads(printed)["frames"]] == list(range(1, 31))
+    assert printed == run("ranges", cine, "1-").stdout
+
+
 def test_ranges_of_a_frame_in_fragments_are_one_each(tmp_path):
     """A frame of several fragments has as many ranges."""
     path = tmp_path / "fragments.dcm"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,10 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.cli import main
+from mmindex.frame_table import FrameTable, Layout
+from mmindex.index.record import pack_record
+from mmindex.index.store import Store
+from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 
 FRAMES = [b"\xff\xd8" + bytes([i]) * 8 + b"\xff\xd9" for i in range(3)]
 PIXELS = np.arange(18, dtype="<u2").reshape(3, 2, 3)
@@ -115,6 +121,28 @@ def test_many_frames_of_one_fragment_are_listed_as_they_lie(tmp_path):
     assert [row["frame"] for row in rows] == list(range(40))
 
 
+def test_many_frames_of_several_fragments_are_listed_as_they_lie(tmp_path):
+    """30 frames of one to three fragments, by the Basic Offset Table; the last fragments, too."""
+    frames, table, at = [], [], 0
+    for number in range(30):
+        frame = [b"\xff\xd8" + bytes([number] * 6), bytes([number]) * 4, b"ab\xff\xd9"]
+        frames.append(frame[2 - number % 3 :])
+        table.append(at)
+        at += sum(8 + len(piece) for piece in frames[-1])
+    pieces = [piece for frame in frames for piece in frame]
+    data = make_file(
+        "1.1", encapsulate(pieces, bot=table), "1.2.840.10008.1.2.4.50", number_of_frames=30
+    )
+    (tmp_path / "a.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
+    found = [data[row["offset"] : row["offset"] + row["length"]] for row in rows]
+    assert found == pieces
+    assert [(row["frame"], row["fragment"]) for row in rows] == [
+        (number, at) for number, frame in enumerate(frames) for at in range(len(frame))
+    ]
+
+
 def test_a_url_prefix_makes_urls(archive):
     """The path is quoted as a URL asks for."""
     result = run("export", str(archive), "--url-prefix", "s3://bucket/x/")
@@ -134,6 +162,47 @@ def test_parquet_has_the_rows_of_json_lines(archive, tmp_path):
     check_rows(archive, rows)
     lines = run("export", str(archive)).stdout.splitlines()
     assert rows == [json.loads(line) for line in lines]
+
+
+def test_duckdb_reads_the_parquet_file(archive, tmp_path):
+    """A query finds the bytes of a frame without mmindex."""
+    duckdb = pytest.importorskip("duckdb", reason="no duckdb")
+    target = tmp_path / "frames.parquet"
+    run("export", str(archive), "--format", "parquet", "-o", str(target))
+    with duckdb.connect() as connection:
+        path, offset, length = connection.execute(
+            'SELECT path, "offset", length FROM read_parquet(?) '
+            "WHERE sop_instance_uid = '1.1' AND frame = 2",
+            [str(target)],
+        ).fetchone()
+        data = (archive / path).read_bytes()[offset : offset + length]
+        assert np.array_equal(np.frombuffer(data, "<u2").reshape(2, 3), PIXELS[2])
+        counts = connection.execute(
+            "SELECT sop_instance_uid, count(*) FROM read_parquet(?) GROUP BY 1 ORDER BY 1",
+            [str(target)],
+        ).fetchall()
+        assert counts == [("1.1", 3), ("1.2", 3), ("1.3", 6), ("1.4", 3)]
+
+
+def test_a_remote_file_has_the_digest_of_its_etag(tmp_path):
+    """In hexadecimal, in JSON lines and Parquet; a local file has none."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    native = FrameTable(Layout.NATIVE, 1, 1, 0, 1000, frame_bits=800)
+    versions = Fingerprint(5000, 7, 0xABC, VersionKind.REMOTE), Fingerprint(5000, 7, 0xABC)
+    records = [
+        InstanceRecord(
+            Status.INDEXED, path=b"%d" % at, fingerprint=version, number_of_frames=1, frames=native
+        )
+        for at, version in enumerate(versions)
+    ]
+    with closing(Store(str(tmp_path / ".mmindex"), root=os.fsencode(tmp_path))) as store:
+        store.replace(map(pack_record, records))
+    rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
+    found = {row["path"]: (row["mtime_ns"], row["etag_digest"]) for row in rows}
+    assert found == {"0": (7, "0000000000000abc"), "1": (7, None)}
+    target = tmp_path / "frames.parquet"
+    run("export", str(tmp_path), "--format", "parquet", "-o", str(target))
+    assert parquet.read_table(target).to_pylist() == rows
 
 
 def test_kerchunk_refers_to_native_frames_and_says_what_is_left_out(archive, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from dicom_bytes import dicom_file, element, image_attributes
 
 import mmindex
-from mmindex.errors import IndexFormatError, IndexWriteError, StaleIndexError
+from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
@@ -208,24 +208,39 @@ def test_attributes_are_kept_while_their_study_has_files(store: Store) -> None:
     assert store.read_attributes("series", "1.2") is None  # its last file was replaced
 
 
-@pytest.mark.parametrize("length", [0, 1, 16_360, 16_361, 100_000])
-def test_positions_of_tiles_are_kept_with_their_file(store: Store, length: int) -> None:
-    """They are sliced like entries, and go with the record."""
-    put(store, make_record(b"a", "1"))
-    file_id = find_id(store, b"a")
+@pytest.mark.parametrize("entries", [0, 40_000])
+@pytest.mark.parametrize("length", [1, 16_360, 16_361, 100_000])
+def test_positions_of_tiles_are_kept_with_their_file(
+    store: Store, length: int, entries: int
+) -> None:
+    """They are sliced like entries, beside short and long ones, and go with the record."""
     positions = bytes(number * 7 % 251 for number in range(length))
-    store.write_positions(file_id, b"older")
-    store.write_positions(file_id, positions)
-    assert store.read_positions(file_id, 0, length) == positions
-    assert store.read_positions(file_id, length // 2, length) == positions[length // 2 :]
-    with pytest.raises(IndexFormatError, match="positions of file 1 are missing"):
-        store.read_positions(file_id, 0, length + 1)
+    record = replace(make_record(b"a", "1"), positions=positions)
+    if entries:
+        packed = b"".join(number.to_bytes(4, "little") for number in range(0, 9 * entries, 9))
+        table = FrameTable(
+            Layout.FRAGMENT_A_FRAME, entries - 1, entries - 1, entries - 1, 900, entries=packed
+        )
+        record = replace(record, frames=table)
+    put(store, replace(record, positions=b"older"))
+    put(store, record, make_record(b"b", "2"))
     store.check()
+    file_id = find_id(store, b"a")
+    assert store.read_positions(file_id, length // 2, length) == positions[length // 2 :]
+    with pytest.raises(IndexFormatError, match=f"positions of file {file_id} are missing"):
+        store.read_positions(file_id, 0, length + 1)
+    found = store.read_record(file_id)
+    assert found == record
+    assert found.positions is not None
+    assert not isinstance(found.positions, bytes)
+    assert len(found.positions) == length
+    assert sorted(store.iterate_packed()) == sorted(
+        map(pack_record, (record, make_record(b"b", "2")))
+    )
     put(store, make_record(b"a", "1"))
+    store.check()
     with pytest.raises(StaleIndexError):
         store.read_positions(file_id, 0, 1)
-    with pytest.raises(IndexWriteError, match="there is no file 1"):
-        store.write_positions(file_id, positions)
 
 
 def test_the_last_build_is_noted(store: Store) -> None:

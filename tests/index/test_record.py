@@ -135,6 +135,30 @@ GOLDEN = {
             ),
         ),
     ),
+    "positions": (
+        b"\x01\x04\x02\x40"  # indexed, one fragment a frame, positions of tiles
+        + b"\x92\x00\x00\x00"  # 117 + 21 + 8
+        + bytes(25)
+        + struct.pack("<QQQQQQQ", 1, 1, 1, 1, 1000, 0, 0)
+        + NO_IMAGE_PIXEL
+        + b"\x00\x00"
+        + NO_TIME
+        + b"\x01\x00b"
+        + EMPTY_TEXT * 9
+        + b"\x05\x00\x00\x00\x00\x00\x00\x00"
+        + bytes.fromhex("00000000 10000000")
+        + b"where",
+        InstanceRecord(
+            Status.INDEXED,
+            path=b"b",
+            number_of_frames=1,
+            boundaries=Boundaries.ONE_FRAGMENT_A_FRAME,
+            frames=FrameTable(
+                Layout.FRAGMENT_A_FRAME, 1, 1, 1, 1000, entries=b"\0\0\0\0\x10\0\0\0"
+            ),
+            positions=b"where",
+        ),
+    ),
     "fragment-a-frame-8": (
         b"\x02\x03\x02\x05"  # deflated, extended offset table, 8 bytes, fingerprint
         + b"\x89\x00\x00\x00"  # 117 + 20

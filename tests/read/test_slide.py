@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import warnings
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 from dicom_bytes import dicom_file, element, image_attributes, item, sequence
 
 import mmindex
-from mmindex.errors import FormatError, FrameIndexError, MissingFileError, NotDicomError
+from mmindex.errors import (
+    FormatError,
+    FrameIndexError,
+    IndexFormatError,
+    MissingFileError,
+    NotDicomError,
+)
+from mmindex.read import tiles as tiles_module
+from mmindex.tile_positions import SlideImage, TilePositions, pack_positions
 
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 CORPUS = Path(os.environ.get("MMINDEX_CORPUS", _BESIDE))
@@ -44,6 +53,8 @@ def make_slide(
     positions: list[bytes] | None = None,
     part: tuple[str, int] | None = None,
     samples: int = 1,
+    origin: float | None = None,
+    spacing: float | None = None,
 ) -> bytes:
     """Return a whole slide image of 3 x 3 tiles of 4 x 2 pixels unless its size says otherwise."""
     data_set = element(0x00080008, "CS", f"ORIGINAL\\PRIMARY\\{flavor}\\NONE")
@@ -63,9 +74,14 @@ def make_slide(
     )
     data_set += element(0x00480006, "UL", struct.pack("<I", size[0]))
     data_set += element(0x00480007, "UL", struct.pack("<I", size[1]))
+    if origin is not None:
+        data_set += sequence(0x00480008, [item(element(0x0040074A, "DS", str(origin)))])
     names = [item(element(0x00480106, "SH", name)) for name in paths]
     data_set += sequence(0x00480105, names)
     data_set += element(0x00480303, "UL", struct.pack("<I", planes))
+    if spacing is not None:
+        measures = item(element(0x00180088, "DS", str(spacing)))
+        data_set += sequence(0x52009229, [item(sequence(0x00289110, [measures]))])
     if positions is not None:
         data_set += sequence(0x52009230, positions, undefined=True)
     return dicom_file(data_set + element(0x7FE00010, "OB", b"".join(tiles)))
@@ -99,6 +115,24 @@ def test_tiles_and_regions_are_those_of_wsidicom(path):
         for x, y, width, height in ((0, 0, 50, 50), (3, 7, 20, 30), (10, 10, 10, 10)):
             pixels = np.asarray(peer.read_region((x, y), 0, (width, height), as_array=True))
             assert np.array_equal(slide.read_region(0, x, y, width, height), np.squeeze(pixels))
+
+
+@pytest.mark.skipif(not SLIDES, reason="no corpus: set MMINDEX_CORPUS")
+def test_regions_are_those_of_openslide():
+    """Of the slides that OpenSlide opens: others have 16 bits, or codecs that it lacks."""
+    openslide = pytest.importorskip("openslide")
+    opened = 0
+    for path in SLIDES:
+        try:
+            peer = openslide.OpenSlide(path)
+        except openslide.OpenSlideError:
+            continue
+        with peer, mmindex.open_slide(path) as slide:
+            opened += 1
+            for x, y, width, height in ((0, 0, 50, 50), (3, 7, 20, 30), (10, 10, 10, 10)):
+                pixels = np.asarray(peer.read_region((x, y), 0, (width, height)))[..., :3]
+                assert np.array_equal(slide.read_region(0, x, y, width, height), pixels)
+    assert opened >= 4
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -231,3 +265,156 @@ def test_what_a_slide_does_not_have_raises(tmp_path):
     empty.mkdir()
     with pytest.raises(FormatError, match="no whole slide image"):
         mmindex.open_slide(empty)
+
+
+def test_focal_planes_may_be_in_separate_instances(tmp_path):
+    """In the order of their heights, one or several an instance; two at one height raise."""
+    tiles = [make_tile(number) for number in range(36)]
+    write(
+        tmp_path,
+        a=make_slide("1.2.5.1", tiles[27:], origin=3.5),
+        b=make_slide("1.2.5.2", tiles[:9], origin=0),
+        c=make_slide("1.2.5.3", tiles[9:27], planes=2, origin=1.5, spacing=0.0005),
+    )
+    mmindex.build(tmp_path, workers=1)
+    with (
+        mmindex.open(tmp_path) as archive,
+        archive.slide("1.2.4") as indexed,
+        mmindex.open_slide(tmp_path) as scanned,
+    ):
+        for slide in (indexed, scanned):
+            (level,) = slide.levels
+            assert (level.focal_planes, len(level.instances)) == (4, 3)
+            for number, tile in enumerate(tiles):
+                plane, place = divmod(number, 9)
+                assert slide.tile(0, place % 3, place // 3, focal_plane=plane) == tile
+            with pytest.raises(FrameIndexError, match="in 4 focal planes"):
+                slide.tile(0, 0, 0, focal_plane=4)
+    write(tmp_path, d=make_slide("1.2.5.4", tiles[:9], origin=2.0))
+    with pytest.raises(FormatError, match="optical path '1' at the height 2"):
+        mmindex.open_slide(tmp_path)
+
+
+def test_optical_paths_may_be_in_separate_instances(tmp_path):
+    """Each with its own focal planes, full beside sparse."""
+    tiles = [make_tile(number) for number in range(18)]
+    sparse = [make_position(9, 5, z, "blue") for z in (0.0, 1.0, 2.0)]
+    write(
+        tmp_path,
+        a=make_slide("1.2.5.1", tiles, planes=2, paths=("red",), spacing=0.001),
+        b=make_slide("1.2.5.2", tiles[:3], paths=("blue",), positions=sparse),
+    )
+    with mmindex.open_slide(tmp_path) as slide:
+        (level,) = slide.levels
+        assert (level.optical_paths, level.focal_planes) == (("blue", "red"), 3)
+        assert slide.tile(0, 2, 2, focal_plane=2, optical_path="blue") == tiles[2]
+        assert slide.tile(0, 2, 2, focal_plane=1, optical_path="red") == tiles[17]
+        assert slide.locate(0, 1, 1, optical_path="blue") is None
+        with pytest.raises(FrameIndexError, match="in 2 focal planes"):
+            slide.tile(0, 0, 0, focal_plane=2, optical_path="red")
+
+
+def test_a_concatenation_of_sparse_parts_is_one_image(tmp_path):
+    """Each part has the positions of its own frames; a tile that two parts have raises."""
+    places = [(number % 3 * 4 + 1, number // 3 * 2 + 1, 0.0, "1") for number in range(9)]
+    positions = [make_position(*place) for place in places]
+    tiles = [make_tile(number) for number in range(9)]
+
+    def part(uid: str, first: int, last: int, repeated: int | None = None) -> bytes:
+        own = positions[first:last]
+        if repeated is not None:
+            own = [positions[repeated], *own[1:]]
+        return make_slide(uid, tiles[first:last], positions=own, part=("1.2.6", first))
+
+    write(tmp_path, a=part("1.2.5.2", 4, 9), b=part("1.2.5.1", 0, 4))
+    mmindex.build(tmp_path, workers=1)
+    with (
+        mmindex.open(tmp_path) as archive,
+        archive.slide("1.2.4") as indexed,
+        mmindex.open_slide(tmp_path) as scanned,
+    ):
+        for slide in (indexed, scanned):
+            assert [slide.tile(0, n % 3, n // 3) for n in range(9)] == tiles
+    write(tmp_path, a=part("1.2.5.2", 4, 9, repeated=1))
+    with mmindex.open_slide(tmp_path) as slide:
+        assert slide.tile(0, 0, 0) == tiles[0]
+        with pytest.raises(FormatError, match="in 2 instances"):
+            slide.tile(0, 1, 0)
+
+
+def test_a_thumbnail_is_no_level_beside_others(tmp_path):
+    """Its size may be a level's; alone it is shown."""
+    thumbnail = make_slide("1.2.5.2", [make_tile(3)], size=(4, 2), flavor="THUMBNAIL")
+    write(tmp_path, a=make_slide("1.2.5.1", [make_tile(7)], size=(4, 2)), b=thumbnail)
+    with mmindex.open_slide(tmp_path) as slide:
+        assert len(slide.levels) == 1
+        assert slide.tile(0, 0, 0) == make_tile(7)
+    with mmindex.open_slide(tmp_path / "b.dcm") as slide:
+        assert slide.tile(0, 0, 0) == make_tile(3)
+
+
+def test_a_sparse_slide_of_an_archive_is_opened_from_the_index(tmp_path, monkeypatch):
+    """No header is read, from 3,000 tiles on through a merge; all tiles are those of the file."""
+    side = 60
+    cells = random.Random(1).sample(range(side * side), 3000)
+    positions = [make_position(c % side * 4 + 1, c // side * 2 + 1, 0, "1") for c in cells]
+    tiles = [struct.pack("<Q", number) for number in range(len(cells))]
+    size = (side * 4, side * 2)
+    write(tmp_path, a=make_slide("1.2.5", tiles, size=size, positions=positions))
+    mmindex.build(tmp_path, workers=1)
+    merged = tmp_path / "merged.mmindex"
+    mmindex.merge(merged, [tmp_path])
+
+    def fail(instance: object) -> None:
+        raise AssertionError("a header was read")
+
+    monkeypatch.setattr(tiles_module, "read_scanned_header", fail)
+    for index in (tmp_path, merged):
+        with mmindex.open(index) as archive, archive.slide("1.2.4") as slide:
+            found = {cell: number for number, cell in enumerate(cells)}
+            for cell in range(side * side):
+                place = slide.locate(0, cell % side, cell // side)
+                assert (None if place is None else place[1]) == found.get(cell)
+            assert slide.tile(0, cells[7] % side, cells[7] // side) == tiles[7]
+            archive.check_index()
+
+
+def test_a_broken_slide_is_indexed_and_says_so_when_it_is_opened(tmp_path):
+    """Frames are served by number; positions that are no grid raise where the slide is opened."""
+    first = make_position(1, 1, 0, "1")
+    tiles = [make_tile(0), make_tile(1)]
+    write(tmp_path, a=make_slide("1.2.5", tiles, positions=[first, first]))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        assert archive.frame("1.2.5", 1) == tiles[1]
+        assert archive.record("1.2.5").positions is None
+        with pytest.raises(FormatError, match="one tile"):
+            archive.slide("1.2.4")
+
+
+def test_planes_that_no_slide_has_are_refused_in_little_time(tmp_path):
+    """As many optical paths and heights as tiles: indexed, an error where the slide is opened."""
+    count = 1000
+    positions = [make_position(1, 1, number, f"{number}") for number in range(count)]
+    tiles = [make_tile(0)] * count
+    write(tmp_path, a=make_slide("1.2.5", tiles, positions=positions))
+    write(tmp_path, b=make_slide("1.2.6", [make_tile(0)], planes=(1 << 32) - 1))
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.statuses["indexed"] == 2
+    for name in ("a", "b"):
+        with pytest.raises(FormatError, match="slide has at most"):
+            mmindex.open_slide(tmp_path / f"{name}.dcm")
+
+
+def test_damaged_positions_raise():
+    """What is shorter, longer, or no positions at all is no slide."""
+    image = SlideImage(10, 5, 4, 2, ("A",), "TILED_SPARSE", "", 0, (0.0,), ("1",))
+    packed = pack_positions(image, np.array([4, 0, 7]))
+    tiles = TilePositions(packed)
+    assert tiles.image == image
+    assert [tiles.find(column, row, 0, 0) for row in range(3) for column in range(3)] == [
+        *(1, None, None, None, 0, None, None, 2, None),
+    ]
+    for damaged in (b"", packed[:-1], packed + b"0", bytes(len(packed)), packed[:30]):
+        with pytest.raises(IndexFormatError):
+            TilePositions(damaged)

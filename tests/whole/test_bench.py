@@ -273,6 +273,17 @@ def test_first_call_that_may_import_is_no_sample(
     assert measured.samples == samples
 
 
+def test_thumbnails_are_compared_by_size_and_mean_colour() -> None:
+    """Filters differ: what is as large and as bright counts as the same picture."""
+    numpy = pytest.importorskip("numpy")
+    expected = numpy.full((4, 4, 3), 100.0)
+    stripes = numpy.full((4, 4, 4), 90, "u1")
+    stripes[::2] = 111
+    assert slide.compare_thumbnails(stripes, expected) == ""
+    assert slide.compare_thumbnails(stripes + 4, expected) == OTHER_PIXELS
+    assert slide.compare_thumbnails(stripes[:2], expected) == OTHER_PIXELS
+
+
 def test_decoded_pixels_may_differ_by_two_levels() -> None:
     """An alpha channel is left out; other pixels are noted, and such a peer counts as before."""
     numpy = pytest.importorskip("numpy")

@@ -19,6 +19,7 @@ from mmindex.errors import (
     AmbiguousFramesError,
     FormatError,
     FrameIndexError,
+    NoPixelDataError,
     NotAddressableError,
     TruncatedFrameError,
 )
@@ -102,6 +103,71 @@ def test_the_old_names_return_what_pydicom_2_did(name):
     assert encaps.get_nr_fragments(mine) == old["get_nr_fragments"](theirs)
     fragments = list(encaps.generate_pixel_data_fragment(mine))
     assert fragments == list(old["generate_pixel_data_fragment"](theirs))
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_file_objects_are_read_as_by_pydicom(name):
+    """From where they are placed; functions of the value, of its table and of its items."""
+    value, count = VALUES[name]
+
+    def place(kind: type, at: int = 6) -> io.BytesIO:
+        file = kind(b"before" + value)
+        file.seek(at)
+        return file
+
+    for function in ("generate_frames", "generate_fragmented_frames"):
+        mine = list(getattr(encaps, function)(place(io.BytesIO), number_of_frames=count))
+        theirs = list(getattr(oracle, function)(place(io.BytesIO), number_of_frames=count))
+        assert mine == theirs
+    assert encaps.parse_basic_offsets(place(io.BytesIO)) == oracle.parse_basic_offsets(
+        place(io.BytesIO)
+    )
+    after_table = 6 + 8 + 4 * len(oracle.parse_basic_offsets(value))
+    for function in ("parse_fragments", "generate_fragments"):
+        mine = getattr(encaps, function)(place(io.BytesIO, after_table))
+        theirs = getattr(oracle, function)(place(io.BytesIO, after_table))
+        assert list(mine) == list(theirs)
+    # pydicom's deprecated functions of a value take bytes alone; a file object gives the same here.
+    assert encaps.decode_data_sequence(place(io.BytesIO)) == encaps.decode_data_sequence(value)
+    assert encaps.defragment_data(place(io.BytesIO)) == encaps.defragment_data(value)
+    for each in (encaps.generate_pixel_data, encaps.generate_pixel_data_frame):
+        assert list(each(place(io.BytesIO), count)) == list(each(value, count))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SC_rgb_rle_2frame.dcm", "rtdose_rle.dcm", "JPEG2000.dcm", "examples_ybr_color.dcm"),
+        *("MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_dcmtk.dcm"),
+    ],
+)
+def test_scan_value_takes_a_dataset(name):
+    """Its Pixel Data, Number of Frames and transfer syntax; frames are pydicom's."""
+    data_set = pydicom.dcmread(get_testdata_file(name))
+    table = mmindex.scan_value(data_set)
+    count = int(data_set.get("NumberOfFrames", 1))
+    expected = list(oracle.generate_frames(data_set.PixelData, number_of_frames=count))
+    assert table.number_of_frames == count
+    for frame_index, frame in enumerate(expected):
+        ranges = table.fragment_ranges(frame_index)
+        assert b"".join(data_set.PixelData[at : at + length] for at, length in ranges) == frame
+
+
+def test_scan_value_takes_the_tables_of_a_dataset():
+    """The Extended Offset Table; a Dataset without Pixel Data, or with native pixels, raises."""
+    odd = [frame + b"\1" for frame in FRAMES]
+    data_set = pydicom.Dataset()
+    data_set.NumberOfFrames = len(odd)
+    data_set.PixelData, data_set.ExtendedOffsetTable, _ = oracle.encapsulate_extended(odd)
+    data_set.ExtendedOffsetTableLengths = struct.pack(f"<{len(odd)}Q", *map(len, odd))
+    table = mmindex.scan_value(data_set)
+    for frame_index, frame in enumerate(odd):
+        ((offset, length),) = table.fragment_ranges(frame_index)
+        assert data_set.PixelData[offset : offset + length] == frame
+    with pytest.raises(NoPixelDataError):
+        mmindex.scan_value(pydicom.dcmread(get_testdata_file("rtplan.dcm")))
+    with pytest.raises(FormatError):
+        mmindex.scan_value(pydicom.dcmread(get_testdata_file("CT_small.dcm")))
 
 
 @pytest.mark.parametrize("packed", [True, False])

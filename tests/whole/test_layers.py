@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mmindex"
 # A module imports what stands before it, or what stands beside it in its own folder.
 # "" is mmindex/__init__.py: the public API that the command line is written against.
 ORDER = (
-    *("closing", "errors", "image_numbers", "frame_table", "model"),
+    *("closing", "errors", "image_numbers", "frame_table", "tile_positions", "model"),
     *("scan", "index", "sources", "decode", "update", "read", "render", "encaps", "export"),
     *("", "serve", "cli", "__main__"),
 )
@@ -37,6 +37,7 @@ ONLY_IMPORTERS = {
     "click": ("mmindex.cli",),
     "watchfiles": ("mmindex.update.watch",),
     "pyarrow": ("mmindex.export.parquet",),
+    "zarr": ("mmindex.export.zarr",),
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 

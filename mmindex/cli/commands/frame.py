@@ -26,6 +26,7 @@ from mmindex.cli.frame_numbers import (
     find_numbers,
     numbers_argument,
 )
+from mmindex.cli.slide_source import Tile, TileType, open_tile
 from mmindex.cli.source_argument import (
     Opened,
     force_option,
@@ -66,6 +67,12 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
     help="Stored bytes, or decoded; raw, unless -o ends with .npy or .png.",
 )
 @window_option
+@click.option(
+    "--tile",
+    metavar="LEVEL,COLUMN,ROW",
+    type=TileType(),
+    help="A tile of a slide; SOURCE may be a folder.",
+)
 @click.option("--stream", is_flag=True, help="The whole bit stream of a video; no NUMBER.")
 @force_option
 def command(
@@ -75,10 +82,11 @@ def command(
     output: str | None,
     format_name: str | None,
     window: WindowChoice | None,
+    tile: Tile | None,
     stream: bool,
     force: bool,
 ) -> None:
-    """Write frames, by NUMBER or range such as 1-10,50 or 90-, or a video.
+    """Write frames, by NUMBER or range such as 1-10,50 or 90-, a tile, or a video.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index.
 
@@ -92,19 +100,33 @@ def command(
     format_name = format_name or _find_format(output)
     if window is not None and format_name not in _PICTURES:
         raise click.UsageError("--window is of pictures: add --format png or jpg")
-    _check_what(spans, format_name, stream)
+    _check_what(spans, format_name, stream, tile)
     check_output(output)
+    if tile is not None:
+        with open_tile(source, instance_uid, tile) as (opened, span):
+            _write_frames(opened, [span], output, format_name, window)
+        return
     if not stream:
         _check_several(spans, output or STDOUT, format_name)
     with open_source(source, instance_uid, force=force) as opened:
         if stream:
             _write_stream(opened, output)
             return
-        ranges = find_numbers(opened, spans)
-        check_located(opened, ranges)
-        output = check_terminal(output)
-        for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
-            write_output([content], path, opened.instance.path)
+        _write_frames(opened, spans, output, format_name, window)
+
+
+def _write_frames(
+    opened: Opened,
+    spans: Sequence[Span],
+    output: str | None,
+    format_name: str,
+    window: WindowChoice | None,
+) -> None:
+    ranges = find_numbers(opened, spans)
+    check_located(opened, ranges)
+    output = check_terminal(output)
+    for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
+        write_output([content], path, opened.instance.path)
 
 
 def _find_format(output: str | None) -> str:
@@ -112,8 +134,12 @@ def _find_format(output: str | None) -> str:
     return next((name for name in ("npy", "png") if (output or "").endswith(f".{name}")), "raw")
 
 
-def _check_what(spans: Sequence[Span], format_name: str, stream: bool) -> None:
-    """Raise UsageError unless frames or the stream are asked for."""
+def _check_what(spans: Sequence[Span], format_name: str, stream: bool, tile: Tile | None) -> None:
+    """Raise UsageError unless frames, a tile or the stream are asked for."""
+    if tile is not None:
+        if stream or spans:
+            raise click.UsageError("--tile names one tile: leave out NUMBER and --stream")
+        return
     if not stream and not spans:
         raise click.UsageError("say which frames by NUMBER, or --stream for those of a video")
     if stream and spans:

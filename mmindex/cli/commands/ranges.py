@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     "ranges", cls=FrameCommand, short_help="Print where the bytes of frames are, as JSON."
 )
 @source_argument
-@numbers_argument(required=True)
+@numbers_argument(required=False)
 @instance_option
 @force_option
 def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, force: bool) -> None:
-    """Print where the bytes of frames are, by NUMBER or range such as 1-10,50 or 90-.
+    """Print where the bytes of frames are: all, or by NUMBER or range such as 1-10,50 or 90-.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A frame has a
     range for each of its fragments, offset and length in bytes.
@@ -44,7 +44,7 @@ def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, forc
     "bits" bits from "first_bit" on, 0 being the least significant bit of the first byte.
     """  # noqa: D301
     with open_source(source, instance_uid, force=force) as opened:
-        ranges = find_numbers(opened, spans)
+        ranges = find_numbers(opened, spans or (Span(1, None),))
         check_located(opened, ranges)
         frames = (_describe(opened.instance, number) for each in ranges for number in each)
         opening = f'{{"path": {json.dumps(opened.path)}, "frames": ['

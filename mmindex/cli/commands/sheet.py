@@ -15,6 +15,7 @@ from mmindex.cli.frame_numbers import (
     numbers_argument,
 )
 from mmindex.cli.printing import FAILED, counted, join_lines, print_message
+from mmindex.cli.slide_source import open_slide_source
 from mmindex.cli.source_argument import (
     Opened,
     force_option,
@@ -23,15 +24,17 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.window import window_option
-from mmindex.errors import MMIndexError, TruncatedFrameError
+from mmindex.errors import FormatError, MMIndexError, TruncatedFrameError
+from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.render.png import require_pillow
-from mmindex.render.sheet import UNREADABLE, draw_sheet
+from mmindex.render.sheet import UNREADABLE, draw_sheet, draw_slide
 from mmindex.render.window import spread
 
 if TYPE_CHECKING:
     from mmindex.read.pictures import WindowChoice
 
 _MOST_FRAMES = 100
+_SLIDE = 8  # times the size of a frame
 _SIZES = click.IntRange(16, 512)
 
 
@@ -68,7 +71,9 @@ def command(
 ) -> None:
     """Draw frames side by side: all, or by NUMBER or range such as 1-10,50 or 90-.
 
-    SOURCE is a DICOM file, or with --instance an archive's folder or an index. Each frame has its
+    Of a slide, draw its thumbnail, at most 8 times --size wide and high, unless NUMBER or --columns
+    asks for frames. SOURCE is a DICOM file, or with --instance an archive's folder or an index.
+    Each frame has its
     number below. Of more than 100 frames, 100 at even steps are drawn, first and last included.
     Exits with 1 if a frame cannot be read; its cell is crossed out.
 
@@ -78,6 +83,9 @@ def command(
     """  # noqa: D301
     check_output(output)
     with open_source(source, instance_uid, force=force) as opened:
+        if not spans and columns is None and (picture := _draw_slide(opened, instance_uid, size)):
+            write_output([picture], check_terminal(output), opened.instance.path)
+            return
         asked = find_numbers(opened, spans or (Span(1, None),))
         require_pillow()
         output = check_terminal(output)
@@ -99,6 +107,18 @@ def command(
             print_message(f"{opened.path}: frame {frame_index + 1}: {join_lines(why.message)}")
     if sheet.failures:
         click.get_current_context().exit(FAILED)
+
+
+def _draw_slide(opened: Opened, instance_uid: str | None, size: int) -> bytes | None:
+    """Return the thumbnail of the slide that an instance is of; None of what is no whole slide."""
+    if opened.instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE:
+        return None
+    source = opened.index if instance_uid is not None and opened.index else opened.path
+    try:
+        with open_slide_source(source, instance_uid) as slide:
+            return draw_slide(slide, _SLIDE * size)
+    except FormatError:  # such as one part of several: its frames can be drawn all the same
+        return None
 
 
 def _explain(opened: Opened, number: int, error: MMIndexError) -> MMIndexError:

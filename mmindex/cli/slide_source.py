@@ -1,0 +1,97 @@
+"""SOURCE on the command line -> a slide, and LEVEL,COLUMN,ROW -> the frame that is a tile."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+import mmindex
+from mmindex.cli.frame_numbers import Span
+from mmindex.cli.source_argument import Opened, open_archive
+from mmindex.errors import FrameIndexError
+from mmindex.index.names import is_index
+
+if TYPE_CHECKING:
+    from mmindex import Slide
+
+_TILE = re.compile(r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})")
+
+
+class Tile(NamedTuple):
+    """A tile as it was asked for; all three count from 0."""
+
+    level: int
+    column: int
+    row: int
+
+
+class TileType(click.ParamType[Tile]):
+    """LEVEL,COLUMN,ROW."""
+
+    name = "tile"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Tile:
+        """Return the tile that a text names."""
+        if isinstance(value, Tile):
+            return value
+        found = _TILE.fullmatch(str(value))
+        if found is None:
+            self.fail(f"expected LEVEL,COLUMN,ROW such as 0,12,7, found {value!r}", param, ctx)
+        return Tile(*map(int, found.groups()))
+
+
+@contextmanager
+def open_slide_source(source: str, instance_uid: str | None) -> Iterator[Slide]:
+    """Open the slide of a file, of the files of a folder, or of an instance's series.
+
+    Raises
+    ------
+    click.UsageError
+        SOURCE is an index, and --instance is missing.
+    MMIndexError
+        The slide cannot be found, read, or understood.
+    """
+    if instance_uid is not None:
+        with open_archive(source) as archive:
+            series = archive.record(instance_uid).series_instance_uid
+            with archive.slide(series) as slide:
+                yield slide
+        return
+    if is_index(source):
+        raise click.UsageError(
+            f"{source} is an index: say which slide with --instance UID, of any of its instances "
+            f"(`mmindex ls {shlex.quote(source)}` lists them)"
+        )
+    with mmindex.open_slide(source) as slide:
+        yield slide
+
+
+@contextmanager
+def open_tile(source: str, instance_uid: str | None, tile: Tile) -> Iterator[tuple[Opened, Span]]:
+    """Open the instance that has a tile; yield it with the number of the tile's frame.
+
+    Raises
+    ------
+    FrameIndexError
+        The slide has no such tile, or does not store the tile.
+    click.UsageError, MMIndexError
+        As `open_slide_source`.
+    """
+    with open_slide_source(source, instance_uid) as slide:
+        found = slide.locate(*tile)
+        if found is None:
+            raise FrameIndexError(
+                f"the tile in column {tile.column} and row {tile.row} of level {tile.level} is "
+                "not stored: it is background",
+                path=source,
+            )
+        instance, frame_index = found
+        number = frame_index + 1
+        yield Opened(instance, instance.path or source, None), Span(number, number)

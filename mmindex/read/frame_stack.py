@@ -1,0 +1,114 @@
+"""FrameStack: frames of one shape and type, of an instance or a series of an archive, by index."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.errors import DecodeError, FormatError
+from mmindex.read.order import order_records, select_newest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mmindex.model import InstanceRecord
+    from mmindex.read.archive import Archive
+
+
+class FrameStack:
+    """The decoded frames of records, one after the other: an array that is read frame by frame.
+
+    Attributes
+    ----------
+    records : sequence of InstanceRecord
+        Whose frames they are, in order; without their frame tables.
+    shape : tuple of int
+        (frames, rows, columns[, samples]).
+    dtype : numpy.dtype
+        Type of the pixels, in this machine's byte order.
+
+    Raises
+    ------
+    FormatError
+        Frames differ in rows, columns, samples or bits, or there are none.
+    DecodeError
+        The first frame cannot be decoded.
+    """
+
+    def __init__(self, archive: Archive, records: Sequence[InstanceRecord]) -> None:
+        records = [
+            replace(record, frames=None, positions=None)  # which may be long
+            for record in records
+            if record.status.has_frames
+        ]
+        if not records:
+            raise FormatError("there are no frames", path=archive.path)
+        self._archive = archive
+        self.records = records
+        self._uids = [record.sop_instance_uid for record in records]
+        self._ends = list(accumulate(record.number_of_frames for record in records))
+        kinds = [_describe(record) for record in records]
+        for record, kind in zip(records, kinds, strict=True):
+            if kind != kinds[0]:
+                raise FormatError(
+                    f"expected frames of one kind, found {kind} beside {kinds[0]}: open instances "
+                    "one by one",
+                    path=archive.full_path(record),
+                )
+        first = archive.array(self._uids[0], 0)
+        self.shape = (self._ends[-1], *first.shape)
+        self.dtype = first.dtype.newbyteorder("=")
+        self.ndim = len(self.shape)
+
+    def read(self, index: int) -> NDArray[np.generic]:
+        """Return the pixels of a frame.
+
+        Raises
+        ------
+        DecodeError
+            The frame cannot be decoded, or differs from the first one in shape or type.
+        MMIndexError
+            As `Archive.array`.
+        """
+        at = bisect_right(self._ends, index)
+        uid = self._uids[at]
+        frame_index = index - (self._ends[at - 1] if at else 0)
+        frame = self._archive.array(uid, frame_index)
+        found = frame.shape, frame.dtype.newbyteorder("=")
+        if found != (self.shape[1:], self.dtype):
+            raise DecodeError(
+                f"expected a frame of {self.shape[1:]} as {self.dtype}, found {frame.shape} as "
+                f"{frame.dtype} in frame index {frame_index}",
+                path=self._archive.full_path(self.records[at]),
+            )
+        return frame.astype(self.dtype, copy=False)
+
+
+def _describe(record: InstanceRecord) -> str:
+    image = record.image_pixel
+    return (
+        f"{image.rows} x {image.columns} x {image.samples_per_pixel or 1} pixels of "
+        f"{image.bits_allocated} bits{' with sign' * bool(image.pixel_representation)} in "
+        f"{image.pixel_keyword}"
+    )
+
+
+def stack_series(archive: Archive, series_instance_uid: str) -> FrameStack:
+    """Return the frames of a series, in the order that a `FrameDataset` has them.
+
+    Raises
+    ------
+    InstanceNotFoundError
+        The archive has no such series.
+    FormatError, DecodeError
+        As `FrameStack`.
+    """
+    records = list(archive.instances(series_instance_uid=series_instance_uid))
+    newest = select_newest(records, "newest", archive.path)
+    return FrameStack(archive, order_records(newest, "position"))

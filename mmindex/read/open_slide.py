@@ -1,0 +1,66 @@
+"""The files of a folder, or the series of an archive -> a Slide."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from mmindex.errors import NotDicomError, naming
+from mmindex.read.open_file import open_file
+from mmindex.read.slide import Slide
+
+if TYPE_CHECKING:
+    from mmindex.read.archive import Archive
+
+
+def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Slide:
+    """Open a slide: a folder of its files, or the files.
+
+    Parameters
+    ----------
+    source : path, or iterable of paths
+        A folder (not the folders in it), one file, or several. Files of a folder that are not DICOM
+        are left out.
+
+    Raises
+    ------
+    FormatError
+        A file is broken, or no whole slide image is among them; two files are the same level; a
+        concatenation has a gap; tiles lie off the grid.
+    MissingFileError
+        There is no such file.
+    """
+    is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
+    paths: list[str | os.PathLike[str]]
+    if isinstance(source, (str, os.PathLike)):
+        paths = [source]
+        if is_folder:
+            names = sorted(os.listdir(source))
+            paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
+    else:
+        paths = list(source)
+    with ExitStack() as stack:
+        instances = []
+        for path in paths:
+            try:
+                instances.append(stack.enter_context(open_file(path)))
+            except NotDicomError:
+                if not is_folder:
+                    raise
+        slide = Slide(instances)
+        stack.pop_all()
+    return slide
+
+
+def open_series(archive: Archive, series_instance_uid: str) -> Slide:
+    """Return the slide of a series; see `Archive.slide`."""
+    with naming(archive.path), ExitStack() as stack:
+        records = archive.instances(series_instance_uid=series_instance_uid)
+        uids = dict.fromkeys(
+            record.sop_instance_uid for record in records if record.status.has_frames
+        )
+        slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
+        stack.pop_all()
+    return slide

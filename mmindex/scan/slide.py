@@ -1,0 +1,152 @@
+"""Where the tiles of one whole slide image lie in it (PS3.3 C.7.6.17, C.8.12.4 to C.8.12.6).
+
+Read from a header by structure; pixel data is not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.errors import FormatError
+from mmindex.scan.functional_groups import read_groups
+from mmindex.scan.group_columns import Column, Tree, stack_values
+from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
+from mmindex.tile_positions import SlideImage, pack_positions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmindex.scan.header import Header
+
+_MICROMETERS = 1000  # a millimeter
+_DECIMALS = 6  # of a height, by which focal planes are one
+_MOST_PLANES = 1 << 16
+_BESIDE = ("LABEL", "OVERVIEW")  # pictures of the slide, which need no tiles
+
+_IMAGE_TYPE = Column("image_type", "text")
+_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
+_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
+_ORGANIZATION = Column("dimension_organization_type", "text")
+_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
+_OPTICAL_PATHS = Column("optical_path_identifiers", "text", 0)
+_CONCATENATION = Column("concatenation_uid", "text")
+_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
+_ORIGIN = Column("total_pixel_matrix_origin_z", "number")
+_SPACING = Column("spacing_between_slices", "number")
+_PATH = Column("optical_path_identifier", "text")
+_Z = Column("z_offset_in_slide_coordinate_system", "number")
+_COLUMN = Column("column_position_in_total_image_pixel_matrix", "signed")
+_ROW = Column("row_position_in_total_image_pixel_matrix", "signed")
+_GROUPS: Tree = {
+    0x0028_9110: {0x0018_0088: _SPACING},
+    0x0048_0207: {0x0048_0106: _PATH},
+    0x0048_021A: {0x0040_074A: _Z, 0x0048_021E: _COLUMN, 0x0048_021F: _ROW},
+}
+_SLIDE: Tree = {
+    0x0008_0008: _IMAGE_TYPE,
+    0x0020_9161: _CONCATENATION,
+    0x0020_9228: _FIRST_FRAME,
+    0x0020_9311: _ORGANIZATION,
+    0x0048_0006: _TOTAL_COLUMNS,
+    0x0048_0007: _TOTAL_ROWS,
+    0x0048_0008: {0x0040_074A: _ORIGIN},
+    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
+    0x0048_0303: _FOCAL_PLANES,
+    SHARED_FUNCTIONAL_GROUPS: _GROUPS,
+    PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
+}
+
+
+def scan_tile_positions(
+    header: Header, number_of_frames: int, tile_width: int, tile_height: int
+) -> bytes:
+    """Return where the tiles of a whole slide image are, packed: see `TilePositions`.
+
+    Parameters
+    ----------
+    number_of_frames : int
+        Frames of the instance.
+    tile_width, tile_height : int
+        Columns and Rows of a tile.
+
+    Raises
+    ------
+    FormatError
+        The functional groups break the rules of structure; tiles lie off the grid, outside the
+        image or twice at one place, or have no positions.
+    """
+    if tile_width < 1 or tile_height < 1:
+        raise FormatError("expected Rows and Columns of a tile, found none")
+    groups = read_groups(header, _SLIDE, number_of_frames)
+    top, shared = groups.top, groups.shared
+    whole = {
+        column: value if isinstance(value := top.get(column), int) else 0
+        for column in (_TOTAL_COLUMNS, _TOTAL_ROWS, _FOCAL_PLANES, _FIRST_FRAME)
+    }
+    names = top.get(_OPTICAL_PATHS)
+    table = stack_values(number_of_frames, groups.parts, shared)
+    z = table.get(_Z.name, np.full(number_of_frames, np.nan)).astype(np.float64)
+    origin = top.get(_ORIGIN)
+    z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
+    image = SlideImage(
+        *(whole[_TOTAL_COLUMNS], whole[_TOTAL_ROWS], tile_width, tile_height),
+        tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
+        str(top.get(_ORGANIZATION, "")),
+        str(top.get(_CONCATENATION, "")),
+        whole[_FIRST_FRAME],
+        (0.0,),
+        names if isinstance(names, tuple) else ("",),
+    )
+    planes = max(1, whole[_FOCAL_PLANES])
+    is_single = image.columns == image.rows == 1 and (
+        number_of_frames == planes * len(image.optical_paths)
+    )
+    has_positions = _COLUMN.name in table and _ROW.name in table
+    if image.organization == "TILED_FULL" or (is_single and not has_positions):
+        if planes > _MOST_PLANES:
+            raise FormatError(f"a slide has at most {_MOST_PLANES} focal planes, found {planes}")
+        spacing = shared.get(_SPACING)
+        step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
+        base = float(z[0]) if not isinstance(origin, float) else origin
+        heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
+        return pack_positions(_replace(image, heights, image.optical_paths))
+    flavor = (*image.image_type, "", "", "")[2]
+    if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):
+        return pack_positions(image)
+    if not has_positions:
+        raise FormatError("the slide's frames have no positions")
+    return _pack_sparse(image, table, z)
+
+
+def _replace(image: SlideImage, heights: tuple[float, ...], paths: tuple[str, ...]) -> SlideImage:
+    from dataclasses import replace
+
+    return replace(image, heights=heights, optical_paths=paths)
+
+
+def _pack_sparse(
+    image: SlideImage, table: dict[str, NDArray[np.generic]], z: NDArray[np.float64]
+) -> bytes:
+    """Return tiles that are where their frames say."""
+    column = table[_COLUMN.name].astype(np.int64) - 1
+    row = table[_ROW.name].astype(np.int64) - 1
+    off_grid = (column % image.tile_width + row % image.tile_height) != 0
+    column, row = column // image.tile_width, row // image.tile_height
+    outside = (column < 0) | (row < 0) | (column >= image.columns) | (row >= image.rows)
+    wrong = np.flatnonzero(off_grid | outside)
+    if len(wrong):
+        raise FormatError(f"the tile of frame index {wrong[0]} lies off the grid")
+    heights, plane = np.unique(np.round(z, _DECIMALS), return_inverse=True)
+    paths, optical = image.optical_paths, np.zeros(len(column), np.int64)
+    if _PATH.name in table:
+        found, inverse = np.unique(table[_PATH.name].astype(str), return_inverse=True)
+        used = set(found.tolist())
+        known = dict.fromkeys(name for name in paths if name in used)
+        paths = tuple(dict.fromkeys((*known, *found.tolist())))
+        places = {name: at for at, name in enumerate(paths)}
+        optical = np.array([places[name] for name in found.tolist()])[inverse]
+    image = _replace(image, tuple(heights.tolist()), paths)
+    keys = ((optical * len(heights) + plane) * image.rows + row) * image.columns + column
+    return pack_positions(image, keys)

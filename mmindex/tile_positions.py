@@ -1,0 +1,213 @@
+"""TilePositions: which frame is the tile at a place of a whole slide image (PS3.3 C.7.6.17).
+
+Packed as an index keeps them, so that a tile is found by two short reads. All integers are
+little-endian, at any alignment.
+
+    size     field
+    4        length of the head, which ends where the fences begin
+    8        tiles with a position; 0 where the order of frames says where each tile is
+    4 x 4    Total Pixel Matrix Columns, Rows; Columns and Rows of a tile
+    8        Concatenation Frame Offset Number
+    4        focal planes, and as many f8: the height of each in micrometers, ascending
+    2        texts, each a u2 length and that many bytes (utf-8): Image Type, Dimension Organization
+             Type, Concatenation UID, then the Optical Path Identifiers
+    8 each   fences: the key of every 256th tile
+    12 each  tiles in the order of their keys: key (8), frame index (4). The key counts columns,
+             then rows, then focal planes, then optical paths
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmindex.errors import FormatError, IndexFormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmindex.frame_table import Entries
+
+_HEAD = struct.Struct("<IQIIIIQI")
+_LENGTH = struct.Struct("<H")
+_TILE = np.dtype([("key", "<u8"), ("frame", "<u4")])
+_FENCE = np.dtype("<u8")
+_STRETCH = 256  # tiles from one fence to the next
+_MOST_KEYS = 1 << 62
+_MOST_PLANES = 1 << 15  # optical paths, each in focal planes
+_MOST_FRAMES = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class SlideImage:
+    """What a file says of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part.
+
+    Attributes
+    ----------
+    width, height : int
+        Total Pixel Matrix Columns and Rows; 0 where absent.
+    tile_width, tile_height : int
+        Columns and Rows of a tile.
+    image_type : tuple of str
+        The values of (0008,0008).
+    organization : str
+        (0020,9311) Dimension Organization Type.
+    concatenation_uid : str
+        (0020,9161); empty where the instance is no part of a concatenation.
+    first_frame : int
+        (0020,9228) Concatenation Frame Offset Number.
+    heights : tuple of float
+        The focal planes, ascending, in micrometers from the reference plane.
+    optical_paths : tuple of str
+        Optical Path Identifiers, in order.
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    image_type: tuple[str, ...]
+    organization: str
+    concatenation_uid: str
+    first_frame: int
+    heights: tuple[float, ...]
+    optical_paths: tuple[str, ...]
+
+    @property
+    def columns(self) -> int:
+        """Tiles in a row."""
+        return -(-self.width // self.tile_width)
+
+    @property
+    def rows(self) -> int:
+        """Tiles in a column."""
+        return -(-self.height // self.tile_height)
+
+    def key(self, column: int, row: int, focal_plane: int, optical_path: int) -> int:
+        """Return the number of a tile; where a slide is full, the index of the tile's frame."""
+        plane = optical_path * len(self.heights) + focal_plane
+        return (plane * self.rows + row) * self.columns + column
+
+
+class TilePositions:
+    """The tiles of one instance, packed; `image` is what its file says of the slide.
+
+    Raises
+    ------
+    IndexFormatError
+        The bytes are no packed tiles.
+    """
+
+    __slots__ = ("_data", "_fences", "_head", "image", "number_of_tiles")
+
+    def __init__(self, data: Entries) -> None:
+        self._data = data
+        try:
+            self._head, self.number_of_tiles, self.image = _unpack_head(data)
+        except (struct.error, ValueError) as error:
+            raise IndexFormatError(
+                f"damaged positions of tiles: {error}; rebuild the index"
+            ) from error
+        self._fences: NDArray[np.uint64] | None = None
+
+    def find(self, column: int, row: int, focal_plane: int, optical_path: int) -> int | None:
+        """Return the frame index of a tile, None where the instance has no such tile."""
+        count = self.number_of_tiles
+        if not count:
+            return None
+        fences = self._fences
+        fences_end = self._head + _FENCE.itemsize * -(-count // _STRETCH)
+        if fences is None:
+            fences = self._fences = np.frombuffer(self._data[self._head : fences_end], _FENCE)
+        key = np.uint64(self.image.key(column, row, focal_plane, optical_path))
+        stretch = int(np.searchsorted(fences, key, "right")) - 1
+        if stretch < 0:
+            return None
+        first, last = stretch * _STRETCH, min(count, (stretch + 1) * _STRETCH)
+        size = _TILE.itemsize
+        tiles = np.frombuffer(
+            self._data[fences_end + first * size : fences_end + last * size], _TILE
+        )
+        at = int(np.searchsorted(tiles["key"], key))
+        return int(tiles["frame"][at]) if at < len(tiles) and tiles["key"][at] == key else None
+
+
+def _unpack_head(data: Entries) -> tuple[int, int, SlideImage]:
+    (length,) = struct.unpack("<I", data[:4])
+    head = data[:length]
+    _, count, width, height, tile_width, tile_height, first_frame, planes = _HEAD.unpack_from(head)
+    position = _HEAD.size + 8 * planes
+    heights = struct.unpack_from(f"<{planes}d", head, _HEAD.size)
+    (number,) = _LENGTH.unpack_from(head, position)
+    position += _LENGTH.size
+    texts = []
+    for _ in range(number):
+        (size,) = _LENGTH.unpack_from(head, position)
+        position += _LENGTH.size + size
+        texts.append(head[position - size : position].decode())
+    fences = -(-count // _STRETCH) * _FENCE.itemsize
+    if position != length or len(data) != length + fences + count * _TILE.itemsize:
+        raise ValueError(f"expected {count} tiles, found {len(data)} bytes")
+    image_type, organization, concatenation_uid, *paths = texts
+    if not tile_width or not tile_height or not 0 < len(heights) * len(paths) <= _MOST_PLANES:
+        raise ValueError("no tiles, or too many focal planes")
+    image = SlideImage(
+        width,
+        height,
+        tile_width,
+        tile_height,
+        tuple(image_type.split("\\")),
+        organization,
+        concatenation_uid,
+        first_frame,
+        heights,
+        tuple(paths),
+    )
+    return length, count, image
+
+
+def pack_positions(image: SlideImage, keys: NDArray[np.int64] | None = None) -> bytes:
+    """Return the tiles of an instance, packed.
+
+    Parameters
+    ----------
+    keys : ndarray of int64, optional
+        The key of each frame's tile; none where the order of frames says where each tile is.
+
+    Raises
+    ------
+    FormatError
+        Two frames are one tile, or there are more tiles or planes than can be numbered.
+    """
+    planes = len(image.heights) * len(image.optical_paths)
+    if planes > _MOST_PLANES:
+        raise FormatError(
+            f"a slide has at most {_MOST_PLANES} focal planes in all optical paths, found {planes}"
+        )
+    if image.columns * image.rows * planes >= _MOST_KEYS:
+        raise FormatError("the slide has more tiles than can be numbered")
+    tiles = np.empty(0 if keys is None else len(keys), _TILE)
+    if keys is not None:
+        if len(keys) > _MOST_FRAMES:
+            raise FormatError(f"a slide has at most {_MOST_FRAMES} frames, found {len(keys)}")
+        order = np.argsort(keys, kind="stable")
+        tiles["key"], tiles["frame"] = keys[order], order
+        double = np.flatnonzero(tiles["key"][1:] == tiles["key"][:-1])
+        if len(double):
+            frames = order[double[0]], order[double[0] + 1]
+            raise FormatError(f"frame indices {frames[0]} and {frames[1]} are one tile")
+    texts = ["\\".join(image.image_type), image.organization, image.concatenation_uid]
+    encoded = [text.encode() for text in (*texts, *image.optical_paths)]
+    packed = struct.pack(f"<{len(image.heights)}d", *image.heights) + _LENGTH.pack(len(encoded))
+    packed += b"".join(_LENGTH.pack(len(text)) + text for text in encoded)
+    head = _HEAD.pack(
+        _HEAD.size + len(packed),
+        len(tiles),
+        *(image.width, image.height, image.tile_width, image.tile_height),
+        *(image.first_frame, len(image.heights)),
+    )
+    fences = tiles["key"][::_STRETCH].astype(_FENCE).tobytes()
+    return b"".join((head, packed, fences, tiles.tobytes()))
