@@ -19,7 +19,7 @@ from click.exceptions import Exit
 from mmindex.cli.endings import drop_unwritten_output
 from mmindex.cli.printing import FAILED
 from mmindex.index.names import is_of_index
-from mmindex.sources.container import SEPARATOR
+from mmindex.model import SEPARATOR
 
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested

@@ -43,6 +43,14 @@ _WALK_OPTIONS = (
         help="Leave out symbolic links.",
     ),
     click.option(
+        "--no-containers",
+        "containers",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Open no tar and zip files.",
+    ),
+    click.option(
         "--one-file-system", is_flag=True, help="Leave out folders of other file systems."
     ),
     click.option(

@@ -161,15 +161,15 @@ def _warn_of_duplicates(archive: Archive, instance: Instance) -> None:
     """Print which other files have an instance's UID, if there are any."""
     record = instance.record
     others = [
-        plain(os.fsdecode(other.path))
+        plain(os.fsdecode(other.location))
         for other in archive.records_of(record.sop_instance_uid)
-        if other.path != record.path
+        if other.key != record.key
     ]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         print_message(
             f"SOP Instance UID {record.sop_instance_uid} is in {len(others) + 1} files: using "
-            f"{plain(os.fsdecode(record.path))}, not {min(others)}{more}"
+            f"{plain(os.fsdecode(record.location))}, not {min(others)}{more}"
         )
 
 

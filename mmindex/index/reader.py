@@ -30,9 +30,9 @@ from mmindex.index.databases import (
 )
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import join_record, length_apart, unpack_record
+from mmindex.index.record import join_record, length_apart, unpack_record, unpack_version
 from mmindex.index.verify import verify_index
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
@@ -118,12 +118,12 @@ class Reader(OpenIndex):
         while after < end - 1 and (batch := self.read_records(kind, uid, after, _BATCH)):
             after = batch[-1][0]
             for _, record in batch:
-                if record.path not in seen:
-                    seen.add(record.path)
+                if record.key not in seen:
+                    seen.add(record.key)
                     yield record
         # Files that a build has replaced meanwhile have later ids.
         for _, record in self.read_records(kind, uid, max(after, end - 1)):
-            if record.path not in seen:
+            if record.key not in seen:
                 yield record
 
     @reading
@@ -285,8 +285,58 @@ class Reader(OpenIndex):
         return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
 
     @reading
+    def find_members(self, txn: Transaction, container: bytes) -> list[tuple[int, Fingerprint]]:
+        """Return ids and fingerprints of the files in the container at this path."""
+        return list(_walk_members(txn, path_key(container)))
+
+    @reading
+    def find_all_members(self, txn: Transaction) -> list[int]:
+        """Return the ids of the files in all containers."""
+        return [
+            FILE_ID.unpack(id_bytes)[0]
+            for key, _ in txn.walk("members")
+            for id_bytes in txn.walk_values("members", key)
+        ]
+
+    @reading
+    def mark_members(self, txn: Transaction, seen: bytearray) -> int:
+        """Mark the files in containers that were seen and are unchanged; return how many.
+
+        A file is left out whose fingerprint is not that of its container: an interrupted build
+        left it there.
+        """
+        marked = 0
+        for key, _ in txn.walk("members"):
+            sealed = txn.get("paths", key)
+            if sealed is None:
+                continue
+            container_id, *version = PATH_VALUE.unpack(unseal(key, sealed))
+            is_new = container_id >= len(seen)
+            if not is_new and not seen[container_id]:
+                continue
+            for file_id, fingerprint in _walk_members(txn, key):
+                if fingerprint == tuple(version) and file_id < len(seen):
+                    marked += not is_new and not seen[file_id]
+                    seen[file_id] = 1
+        return marked
+
+    @reading
+    def find_containers(self, txn: Transaction, *, opened: bool) -> list[int]:
+        """Return the ids of the containers of which files are known, or of those of which none."""
+        filled = set()
+        for key, _ in txn.walk("members"):
+            sealed = txn.get("paths", key)
+            if sealed is not None:
+                filled.add(PATH_VALUE.unpack(unseal(key, sealed))[0])
+        if opened:
+            return sorted(filled)
+        wanted = Status.CONTAINER.value.encode()
+        ids = [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
+        return [file_id for file_id in ids if file_id not in filled]
+
+    @reading
     def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
-        """Return the ids of the files that are not DICOM, or of those that could not be read."""
+        """Return the ids of the files that are not DICOM, or containers, or cannot be read."""
         wanted = status.value.encode()
         return [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
 
@@ -296,3 +346,12 @@ class Reader(OpenIndex):
         for name in DATABASES:
             txn.check(name)
         verify_index(txn)
+
+
+def _walk_members(txn: Transaction, key: bytes) -> Iterator[tuple[int, Fingerprint]]:
+    """Yield ids and fingerprints of the files in the container whose path has this key."""
+    for id_bytes in map(bytes, txn.walk_values("members", key)):
+        sealed = txn.get("files", id_bytes)
+        if sealed is None:
+            raise DamageError(f"a container leads to file {id_bytes.hex()}, which is not there")
+        yield FILE_ID.unpack(id_bytes)[0], unpack_version(unseal(id_bytes, sealed))

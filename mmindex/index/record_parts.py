@@ -23,6 +23,7 @@ _STATUSES = (
     Status.NO_PIXEL_DATA,
     Status.NOT_DICOM,
     Status.UNREADABLE,
+    Status.CONTAINER,
 )
 STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES, 1)}
 BOUNDARIES = tuple(Boundaries)

@@ -16,7 +16,7 @@ from mmindex.index.databases import (
     PATH_VALUE,
     UNSCANNED,
     path_key,
-    uid_entries,
+    walk_ways,
 )
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import RecordKeys, length_apart, unpack_keys
@@ -92,10 +92,10 @@ def _walk_ways(txn: Transaction, id_bytes: bytes, keys: RecordKeys) -> Iterator[
     if sealed is None or unseal(key, sealed) != PATH_VALUE.pack(file_id, *keys.fingerprint):
         raise DamageError(f"its path leads elsewhere than to file {file_id}")
     yield "paths"
-    for kind, uid in uid_entries(keys):
-        if not txn.has(kind, uid, id_bytes):
-            raise DamageError(f"{uid.decode('latin-1')!r} in {kind!r} misses file {file_id}")
-        yield kind
+    for way, way_key in walk_ways(keys):
+        if not txn.has(way, way_key, id_bytes):
+            raise DamageError(f"{way_key.decode('latin-1')!r} in {way!r} misses file {file_id}")
+        yield way
     if keys.status in UNSCANNED:
         if txn.read("unscanned", id_bytes) != keys.status.value.encode():
             raise DamageError(f"'unscanned' misses file {file_id}")

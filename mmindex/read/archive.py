@@ -18,12 +18,12 @@ from mmindex.errors import (
 from mmindex.index.databases import UidKind
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings, Progress
 from mmindex.read.order import is_newer
-from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.read.record_sources import RecordSources, find_record
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -75,6 +75,7 @@ class Archive(Composed, Listings, Closing):
         self._root = os.fsencode(root)
         self._moved = archive_root is not None
         self._revalidate_after = revalidate_after
+        self._sources = RecordSources(revalidate_after)
         self._max_open_files = max_open_files or _default_max_open_files()
         self._recent: dict[str, _Opened] = {}
         self._older: dict[str, _Opened] = {}
@@ -87,6 +88,7 @@ class Archive(Composed, Listings, Closing):
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
         self._recent, self._older = {}, {}
+        self._sources = RecordSources(self._revalidate_after)
         self._store.close()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -113,6 +115,9 @@ class Archive(Composed, Listings, Closing):
     def file(self, path: str | bytes | os.PathLike[str]) -> Instance:
         """Return the instance in the file at `path`, relative to the archive's root, open.
 
+        A path like `study.zip!/a.dcm` is that of a file in a container, unless there is a file of
+        this path. `InstanceRecord.key` of a record always leads to its own file.
+
         Raises
         ------
         InstanceNotFoundError
@@ -120,20 +125,16 @@ class Archive(Composed, Listings, Closing):
         StaleIndexError, MissingFileError, FormatError
             As by UID.
         """
-        name = os.fsencode(path)
-        if os.sep != "/":
-            name = name.replace(os.fsencode(os.sep), b"/")
-        record = self._store.read_path(name)
-        if record is None or record.path != name:
+        record = find_record(self._store, path)
+        if record is None:
             raise InstanceNotFoundError(
-                f"the index has no file {os.fsdecode(name)!r}", path=self.path
+                f"the index has no file {os.fsdecode(path)!r}", path=self.path
             )
         return self._open_instance(record)
 
     def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Return whether the index has a file at `path`, relative to the archive's root."""
-        record = self._store.read_path(os.fsencode(path).replace(os.fsencode(os.sep), b"/"))
-        return record is not None and record.path == os.fsencode(path)
+        return find_record(self._store, path) is not None
 
     def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`. Files stay open for the next call.
@@ -262,7 +263,7 @@ class Archive(Composed, Listings, Closing):
         return walk_problems(self, progress)
 
     def full_path(self, record: InstanceRecord) -> str:
-        """Return where the file of a record is."""
+        """Return where the file of a record is; of a member, its container."""
         return os.fsdecode(os.path.join(self._root, record.path))
 
     def expected_fingerprint(self, record: InstanceRecord, found: os.stat_result) -> Fingerprint:
@@ -288,12 +289,9 @@ class Archive(Composed, Listings, Closing):
         raise InstanceNotFoundError(f"the index has no SOP Instance UID {uid!r}", path=self.path)
 
     def _open_instance(self, record: InstanceRecord) -> Instance:
-        path = self.full_path(record)
-        if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
-            raise recorded_error(record, path)
-        descriptor = open_descriptor(path)
-        fingerprint = self.expected_fingerprint(record, os.stat(descriptor.number))
-        source = FileSource(descriptor, path, fingerprint, self._revalidate_after)
+        if not record.status.is_instance:
+            raise recorded_error(record, os.fsdecode(os.path.join(self._root, record.location)))
+        source = self._sources.open(record, self.full_path(record), self.expected_fingerprint)
         return Instance(record, source)
 
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:

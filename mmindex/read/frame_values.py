@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mmindex.errors import MMIndexError
-from mmindex.model import Status
+from mmindex.read.header import find_header
 from mmindex.scan.functional_groups import read_frame_values
 from mmindex.scan.header import Header, scan_header
 
@@ -25,11 +25,7 @@ _KEPT: WeakKeyDictionary[Instance, Mapping[str, NDArray[np.generic]]] = WeakKeyD
 
 def read_scanned_header(instance: Instance) -> Header:
     """Return what stands before an instance's pixel data, scanned."""
-    record = instance.record
-    size = record.fingerprint.size if record.fingerprint is not None else instance.source.size
-    if record.status is not Status.DEFLATED and record.frames is not None:
-        size = min(size, record.frames.value_offset)
-    return scan_header(instance.read_file(0, size), force=True)
+    return scan_header(instance.read_file(*find_header(instance)), force=True)
 
 
 def keep_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:

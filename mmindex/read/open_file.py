@@ -12,11 +12,11 @@ from functools import partial
 from typing import BinaryIO, NoReturn
 
 from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
-from mmindex.model import Buffer, Fingerprint, InstanceRecord
+from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource, is_url
-from mmindex.sources.container import SEPARATOR, open_member_path, place_in_container
+from mmindex.sources.container import open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 
@@ -122,7 +122,7 @@ def _open_url(url: str, scan_source: Scan, store: object, *, force: bool, prove:
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
     """Open a file in a tar or zip container."""
-    source = open_member_path(path, REVALIDATE_AFTER)
+    source, member = open_member_path(path, REVALIDATE_AFTER)
     try:
         record = scan_source(source.view(source.first, source.size))
     except MMIndexError as error:
@@ -130,7 +130,7 @@ def _open_member(path: str, scan_source: Scan) -> Instance:
             error.offset += source.first
         error.at(source.name)
         raise
-    record = place_in_container(record, source)
+    record = place_in_container(record, member)
     return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
 

@@ -44,7 +44,7 @@ def walk_problems(archive: Archive, progress: Progress | None = None) -> Iterato
     for record in archive.records(progress=progress):
         yield from _walk_file_problems(archive, record)
     for uid, records in archive.duplicates():
-        first, *others = sorted(os.fsdecode(record.path) for record in records)
+        first, *others = sorted(os.fsdecode(record.location) for record in records)
         count = len(others)
         detail = f"SOP Instance UID {uid} is also that of {others[0]}"
         yield Problem(first, "duplicate", detail + (f" and {count - 1} more" if count > 1 else ""))
@@ -53,7 +53,19 @@ def walk_problems(archive: Archive, progress: Progress | None = None) -> Iterato
 
 
 def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
-    path = os.fsdecode(record.path)
+    path = os.fsdecode(record.location)
+    if record.member is None:  # else its container says it once for all
+        yield from _walk_changes(archive, record, path)
+    if record.status is Status.UNREADABLE:
+        yield Problem(path, "unreadable", f"{record.error}: {record.reason}")
+    for anomaly in record.anomalies:
+        times = f" ({anomaly.count} times)" if anomaly.count > 1 else ""
+        detail = f"{anomaly.code} @0x{anomaly.offset:x}{times}"
+        yield Problem(path, "anomaly", detail, anomaly)
+
+
+def _walk_changes(archive: Archive, record: InstanceRecord, path: str) -> Iterator[Problem]:
+    """Yield whether a file is gone or changed."""
     try:
         found = os.stat(archive.full_path(record))
     except OSError as error:
@@ -62,9 +74,3 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
         expected = archive.expected_fingerprint(record, found)
         if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
             yield Problem(path, "stale", "the file changed after it was indexed; rebuild the index")
-    if record.status is Status.UNREADABLE:
-        yield Problem(path, "unreadable", f"{record.error}: {record.reason}")
-    for anomaly in record.anomalies:
-        times = f" ({anomaly.count} times)" if anomaly.count > 1 else ""
-        detail = f"{anomaly.code} @0x{anomaly.offset:x}{times}"
-        yield Problem(path, "anomaly", detail, anomaly)

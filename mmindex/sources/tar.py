@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterator
 
 from mmindex.errors import FormatError, TruncatedFrameError
+from mmindex.model import Member
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import Member, find_name_problem, strip_name
+from mmindex.sources.member import check_name
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -81,9 +82,8 @@ def walk_tar(container: ByteSource) -> Iterator[Member]:
         if data + length > size:
             reason = f"the member runs past the end of the container: expected {length} bytes"
         if kind in _FILES and not name.endswith(b"/"):
-            name = strip_name(name)
-            reason = reason or find_name_problem(name)
-            yield Member(name, data, length, length, reason=reason)
+            name, problem = check_name(name)
+            yield Member(name, data, length, length, reason=reason or problem)
         own = {}
         position = data + length + -length % BLOCK
 

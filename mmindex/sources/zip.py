@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, TruncatedFrameError
+from mmindex.model import Member
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import DEFLATED, STORED, Member, find_name_problem, strip_name
+from mmindex.sources.member import DEFLATED, STORED, check_name
 
 _LOCAL = struct.Struct("<4s2x2H8x2I2H")
 _ENTRY = struct.Struct("<8x2H4x3I4H6xI")
@@ -188,9 +189,8 @@ def _make_member(
         reason = "the member overlaps with another one"
     if not flags & _UTF8 and not name.isascii():
         name = name.decode("cp437").encode()
-    name = strip_name(name)
-    reason = reason or find_name_problem(name)
-    return Member(name, offset, length, compressed_length, method, crc, reason)
+    name, problem = check_name(name)
+    return Member(name, offset, length, compressed_length, method, crc, reason or problem)
 
 
 def _agrees(entry: _Entry, compressed_length: int, length: int) -> bool:

@@ -47,7 +47,7 @@ class Commits:
             report.frames += number_of_frames
             if status is Status.UNREADABLE:
                 record = unpack_record(packed)
-                report.add_problem(record.path, record.reason)
+                report.add_problem(record.location, record.reason)
         self._writer.add(packed_records)
         self._progress(report)
 

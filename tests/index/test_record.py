@@ -327,7 +327,9 @@ def test_golden_8_byte_entries_reach_past_4_gib() -> None:
     assert frames.contiguous_range(1) == (0x100000019, 16)
 
 
-STATUSES = ["indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable"]
+STATUSES = [
+    *("indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable", "container"),
+]
 BOUNDARIES = [
     *("none", "native", "basic-offset-table", "extended-offset-table"),
     *("one-fragment-a-frame", "all-fragments", "start-markers"),

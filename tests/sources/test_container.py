@@ -35,10 +35,9 @@ from mmindex.errors import (
     NotDicomError,
 )
 from mmindex.frame_table import ByteRange
-from mmindex.model import Status
+from mmindex.model import Member, Status
 from mmindex.sources.base import ByteSource
 from mmindex.sources.container import is_container, open_member, walk_members
-from mmindex.sources.member import Member
 from mmindex.sources.memory import MemorySource
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
