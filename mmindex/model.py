@@ -126,9 +126,6 @@ class Member(NamedTuple):
         0 stored, 8 deflated, as zip numbers methods (APPNOTE 4.4.5).
     crc : int
         CRC-32 of the file; 0 where the container has none.
-    reason : str
-        Why the container's walk says that the member cannot be read; empty where it can be. A
-        record has its own reason, and none here.
     """
 
     name: bytes
@@ -137,7 +134,6 @@ class Member(NamedTuple):
     compressed_length: int
     method: int = 0
     crc: int = 0
-    reason: str = ""
 
 
 def locate(path: bytes, member: bytes) -> bytes:

@@ -17,6 +17,7 @@ from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import (
     STORED,
     DeflatedMember,
+    FoundMember,
     InflatedFiles,
     StoredMember,
     strip_name,
@@ -30,7 +31,7 @@ def is_container(head: bytes) -> bool:
     return is_zip(head) or is_tar(head)
 
 
-def walk_members(container: ByteSource) -> Iterator[Member]:
+def walk_members(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a container, in its order; of two with one name the last counts.
 
     Members that cannot be read are among them, with their reasons.
@@ -51,7 +52,7 @@ def walk_members(container: ByteSource) -> Iterator[Member]:
 
 
 def open_member(
-    container: ByteSource, member: Member, inflated: InflatedFiles | None = None
+    container: ByteSource, member: Member | FoundMember, inflated: InflatedFiles | None = None
 ) -> ByteSource:
     """Return the bytes of a member.
 
@@ -71,8 +72,10 @@ def open_member(
     name = None
     if container.name is not None:
         name = container.name + SEPARATOR + os.fsdecode(member.name)
-    if member.reason:
-        raise FormatError(member.reason, path=name, offset=member.offset)
+    if isinstance(member, FoundMember):
+        if member.reason:
+            raise FormatError(member.reason, path=name, offset=member.offset)
+        member = member.as_member()
     if member.method == STORED:
         return StoredMember(container, member, name)
     return DeflatedMember(container, member, name, inflated or InflatedFiles())
@@ -100,7 +103,7 @@ def open_member_path(path: str, revalidate_after: float) -> tuple[ByteSource, Me
                     found = member
             if found is None:
                 raise MissingFileError("the container has no such file", path=path)
-            return open_member(container, found), found
+            return open_member(container, found), found.as_member()
     raise MissingFileError("there is no such file", path=path)
 
 
@@ -119,17 +122,16 @@ def place_in_container(record: InstanceRecord, member: Member) -> InstanceRecord
     Offsets of a stored member count in the container from then on; frames of a deflated one have
     no place in it.
     """
-    placed = member._replace(reason="")
     if member.method != STORED:
         status = Status.DEFLATED if record.status is Status.INDEXED else record.status
-        return dataclasses.replace(record, status=status, member=placed)
+        return dataclasses.replace(record, status=status, member=member)
     frames, by = record.frames, member.offset
     if frames is not None and record.status is not Status.DEFLATED:
         frames = dataclasses.replace(frames, value_offset=frames.value_offset + by)
     moved = tuple(
         dataclasses.replace(anomaly, offset=anomaly.offset + by) for anomaly in record.anomalies
     )
-    return dataclasses.replace(record, frames=frames, anomalies=moved, member=placed)
+    return dataclasses.replace(record, frames=frames, anomalies=moved, member=member)
 
 
 def _is_file(path: str) -> bool:

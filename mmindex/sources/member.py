@@ -12,6 +12,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from mmindex.errors import FormatError, MMIndexError
 from mmindex.model import Fingerprint, Member
@@ -21,9 +22,41 @@ from mmindex.sources.memory import MemorySource
 STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
+_MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
+
+
+class FoundMember(NamedTuple):
+    """A file that the walk of a container has found: a Member, or why it cannot be read.
+
+    The other attributes are those of Member, with whatever numbers the container claims.
+
+    Attributes
+    ----------
+    reason : str
+        Why the member cannot be read; empty where it can be.
+    """
+
+    name: bytes
+    offset: int
+    length: int
+    compressed_length: int
+    method: int = STORED
+    crc: int = 0
+    reason: str = ""
+
+    def as_member(self) -> Member:
+        """Return where the file lies, in numbers that a record holds."""
+        return Member(
+            self.name,
+            min(self.offset, _MAX_U8),
+            min(self.length, _MAX_U8),
+            min(self.compressed_length, _MAX_U8),
+            min(self.method, _MAX_U1),
+            self.crc,
+        )
 
 
 class InflatedFiles:

@@ -10,9 +10,8 @@ import zlib
 from collections.abc import Iterator
 
 from mmindex.errors import FormatError, TruncatedFrameError
-from mmindex.model import Member
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import check_name
+from mmindex.sources.member import FoundMember, check_name
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -28,7 +27,7 @@ def is_tar(head: bytes) -> bool:
     return len(head) >= BLOCK and head[257:262] == b"ustar" and _has_checksum(head[:BLOCK])
 
 
-def walk_tar(container: ByteSource) -> Iterator[Member]:
+def walk_tar(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a tar container, in its order; of two with one name the last counts.
 
     Raises
@@ -83,7 +82,7 @@ def walk_tar(container: ByteSource) -> Iterator[Member]:
             reason = f"the member runs past the end of the container: expected {length} bytes"
         if kind in _FILES and not name.endswith(b"/"):
             name, problem = check_name(name)
-            yield Member(name, data, length, length, reason=reason or problem)
+            yield FoundMember(name, data, length, length, reason=reason or problem)
         own = {}
         position = data + length + -length % BLOCK
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 from mmindex.errors import MMIndexError
 from mmindex.index.record import pack_record, status_of_packed, unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Member, Status, locate
+from mmindex.model import Fingerprint, InstanceRecord, Status, locate
 from mmindex.sources.container import walk_members
 from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.sources.member import FoundMember
 from mmindex.update.commits import Commits
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions
@@ -161,7 +162,7 @@ class Containers:
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
         hashes = array("Q")
-        waiting: list[Member] = []
+        waiting: list[FoundMember] = []
         record: InstanceRecord | None = None
         try:
             for member in self._walk_members(container):
@@ -183,13 +184,15 @@ class Containers:
             _Walked(container.path, container.fingerprint, record, _find_repeated(hashes))
         )
 
-    def _walk_members(self, container: _Found | _Walked) -> Iterator[Member]:
+    def _walk_members(self, container: _Found | _Walked) -> Iterator[FoundMember]:
         path = os.fsdecode(os.path.join(self._root, container.path))
         source = FileSource(open_descriptor(path), None, container.fingerprint, 1.0, by_path=False)
         yield from walk_members(source)
         source.check()
 
-    def _select_changed(self, container: _Found, members: list[Member]) -> Iterator[MemberTarget]:
+    def _select_changed(
+        self, container: _Found, members: list[FoundMember]
+    ) -> Iterator[MemberTarget]:
         path, fingerprint = container
         self._report.found += len(members)
         known_files = self._store.find_paths([locate(path, member.name) for member in members])
@@ -205,7 +208,7 @@ class Containers:
 
     def _find_last(self, container: _Walked) -> Iterable[MemberTarget]:
         """Return of files that share a name the last one, which counts."""
-        last: dict[bytes, tuple[int, Member]] = {}
+        last: dict[bytes, tuple[int, FoundMember]] = {}
         try:
             for member in self._walk_members(container):
                 if hash(member.name) & _HASH in container.repeated:

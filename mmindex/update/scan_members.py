@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import os
 from time import perf_counter_ns
@@ -12,12 +13,11 @@ from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_container, place_in_container
-from mmindex.sources.member import STORED, check_lengths, inflate_head, inflate_member
+from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
 from mmindex.sources.tar import BLOCK
 from mmindex.update.scan_buffer import READ_WHOLE, ScanOptions, scan_buffer, unreadable
 
 _HEAD = 4096  # deflated bytes of which the first block of a file is inflated
-_MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 
 
 class MemberTarget(NamedTuple):
@@ -35,7 +35,7 @@ class MemberTarget(NamedTuple):
 
     container: bytes
     fingerprint: Fingerprint
-    member: Member
+    member: FoundMember
 
 
 class MemberScanner:
@@ -66,10 +66,11 @@ class MemberScanner:
     def scan(self, target: MemberTarget) -> bytes:
         """Return the packed record of a file; one that can't be read has its reason in it."""
         started = perf_counter_ns()
-        container, fingerprint, member = target
+        if target.member.reason:
+            return pack_refused(target)
+        container, fingerprint, found = target
+        member = found.as_member()
         try:
-            if member.reason:
-                return pack_refused(target)
             number = self._descriptor(container)
             is_same = Fingerprint.of(os.stat(number)) == fingerprint
             record = self._scan(number, member) if is_same else None
@@ -122,16 +123,9 @@ class MemberScanner:
 def pack_refused(target: MemberTarget, reason: str = "") -> bytes:
     """Return the packed record of a member that is not scanned, for its reason or the one given."""
     container, fingerprint, member = target
-    placed = Member(
-        member.name,
-        min(member.offset, _MAX_U8),
-        min(member.length, _MAX_U8),
-        min(member.compressed_length, _MAX_U8),
-        min(member.method, _MAX_U1),
-        member.crc,
-    )
     reason = reason or member.reason
-    record = InstanceRecord(Status.UNREADABLE, error="FormatError", reason=reason, member=placed)
+    record = unreadable("FormatError", reason)
+    record = dataclasses.replace(record, member=member.as_member())
     return pack_record(record, container, fingerprint)
 
 

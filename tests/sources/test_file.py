@@ -143,7 +143,7 @@ def test_a_file_that_is_another_one_when_it_is_opened_is_stale(
         assert os.fsdecode(asked) == str(path)
         return open_descriptor(str(other))
 
-    monkeypatch.setattr("mmindex.read.archive.open_descriptor", open_other)
+    monkeypatch.setattr("mmindex.read.record_sources.open_descriptor", open_other)
     root = folder if moved else None
     with (
         mmindex.open(tmp_path / "index", archive_root=root) as archive,
