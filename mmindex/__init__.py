@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from mmindex import errors
 from mmindex.errors import MMIndexError
-from mmindex.scan.instance import scan  # eager: the package of this name would hide it else
 
 if TYPE_CHECKING:
     from mmindex.encaps import scan_value
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from mmindex.read.problems import Problem
     from mmindex.read.slide import Level, Slide, open_slide
     from mmindex.read.statistics import Statistics
+    from mmindex.scan.instance import scan
     from mmindex.update.build import build
     from mmindex.update.report import BuildReport
     from mmindex.update.single_files import update
@@ -97,13 +97,16 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "open": "mmindex.read.archive:open_archive",
     "open_file": "mmindex.read.open_file",
     "open_slide": "mmindex.read.slide",
+    "scan": "mmindex.scan.instance",
     "scan_value": "mmindex.encaps",
     "update": "mmindex.update.single_files",
 }
 
 
-importlib.import_module("mmindex.update")  # once, so that a later import does not hide `update`
-del globals()["update"]
+for package in ("scan", "update"):  # once, so that a later import does not hide the function
+    importlib.import_module(f"mmindex.{package}")
+    del globals()[package]
+del package
 
 
 def __getattr__(name: str) -> object:

@@ -66,6 +66,16 @@ def pydicom_array(data_set: pydicom.FileDataset, frame_index: int) -> np.ndarray
         return None
 
 
+def exact_array(
+    source: Path | pydicom.FileDataset, frame_index: int, *, raw: bool = False
+) -> np.ndarray:
+    """Return pydicom's pixels, of lossy JPEG by Pillow: its plugins differ in a few values."""
+    data_set = source if isinstance(source, pydicom.FileDataset) else read_data_set(source)
+    is_lossy = data_set.file_meta.TransferSyntaxUID in LOSSY_JPEG
+    options = {"decoding_plugin": "pillow"} if is_lossy else {}
+    return pixel_array(data_set, index=frame_index, raw=raw, **options)
+
+
 def our_array(instance: mmindex.Instance, frame_index: int) -> np.ndarray | None:
     """Return our pixels, None where we refuse."""
     try:

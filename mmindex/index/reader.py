@@ -28,6 +28,7 @@ from mmindex.index.databases import (
     path_key,
     uid_key,
 )
+from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import join_record, length_apart, unpack_record, unpack_version
@@ -110,6 +111,18 @@ class Reader(OpenIndex):
                 raise DamageError(f"{uid!r} leads to a record of {found_uid!r}")
             found.append((file_id, record))
         return found
+
+    @reading
+    def locate_frame(
+        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+    ) -> FrameLocation | None:
+        """Return where a frame of the only file with this UID lies; see `find_location`."""
+        uid = uid_key(sop_instance_uid)
+        id_bytes = txn.get_only("instances", uid)
+        sealed = None if id_bytes is None else txn.get("files", id_bytes)
+        if id_bytes is None or sealed is None:
+            return None
+        return find_location(unseal(id_bytes, sealed), uid, frame_index)
 
     def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         """Yield the records of the files that have this UID, each file once."""

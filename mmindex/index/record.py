@@ -94,7 +94,7 @@ _get_pixel_numbers = attrgetter(*PIXEL_NUMBERS)
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
-_MOST_FRAMES = 1 << 48  # which counts of several instances together stay far below 64 bits
+MOST_FRAMES = 1 << 48  # which counts of several instances together stay far below 64 bits
 
 
 class RecordKeys(NamedTuple):
@@ -229,7 +229,7 @@ def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceReco
         anomalies.append(Anomaly(code, offset, count))
     if position != header.entries_offset or position > len(packed):
         raise ValueError(f"entries at {header.entries_offset}, found them at {position}")
-    if max(header.number_of_frames, header.table_frames) > _MOST_FRAMES:
+    if max(header.number_of_frames, header.table_frames) > MOST_FRAMES:
         raise ValueError(f"{max(header.number_of_frames, header.table_frames)} frames")
     return InstanceRecord(
         status=status_of(header.status),

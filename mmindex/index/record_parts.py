@@ -122,7 +122,7 @@ def pack_image_numbers(numbers: ImageNumbers) -> tuple[int, bytes]:
             values += value
         else:
             values.append(value)
-    packed = _numbers_struct(mask).pack(*values)
+    packed = _plan_numbers(mask).layout.pack(*values)
     for bit, name in _IMAGE_TEXTS.items():
         text = getattr(numbers, name)
         if text:
@@ -132,11 +132,23 @@ def pack_image_numbers(numbers: ImageNumbers) -> tuple[int, bytes]:
     return mask, packed
 
 
+class _NumbersPlan(NamedTuple):
+    """How the numbers of a mask are packed, and which values are of which field."""
+
+    layout: struct.Struct
+    fields: tuple[tuple[int, int, int], ...]  # of ImageNumbers, first value, values (0: no tuple)
+
+
 @cache
-def _numbers_struct(mask: int) -> struct.Struct:
-    """Return the layout of the numbers that are present."""
-    types = enumerate(_IMAGE_NUMBERS.values())
-    return struct.Struct("<" + "".join(kind for bit, kind in types if mask >> bit & 1))
+def _plan_numbers(mask: int) -> _NumbersPlan:
+    types, fields, at = "<", [], 0
+    for bit, (name, kind) in enumerate(_IMAGE_NUMBERS.items()):
+        if mask >> bit & 1:
+            types += kind
+            count = int(kind[:-1] or 0)
+            fields.append((ImageNumbers._fields.index(name), at, count))
+            at += count or 1
+    return _NumbersPlan(struct.Struct(types), tuple(fields))
 
 
 def unpack_member(packed: bytes | memoryview, position: int) -> tuple[Member, int]:
@@ -154,21 +166,17 @@ def unpack_image_numbers(
     """Return the numbers that are present, and where the next part begins."""
     if mask >> len(_IMAGE_NUMBERS) + len(_IMAGE_TEXTS):
         raise ValueError(f"unknown image numbers 0x{mask:x}")
-    layout = _numbers_struct(mask & _NUMBER_BITS)
+    layout, fields = _plan_numbers(mask & _NUMBER_BITS)
     values = layout.unpack_from(packed, position)
     position += layout.size
-    found: dict[str, object] = {}
-    at = 0
-    for bit, (name, kind) in enumerate(_IMAGE_NUMBERS.items()):
-        if mask >> bit & 1:
-            count = int(kind[:-1] or 1)
-            found[name] = values[at : at + count] if kind[:-1] else values[at]
-            at += count
+    found: list[object] = list(NO_NUMBERS)
+    for field, at, count in fields:
+        found[field] = values[at : at + count] if count else values[at]
     for bit, name in _IMAGE_TEXTS.items():
         if mask >> bit & 1:
             text, position = unpack_text(packed, position)
-            found[name] = text.decode("latin-1")
-    return ImageNumbers(**found), position  # type: ignore[arg-type]
+            found[ImageNumbers._fields.index(name)] = text.decode("latin-1")
+    return ImageNumbers._make(found), position
 
 
 def status_of(number: int) -> Status:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mmindex.closing import Closing
 from mmindex.errors import (
@@ -22,8 +21,10 @@ from mmindex.model import Fingerprint, InstanceRecord
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings, Progress
+from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
 from mmindex.read.record_sources import RecordSources, find_record
+from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -34,14 +35,6 @@ if TYPE_CHECKING:
     from mmindex.read.problems import Problem
 
 Read = TypeVar("Read")
-
-
-class _Opened(NamedTuple):
-    """An instance that is kept open, and when its place in the index was last looked up."""
-
-    instance: Instance
-    file_id: int
-    due: float
 
 
 class Archive(Composed, Listings, Closing):
@@ -76,9 +69,7 @@ class Archive(Composed, Listings, Closing):
         self._moved = archive_root is not None
         self._revalidate_after = revalidate_after
         self._sources = RecordSources(revalidate_after)
-        self._max_open_files = max_open_files or _default_max_open_files()
-        self._recent: dict[str, _Opened] = {}
-        self._older: dict[str, _Opened] = {}
+        self._open = OpenInstances(max_open_files)
 
     @property
     def path(self) -> str:
@@ -87,7 +78,7 @@ class Archive(Composed, Listings, Closing):
 
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
-        self._recent, self._older = {}, {}
+        self._open.clear()
         self._sources = RecordSources(self._revalidate_after)
         self._store.close()
 
@@ -137,7 +128,9 @@ class Archive(Composed, Listings, Closing):
         return find_record(self._store, path) is not None
 
     def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
-        """Return a frame as stored; see `Instance.frame`. Files stay open for the next call.
+        """Return a frame as stored; see `Instance.frame`.
+
+        Files stay open from their second call on.
 
         Raises
         ------
@@ -146,11 +139,14 @@ class Archive(Composed, Listings, Closing):
         FrameIndexError, TruncatedFrameError, NoPixelDataError, NotAddressableError
             As `Instance.frame`.
         """
-        opened = self._recent.get(sop_instance_uid)
+        opened = self._open.recent.get(sop_instance_uid)
         try:
             if opened is not None and monotonic() < opened.due:  # most calls end here
                 return opened.instance.frame(frame_index)
-            return self._keep_open(sop_instance_uid).frame(frame_index)
+            frame = self._read_once(sop_instance_uid, frame_index)
+            if frame is None:
+                frame = self._keep_open(sop_instance_uid).frame(frame_index)
+            return frame
         except (StaleIndexError, MissingFileError):
             return self._reopened(sop_instance_uid, anew=True).frame(frame_index)
 
@@ -294,6 +290,20 @@ class Archive(Composed, Listings, Closing):
         source = self._sources.open(record, self.full_path(record), self.expected_fingerprint)
         return Instance(record, source)
 
+    def _read_once(self, uid: str, frame_index: int) -> bytes | None:
+        """Return a frame of a file that is not open and was not read lately; None where not.
+
+        A file that is read for the first time is not kept open, nor its record unpacked: in an
+        archive of many files with one frame, most are read once.
+        """
+        if self._moved or not self._open.is_first_read(uid):
+            return None
+        location = self._store.locate_frame(uid, frame_index)
+        if location is None:
+            return None
+        path, version, offset, length = location
+        return read_range(os.path.join(self._root, path), version, offset, length)
+
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""
         try:
@@ -302,42 +312,22 @@ class Archive(Composed, Listings, Closing):
             return read(self._reopened(uid, anew=True))
 
     def _keep_open(self, uid: str) -> Instance:
-        """Return the instance from those kept open, else open it.
-
-        Nothing is locked: a step on a dict is atomic, and a file that another thread lets go of
-        stays open for those that still read it.
-        """
-        opened = self._recent.get(uid)
-        if opened is None:
-            opened = self._older.get(uid)
-            if opened is not None:
-                self._keep(uid, opened)
+        """Return the instance from those kept open, else open it."""
+        opened = self._open.find(uid)
         if opened is None or monotonic() >= opened.due:
             return self._reopened(uid)
         return opened.instance
 
-    def _keep(self, uid: str, opened: _Opened) -> None:
-        """Keep an instance open; where too many are, let go of those not used for longest.
-
-        Two dicts take turns: when the recent one is full, it becomes the older one, whose
-        instances come back when they are used or are let go of at the next turn.
-        """
-        if len(self._recent) >= max(1, self._max_open_files // 2) and uid not in self._recent:
-            self._older = self._recent if self._max_open_files > 1 else {}
-            self._recent = {}
-        self._recent[uid] = opened
-
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
         """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
-        opened = self._recent.get(uid) or self._older.get(uid)
+        opened = None if anew else self._open.find(uid)
         due = monotonic() + self._revalidate_after
-        file_ids = self._store.find_uid("instances", uid)
-        if opened is not None and file_ids == [opened.file_id] and not anew:
-            self._keep(uid, opened._replace(due=due))
+        if opened is not None and self._store.find_uid("instances", uid) == [opened.file_id]:
+            self._open.keep(uid, opened._replace(due=due))
             return opened.instance
         file_id, record = self._find_newest(uid)
         instance = self._open_instance(record)
-        self._keep(uid, _Opened(instance, file_id, due))
+        self._open.keep(uid, Opened(instance, file_id, due))
         return instance
 
 
@@ -360,8 +350,8 @@ def open_archive(
     revalidate_after : float
         Seconds after which a read looks anew whether a file has changed; 0 for every read.
     max_open_files : int, optional
-        How many files are kept open; a quarter of what the system allows unless given. One
-        that is mapped, for views and arrays, takes two descriptors.
+        How many files are kept open, each from its second read on; a quarter of what the system
+        allows unless given. One that is mapped, for views and arrays, takes two descriptors.
 
     Raises
     ------
@@ -376,9 +366,3 @@ def open_archive(
         revalidate_after=revalidate_after,
         max_open_files=max_open_files,
     )
-
-
-def _default_max_open_files() -> int:
-    """Return a quarter of the files that this process may have open: a mapped one counts twice."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 4096 if soft == resource.RLIM_INFINITY else max(1, min(4096, soft // 4))

@@ -23,7 +23,6 @@ from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
-from mmindex.sources.inflated import inflate_source
 from mmindex.sources.memory import MemorySource
 
 Arguments = ParamSpec("Arguments")
@@ -353,6 +352,8 @@ class Instance(Decoded, FrameSequence):
         if self._source is None:
             if self._file is _CLOSED:
                 raise ValueError("the instance is closed")
+            from mmindex.sources.inflated import inflate_source  # few files are deflated
+
             syntax = find_transfer_syntax(self.record.transfer_syntax_uid)
             file = self._file  # one that its container inflates is no deflated data set, too
             self._source = inflate_source(file) if syntax.deflated else file

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from mmindex.errors import MissingFileError, StaleIndexError, is_missing
 from mmindex.frame_table import ByteRange
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, cut, outside
 
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
@@ -86,6 +86,27 @@ class _ClosedDescriptor(Descriptor):
 _CLOSED = _ClosedDescriptor()
 
 
+def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> bytes | None:
+    """Return bytes of a file that is opened for them alone.
+
+    None where the file is missing, another one, or shorter: a FileSource tells which.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        data = os.pread(number, length, offset)
+        found = Fingerprint.of(os.fstat(number))  # after the read: so that was not of a later file
+    except OSError:
+        return None
+    finally:
+        os.close(number)
+    if version.kind == VersionKind.LOCAL_WITHOUT_INODE:
+        found = found.without_inode()
+    return data if len(data) == length and found == version else None
+
+
 class FileSource(ByteSource):
     """A file as it was when its fingerprint was taken.
 
@@ -138,7 +159,6 @@ class FileSource(ByteSource):
         self._map: memoryview | None = None
         self._due = 0.0
         self._compare(Fingerprint.of(os.stat(descriptor.number)))
-        self.check()
 
     def check(self) -> None:
         """Raise StaleIndexError or MissingFileError unless the file is as it was."""

@@ -78,7 +78,7 @@ def write(folder: Path, **files: bytes) -> Path:
 
 
 @pytest.mark.skipif(not SLIDES, reason="no corpus: set MMINDEX_CORPUS")
-@pytest.mark.parametrize("path", SLIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SLIDES, ids=[path.stem for path in SLIDES])
 def test_tiles_and_regions_are_those_of_wsidicom(path):
     """Every tile as stored, every tile's pixels, and regions on and off the tiles' borders."""
     wsidicom = pytest.importorskip("wsidicom")

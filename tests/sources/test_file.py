@@ -22,11 +22,7 @@ from mmindex.errors import (
 )
 from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource
-from mmindex.sources.file import (
-    Descriptor,
-    FileSource,
-    open_descriptor,
-)
+from mmindex.sources.file import FileSource, open_descriptor
 
 
 class TestFileSource(SourceConformance):
@@ -139,11 +135,12 @@ def test_a_file_that_is_another_one_when_it_is_opened_is_stale(
     status = path.stat()
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def open_other(asked: str | bytes) -> Descriptor:
-        assert os.fsdecode(asked) == str(path)
-        return open_descriptor(str(other))
+    real_open = os.open
 
-    monkeypatch.setattr("mmindex.read.record_sources.open_descriptor", open_other)
+    def open_other(asked: str | bytes, *flags: int) -> int:
+        return real_open(other if os.fsdecode(asked) == str(path) else asked, *flags)
+
+    monkeypatch.setattr(os, "open", open_other)
     root = folder if moved else None
     with (
         mmindex.open(tmp_path / "index", archive_root=root) as archive,

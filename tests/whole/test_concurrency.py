@@ -689,7 +689,7 @@ def test_an_index_that_cannot_be_looked_at_is_not_called_damaged(
     def fail(*ignored: object) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("mmindex.index.lmdb.transaction.check_pages", fail)
+    monkeypatch.setattr("mmindex.index.lmdb.page_check.check_pages", fail)
     said = f"cannot read the index: {os.strerror(error)}"
     with mmindex.open(root) as archive:
         with pytest.raises(MMIndexError, match=said) as caught:

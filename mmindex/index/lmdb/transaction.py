@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from mmindex.errors import MMIndexError
 from mmindex.index.checksum import DamageError
-from mmindex.index.lmdb.page_check import check_pages
 
 _VALUES_IN_A_NODE = 128  # short values of a key that never take a page of their own
 
@@ -113,6 +112,13 @@ class Transaction:
             if not start or cursor.set_range_dup(key, start):
                 yield from cursor.iternext_dup()
 
+    def get_only(self, database: str, key: bytes) -> bytes | None:
+        """Return a copy of the value of a key that has one; None where it has none or several."""
+        with self._txn.cursor(self._databases[database]) as cursor:
+            if not cursor.set_key(key) or cursor.count() != 1:
+                return None
+            return bytes(cursor.value())
+
     def has(self, database: str, key: bytes, value: bytes) -> bool:
         """Return whether a key has a value among others."""
         with self._txn.cursor(self._databases[database]) as cursor:
@@ -168,6 +174,8 @@ class Transaction:
         transaction = self.id()
         if checked.get(database) == transaction:
             return
+        from mmindex.index.lmdb.page_check import check_pages  # a single look-up needs none
+
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) == key:

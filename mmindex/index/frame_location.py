@@ -1,0 +1,87 @@
+"""Where a frame lies, from the fixed part of a packed record and its path alone.
+
+The common case in half the time that a whole record takes: a frame that is one run of bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from operator import index
+from typing import NamedTuple
+
+from mmindex.errors import IndexFormatError
+from mmindex.frame_table import ITEM_HEADER_LENGTH, Layout
+from mmindex.index.record import MOST_FRAMES, check_path
+from mmindex.index.record_parts import (
+    APART,
+    HAS_VERSION,
+    HEADER,
+    STATUS_NUMBERS,
+    TRIMMED,
+    WIDE_ENTRIES,
+    unpack_texts,
+)
+from mmindex.model import Fingerprint, Status
+
+_INDEXED = STATUS_NUMBERS[Status.INDEXED]
+_EASY_FLAGS = HAS_VERSION | APART | TRIMMED  # with which two entries are a frame's place
+_PAIRS = struct.Struct("<II"), struct.Struct("<QQ")  # of entries, by the flag of wide ones
+
+
+class FrameLocation(NamedTuple):
+    """Where a frame is that is one run of bytes in a file: path, version, offset and length."""
+
+    path: bytes
+    version: Fingerprint
+    offset: int
+    length: int
+
+
+def find_location(
+    packed: bytes | memoryview, sop_instance_uid: bytes, frame_index: int
+) -> FrameLocation | None:
+    """Return where a frame lies, from the parts of a record that this takes.
+
+    None where the record does not say, or where more than a read of one range makes the frame: the
+    whole record tells then, or raises.
+
+    Raises
+    ------
+    IndexFormatError
+        The bytes are no record of a file with this SOP Instance UID.
+    """
+    try:
+        return _find_location(packed, sop_instance_uid, frame_index)
+    except (struct.error, ValueError, IndexError) as error:
+        raise IndexFormatError(f"damaged record: {error}; build the index anew") from error
+
+
+def _find_location(
+    packed: bytes | memoryview, sop_instance_uid: bytes, frame_index: int
+) -> FrameLocation | None:
+    header = HEADER.unpack_from(packed)
+    status, _, layout, flags, entries_at, kind, size, time_ns, inode = header[:9]
+    if status != _INDEXED or flags & _EASY_FLAGS != HAS_VERSION:
+        return None
+    count, frames, located, _, value_offset, frame_bits, stride_bits = header[9:16]
+    if not 0 <= frame_index < located <= frames <= MOST_FRAMES or count > MOST_FRAMES:
+        return None
+    if layout == Layout.NATIVE:
+        start = index(frame_index) * stride_bits
+        if (start | frame_bits) & 7:
+            return None
+        offset, length = value_offset + (start >> 3), frame_bits >> 3
+    elif layout == Layout.FRAGMENT_A_FRAME:
+        entries = _PAIRS[flags & WIDE_ENTRIES]
+        at = entries_at + index(frame_index) * entries.size // 2
+        start, end = entries.unpack_from(packed, at)
+        offset, length = value_offset + start + ITEM_HEADER_LENGTH, end - start - ITEM_HEADER_LENGTH
+    else:
+        return None
+    if length < 0 or offset + length > size:
+        return None
+    path, _, _, uid = unpack_texts(packed, 4)[0]
+    if uid != sop_instance_uid:
+        raise ValueError(f"expected SOP Instance UID {sop_instance_uid!r}, found {uid!r}")
+    check_path(path)
+    return FrameLocation(path, Fingerprint(size, time_ns, inode, kind), offset, length)
