@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from mmindex.model import Fingerprint, InstanceRecord, locate
+from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, locate
 from mmindex.sources.base import ByteSource
-from mmindex.sources.container import open_member, split_path
 from mmindex.sources.file import FileSource, open_descriptor
-from mmindex.sources.member import InflatedFiles
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
+    from mmindex.sources.member import InflatedFiles
 
 Expect = Callable[[InstanceRecord, os.stat_result], Fingerprint]
 
@@ -36,7 +35,7 @@ class RecordSources:
         self._containers: WeakValueDictionary[tuple[str, Fingerprint | None], FileSource] = (
             WeakValueDictionary()
         )
-        self._inflated = InflatedFiles()
+        self._inflated: InflatedFiles | None = None
 
     def open(self, record: InstanceRecord, path: str, expect: Expect) -> ByteSource:
         """Return the bytes of a record's file.
@@ -61,7 +60,15 @@ class RecordSources:
             container = self._containers[key] = self._open_file(record, path, expect)
         else:
             container.check_if_due()
-        return open_member(container, record.member, self._inflated)
+        return self._open_member(container, record.member)
+
+    def _open_member(self, container: FileSource, member: Member) -> ByteSource:
+        from mmindex.sources.container import open_member  # most archives have no containers
+        from mmindex.sources.member import InflatedFiles
+
+        if self._inflated is None:
+            self._inflated = InflatedFiles()
+        return open_member(container, member, self._inflated)
 
     def _open_file(self, record: InstanceRecord, path: str, expect: Expect) -> FileSource:
         descriptor = open_descriptor(path)
@@ -75,7 +82,15 @@ def find_record(store: Store, path: str | bytes | os.PathLike[str]) -> InstanceR
     A path like `study.zip!/a.dcm` is that of a file in a container, unless a file has this path.
     """
     name = os.fsencode(path).replace(os.fsencode(os.sep), b"/")
-    for key in (name, *(locate(*parts) for parts in split_path(name))):
+    record = store.read_path(name)
+    if record is not None and record.key == name:
+        return record
+    if SEPARATOR.encode() not in name:
+        return None
+    from mmindex.sources.container import split_path
+
+    for parts in split_path(name):
+        key = locate(*parts)
         record = store.read_path(key)
         if record is not None and record.key == key:
             return record

@@ -66,11 +66,12 @@ class InflatedFiles:
     OrderedDict, and what is lost to another thread is inflated again.
     """
 
-    __slots__ = ("_files", "_most")
+    __slots__ = ("_files", "_most", "_total")
 
     def __init__(self, most: int = 1 << 28) -> None:
         self._most = most
         self._files: OrderedDict[object, bytes] = OrderedDict()
+        self._total = 0  # bytes, too many where threads add at the same time
 
     def get(self, key: object) -> bytes | None:
         """Return a file that is kept; None of others."""
@@ -84,8 +85,13 @@ class InflatedFiles:
         """Keep a file, and let go of those that were not read for longest."""
         files = self._files
         files[key] = data
-        while len(files) > 1 and sum(map(len, list(files.values()))) > self._most:
-            files.popitem(last=False)
+        self._total += len(data)
+        if self._total <= self._most:
+            return
+        total = sum(map(len, list(files.values())))
+        while total > self._most * 3 // 4 and len(files) > 1:  # not at the next file again
+            total -= len(files.popitem(last=False)[1])
+        self._total = total
 
 
 class _MemberSource(ByteSource):
