@@ -303,6 +303,11 @@ class Reader(OpenIndex):
         return list(_walk_members(txn, path_key(container)))
 
     @reading
+    def has_members(self, txn: Transaction, container: bytes) -> bool:
+        """Return whether files in the container at this path are known."""
+        return txn.get("members", path_key(container)) is not None
+
+    @reading
     def find_all_members(self, txn: Transaction) -> list[int]:
         """Return the ids of the files in all containers."""
         return [
@@ -315,8 +320,8 @@ class Reader(OpenIndex):
     def mark_members(self, txn: Transaction, seen: bytearray) -> int:
         """Mark the files in containers that were seen and are unchanged; return how many.
 
-        A file is left out whose fingerprint is not that of its container: an interrupted build
-        left it there.
+        Left out are files whose fingerprint is not that of their container, which an interrupted
+        build left there, and containers that this build has put in: their files were met.
         """
         marked = 0
         for key, _ in txn.walk("members"):
@@ -324,12 +329,11 @@ class Reader(OpenIndex):
             if sealed is None:
                 continue
             container_id, *version = PATH_VALUE.unpack(unseal(key, sealed))
-            is_new = container_id >= len(seen)
-            if not is_new and not seen[container_id]:
+            if container_id >= len(seen) or not seen[container_id]:
                 continue
             for file_id, fingerprint in _walk_members(txn, key):
                 if fingerprint == tuple(version) and file_id < len(seen):
-                    marked += not is_new and not seen[file_id]
+                    marked += not seen[file_id]
                     seen[file_id] = 1
         return marked
 

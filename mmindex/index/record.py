@@ -348,12 +348,10 @@ def unpack_keys(packed: bytes) -> RecordKeys:
     """Return what a record that this process trusts is looked up by."""
     header = HEAD.unpack_from(packed)
     status, _, _, flags, _, kind, size, time_ns, inode, number_of_frames = header
-    texts, _ = unpack_texts(packed, 6)
-    path, _, _, sop, study, series = texts
-    member = b""
-    if flags & IN_CONTAINER:
-        _, position = unpack_texts(packed, 10)
-        member = unpack_member(packed, position)[0].name
+    is_member = flags & IN_CONTAINER
+    texts, position = unpack_texts(packed, 10 if is_member else 6)
+    path, _, _, sop, study, series = texts[:6]
+    member = unpack_member(packed, position)[0].name if is_member else b""
     version = Fingerprint(size, time_ns, inode, kind)
     return RecordKeys(
         path, member, version, status_of(status), sop, study, series, number_of_frames

@@ -42,11 +42,16 @@ class _Found(NamedTuple):
 
 
 class _Walked(NamedTuple):
-    """A container whose walk has ended; `repeated` are hashes of names that may be there twice."""
+    """A container whose walk has ended.
+
+    `is_known` says whether files of it were in the index before, `repeated` are hashes of names
+    that may be there twice.
+    """
 
     path: bytes
     fingerprint: Fingerprint
     record: InstanceRecord
+    is_known: bool
     repeated: frozenset[int]
 
 
@@ -161,6 +166,7 @@ class Containers:
 
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
+        is_known = self._store.has_members(container.path)
         hashes = array("Q")
         waiting: list[FoundMember] = []
         record: InstanceRecord | None = None
@@ -180,9 +186,8 @@ class Containers:
             files = f"{len(hashes)} file" + "s" * (len(hashes) != 1)
             reason = f"a container of {files}, each of which has a path of its own"
             record = InstanceRecord(Status.CONTAINER, reason=reason, error="NotDicomError")
-        self._walked.append(
-            _Walked(container.path, container.fingerprint, record, _find_repeated(hashes))
-        )
+        repeated = _find_repeated(hashes)
+        self._walked.append(_Walked(*container, record, is_known, repeated))
 
     def _walk_members(self, container: _Found | _Walked) -> Iterator[FoundMember]:
         path = os.fsdecode(os.path.join(self._root, container.path))
@@ -195,7 +200,8 @@ class Containers:
     ) -> Iterator[MemberTarget]:
         path, fingerprint = container
         self._report.found += len(members)
-        known_files = self._store.find_paths([locate(path, member.name) for member in members])
+        names = [locate(path, member.name) for member in members]
+        known_files = self._store.find_paths(names)
         for member, known in zip(members, known_files, strict=True):
             if known is not None:
                 file_id, known_fingerprint = known
@@ -225,6 +231,8 @@ class Containers:
     def _find_obsolete(self, container: _Walked) -> Iterator[int]:
         """Yield the ids of known files of a container that were not met in it."""
         seen = self._seen
+        if not container.is_known:
+            return
         for file_id, fingerprint in self._store.find_members(container.path):
             was_missed = file_id < len(seen) and seen[file_id] == _NOT_SEEN
             if fingerprint != container.fingerprint or was_missed:
