@@ -154,6 +154,36 @@ class MissingDependencyError(MMIndexError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
 
+class naming:
+    """Have errors that leave a block name the file concerned, unless they name one.
+
+    Entering and leaving costs a fifth of a microsecond: what takes no longer itself handles its
+    errors in place.
+
+    Parameters
+    ----------
+    path : str, bytes or None
+        The file.
+    first : int
+        Offset of the first byte of what the block reads, which its errors count from.
+    """
+
+    __slots__ = ("_first", "_path")
+
+    def __init__(self, path: str | bytes | None, first: int = 0) -> None:
+        self._path = path
+        self._first = first
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, MMIndexError):
+            if error.path is None and error.offset is not None:
+                error.offset += self._first
+            error.at(self._path)
+
+
 def is_missing(error: OSError) -> bool:
     """Return whether a call failed because nothing is at the path: no file, no folder on the way.
 

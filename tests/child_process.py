@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 import tracemalloc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,24 +20,36 @@ LONGEST = 60  # seconds after which a child that hangs is killed
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Return the exit code of a child that does `work`; that of a signal is negative.
+    """Return the exit code of a child that does `work`; see `wait_for`."""
+    return wait_for(start(work))
 
-    A child that hangs is killed, and what it forked with it.
+
+def start(work: Callable[[], object]) -> int:
+    """Fork a child that does `work`, and return its process id.
+
+    The child exits with 0, or with 1 where `work` returns False or raises. A child that hangs is
+    killed.
     """
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.setpgid(0, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(LONGEST)
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)  # there are threads
+        child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LONGEST)
+        code = 1 if work() is False else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait_for(child: int) -> int:
+    """Return a child's exit code, that of a signal negative; kill what the child forked."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from clock import Clock
 from dicom_bytes import HEVC, encapsulated_file
 from pydicom.encaps import generate_frames
 from sample_archive import CINE, NAMES, VIDEO, testdata
@@ -23,6 +25,15 @@ def terminal() -> Iterator[tuple[int, int]]:
     ours, theirs = pty.openpty()
     yield ours, theirs
     os.close(ours)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let a test say how late it is."""
+    clock = Clock()
+    for name in ("mmindex.sources.file", "mmindex.read.archive"):
+        monkeypatch.setattr(importlib.import_module(name), "monotonic", clock)
+    return clock
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Writes DICOM files byte by byte (PS3.5 section 7, PS3.10 section 7) for the tests.
 
-Only struct, neither pydicom nor mmindex, so that a fixture shows its bytes and can be
+Only struct and zlib, neither pydicom nor mmindex, so that a fixture shows its bytes and can be
 wrong in any way a test needs. Nothing here checks anything.
 
 `order` is struct's "<" or ">"; a tag is one number, 0x7FE00010.
@@ -9,6 +9,7 @@ wrong in any way a test needs. Nothing here checks anything.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,9 @@ FLOAT_PIXEL_DATA = 0x7FE00008
 DOUBLE_FLOAT_PIXEL_DATA = 0x7FE00009
 EXTENDED_OFFSET_TABLE = 0x7FE00001
 EXTENDED_OFFSET_TABLE_LENGTHS = 0x7FE00002
+
+JP2_BOX = b"\0\0\0\x0cjP  \r\n\x87\n"  # what frames of JPEG 2000 and JPEG XL in boxes begin with
+JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 
 SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 ITEM_DELIMITER = b"\xfe\xff\x0d\xe0\0\0\0\0"
@@ -130,6 +134,17 @@ def dicom_file(
     return (
         bytes(128) + b"DICM" + file_meta(transfer_syntax_uid, group_length=group_length) + data_set
     )
+
+
+def deflate(data: bytes) -> bytes:
+    """Return a raw deflate stream (RFC 1951)."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+def deflated_file(data_set: bytes, *, after: bytes = b"") -> bytes:
+    """Return a file whose data set is deflated (PS3.5 A.5), with bytes `after` the stream."""
+    return dicom_file(deflate(data_set) + after, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def image_attributes(

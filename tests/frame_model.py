@@ -33,10 +33,12 @@ from dicom_bytes import (
     DEFLATED_IMAGE_FRAME,
     ENCAPSULATED_UNCOMPRESSED,
     HTJ2K,
+    JP2_BOX,
     JPEG_2000,
     JPEG_BASELINE,
     JPEG_LS,
     JPEG_XL,
+    JXL_BOX,
     PRIVATE_SYNTAX,
     RLE_LOSSLESS,
     SEQUENCE_DELIMITER,
@@ -50,8 +52,6 @@ from dicom_bytes import (
 import mmindex
 from mmindex.errors import MMIndexError
 
-JP2_BOX = b"\0\0\0\x0cjP  \r\n\x87\n"
-JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 RLE_HEADER = struct.pack("<16I", 1, 64, *[0] * 14)
 CODECS = {  # transfer syntax, start of a frame, end of a frame
     "jpeg": (JPEG_BASELINE, b"\xff\xd8\xff\xe0", b"\xff\xd9"),

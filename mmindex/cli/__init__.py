@@ -7,6 +7,8 @@ A command's module holds it as `command`; its name here makes it known. The exit
 from __future__ import annotations
 
 import importlib
+from itertools import zip_longest
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -18,6 +20,8 @@ COMMANDS = (  # in the order of --help
     *("build", "update", "watch", "ls", "info", "frame", "sheet", "ranges"),
     *("check", "verify", "stats", "export", "merge", "compact", "serve"),
 )
+_MOST_LINES = 16  # commands of --help that fit a screen of 24 lines
+_CELL = 39  # columns of a command and its short help, where two stand on a line
 
 
 class _LazyGroup(click.Group):
@@ -29,6 +33,22 @@ class _LazyGroup(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands alone: with -h and --version, they would not fit a screen."""
         self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line a command; of more than a screen has lines for, two beside each other."""
+        if len(COMMANDS) <= _MOST_LINES:
+            super().format_commands(ctx, formatter)
+            return
+        longest = max(map(len, COMMANDS))
+        cells = []
+        for name in COMMANDS:
+            command = self.get_command(ctx, name)
+            says = shorten(command.get_short_help_str() if command else "", _CELL - longest - 4)
+            cells.append(f"  {name:<{longest}}  {says}".ljust(_CELL))
+        half = (len(cells) + 1) // 2
+        with formatter.section("Commands"):
+            for left, right in zip_longest(cells[:half], cells[half:], fillvalue=""):
+                formatter.write(f"{left} {right}".rstrip() + "\n")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:

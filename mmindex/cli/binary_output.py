@@ -93,13 +93,18 @@ def _parse_template(output: str, known: Sequence[str]) -> list[tuple[str, str, s
     return pieces
 
 
-def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None:
+def write_output(
+    pieces: Iterable[bytes], path: str, source: str | None, *, listing: bool = False
+) -> None:
     """Write pieces one after the other, making the folders that the path needs.
 
     Parameters
     ----------
     source : str or None
         The file that the pieces come from, which is not written over.
+    listing : bool
+        The output is a list: a reader that closes the pipe after some lines has all it wants. Half
+        a frame, else, is none, and the command fails.
 
     Raises
     ------
@@ -112,7 +117,9 @@ def write_output(pieces: Iterable[bytes], path: str, source: str | None) -> None
         try:
             sys.stdout.buffer.writelines(pieces)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # half a frame is none, unlike half a list
+        except BrokenPipeError:
+            if listing:
+                raise
             drop_unwritten_output()
             raise Exit(FAILED) from None
         return

@@ -69,6 +69,14 @@ _MIN_AGE = click.option(
 )
 
 
+index_option = click.option(
+    "--index",
+    metavar="PATH",
+    type=click.Path(),
+    help="The index file; .mmindex in ROOT unless given.",
+)
+
+
 def walk_options(command: Command) -> Command:
     """Add the options of a walk, which have the names of the library's arguments."""
     for option in reversed((*_WALK_OPTIONS, _MIN_AGE)):

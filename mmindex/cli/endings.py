@@ -50,6 +50,18 @@ def ends_quietly() -> Iterator[None]:
         raise Exit(_INTERRUPTED) from None
 
 
+@contextmanager
+def may_lose_reader() -> Iterator[None]:
+    """Leave the block when nobody reads standard output any more, as of `| head`.
+
+    What was found until then still decides the exit code.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        drop_unwritten_output()
+
+
 def _stand_in_for_closed_streams() -> None:
     """Take the places of streams that are closed, so that no index is opened in one of them.
 

@@ -15,7 +15,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import plain, print_message
-from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError
+from mmindex.errors import InstanceNotFoundError, MissingFileError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME
 from mmindex.read.find_index import find_in_indexes
@@ -151,10 +151,8 @@ def _open_piped(source: str, force: bool) -> Instance:
         raise click.UsageError("standard input is no file: use a pipe, or `< FILE`")
     else:
         data = sys.stdin.buffer.read()
-    try:
+    with naming(source):
         return mmindex.open_file(data, force=force)
-    except MMIndexError as error:
-        raise error.at(source) from None
 
 
 def _warn_of_duplicates(archive: Archive, instance: Instance) -> None:

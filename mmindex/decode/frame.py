@@ -20,6 +20,7 @@ from mmindex.decode.stream import (
     Stream,
     check_image,
     check_stream,
+    count_bits,
     find_dtype,
     fit_samples,
     keep_low_bits,
@@ -97,7 +98,9 @@ def put(pixels: Pixels, out: Pixels | None) -> Pixels:
 
 
 def has_codecs(module: CodecModule) -> bool:
-    """Return whether imagecodecs is installed and has what a codec's module needs."""
+    """Return whether imagecodecs is installed and has what a codec's module needs of it."""
+    if not module.CODECS:
+        return True
     try:
         import imagecodecs
     except ImportError:
@@ -131,27 +134,7 @@ def _decode_stream(
         samples = module.decode_stream(stream, image, raw, out)
     except _CODEC_ERRORS as error:
         raise DecodeError(f"cannot decode the frame: {decoder.name}: {error}") from error
-    pixels = keep_low_bits(fit_samples(samples, image, out), _count_bits(decoder, stream, image))
+    pixels = keep_low_bits(fit_samples(samples, image, out), count_bits(stream, image))
     if stream.is_ybr and not stream.converts and not raw:
         return convert_ybr(pixels)
     return pixels
-
-
-def _count_bits(decoder: Decoder, stream: Stream, image: ImagePixel) -> int:
-    """Return how many low bits of a sample count; the rest is not the pixel's, or its sign.
-
-    JPEG 2000 has a sign of its own, which may not be that of the data set; JPEG-LS has none.
-    """
-    everything = 64
-    if image.bits_allocated == 1:
-        return everything
-    if decoder.name == "JPEG 2000":
-        differs = stream.is_signed != bool(image.pixel_representation)
-        is_gray = image.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
-        return stream.precision if differs and is_gray else everything
-    if decoder.name == "JPEG-LS":
-        return stream.precision if image.pixel_representation else everything
-    stored = image.bits_stored or everything
-    if 0 < stream.precision <= stored and not image.pixel_representation:
-        return everything  # the stream has no bits above them
-    return stored

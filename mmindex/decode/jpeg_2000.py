@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmindex.decode.stream import Stream, offer
+from mmindex.decode.stream import ALL_BITS, Stream, offer
 from mmindex.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -48,7 +48,22 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
         raise DecodeError("cannot decode the frame: its components are subsampled")
     is_signed, precision = bool(size & 0x80), (size & 0x7F) + 1
     is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
-    return Stream(bottom - top, right - left, samples, precision, body, is_signed, is_ybr)
+    return Stream(
+        bottom - top,
+        right - left,
+        samples,
+        precision,
+        body,
+        is_signed,
+        is_ybr,
+        low_bits=precision if _has_other_sign(is_signed, image) else ALL_BITS,
+    )
+
+
+def _has_other_sign(is_signed: bool, image: ImagePixel) -> bool:
+    """Return whether gray samples are signed where the data set's are not, or the reverse."""
+    is_gray = image.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
+    return is_gray and is_signed != bool(image.pixel_representation)
 
 
 def find_codestream(frame: bytes | memoryview) -> bytes | memoryview:

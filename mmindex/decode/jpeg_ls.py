@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmindex.decode.jpeg_header import EOI, ends_whole, parse_jpeg_header
-from mmindex.decode.stream import Stream, offer
+from mmindex.decode.stream import ALL_BITS, Stream, offer
 
 if TYPE_CHECKING:
     from mmindex.decode.stream import Pixels
@@ -24,6 +24,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
         header.precision,
         frame,
         is_ybr=header.is_ybr(image.photometric_interpretation),
+        low_bits=header.precision if image.pixel_representation else ALL_BITS,
     )
 
 

@@ -40,7 +40,7 @@ _UNDECODED = {  # why frames of these have no arrays, by the end of their UID
 class CodecModule(Protocol):
     """What the module of a codec has."""
 
-    CODECS: tuple[str, ...]  # classes of imagecodecs that say whether they are there
+    CODECS: tuple[str, ...]  # classes of imagecodecs that it calls; () where it needs none
 
     def parse_stream(self, frame: Frame, image: ImagePixel) -> Stream:
         """Return the header of a frame."""
@@ -60,7 +60,7 @@ class Decoder:
     Attributes
     ----------
     name : str
-        What the table of transfer syntaxes calls it.
+        The value of its `Codec` in scan/transfer_syntax.py.
     begins : callable
         Whether a frame is of this codec.
     module : str
@@ -123,7 +123,8 @@ class Support(NamedTuple):
     Attributes
     ----------
     decoder : str
-        "native", "imagecodecs", "zlib", or "" where frames have no arrays.
+        "native", "imagecodecs", "zlib", the module of a codec that needs neither, or "" where
+        frames have no arrays.
     remark : str
         Why they have none.
     """
@@ -136,13 +137,15 @@ class Support(NamedTuple):
 
 def list_transfer_syntaxes() -> Iterator[Support]:
     """Yield every transfer syntax of PS3.6 Annex A, in the order of its list."""
+    by_name = {decoder.name: decoder for decoder in DECODERS}
     for uid, syntax in TRANSFER_SYNTAXES.items():
         remark = _UNDECODED.get(uid.removeprefix("1.2.840.10008.1.2"), "")
         if syntax.codec is Codec.VIDEO:
             remark = "one video stream"
         elif syntax.codec is Codec.NO_PIXEL_DATA:
             remark = "pixels are elsewhere"
-        decoder = "imagecodecs"
+        row = by_name.get(syntax.codec.value)
+        decoder = "imagecodecs" if row is None or row.load().CODECS else row.module
         if syntax.codec is Codec.NATIVE or uid == ENCAPSULATED_UNCOMPRESSED:
             decoder = "native"
         elif uid == DEFLATED_IMAGE_FRAME:

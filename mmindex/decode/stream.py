@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.generic]
 
+ALL_BITS = 64
 _WORDS = (1, 8, 16, 32, 64)  # Bits Allocated of samples that a codec returns
 
 
@@ -41,6 +42,9 @@ class Stream(NamedTuple):
         Whether the samples are luminance and colour differences.
     converts : bool
         Whether the decoder returns such samples as RGB.
+    low_bits : int or None
+        How many low bits of a decoded sample count: the rest is not the pixel's, or its sign. None
+        where the codec leaves that to Bits Stored, `ALL_BITS` where every bit counts.
     """
 
     rows: int
@@ -51,6 +55,7 @@ class Stream(NamedTuple):
     is_signed: bool | None = None
     is_ybr: bool = False
     converts: bool = False
+    low_bits: int | None = None
 
 
 def check_image(image: ImagePixel) -> tuple[int, ...]:
@@ -167,6 +172,18 @@ def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixel
         np.copyto(out, samples)
         return out
     return samples if samples.dtype == dtype else samples.astype(dtype)
+
+
+def count_bits(stream: Stream, image: ImagePixel) -> int:
+    """Return how many low bits of a decoded sample count: the codec's answer, else Bits Stored."""
+    if image.bits_allocated == 1:
+        return ALL_BITS
+    if stream.low_bits is not None:
+        return stream.low_bits
+    stored = image.bits_stored or ALL_BITS
+    if 0 < stream.precision <= stored and not image.pixel_representation:
+        return ALL_BITS  # the stream has no bits above them
+    return stored
 
 
 def keep_low_bits(samples: Pixels, bits: int) -> Pixels:

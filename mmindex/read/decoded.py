@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from mmindex.errors import MMIndexError
+from mmindex.errors import MMIndexError, naming
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -122,15 +122,12 @@ class Decoded:
         indices = instance.list_indices(frame_indices)
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-            try:
+            with naming(instance.path):
                 if rescale:
                     return self.array(indices[position], rescale=True)
                 return read_array(
                     instance, indices[position], raw=raw, copy=place is None, out=place
                 )
-            except MMIndexError as error:
-                error.at(instance.path)
-                raise
 
         skip = on_error == "skip"
         stack, failures = stack_arrays(
@@ -182,7 +179,7 @@ class Decoded:
         from mmindex.read.pixels import read_array
 
         instance = self._instance()
-        try:
+        with naming(instance.path):
             if rescale:
                 from mmindex.read.pictures import rescale_frame
 
@@ -190,9 +187,6 @@ class Decoded:
                     instance, read_array(instance, frame_index, raw=True), frame_index
                 )
             return read_array(instance, frame_index, raw=raw, copy=copy)
-        except MMIndexError as error:
-            error.at(instance.path)
-            raise
 
     def dataset(self) -> Dataset:
         """Return the header: every element before the pixel data (a pydicom Dataset).
@@ -209,11 +203,8 @@ class Decoded:
         from mmindex.read.header import read_header
 
         instance = self._instance()
-        try:
+        with naming(instance.path):
             return read_header(instance)
-        except MMIndexError as error:
-            error.at(instance.path)
-            raise
 
     def to_dask(self) -> Any:
         """Return the decoded frames as a Dask array (n, rows, columns[, samples]), a chunk a frame.
@@ -308,8 +299,5 @@ class Decoded:
         from mmindex.read.pictures import read_picture
 
         instance = self._instance()
-        try:
+        with naming(instance.path):
             return read_picture(instance, frame_index, window, apply_palette=apply_palette)
-        except MMIndexError as error:
-            error.at(instance.path)
-            raise

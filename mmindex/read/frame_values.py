@@ -9,8 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from mmindex.errors import MMIndexError
-from mmindex.read.header import find_header
+from mmindex.errors import naming
 from mmindex.scan.functional_groups import read_frame_values
 from mmindex.scan.header import Header, scan_header
 
@@ -25,18 +24,15 @@ _KEPT: WeakKeyDictionary[Instance, Mapping[str, NDArray[np.generic]]] = WeakKeyD
 
 def read_scanned_header(instance: Instance) -> Header:
     """Return what stands before an instance's pixel data, scanned."""
-    return scan_header(instance.read_file(*find_header(instance)), force=True)
+    return scan_header(instance.read_header(), force=True)
 
 
 def keep_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:
     """Return what every frame is, read once an open instance; see `Instance.frame_table`."""
     found = _KEPT.get(instance)
     if found is None:
-        try:
+        with naming(instance.path):
             found = _KEPT[instance] = read_frame_table(instance)
-        except MMIndexError as error:
-            error.at(instance.path)
-            raise
     return found
 
 

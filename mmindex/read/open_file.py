@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, NoReturn
 
-from mmindex.errors import MissingFileError, MMIndexError, NotDicomError
+from mmindex.errors import MissingFileError, NotDicomError, naming
 from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource, is_url
-from mmindex.sources.container import open_member_path, place_in_container
+from mmindex.sources.container import count_from, open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 
@@ -26,7 +26,7 @@ REVALIDATE_AFTER = 1.0  # seconds
 
 
 def open_file(
-    source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview,
+    source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview | ByteSource,
     *,
     force: bool = False,
     prove: bool = True,
@@ -36,12 +36,13 @@ def open_file(
 
     Parameters
     ----------
-    source : path, URL, binary file object, or bytes
+    source : path, URL, binary file object, bytes, or ByteSource
         A URL (s3, gs, az, http, https) is read by ranges, without a download of the object.
         A path like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file object
         is read from its start, and may be closed while the instance is in use; one that is not a
         plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
-        memoryview) are not copied, and must not change while in use.
+        memoryview) are not copied, and must not change while in use. A `ByteSource`
+        (mmindex.sources.base) is read by ranges; who made it closes it, after the instance.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
@@ -80,6 +81,8 @@ def open_file(
                 raise
             return _open_member(path, scan_source)
         return _open_descriptor(descriptor, path, scan_source, by_path=True)
+    if isinstance(source, ByteSource):
+        return _open_source(source, scan_source, force=force, prove=prove)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _open_buffer(source, None, scan_source)
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
@@ -101,35 +104,37 @@ def open_file(
 def _refuse(source: object) -> NoReturn:
     kind = type(source)
     raise TypeError(
-        "expected a path, a file opened in binary mode, or the bytes of a file (bytes, bytearray, "
-        f"memoryview), found {kind.__module__}.{kind.__qualname__}"
+        "expected a path, a file opened in binary mode, the bytes of a file (bytes, bytearray, "
+        f"memoryview) or a ByteSource, found {kind.__module__}.{kind.__qualname__}"
     )
 
 
 def _open_url(url: str, scan_source: Scan, store: object, *, force: bool, prove: bool) -> Instance:
     """Open an object of a store or of a web server."""
     from mmindex.sources.object_store import open_url
-    from mmindex.sources.remote_scan import scan_remote  # needs numpy
 
     source = open_url(url, store=store, revalidate_after=REVALIDATE_AFTER)
-    try:
-        record = scan_remote(source, scan_source, force=force, prove=prove)
-    except MMIndexError as error:
-        error.at(source.name)
-        raise
+    return _open_source(source, scan_source, force=force, prove=prove)
+
+
+def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: bool) -> Instance:
+    """Open a source of bytes: read where the scan looks, unless a view of all of it is memory."""
+    with naming(source.name, source.first):
+        if source.first or type(source).view is not ByteSource.view:
+            record = scan_source(source.view(source.first, source.size))
+        else:
+            from mmindex.sources.remote_scan import scan_remote  # needs numpy
+
+            record = scan_remote(source, scan_source, force=force, prove=prove)
+    record = count_from(record, source.first)
     return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
     """Open a file in a tar or zip container."""
     source, member = open_member_path(path, REVALIDATE_AFTER)
-    try:
+    with naming(source.name, source.first):
         record = scan_source(source.view(source.first, source.size))
-    except MMIndexError as error:
-        if error.path is None and error.offset is not None:
-            error.offset += source.first
-        error.at(source.name)
-        raise
     record = place_in_container(record, member)
     return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
@@ -171,10 +176,7 @@ def _scan(
     source: ByteSource,
     scan_source: Scan,
 ) -> Instance:
-    try:
+    with naming(source.name):
         record = scan_source(buffer)
-    except MMIndexError as error:
-        error.at(source.name)
-        raise
     record = dataclasses.replace(record, fingerprint=fingerprint)
     return Instance(record, source)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import FormatError, FrameIndexError, MMIndexError
+from mmindex.errors import FormatError, FrameIndexError, NotDicomError, naming
 from mmindex.read.instance import Instance
 from mmindex.read.open_file import open_file
 from mmindex.read.tiles import Part, TileMap, make_tile_maps, read_part
@@ -322,8 +322,6 @@ def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     MissingFileError
         There is no such file.
     """
-    from mmindex.errors import NotDicomError
-
     is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
     paths: list[str | os.PathLike[str]]
     if isinstance(source, (str, os.PathLike)):
@@ -348,15 +346,12 @@ def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 def open_series(archive: Archive, series_instance_uid: str) -> Slide:
     """Return the slide of a series; see `Archive.slide`."""
-    with ExitStack() as stack:
+    with naming(archive.path), ExitStack() as stack:
         records = archive.instances(series_instance_uid=series_instance_uid)
         uids = dict.fromkeys(
             record.sop_instance_uid for record in records if record.status.has_frames
         )
-        try:
-            slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
-        except MMIndexError as error:
-            raise error.at(archive.path) from None
+        slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
         stack.pop_all()
     return slide
 

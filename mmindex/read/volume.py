@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.errors import FormatError, MMIndexError
+from mmindex.errors import FormatError, naming
 from mmindex.read.order import select_newest
 from mmindex.read.pixels import read_array, stack_arrays
 
@@ -85,13 +85,10 @@ def read_volume(
         if rescale:
             return archive.array(wanted.uid, wanted.frame_index, rescale=True)
         instance: Instance = archive[wanted.uid]
-        try:
+        with naming(instance.path):
             return read_array(
                 instance, wanted.frame_index, raw=False, copy=place is None, out=place
             )
-        except MMIndexError as error:
-            error.at(instance.path)
-            raise
 
     stack, _ = stack_arrays(decode, len(slices), threads=threads)
     first = slices[0]

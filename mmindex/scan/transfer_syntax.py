@@ -61,6 +61,15 @@ _START_MARKERS = {
     # An RLE header: the number of segments, and where the first one begins (PS3.5 G.5)
     Codec.RLE: tuple(bytes((segments, 0, 0, 0, 64, 0, 0, 0)) for segments in range(1, 16)),
 }
+_EXTENSIONS = {
+    Codec.JPEG: "jpg",
+    Codec.JPEG_LS: "jls",
+    Codec.JPEG_2000: "j2k",
+    Codec.JPEG_XL: "jxl",
+    Codec.RLE: "rle",
+}
+_FRAME_EXTENSIONS = {"1.2.840.10008.1.2.8.1": "deflate"}
+_STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by what names have
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,13 @@ class TransferSyntax:
     def encapsulated(self) -> bool:
         """Whether the standard has pixel data in fragments here."""
         return self.codec not in (Codec.NATIVE, Codec.NO_PIXEL_DATA, Codec.UNKNOWN)
+
+    @property
+    def extension(self) -> str:
+        """File extension of a frame as it is stored, or of a video's stream; "raw" without one."""
+        if self.codec is Codec.VIDEO:
+            return next(end for name, end in _STREAM_EXTENSIONS.items() if name in self.name)
+        return _EXTENSIONS.get(self.codec) or _FRAME_EXTENSIONS.get(self.uid, "raw")
 
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"

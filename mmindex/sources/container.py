@@ -122,16 +122,26 @@ def place_in_container(record: InstanceRecord, member: Member) -> InstanceRecord
     Offsets of a stored member count in the container from then on; frames of a deflated one have
     no place in it.
     """
-    if member.method != STORED:
-        status = Status.DEFLATED if record.status is Status.INDEXED else record.status
-        return dataclasses.replace(record, status=status, member=member)
-    frames, by = record.frames, member.offset
-    if frames is not None and record.status is not Status.DEFLATED:
-        frames = dataclasses.replace(frames, value_offset=frames.value_offset + by)
-    moved = tuple(
-        dataclasses.replace(anomaly, offset=anomaly.offset + by) for anomaly in record.anomalies
+    if member.method == STORED:
+        return count_from(record, member.offset, member)
+    status = Status.DEFLATED if record.status is Status.INDEXED else record.status
+    return dataclasses.replace(record, status=status, member=member)
+
+
+def count_from(record: InstanceRecord, first: int, member: Member | None = None) -> InstanceRecord:
+    """Return a record whose offsets count from `first` bytes before what was scanned.
+
+    Those of a deflated data set count in the inflated one.
+    """
+    if record.status is Status.DEFLATED:
+        return dataclasses.replace(record, member=member)
+    frames = record.frames
+    if frames is not None:
+        frames = dataclasses.replace(frames, value_offset=frames.value_offset + first)
+    anomalies = tuple(
+        dataclasses.replace(anomaly, offset=anomaly.offset + first) for anomaly in record.anomalies
     )
-    return dataclasses.replace(record, frames=frames, anomalies=moved, member=member)
+    return dataclasses.replace(record, frames=frames, anomalies=anomalies, member=member)
 
 
 def _is_file(path: str) -> bool:

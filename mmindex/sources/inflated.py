@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmindex.errors import FormatError
+from mmindex.errors import naming
 from mmindex.scan.file_format import inflate_data_set
 from mmindex.sources.base import ByteSource
 from mmindex.sources.memory import MemorySource
@@ -19,9 +19,6 @@ def inflate_source(file: ByteSource) -> ByteSource:
         As `ByteSource.read`.
     """
     deflated = file.read(file.first, file.size)
-    try:
+    with naming(file.name):
         inflated = inflate_data_set(deflated)
-    except FormatError as error:
-        error.at(file.name)
-        raise
     return MemorySource(inflated, file.name, file)

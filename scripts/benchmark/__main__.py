@@ -22,24 +22,28 @@ from scripts.benchmark import (
     stores,
     training,
 )
+from scripts.benchmark.cases import family
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
 from scripts.benchmark.model import Result
 from scripts.benchmark.plots import plot_frames, plot_ratios
 from scripts.benchmark.report import describe_machine, make_readme, make_report, write_json
 
 FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
-    "frames": frames.run_frames,
-    "header": frames.run_headers,
-    "small-files": small_files.run_small_files,
-    "store": stores.run_stores,
-    "training": training.run_training,
-    "slide": slide.run_slide,
-    "decode": decode.run_decode,
-    "memory": processes.run_memory,
-    "size": sizes.run_sizes,
-    "command-line": processes.run_command_line,
-    "cold": cold.run_cold,
-    "serve": serve.run_serve,
+    name: family(name, list_setups)
+    for name, list_setups in {
+        "frames": frames.list_frames,
+        "header": frames.list_headers,
+        "small-files": small_files.list_small_files,
+        "store": stores.list_stores,
+        "training": training.list_training,
+        "slide": slide.list_slide,
+        "decode": decode.list_decode,
+        "memory": processes.list_memory,
+        "size": sizes.list_sizes,
+        "command-line": processes.list_command_line,
+        "cold": cold.list_cold,
+        "serve": serve.list_serve,
+    }.items()
 }
 
 

@@ -1,4 +1,4 @@
-"""Cases: the same reads with files out of the page cache, where the system lets go of them.
+"""Cases: the same reads with files out of the page cache, where the system drops them.
 
 Before every call the pages of the image and of the indexes beside it are dropped, and counted:
 where some stay, nothing is measured.
@@ -13,54 +13,47 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmark import limits
-from scripts.benchmark.data import LAYOUTS, Written, write_image
-from scripts.benchmark.measure import Bench, Contender, tell
-from scripts.benchmark.model import OPEN, WALK, CannotReadError, Result
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.data import LAYOUTS, write_image
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.model import OPEN, WALK, CannotReadError
 from scripts.benchmark.openers import INDEXED, OPENERS, Opener, read_once, try_to_build
 
 
-def run_cold(bench: Bench) -> Iterator[Result]:
+def list_cold(bench: Bench) -> Iterator[Setup]:
     """Open an instance and read one frame, its file and its index read from the disk."""
-    number_of_frames = 5000 if bench.quick else 50_000
+    count = 5000 if bench.quick else 50_000
     for layout in LAYOUTS[:2]:
-        tell(f"cold: {layout}, {number_of_frames:,} frames")
-        with bench.make_folder("cold") as folder:
-            written = write_image(folder / "files", number_of_frames, layout)
-            title = f"cold page cache, {layout}, {number_of_frames:,} frames"
-            try:
-                yield from _run_image(bench, written, title)
-            except PagesStayError as error:
-                tell(f"cold: {error}; not measured")
-                return
+        yield f"{layout}, {count:,} frames", partial(_list_cases, layout, count)
 
 
-def _run_image(bench: Bench, written: Written, title: str) -> Iterator[Result]:
+def _list_cases(layout: str, number_of_frames: int, site: Site) -> Iterator[Case]:
+    written = write_image(site.folder / "files", number_of_frames, layout)
+    title = f"cold page cache, {layout}, {number_of_frames:,} frames"
     drop = partial(drop_pages, Path(written.image.root))
-    frame_index = written.pick(1)[0]
+    (frame_index,) = written.pick(1)
 
     def contend(name: str, opener: Opener, note: str = "") -> Contender:
         call = None if note else partial(read_once, opener, written.image)
         return Contender(name, call, [(frame_index,)], written.frames.__getitem__, drop, note)
 
+    walk = Contender(WALK, partial(written.walk_and_read, frame_index), prepare=drop)
     openers = {name: OPENERS[name] for name in OPENERS if name != "pydicom dcmread"}
     contenders = [contend(name, opener) for name, opener in openers.items()]
-    contenders.append(Contender(WALK, partial(_walk, written, frame_index), prepare=drop))
-    yield Result("cold", f"{title}: open, first frame", "s", bench.measure(contenders), WALK)
+    yield Case(f"{title}: open, first frame", [*contenders, walk], limit=WALK)
 
+    read = Contender(OPEN, partial(written.open_and_read, frame_index), prepare=drop)
     notes = {name: try_to_build(name, written.image.root) for name in INDEXED}
     contenders = [contend(name, opener, notes[name]) for name, opener in INDEXED.items()]
-    contenders.append(Contender(OPEN, partial(_read, written, frame_index), prepare=drop))
-    measured = bench.measure(contenders)
-    yield Result("cold", f"{title}: first frame from an index", "s", measured, OPEN)
+    yield Case(f"{title}: first frame from an index", [*contenders, read], limit=OPEN)
 
 
 class PagesStayError(CannotReadError):
-    """The system keeps pages of a file in its cache, or does not tell."""
+    """The system keeps pages of a file in its cache, or does not report them."""
 
 
 def drop_pages(folder: Path) -> None:
-    """Write the files of a folder to disk and let go of their pages.
+    """Write the files of a folder to disk and drop their pages.
 
     Raises
     ------
@@ -101,18 +94,5 @@ def count_cached_pages(path: Path) -> int:
         finally:
             del first  # the map cannot be closed before
     if failed:
-        raise PagesStayError("the system does not tell which pages are in the cache")
+        raise PagesStayError("the system does not report which pages are in the cache")
     return sum(page & 1 for page in found)
-
-
-def _walk(written: Written, frame_index: int) -> bytes:
-    limits.walk_items(written.image.path, written.pixel_data_offset)
-    return _read(written, frame_index)
-
-
-def _read(written: Written, frame_index: int) -> bytes:
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    try:
-        return written.read(frame_index, descriptor)
-    finally:
-        os.close(descriptor)

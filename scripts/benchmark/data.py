@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from scripts.benchmark import limits
 from scripts.benchmark.elements import (
     CT_IMAGE_STORAGE,
     SECONDARY_CAPTURE_STORAGE,
@@ -98,6 +99,19 @@ class Written:
         """Return a frame from where it was written, whatever its layout: the limit."""
         offset, length = self.ranges[frame_index]
         return os.pread(descriptor, length, offset)
+
+    def open_and_read(self, frame_index: int) -> bytes:
+        """Open the file and read a frame from where it was written: the limit with an index."""
+        descriptor = os.open(self.image.path, os.O_RDONLY)
+        try:
+            return self.read(frame_index, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def walk_and_read(self, frame_index: int) -> bytes:
+        """Walk the items of the mapped file, then read a frame: the limit without an index."""
+        limits.walk_items(self.image.path, limits.skip_header(self.image.path))
+        return self.open_and_read(frame_index)
 
 
 def write_image(

@@ -5,7 +5,6 @@ Frames are encoded on the spot from one image: a smooth gradient with noise, as 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -13,12 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import mmindex
-from scripts.benchmark.measure import Bench, Contender, attempt, tell
-from scripts.benchmark.model import MMINDEX, Result
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.elements import SECONDARY_CAPTURE_STORAGE, pack_encapsulated, pack_file_meta
+from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.model import MMINDEX
+from tests.dicom_bytes import (
+    JPEG_2000,
+    JPEG_BASELINE,
+    JPEG_LS,
+    RLE_LOSSLESS,
+    element,
+    image_attributes,
+)
 
 BY_HAND = "imagecodecs by hand"
 _FRAMES = 8
-_LOSSY, _JPEG_XL = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.110"
+_JPEG_XL = "1.2.840.10008.1.2.4.110"
 
 
 def _make_image(depth: int, samples: int) -> Any:
@@ -51,20 +60,20 @@ def _encode_rle(image: Any) -> bytes:
     return bytes(_encode_frame(image.tobytes(), runner))
 
 
-def _list_cases() -> Iterator[tuple[str, str, Any, bytes, Callable[[bytes], Any]]]:
+def _list_frames() -> Iterator[tuple[str, str, Any, bytes, Callable[[bytes], Any]]]:
     """Yield title, transfer syntax, image, frame and the codec called by hand."""
     import imagecodecs as codecs
 
     deep, shallow, colours = _make_image(16, 1), _make_image(8, 1), _make_image(8, 3)
     by_turbo = partial(codecs.jpeg8_decode, colorspace="YCBCR", outcolorspace="RGB")
     openjpeg = partial(codecs.jpeg2k_decode, numthreads=1)
-    yield "JPEG to RGB", _LOSSY, colours, codecs.jpeg8_encode(colours, level=90), by_turbo
+    yield "JPEG to RGB", JPEG_BASELINE, colours, codecs.jpeg8_encode(colours, level=90), by_turbo
     lossless = codecs.jpeg8_encode(deep, lossless=True)
     yield "JPEG lossless", "1.2.840.10008.1.2.4.70", deep, lossless, codecs.jpeg8_decode
     frame = codecs.jpegls_encode(deep)
-    yield "JPEG-LS", "1.2.840.10008.1.2.4.80", deep, frame, codecs.jpegls_decode
+    yield "JPEG-LS", JPEG_LS, deep, frame, codecs.jpegls_decode
     frame = codecs.jpeg2k_encode(deep, reversible=True, level=0, codecformat="j2k")
-    yield "JPEG 2000", "1.2.840.10008.1.2.4.90", deep, frame, openjpeg
+    yield "JPEG 2000", JPEG_2000, deep, frame, openjpeg
     frame = codecs.htj2k_encode(deep)
     yield "HTJ2K", "1.2.840.10008.1.2.4.201", deep, frame, openjpeg
     frame = codecs.jpegxl_encode(deep, lossless=True)
@@ -73,7 +82,7 @@ def _list_cases() -> Iterator[tuple[str, str, Any, bytes, Callable[[bytes], Any]
     for image, dtype in ((shallow, "u1"), (deep, "<u2")):
         by_hand = _by_hand_rle(codecs, dtype)
         title = f"RLE {8 * image.itemsize} bits"
-        yield title, "1.2.840.10008.1.2.5", image, _encode_rle(image), by_hand
+        yield title, RLE_LOSSLESS, image, _encode_rle(image), by_hand
 
 
 def _by_hand_rle(codecs: Any, dtype: str) -> Callable[[bytes], Any]:
@@ -82,30 +91,24 @@ def _by_hand_rle(codecs: Any, dtype: str) -> Callable[[bytes], Any]:
 
 def _write_file(path: Path, uid: str, image: Any, frame: bytes) -> None:
     """Write a file of some frames, all the same."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-
-    if uid == _JPEG_XL:  # which pydicom does not write; the frame says for itself what it is
-        uid = "1.2.840.10008.1.2.4.90"
-    data_set = Dataset()
-    data_set.file_meta = FileMetaDataset()
-    data_set.file_meta.TransferSyntaxUID = uid
-    data_set.SOPClassUID, data_set.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7.2", "1.2.3"
-    data_set.Rows, data_set.Columns = 512, 512
-    data_set.SamplesPerPixel = 3 if image.ndim == 3 else 1
-    data_set.PhotometricInterpretation = "MONOCHROME2"
+    if uid == _JPEG_XL:  # which the peers do not know; the frame says for itself what it is
+        uid = JPEG_2000
+    photometric = "MONOCHROME2"
     if image.ndim == 3:
-        data_set.PlanarConfiguration = 0
-        data_set.PhotometricInterpretation = "YBR_FULL_422" if uid == _LOSSY else "RGB"
-    data_set.BitsAllocated = data_set.BitsStored = 8 * image.itemsize
-    data_set.HighBit, data_set.PixelRepresentation = data_set.BitsStored - 1, 0
-    data_set.NumberOfFrames = _FRAMES
-    data_set.PixelData = encapsulate([frame] * _FRAMES)
-    data_set["PixelData"].VR = "OB"
-    data_set["PixelData"].is_undefined_length = True
-    buffer = io.BytesIO()
-    data_set.save_as(buffer, enforce_file_format=True)
-    path.write_bytes(buffer.getvalue())
+        photometric = "YBR_FULL_422" if uid == JPEG_BASELINE else "RGB"
+    attributes = image_attributes(
+        rows=512,
+        columns=512,
+        samples=3 if image.ndim == 3 else 1,
+        bits=8 * image.itemsize,
+        number_of_frames=_FRAMES,
+        photometric=photometric,
+    )
+    uids = element(0x00080016, "UI", SECONDARY_CAPTURE_STORAGE) + element(0x00080018, "UI", "1.2.3")
+    padded = frame + bytes(len(frame) % 2)
+    pixels = pack_encapsulated([padded] * _FRAMES)
+    meta = pack_file_meta(uid, SECONDARY_CAPTURE_STORAGE, "1.2.3")
+    path.write_bytes(meta + uids + attributes + pixels)
 
 
 def _make_pydicom(path: Path) -> Contender:
@@ -130,29 +133,41 @@ def _make_dicomsdl(path: Path) -> Contender:
     return Contender("dicomsdl", lambda at: data_set.toNumpy(at), [(0,), (3,)])
 
 
-def run_decode(bench: Bench) -> Iterator[Result]:
+def list_decode(bench: Bench) -> Iterator[Setup]:
     """Decode a frame of every codec; stack frames with one and with two threads."""
-    tell("decode")
-    with bench.make_folder("decode") as folder:
-        for title, uid, image, encoded, by_hand in _list_cases():
-            frame = bytes(encoded)
-            path = folder / f"{uid}-{image.itemsize}.dcm"
-            _write_file(path, uid, image, frame)
-            with ExitStack() as stack:
-                instance = stack.enter_context(mmindex.open_file(path))
-                contenders = [
-                    Contender(MMINDEX, instance.array, [(0,), (3,)]),
-                    Contender(BY_HAND, by_hand, [(frame,)]),
-                    attempt("pydicom", partial(_make_pydicom, path)),
-                    attempt("highdicom", partial(_make_highdicom, path, stack)),
-                    attempt("dicomsdl", partial(_make_dicomsdl, path)),
-                ]
-                measured = bench.measure(contenders)
-                yield Result("decode", f"a frame of {title}", "s", measured, BY_HAND, 1.1)
-                out = instance.arrays()
-                threads = [
-                    Contender(MMINDEX, partial(instance.arrays, out=out, threads=2)),
-                    Contender("one thread", partial(instance.arrays, out=out)),
-                ]
-                title = f"{_FRAMES} frames of {title} by two threads"
-                yield Result("decode", title, "s", bench.measure(threads), shown=False)
+    for title, uid, image, encoded, by_hand in _list_frames():
+        yield title, partial(_list_cases, title, uid, image, bytes(encoded), by_hand)
+
+
+def _list_cases(
+    title: str,
+    uid: str,
+    image: Any,
+    frame: bytes,
+    by_hand: Callable[[bytes], Any],
+    site: Site,
+) -> Iterator[Case]:
+    path = site.folder / "file.dcm"
+    _write_file(path, uid, image, frame)
+    instance = site.stack.enter_context(mmindex.open_file(path))
+    yield Case(
+        f"a frame of {title}",
+        [
+            Contender(MMINDEX, instance.array, [(0,), (3,)]),
+            Contender(BY_HAND, by_hand, [(frame,)]),
+            attempt("pydicom", partial(_make_pydicom, path)),
+            attempt("highdicom", partial(_make_highdicom, path, site.stack)),
+            attempt("dicomsdl", partial(_make_dicomsdl, path)),
+        ],
+        limit=BY_HAND,
+        bound=1.1,
+    )
+    out = instance.arrays()
+    yield Case(
+        f"{_FRAMES} frames of {title} by two threads",
+        [
+            Contender(MMINDEX, partial(instance.arrays, out=out, threads=2)),
+            Contender("one thread", partial(instance.arrays, out=out)),
+        ],
+        shown=False,
+    )

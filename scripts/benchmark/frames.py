@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
-from scripts.benchmark import limits
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import LAYOUTS, Written, write_image
-from scripts.benchmark.measure import (
-    Bench,
-    Contender,
-    attempt,
-    tell,
-)
-from scripts.benchmark.model import MMINDEX, OPEN, PREAD, WALK, Measurement, Result
+from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.model import MMINDEX, OPEN, PREAD, WALK, Measurement
 from scripts.benchmark.openers import (
     INDEXED,
     OPENERS,
@@ -54,116 +50,104 @@ class _Patience:
                 self.last[layout, each.contender] = number_of_frames, each.median
 
 
-def run_frames(bench: Bench) -> Iterator[Result]:
+class _Kind(NamedTuple):
+    """What image the cases are of, and what their rows say."""
+
+    title: str
+    number_of_frames: int
+    layout: str
+    patience: _Patience
+    shown: bool = True
+    header_items: bool = False
+
+    def write(self, site: Site) -> Written:
+        """Write the image."""
+        folder, sizes = site.folder / "files", (100, 200) if self.header_items else None
+        return write_image(
+            folder, self.number_of_frames, self.layout, sizes=sizes, items=self.header_items
+        )
+
+    def curve(self, panel: str) -> str:
+        """Return the curve of the plot that a case is a point of."""
+        return "" if self.header_items else f"{panel}, {self.layout}"
+
+    @property
+    def walk_bound(self) -> float | None:
+        """How many times a walk opening may take; an offset table is read without one."""
+        return 2.0 if self.layout in (LAYOUTS[0], LAYOUTS[3]) else None
+
+
+def list_frames(bench: Bench) -> Iterator[Setup]:
     """Open each layout at each size, and read frames at random."""
     sizes = (100, 1000, 10_000) if bench.quick else (100, 1000, 10_000, 100_000, 1_000_000)
     patience = _Patience(bench.effort.patience)
     for layout in LAYOUTS:
-        for number_of_frames in sizes:
-            tell(f"frames: {layout}, {number_of_frames:,} frames")
-            with bench.make_folder("frames") as folder:
-                written = write_image(folder / "files", number_of_frames, layout)
-                title = f"{layout}, {number_of_frames:,} frames"
-                largest = number_of_frames == sizes[-1]
-                shown = number_of_frames == 100_000 or (
-                    largest and (bench.quick or layout == LAYOUTS[0])
-                )
-                yield from _run_image(bench, written, layout, title, shown, patience)
+        for count in sizes:
+            largest = count == sizes[-1] and (bench.quick or layout == LAYOUTS[0])
+            title = f"{layout}, {count:,} frames"
+            kind = _Kind(title, count, layout, patience, shown=count == 100_000 or largest)
+            yield title, partial(_list_cases, kind)
 
 
-def run_headers(bench: Bench) -> Iterator[Result]:
+def list_headers(bench: Bench) -> Iterator[Setup]:
     """Open a file whose header has 50,000 items of undefined length."""
-    number_of_frames = 5000 if bench.quick else PER_FRAME_ITEMS
-    tell(f"header: {number_of_frames:,} per-frame items")
-    patience = _Patience(60.0)
-    with bench.make_folder("header") as folder:
-        written = write_image(folder / "files", number_of_frames, sizes=(100, 200), items=True)
-        title = f"header of {number_of_frames:,} endless items"
-        yield from _run_image(bench, written, "", title, True, patience)
+    count = 5000 if bench.quick else PER_FRAME_ITEMS
+    title = f"header of {count:,} endless items"
+    kind = _Kind(title, count, LAYOUTS[0], _Patience(60.0), header_items=True)
+    yield f"{count:,} per-frame items", partial(_list_cases, kind)
 
 
-def _run_image(
-    bench: Bench,
-    written: Written,
-    layout: str,
-    title: str,
-    shown: bool,
-    patience: _Patience,
-) -> Iterator[Result]:
-    """Measure a first frame without and with an index, and further ones."""
-    count = written.image.number_of_frames
-    frame_index = written.pick(1, seed=2)[0]
-    walks = layout in (LAYOUTS[0], LAYOUTS[3])
+def _list_cases(kind: _Kind, site: Site) -> Iterator[Case]:
+    """Yield a first frame without and with an index, and further ones."""
+    written, layout, count = kind.write(site), kind.layout, kind.number_of_frames
+    (frame_index,) = written.pick(1, seed=2)
+    notes = {name: kind.patience.note(layout, name, count) for name in OPENERS}
 
-    notes = {name: patience.note(layout, name, count) for name in OPENERS}
-    contenders = [
-        _first(written, name, OPENERS[name], frame_index, notes[name]) for name in OPENERS
-    ]
-    contenders.append(Contender(WALK, partial(_walk_and_read, written, frame_index)))
-    measured = bench.measure(contenders)
-    patience.learn(layout, count, measured)
-    yield Result(
-        "frames" if layout else "header",
-        f"{title}: open, first frame",
-        "s",
-        measured,
-        WALK,
-        2.0 if walks or not layout else None,
-        shown,
-        f"first frame, {layout}" if layout else "",
-        count,
+    def list_first(openers: dict[str, Opener], notes: dict[str, str]) -> list[Contender]:
+        return [_first(written, name, openers[name], frame_index, notes[name]) for name in openers]
+
+    yield Case(
+        f"{kind.title}: open, first frame",
+        [*list_first(OPENERS, notes), Contender(WALK, partial(written.walk_and_read, frame_index))],
+        limit=WALK,
+        bound=kind.walk_bound,
+        shown=kind.shown,
+        curve=kind.curve("first frame"),
+        number_of_frames=count,
+        learn=partial(kind.patience.learn, layout, count),
     )
-
     if layout in LAYOUTS[1:3]:
-        contenders = [
-            _first(written, name, TRUSTING[name], frame_index, notes[name]) for name in TRUSTING
-        ]
-        yield Result(
-            "frames",
-            f"{title}: open, first frame, trusting the table",
-            "s",
-            bench.measure(contenders),
-            shown=shown,
+        yield Case(
+            f"{kind.title}: open, first frame, trusting the table",
+            list_first(TRUSTING, notes),
+            shown=kind.shown,
         )
-
-    contenders = []
-    for name, opener in INDEXED.items():
-        note = try_to_build(name, written.image.root)
-        contenders.append(_first(written, name, opener, frame_index, note))
-    contenders.append(Contender(OPEN, partial(_open_and_read, written, frame_index)))
-    yield Result(
-        "frames" if layout else "header",
-        f"{title}: first frame from an index",
-        "s",
-        bench.measure(contenders),
-        OPEN,
-        None,
-        shown,
-        f"first frame from an index, {layout}" if layout else "",
-        count,
+    built = {name: try_to_build(name, written.image.root) for name in INDEXED}
+    yield Case(
+        f"{kind.title}: first frame from an index",
+        [*list_first(INDEXED, built), Contender(OPEN, partial(written.open_and_read, frame_index))],
+        limit=OPEN,
+        shown=kind.shown,
+        curve=kind.curve("first frame from an index"),
+        number_of_frames=count,
     )
-
-    with ExitStack() as stack:
-        openers = {**OPENERS, **INDEXED, MMINDEX: INDEXED[MMINDEX]}
-        del openers["pydicom dcmread"]
-        contenders = [
-            attempt(name, partial(_further, stack, written, name, opener, notes.get(name, "")))
-            for name, opener in openers.items()
-        ]
-        descriptor = os.open(written.image.path, os.O_RDONLY)
-        stack.callback(os.close, descriptor)
-        contenders.append(_known_ranges(written, descriptor, layout == LAYOUTS[3]))
-        yield Result(
-            "frames" if layout else "header",
-            f"{title}: a random frame",
-            "s",
-            bench.measure(contenders),
-            PREAD,
-            2.0,
-            shown,
-            f"random frame, {layout}" if layout else "",
-            count,
-        )
+    openers = {**OPENERS, **INDEXED, MMINDEX: INDEXED[MMINDEX]}
+    del openers["pydicom dcmread"]
+    yield Case(
+        f"{kind.title}: a random frame",
+        [
+            *(
+                attempt(name, partial(_further, site.stack, written, name, opener, notes.get(name)))
+                for name, opener in openers.items()
+            ),
+            _known_ranges(written, site.stack, layout == LAYOUTS[3]),
+        ],
+        limit=PREAD,
+        bound=2.0,
+        shown=kind.shown,
+        curve=kind.curve("random frame"),
+        number_of_frames=count,
+    )
 
 
 def _first(written: Written, name: str, opener: Opener, frame_index: int, note: str) -> Contender:
@@ -171,7 +155,9 @@ def _first(written: Written, name: str, opener: Opener, frame_index: int, note: 
     return Contender(name, call, [(frame_index,)], written.frames.__getitem__, note=note)
 
 
-def _further(stack: ExitStack, written: Written, name: str, opener: Opener, note: str) -> Contender:
+def _further(
+    stack: ExitStack, written: Written, name: str, opener: Opener, note: str | None
+) -> Contender:
     """Open once, read many."""
     if note:
         return Contender(name, None, note=note)
@@ -181,11 +167,13 @@ def _further(stack: ExitStack, written: Written, name: str, opener: Opener, note
     return Contender(name, read, indices, written.frames.__getitem__)
 
 
-def _known_ranges(written: Written, descriptor: int, joined: bool) -> Contender:
+def _known_ranges(written: Written, stack: ExitStack, joined: bool) -> Contender:
     """Return the limit of a random frame: a bare pread; of two pieces, joined.
 
     One pread of both, with the header between them, takes less than a pread of each.
     """
+    descriptor = os.open(written.image.path, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
     indices = written.pick(RANDOM_FRAMES)
     ranges = [written.ranges[index] for index in indices]
     if not joined:
@@ -202,16 +190,3 @@ def _known_ranges(written: Written, descriptor: int, joined: bool) -> Contender:
         arguments.append((start, length, (length - 8) // 4 * 2))
         frames[start] = written.frames[index]
     return Contender(PREAD, read_both, arguments, lambda start, *_: frames[start])
-
-
-def _open_and_read(written: Written, frame_index: int) -> bytes:
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    try:
-        return written.read(frame_index, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _walk_and_read(written: Written, frame_index: int) -> bytes:
-    limits.walk_items(written.image.path, limits.skip_header(written.image.path))
-    return _open_and_read(written, frame_index)

@@ -18,10 +18,11 @@ from functools import partial
 from itertools import cycle, islice, starmap
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from scripts.benchmark.model import MMINDEX, REMARKS, WRONG, Measurement, describe_failure
 
-Call = Callable[..., object]
+Call = Callable[..., Any]
 
 _LONGEST_REPEATED = 10.0  # seconds; a first call that took less is not measured: it may import
 _CHECKED = 20  # answers of a contender that are compared
@@ -192,6 +193,24 @@ def measure(contenders: Sequence[Contender], effort: Effort) -> tuple[Measuremen
             race.go(partial(race.take_sample, effort))
     gc.unfreeze()
     return tuple(Measurement(race.contender.name, tuple(race.samples), race.note) for race in races)
+
+
+def weigh(contenders: Sequence[Contender]) -> tuple[Measurement, ...]:
+    """Return a measurement of each contender: what its call returns, once for each `arguments`."""
+    return tuple(map(_weigh, contenders))
+
+
+def _weigh(contender: Contender) -> Measurement:
+    note, call = contender.note, contender.call
+    if call is not None:
+        try:
+            figures = [float(figure) for figure in starmap(call, contender.arguments)]
+            return Measurement(contender.name, tuple(figures))
+        except Exception as error:  # whatever a peer raises is its result
+            if contender.name == MMINDEX:
+                raise
+            note = describe_failure(error)
+    return Measurement(contender.name, note=note)
 
 
 def attempt(name: str, make: Callable[[], Contender]) -> Contender:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import LAYOUTS, Written, write_image
-from scripts.benchmark.measure import Bench, Contender, tell
-from scripts.benchmark.model import BARE, MMINDEX, NOT_THERE, Measurement, Result
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.model import BARE, MMINDEX, NOT_THERE, CannotReadError
 from scripts.benchmark.openers import INDEXED, OPENERS, build_mmindex, try_to_build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,87 +41,83 @@ import os, sys; descriptor = os.open(sys.argv[1], os.O_RDONLY)
 os.write(1, os.pread(descriptor, int(sys.argv[3]), int(sys.argv[2])))"""
 
 
-def run_command_line(bench: Bench) -> Iterator[Result]:
+def list_command_line(bench: Bench) -> Iterator[Setup]:
     """Start a command that writes one frame, and end."""
-    number_of_frames = 1000 if bench.quick else 10_000
-    tell(f"command line: {number_of_frames:,} frames")
-    with bench.make_folder("command-line") as folder:
-        written = write_image(folder / "files", number_of_frames, LAYOUTS[1])
-        path, frame_index = written.image.path, number_of_frames // 2
-        arguments = [path, str(frame_index + 1)]
-        expected = written.frames[frame_index]
-        command = str(Path(sys.executable).with_name("mmindex"))
-        offset, length = written.ranges[frame_index]
-        bare = [sys.executable, "-c", _BARE_CODE, path, str(offset), str(length)]
-
-        def contend(name: str, argv: list[str]) -> Contender:
-            return Contender(name, partial(_run, argv), expected=lambda: expected)
-
-        peers = [
-            contend(name, [sys.executable, "-c", code, *arguments])
-            for name, code in _ONE_LINERS.items()
-        ]
-        for what in ("no index", "from an index"):
-            if what == "from an index":
-                build_mmindex(written.image.root)
-            ours = contend(MMINDEX, [command, "frame", *arguments])
-            measured = bench.measure([ours, *peers, contend(BARE, bare)], least_budget=2.0)
-            title = f"command line: one frame of {number_of_frames:,}, {what}"
-            yield Result("command-line", title, "s", measured, BARE)
+    count = 1000 if bench.quick else 10_000
+    yield f"{count:,} frames", partial(_list_commands, count)
 
 
-def _run(argv: list[str]) -> bytes:
-    done = subprocess.run(argv, capture_output=True, check=False)
-    if b"ModuleNotFoundError" in done.stderr:
-        raise ImportError(argv)
-    done.check_returncode()
-    return done.stdout
+def _list_commands(number_of_frames: int, site: Site) -> Iterator[Case]:
+    written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])
+    path, frame_index = written.image.path, number_of_frames // 2
+    arguments = [path, str(frame_index + 1)]
+    expected = written.frames[frame_index]
+
+    def contend(name: str, *argv: str) -> Contender:
+        return Contender(name, partial(_run, argv), expected=lambda: expected)
+
+    python = sys.executable, "-c"
+    command = str(Path(sys.executable).with_name("mmindex"))
+    contenders = [
+        contend(MMINDEX, command, "frame", *arguments),
+        *(contend(name, *python, code, *arguments) for name, code in _ONE_LINERS.items()),
+        contend(BARE, *python, _BARE_CODE, path, *map(str, written.ranges[frame_index])),
+    ]
+    for what in ("no index", "from an index"):
+        if what == "from an index":
+            build_mmindex(written.image.root)
+        title = f"command line: one frame of {number_of_frames:,}, {what}"
+        yield Case(title, contenders, limit=BARE, least_budget=2.0)
 
 
-def run_memory(bench: Bench) -> Iterator[Result]:
+def list_memory(bench: Bench) -> Iterator[Setup]:
     """Open one large instance in a fresh process, read frames, ask what memory is its own.
 
     That is the interpreter, what was imported and what was made; not the page cache.
     """
+    count = 10_000 if bench.quick else 100_000
+    yield f"{count:,} frames", partial(_list_memory, count)
+
+
+def _list_memory(number_of_frames: int, site: Site) -> Iterator[Case]:
     if not Path("/proc/self/status").exists():
-        tell("memory: the system does not tell private memory; not measured")
-        return
-    number_of_frames = 10_000 if bench.quick else 100_000
-    tell(f"memory: {number_of_frames:,} frames")
-    with bench.make_folder("memory") as folder:
-        written = write_image(folder / "files", number_of_frames, LAYOUTS[1])
-        rounds = 1 if bench.quick else 3
-        for what, openers in (("no index", OPENERS), ("from an index", INDEXED)):
-            notes = dict.fromkeys([*openers, BARE], "")
-            if openers is INDEXED:
-                notes |= {name: try_to_build(name, written.image.root) for name in INDEXED}
-            measured = tuple(
-                _measure_memory(name, what, written, rounds, note) for name, note in notes.items()
-            )
-            title = f"{number_of_frames:,} frames open, {READS} read, {what}"
-            yield Result("memory", f"private memory of a process: {title}", "B", measured, BARE)
+        raise CannotReadError("the system does not report private memory")
+    written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])
+    rounds = 1 if site.bench.quick else 3
+    for what, openers in (("no index", OPENERS), ("from an index", INDEXED)):
+        notes = dict.fromkeys([*openers, BARE], "")
+        if openers is INDEXED:
+            notes |= {name: try_to_build(name, written.image.root) for name in INDEXED}
+        count = partial(_count_private_bytes, written, openers is INDEXED)
+        yield Case(
+            f"private memory of a process: {number_of_frames:,} frames open, {READS} read, {what}",
+            [
+                Contender(name, None if note else count, [(name,)] * rounds, note=note)
+                for name, note in notes.items()
+            ],
+            limit=BARE,
+            unit="B",
+        )
 
 
-def _measure_memory(name: str, what: str, written: Written, rounds: int, note: str) -> Measurement:
-    """Return the private bytes of a process that did it."""
-    if note:
-        return Measurement(name, note=note)
+def _count_private_bytes(written: Written, indexed: bool, name: str) -> float:
+    """Return the private bytes of a process that read frames."""
     frame_indices = written.pick(READS)
     told = {
         "contender": name,
-        "indexed": what != "no index",
+        "indexed": indexed,
         "image": written.image,
         "frame_indices": frame_indices,
         "ranges": [written.ranges[index] for index in frame_indices],
     }
-    argv = [sys.executable, "-m", "scripts.benchmark.resident", json.dumps(told)]
-    samples = []
-    for _ in range(rounds):
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [""])[-1]
-            kind = last.split(":")[0].rpartition(".")[2]
-            note = NOT_THERE if kind == "ModuleNotFoundError" else f"fails: {kind}"
-            return Measurement(name, note=note)
-        samples.append(float(done.stdout))
-    return Measurement(name, tuple(samples))
+    return float(_run([sys.executable, "-m", "scripts.benchmark.resident", json.dumps(told)]))
+
+
+def _run(argv: Sequence[str]) -> bytes:
+    """Return what a process printed; one that failed raises, of its last line, what it lacks."""
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False)
+    if not done.returncode:
+        return done.stdout
+    last = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    kind = last.split(":")[0].rpartition(".")[2]
+    raise CannotReadError(NOT_THERE if kind == "ModuleNotFoundError" else f"fails: {kind}")

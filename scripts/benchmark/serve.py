@@ -12,13 +12,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import Written, write_image
-from scripts.benchmark.measure import Bench, Contender, tell
-from scripts.benchmark.model import MMINDEX, Image, Result
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.model import MMINDEX, Image
 from scripts.benchmark.openers import build_mmindex
 
 CONSTANT = "constant body, same server"
@@ -74,24 +75,26 @@ class Connection:
         self._socket.close()
 
 
-def run_serve(bench: Bench) -> Iterator[Result]:
+def list_serve(bench: Bench) -> Iterator[Setup]:
     """Get frames at random, each in a request of its own, on one connection."""
-    number_of_frames = 200 if bench.quick else 2000
     for name, size in SIZES:
-        tell(f"serve: {name}, frames of {size:,} bytes")
-        with bench.make_folder(f"serve-{size}") as folder, ExitStack() as stack:
-            written = write_image(folder / "files", number_of_frames, sizes=(size, size + 2))
-            build_mmindex(written.image.root)
-            command = [str(Path(sys.executable).with_name("mmindex")), "serve"]
-            argv = [*command, written.image.root, "--port", "0"]
-            ours = stack.enter_context(_connect(argv))
-            constant = stack.enter_context(
-                _connect([sys.executable, "-c", _CONSTANT_CODE, str(size)])
-            )
-            contenders = [_contend(ours, written), Contender(CONSTANT, partial(constant.get, "/"))]
-            measured = bench.measure(contenders)
-            title = f"serve: a frame of {size:,} bytes over HTTP, one connection"
-            yield Result("serve", title, "s", measured, CONSTANT)
+        yield f"{name}, frames of {size:,} bytes", partial(_list_cases, size)
+
+
+def _list_cases(size: int, site: Site) -> Iterator[Case]:
+    number_of_frames = 200 if site.bench.quick else 2000
+    written = write_image(site.folder / "files", number_of_frames, sizes=(size, size + 2))
+    build_mmindex(written.image.root)
+    command = str(Path(sys.executable).with_name("mmindex"))
+    server = _connect([command, "serve", written.image.root, "--port", "0"])
+    ours = site.stack.enter_context(server)
+    server = _connect([sys.executable, "-c", _CONSTANT_CODE, str(size)])
+    constant = site.stack.enter_context(server)
+    yield Case(
+        f"serve: a frame of {size:,} bytes over HTTP, one connection",
+        [_contend(ours, written), Contender(CONSTANT, partial(constant.get, "/"))],
+        limit=CONSTANT,
+    )
 
 
 def _contend(connection: Connection, written: Written) -> Contender:

@@ -8,45 +8,42 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_image
-from scripts.benchmark.measure import Bench, tell
-from scripts.benchmark.model import MMINDEX, Measurement, Result, describe_failure
-from scripts.benchmark.openers import BUILDERS, size_of_index
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.openers import BUILDERS, measure_index
 
 Ranges = Sequence[tuple[int, int]]
 
 
-def run_sizes(bench: Bench) -> Iterator[Result]:
+def list_sizes(bench: Bench) -> Iterator[Setup]:
     """Write the ranges of one instance in each format."""
-    number_of_frames = 10_000 if bench.quick else 100_000
-    tell(f"size: {number_of_frames:,} frames")
-    with bench.make_folder("size") as folder:
-        written = write_image(folder / "files", number_of_frames)
-        ranges = written.ranges
-        writers: dict[str, Callable[[], int]] = {
-            **{name: partial(_build, name, written.image.root) for name in BUILDERS},
-            "JSON": partial(write_json, folder / "ranges.json", ranges),
-            "SQLite": partial(write_sqlite, folder / "ranges.db", ranges),
-            "Parquet": partial(write_parquet, folder / "ranges.parquet", ranges),
-            "Parquet with deltas and zstd": partial(
-                write_parquet, folder / "deltas.parquet", ranges, deltas=True
-            ),
-        }
-        measured = []
-        for name, write in writers.items():
-            try:
-                measured.append(Measurement(name, (write() / number_of_frames,)))
-            except Exception as error:  # whatever a peer raises is its result
-                if name == MMINDEX:
-                    raise
-                measured.append(Measurement(name, note=describe_failure(error)))
-        title = f"index of one instance of {number_of_frames:,} frames: bytes a frame"
-        yield Result("size", title, "B", tuple(measured))
+    count = 10_000 if bench.quick else 100_000
+    yield f"{count:,} frames", partial(_list_cases, count)
 
 
-def _build(name: str, root: str) -> int:
-    BUILDERS[name](root)
-    return size_of_index(name, root)
+def _list_cases(number_of_frames: int, site: Site) -> Iterator[Case]:
+    written = write_image(site.folder / "files", number_of_frames)
+    place = site.folder / "ranges"
+    formats: dict[str, Callable[[Path, Ranges], int]] = {
+        "JSON": write_json,
+        "SQLite": write_sqlite,
+        "Parquet": write_parquet,
+        "Parquet with deltas and zstd": partial(write_parquet, deltas=True),
+    }
+
+    def count_bytes(name: str) -> float:
+        return formats[name](place.with_suffix(f".{name}"), written.ranges) / number_of_frames
+
+    indexes = [
+        Contender(name, measure_index, [(name, written.image.root, number_of_frames)])
+        for name in BUILDERS
+    ]
+    yield Case(
+        f"index of one instance of {number_of_frames:,} frames: bytes a frame",
+        [*indexes, *(Contender(name, count_bytes, [(name,)]) for name in formats)],
+        unit="B",
+    )
 
 
 def write_json(path: Path, ranges: Ranges) -> int:

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mmindex
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.elements import (
     name_uid,
     pack_encapsulated,
     pack_file_meta,
     pack_sequence,
 )
-from scripts.benchmark.measure import Bench, Call, Contender, attempt, tell
-from scripts.benchmark.model import MMINDEX, OTHER_PIXELS, Result
+from scripts.benchmark.measure import Bench, Call, Contender, attempt
+from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
 if TYPE_CHECKING:
@@ -135,36 +136,40 @@ def compare_pixels(answer: object, expected: object) -> str:
     return "" if same else OTHER_PIXELS
 
 
-def run_slide(bench: Bench) -> Iterator[Result]:
+def list_slide(bench: Bench) -> Iterator[Setup]:
     """Open a slide, and read tiles at random: as stored, and decoded."""
     tiles_a_side = 16 if bench.quick else 64
-    tell(f"slide: {tiles_a_side**2:,} tiles")
-    with bench.make_folder("slide") as folder, ExitStack() as stack:
-        path = folder / "files" / "slide.dcm"
-        tiles = write_slide(path, tiles_a_side)
-        generator = random.Random(1)
-        places = [
-            (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side))
-            for _ in range(READS)
-        ]
-        slide = _Slide(path, tiles, tiles_a_side, places, stack)
-        title = f"slide of {len(tiles):,} tiles"
-        contenders = [
+    yield f"{tiles_a_side**2:,} tiles", partial(_list_cases, tiles_a_side)
+
+
+def _list_cases(tiles_a_side: int, site: Site) -> Iterator[Case]:
+    path = site.folder / "files" / "slide.dcm"
+    tiles = write_slide(path, tiles_a_side)
+    generator = random.Random(1)
+    places = [
+        (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side)) for _ in range(READS)
+    ]
+    slide = _Slide(path, tiles, tiles_a_side, places, site.stack)
+    title = f"slide of {len(tiles):,} tiles"
+    yield Case(
+        f"{title}: open, first tile",
+        [
             Contender(MMINDEX, slide.open_with_mmindex, places, slide.expected),
             Contender("wsidicom", slide.open_with_wsidicom, places, slide.expected),
-        ]
-        yield Result("slide", f"{title}: open, first tile", "s", bench.measure(contenders))
-        contenders = [
-            attempt(MMINDEX, slide.make_mmindex),
-            attempt("wsidicom", slide.make_wsidicom),
-        ]
-        yield Result("slide", f"{title}: a random tile", "s", bench.measure(contenders))
-        contenders = [
+        ],
+    )
+    yield Case(
+        f"{title}: a random tile",
+        [attempt(MMINDEX, slide.make_mmindex), attempt("wsidicom", slide.make_wsidicom)],
+    )
+    yield Case(
+        f"{title}: a random tile, decoded",
+        [
             attempt(MMINDEX, slide.make_array),
             attempt("wsidicom", slide.make_decoded),
             attempt("OpenSlide", slide.make_openslide),
-        ]
-        yield Result("slide", f"{title}: a random tile, decoded", "s", bench.measure(contenders))
+        ],
+    )
 
 
 class _Slide:

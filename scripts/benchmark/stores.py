@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
@@ -12,8 +13,9 @@ from mmindex.frame_table import Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Boundaries, Fingerprint, Status
-from scripts.benchmark.measure import Bench, Contender, tell
-from scripts.benchmark.model import MMINDEX, Result
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.model import MMINDEX
 
 FRAMES = 10
 FEW = 1000
@@ -21,24 +23,22 @@ LOOK_UPS = 5000
 BATCH = 4000
 
 
-def run_stores(bench: Bench) -> Iterator[Result]:
+def list_stores(bench: Bench) -> Iterator[Setup]:
     """Find where a random frame of a random instance lies, in a small and in a large index."""
     many = 100_000 if bench.quick else 1_000_000
-    tell(f"store: {many:,} instances")
+    yield f"{many:,} instances", partial(_list_cases, many)
+
+
+def _list_cases(many: int, site: Site) -> Iterator[Case]:
     few_name = f"the same in an index of {FEW:,}"
-    with bench.make_folder("store") as folder:
-        write_index(folder / "few", FEW)
-        write_index(folder / "many", many)
-        with (
-            closing(Store(str(folder / "few"))) as small,
-            closing(Store(str(folder / "many"))) as large,
-        ):
-            contenders = [
-                Contender(MMINDEX, look_up(large), choose(many), expect),
-                Contender(few_name, look_up(small), choose(FEW), expect),
-            ]
-            title = f"look-up of a frame, index of {many:,} instances of {FRAMES} frames"
-            yield Result("store", title, "s", bench.measure(contenders), few_name, 1.5)
+    contenders = []
+    for name, count in ((MMINDEX, many), (few_name, FEW)):
+        path = site.folder / f"index of {count}"
+        write_index(path, count)
+        store = site.stack.enter_context(closing(Store(str(path))))
+        contenders.append(Contender(name, look_up(store), choose(count), expect))
+    title = f"look-up of a frame, index of {many:,} instances of {FRAMES} frames"
+    yield Case(title, contenders, limit=few_name, bound=1.5)
 
 
 def write_index(path: Path, count: int) -> None:

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import mmindex
+from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_image, write_small_files
-from scripts.benchmark.measure import Bench, Call, Contender, attempt, tell
-from scripts.benchmark.model import MMINDEX, PREAD, Image, Result
+from scripts.benchmark.measure import Bench, Call, Contender, attempt
+from scripts.benchmark.model import MMINDEX, PREAD, Image
 from scripts.benchmark.openers import (
     Opener,
     Read,
@@ -129,12 +130,16 @@ class _Mix:
         return Contender(PREAD, os.pread, known)
 
 
-def run_training(bench: Bench) -> Iterator[Result]:
+def list_training(bench: Bench) -> Iterator[Setup]:
     """Read frames at random over cines and small native files."""
-    tell("training")
-    with bench.make_folder("training") as folder, ExitStack() as stack:
-        mix = _Mix(bench, str(folder / "files"), stack)
-        contenders = [
+    yield f"{READS:,} frames", _list_cases
+
+
+def _list_cases(site: Site) -> Iterator[Case]:
+    mix = _Mix(site.bench, str(site.folder / "files"), site.stack)
+    yield Case(
+        f"a random frame of {len(mix.images):,} instances, as in training",
+        [
             attempt(MMINDEX, mix.make_mmindex),
             *(
                 attempt(name, partial(mix.make_kept_open, name, opener))
@@ -143,6 +148,7 @@ def run_training(bench: Bench) -> Iterator[Result]:
             attempt("pydicom dcmread", mix.make_whole_with_pydicom),
             attempt("dicomweb-client", mix.make_dicomweb_client),
             attempt(PREAD, mix.make_limit),
-        ]
-        title = f"a random frame of {len(mix.images):,} instances, as in training"
-        yield Result("training", title, "s", bench.measure(contenders), PREAD, 2.0)
+        ],
+        limit=PREAD,
+        bound=2.0,
+    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 
 import pytest
-from cli_runner import (
-    run,
-    run_child,
-)
+from cli_runner import PROGRAM, ROOT, run, run_child
+from dicom_bytes import encapsulated_file, four_bytes
 from sample_archive import CINE
 
 import mmindex
@@ -35,20 +34,83 @@ def test_an_error_of_the_system_is_one_line(cine, monkeypatch):
     assert run("frame", cine, 1, code=1).stderr == f"mmindex: {cine}: Permission denied\n"
 
 
-@pytest.mark.parametrize("command", ["frame", "sheet", "ranges", "info", "ls", "stats", "check"])
+LISTINGS = [  # lists, of which a reader may want the head alone; check has problems to report
+    *([name] for name in ("ls", "stats", "check", "verify", "export")),
+    *([name, "--json"] for name in ("ls", "stats", "check", "verify")),
+    ["export", "--format", "kerchunk"],
+]
+OF_A_FILE = [["frame", *range(1, 31)], ["sheet"], ["ranges", *range(1, 31)], ["info"]]
+
+
+@pytest.mark.parametrize("command", [*LISTINGS, *OF_A_FILE], ids=str)
 def test_nobody_reading_the_output_ends_quietly(archive, command):
     """A closed pipe, as of `| head`, is no failure; but half a frame is, and so is a problem."""
     (archive / "rtplan.dcm").unlink()  # for check to say something
-    source = [archive] if command in ("ls", "stats", "check") else [archive / CINE]
-    numbers = range(1, 31) if command in ("frame", "ranges") else []
+    name, *rest = command
+    source = archive if command in LISTINGS else archive / CINE
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = run_child(command, *source, *numbers, stdout=writer)
+        done = run_child(name, source, *rest, stdout=writer)
     finally:
         os.close(writer)
-    code = 1 if command in ("frame", "sheet", "check") else 0
-    assert (done.returncode, done.stderr) == (code, "")
+    assert done.returncode == int(name in ("frame", "sheet", "check"))
+    assert "Traceback" not in done.stderr
+    assert "roken pipe" not in done.stderr
+    if name not in ("export", "verify"):  # which count or warn
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_frame_that_cannot_be_decoded_is_a_failure_though_nobody_reads_the_list(
+    tmp_path, options
+):
+    """As a problem that check finds is."""
+    (tmp_path / "a.dcm").write_bytes(encapsulated_file([b"no picture"], 1))
+    mmindex.build(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run_child("verify", tmp_path, *options, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "1 frame decoded in 1 file, 1 failed" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "build --help", "ls --help"])
+def test_help_that_nobody_reads_ends_quietly(command):
+    """`mmindex --help | head` is no failure, either."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run_child(*command.split(), stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("command", "code"), [("export", 0), ("ls", 0), ("check", 1)])
+def test_the_head_of_a_list_is_read_and_the_rest_is_not(tmp_path, command, code):
+    """More output than a pipe holds: the reader closes it after a line, while more is written."""
+    for number in range(1500):
+        path = tmp_path / f"{number:04d}-{'long' * 40}.dcm"
+        path.write_bytes(four_bytes(b"abcd", f"1.2.{number}"))
+    mmindex.build(tmp_path)
+    for path in tmp_path.glob("*.dcm"):
+        path.unlink()  # for check to list them
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*PROGRAM, command, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert len(child.stdout.readline()) > 10
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait()) == (b"", code)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

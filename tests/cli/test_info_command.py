@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pydicom
 from cli_runner import (
     describe,
@@ -15,6 +13,7 @@ from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
     PIXEL_DATA,
+    deflate,
     dicom_file,
     element,
     encapsulated_file,
@@ -111,8 +110,7 @@ def test_info_says_which_offsets_are_in_the_inflated_data_set(tmp_path):
     """Those of a deflated file's data set, not those of its File Meta Information."""
     path = tmp_path / "deflated.dcm"
     data_set = image_attributes(number_of_frames=2) + element(PIXEL_DATA, "OB", bytes(6))
-    deflate = zlib.compressobj(wbits=-15)
-    deflated = deflate.compress(data_set) + deflate.flush()
+    deflated = deflate(data_set)
     syntax = DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     path.write_bytes(dicom_file(deflated + bytes(len(deflated) % 2), syntax, group_length=7))
     printed = run("info", path).stdout

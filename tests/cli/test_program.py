@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from cli_runner import (
     ROOT,
@@ -15,6 +17,7 @@ from cli_runner import (
 from sample_archive import CINE
 
 import mmindex
+from mmindex import cli
 from mmindex.cli import COMMANDS
 
 
@@ -27,7 +30,21 @@ def test_help_lists_every_command():
     """The commands are listed with what they do."""
     printed = run("--help").stdout
     for name in COMMANDS:
-        assert f"\n  {name} " in printed
+        assert re.search(rf"(^|  ){name}  +[A-Z]", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 32])
+def test_help_fits_a_screen_however_many_commands_there_are(count, monkeypatch):
+    """A line a command while these fit; then two on a line, each with the start of its help."""
+    names = tuple(f"command{number}" for number in range(count))
+    help_of = click.Command("toy", short_help="Do what no other command does, at length.")
+    monkeypatch.setattr(cli, "COMMANDS", names)
+    monkeypatch.setattr(type(cli.main), "get_command", lambda *_: help_of)
+    lines = run("--help").stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    shown = re.findall(r"(?:^|  )(command\d+)  +Do what", "\n".join(lines), re.MULTILINE)
+    assert sorted(shown) == sorted(names)
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
 import pytest
-from dicom_bytes import dicom_file, element, encapsulate
+from dicom_bytes import deflate, dicom_file, element, encapsulate
 from pydicom.pixels import pixel_array
 from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
 
@@ -193,12 +192,6 @@ def test_single_bits_in_fragments_begin_at_bit_0(uid: str, columns: int) -> None
     }[uid]()
     attributes = image(pixels, bits_allocated=1, bits_stored=1)
     assert decode_frame(frame, attributes, uid).tolist() == pixels.tolist()
-
-
-def deflate(data: bytes) -> bytes:
-    """Return a raw deflate stream."""
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return deflater.compress(data) + deflater.flush()
 
 
 @pytest.mark.parametrize("uid", [DEFLATED, UNCOMPRESSED])

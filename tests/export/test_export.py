@@ -13,6 +13,7 @@ from click.testing import Result
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
+    deflate,
     dicom_file,
     element,
     encapsulate,
@@ -40,7 +41,6 @@ def make_file(uid: str, pixel_data: bytes, syntax: str, **attributes: object) ->
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """An archive of native, packed, big-endian, compressed and deflated instances, indexed."""
-    import zlib
 
     root = tmp_path / "archive"
     (root / "a folder").mkdir(parents=True)
@@ -62,9 +62,7 @@ def archive(tmp_path: Path) -> Path:
     (root / "bits.dcm").write_bytes(make_file("1.4", bits, little, bits=1, **shape))
     deflated = make_file("1.5", native, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, bits=16, **shape)
     at = deflated.index(struct.pack("<HH", 8, 0x18))
-    squeeze = zlib.compressobj(wbits=-15)
-    packed = squeeze.compress(deflated[at:]) + squeeze.flush()
-    (root / "deflated.dcm").write_bytes(deflated[:at] + packed)
+    (root / "deflated.dcm").write_bytes(deflated[:at] + deflate(deflated[at:]))
     (root / "notes.txt").write_text("none")
     mmindex.build(root, workers=1)
     return root

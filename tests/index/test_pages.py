@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from child_process import exit_code, forks
 
 import mmindex
 from mmindex.errors import IndexFormatError
@@ -25,10 +26,7 @@ from mmindex.model import Fingerprint, InstanceRecord, Status
 PAGE = 4096
 MANY, ALL = 600, 700  # files of one study, whose ids fill pages of their own; all files
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
+pytestmark = forks
 
 
 def record(number: int) -> InstanceRecord:
@@ -174,8 +172,8 @@ def read_study(path: Path) -> object:
 
 def read_in_child(read: Callable[[Path], object], path: Path, expected: object) -> str:
     """Return what came of reading in another process: "same", "refused", or how that failed."""
-    pid = os.fork()
-    if not pid:
+
+    def work() -> None:
         os.close(2)  # an assertion of LMDB would be printed
         try:
             os._exit(0 if read(path) == expected else 3)
@@ -183,10 +181,11 @@ def read_in_child(read: Callable[[Path], object], path: Path, expected: object) 
             os._exit(1)
         except BaseException:
             os._exit(2)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
-    return ["same", "refused", "error", "wrong"][os.WEXITSTATUS(status)]
+
+    code = exit_code(work)
+    if code < 0:
+        return signal.Signals(-code).name
+    return ["same", "refused", "error", "wrong"][code]
 
 
 def damage_pages(

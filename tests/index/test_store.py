@@ -8,13 +8,13 @@ import pickle
 import random
 import shutil
 import struct
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import lmdb
 import pytest
+from child_process import exit_code, forks
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -302,25 +302,10 @@ def test_store_is_written_after_its_reader_opened_it_first(
     reader.close()
 
 
-def exit_code_of_child(function: Callable[[], bool]) -> int:
-    """Return 0 where `function` is true in a forked child, 1 where it isn't or raises."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            code = 0 if function() else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
-@needs_fork
+@forks
 def test_store_is_read_in_a_forked_child_and_afterwards_in_its_parent(store: Store) -> None:
     """A child opens an environment of its own; closing it takes nothing from the parent."""
     records = {b"%d" % number: make_record(b"%d" % number) for number in range(300)}
@@ -330,19 +315,19 @@ def test_store_is_read_in_a_forked_child_and_afterwards_in_its_parent(store: Sto
 
     def read_and_close() -> bool:
         found = {record.path: record for record in store.iterate_records()}
-        grandchild = exit_code_of_child(lambda: find_path(store, b"7") is not None)
+        grandchild = exit_code(lambda: find_path(store, b"7") is not None)
         store.close()
         return found == records and grandchild == 0
 
     for _ in range(3):
-        assert exit_code_of_child(read_and_close) == 0
+        assert exit_code(read_and_close) == 0
         assert find_path(store, b"7") is not None
     assert len(list(iterator)) == 299
     put(store, make_record(b"new"))
     assert find_path(store, b"new") is not None
 
 
-@needs_fork
+@forks
 def test_what_a_child_writes_its_parent_reads(store: Store) -> None:
     """Two processes may write in turn."""
 
@@ -351,12 +336,12 @@ def test_what_a_child_writes_its_parent_reads(store: Store) -> None:
         return True
 
     put(store, make_record(b"parent"))
-    assert exit_code_of_child(write) == 0
+    assert exit_code(write) == 0
     put(store, make_record(b"later"))
     assert {record.path for record in store.iterate_records()} == {b"parent", b"child", b"later"}
 
 
-@needs_fork
+@forks
 @pytest.mark.parametrize("with_lock_file", [False, True])
 def test_index_is_read_from_a_read_only_folder(
     store: Store, path: str, tmp_path: Path, with_lock_file: bool
@@ -391,7 +376,7 @@ def test_index_is_read_from_a_read_only_folder(
         reader.close()
         return found
 
-    code = exit_code_of_child(read)
+    code = exit_code(read)
     folder.chmod(0o755)
     if code == 77:
         pytest.skip("root cannot give up its rights here")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from child_process import exit_code, forks
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
@@ -319,8 +320,7 @@ def test_entries_that_no_index_can_hold_cost_a_build_nothing(root: Path) -> None
 # Whatever flips, a process does not end
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@forks
 @pytest.mark.parametrize("seed", range(4))
 def test_offsets_in_the_last_pages_of_an_index_lead_out_of_no_map(root: Path, seed: int) -> None:
     """The numbers in a page lead up to 128 KiB past it: there is as much after the last page."""
@@ -340,13 +340,8 @@ def test_offsets_in_the_last_pages_of_an_index_lead_out_of_no_map(root: Path, se
         for at in range(page + 16, page + free_from, 2):
             damaged[at + 1] = chance.choice([0xFF, 0xF0, data[at + 1] ^ 0x80])
         index.write_bytes(damaged)
-        pid = os.fork()
-        if not pid:
-            os.close(2)
-            look_everything_up(root)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        assert not os.WIFSIGNALED(status), signal.Signals(os.WTERMSIG(status)).name
+        code = exit_code(lambda: look_everything_up(root))
+        assert code >= 0, signal.Signals(-code).name
 
 
 def look_everything_up(root: Path) -> None:

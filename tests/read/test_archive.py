@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import pickle
 import shutil
 import struct
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from child_process import exit_code, forks
+from clock import Clock
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -69,25 +68,6 @@ def ambiguous_file(uid: str) -> bytes:
 
 UIDS = [f"1.2.3.{number}" for number in range(10)]
 TRUTH = {uid: frames_of(number) for number, uid in enumerate(UIDS)}
-
-
-class Clock:
-    """Stands in for time.monotonic where files and index are looked at again."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test say how late it is."""
-    clock = Clock()
-    for name in ("mmindex.sources.file", "mmindex.read.archive"):
-        monkeypatch.setattr(importlib.import_module(name), "monotonic", clock)
-    return clock
 
 
 @pytest.fixture
@@ -382,24 +362,17 @@ def test_a_pickled_archive_keeps_its_root_in_another_folder(
         assert copy.frame(UIDS[5], 2) == TRUTH[UIDS[5]][2]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@forks
 def test_an_archive_survives_a_fork(archive: mmindex.Archive) -> None:
     """Parent and child read on, each from an environment of its own."""
     assert archive.frame(UIDS[0], 0) == TRUTH[UIDS[0]][0]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # it has threads
-        child = os.fork()
-    if not child:
-        code = 1
-        try:
-            right = all(list(archive[uid]) == frames for uid, frames in TRUTH.items())
-            right &= archive.frames([(uid, 1) for uid in UIDS]) == [TRUTH[u][1] for u in UIDS]
-            right &= sorted(archive) == UIDS
-            code = 0 if right else 2
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+
+    def read_on() -> bool:
+        right = all(list(archive[uid]) == frames for uid, frames in TRUTH.items())
+        right &= archive.frames([(uid, 1) for uid in UIDS]) == [TRUTH[u][1] for u in UIDS]
+        return right and sorted(archive) == UIDS
+
+    assert exit_code(read_on) == 0
     assert [archive.frame(uid, 3) for uid in UIDS] == [TRUTH[uid][3] for uid in UIDS]
 
 

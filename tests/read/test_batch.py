@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
     PIXEL_DATA,
     RLE_LOSSLESS,
-    dicom_file,
+    deflated_file,
     element,
     encapsulated_file,
     extended_offset_table,
@@ -83,13 +82,9 @@ def with_extended_table(lengths: list[int], *, pieces: int = 1) -> bytes:
 
 def deflated() -> bytes:
     """Return a file of twelve native frames whose data set is deflated."""
-    import zlib
-
     data_set = image_attributes(rows=1, columns=20, number_of_frames=12)
     value = b"".join(bytes([index + 1]) * 20 for index in range(12))
-    packer = zlib.compressobj(wbits=-15)
-    packed = packer.compress(data_set + element(PIXEL_DATA, "OW", value)) + packer.flush()
-    return dicom_file(packed + b"\0" * (len(packed) % 2), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    return deflated_file(data_set + element(PIXEL_DATA, "OW", value))
 
 
 FILES = {

@@ -8,7 +8,6 @@ import importlib
 import io
 import os
 import pickle
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from dicom_bytes import (
     HEVC,
     JPEG_BASELINE,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulated_file,
@@ -71,13 +71,6 @@ ACCESSES: list[Callable[[mmindex.Instance, int], object]] = [
     lambda instance, index: instance.array(index),
 ]
 ACCESS_NAMES = ["frame", "getitem", "view", "fragments", "byte_ranges", "array"]
-
-
-def deflated(data_set: bytes, *, after: bytes = b"") -> bytes:
-    """Return a file whose data set is deflated."""
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    stream = compressor.compress(data_set) + compressor.flush()
-    return dicom_file(stream + after, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 DEFLATED_SET = image_attributes(number_of_frames=2) + element(PIXEL_DATA, "OW", b"aaaabbbb")
@@ -295,7 +288,7 @@ def test_R7_a_deflated_data_set_is_inflated_once(
     real = module.inflate_data_set
     monkeypatch.setattr(module, "inflate_data_set", inflate)
     path = tmp_path / "a.dcm"
-    path.write_bytes(deflated(DEFLATED_SET, after=after))
+    path.write_bytes(deflated_file(DEFLATED_SET, after=after))
     with mmindex.open_file(path) as instance:
         assert instance.record.status is Status.DEFLATED
         assert list(instance) == [b"aaaa", b"bbbb"]
@@ -310,7 +303,7 @@ def test_R7_a_deflated_data_set_is_inflated_once(
 def test_R7_an_inflation_bomb_is_refused() -> None:
     """A data set that inflates to over a thousand times the file is not read."""
     bomb = image_attributes() + element(0x00991010, "OB", bytes(40_000_000))
-    data = deflated(bomb + element(PIXEL_DATA, "OW", b"aaaa"))
+    data = deflated_file(bomb + element(PIXEL_DATA, "OW", b"aaaa"))
     with pytest.raises(FormatError, match="inflates to over"):
         mmindex.open_file(io.BytesIO(data))
 
@@ -320,12 +313,12 @@ def test_R7_a_data_set_inflates_to_so_many_bytes_at_most(monkeypatch: pytest.Mon
     module = importlib.import_module("mmindex.scan.file_format")
     monkeypatch.setattr(module, "MAX_INFLATED_LENGTH", 100)
     with pytest.raises(FormatError, match="inflates to over 100 bytes"):
-        mmindex.open_file(io.BytesIO(deflated(DEFLATED_SET)))
+        mmindex.open_file(io.BytesIO(deflated_file(DEFLATED_SET)))
 
 
 def test_R7_a_cut_or_broken_deflate_stream_is_a_format_error() -> None:
     """What was inflated before the damage is not served."""
-    data = deflated(DEFLATED_SET + element(0xFFFCFFFC, "OB", bytes(range(256))))
+    data = deflated_file(DEFLATED_SET + element(0xFFFCFFFC, "OB", bytes(range(256))))
     with pytest.raises(FormatError, match="ends too early"):
         mmindex.scan(data[:-20])
     meta = dicom_file(b"", DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
-import importlib
 import io
 import os
 import subprocess
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,11 @@ from typing import Any
 import pydicom
 import pytest
 from child_process import little_memory
+from clock import Clock
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
     PIXEL_DATA,
-    dicom_file,
+    deflated_file,
     element,
     encapsulated_file,
     four_bytes,
@@ -48,24 +46,6 @@ ENCAPSULATED = encapsulated_file(FRAMES, 3)
 OTHER = encapsulated_file([frame.lower() for frame in FRAMES], 3)
 NATIVE = native_file(b"aaaabbbbcccc", number_of_frames=3)
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Clock:
-    """Stands in for time.monotonic in the module that watches files."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test say how late it is."""
-    clock = Clock()
-    monkeypatch.setattr(importlib.import_module("mmindex.sources.file"), "monotonic", clock)
-    return clock
 
 
 @pytest.fixture
@@ -330,10 +310,8 @@ def test_R7_a_deflated_file_that_changed_before_its_first_read_raises(
     path: Path, clock: Clock, change: str
 ) -> None:
     """The data set is inflated at the first read, and of no other file."""
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     data_set = image_attributes() + element(PIXEL_DATA, "OW", bytes(range(4)))
-    stream = compressor.compress(data_set) + compressor.flush()
-    path.write_bytes(dicom_file(stream, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN))
+    path.write_bytes(deflated_file(data_set))
     with mmindex.open_file(path) as instance:
         CHANGES[change][0](path)
         clock.now += 1.0
@@ -409,10 +387,8 @@ def test_the_bytes_of_a_file_are_opened(buffer: str, data: bytes) -> None:
 
 def test_R7_the_bytes_of_a_deflated_file_are_opened() -> None:
     """They are inflated as those of a file are."""
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     data_set = image_attributes() + element(PIXEL_DATA, "OW", bytes(range(4)))
-    stream = compressor.compress(data_set) + compressor.flush()
-    with mmindex.open_file(dicom_file(stream, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)) as instance:
+    with mmindex.open_file(deflated_file(data_set)) as instance:
         assert instance.frame(0) == bytes(range(4))
 
 

@@ -20,10 +20,12 @@ from dicom_bytes import (
     HEVC,
     HTJ2K,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    JP2_BOX,
     JPEG_2000,
     JPEG_BASELINE,
     JPEG_LS,
     JPEG_XL,
+    JXL_BOX,
     PIXEL_DATA,
     PRIVATE_SYNTAX,
     RLE_LOSSLESS,
@@ -37,6 +39,7 @@ from dicom_bytes import (
     image_attributes,
     item,
 )
+from outcomes import anomaly_codes, read_frames
 
 import mmindex
 from mmindex.errors import (
@@ -52,27 +55,8 @@ HEAD_1, TAIL_1 = b"\xff\xd8AA", b"aaaa\xff\xd9"
 HEAD_2, TAIL_2 = b"\xff\xd8BB", b"bb\xff\xd9"
 HALVES = [HEAD_1, TAIL_1, HEAD_2, TAIL_2]
 WHOLE = [HEAD_1 + TAIL_1, HEAD_2 + TAIL_2]
-JP2_BOX = b"\0\0\0\x0cjP  \r\n\x87\n"
-JXL_BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 ONE_FRAGMENT_SYNTAXES = [RLE_LOSSLESS, ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME]
 GIB = 2**30
-
-
-def read_frames(data: bytes) -> list[bytes | type]:
-    """Return every frame, or the class of the error that stands in its place."""
-    frames: list[bytes | type] = []
-    with mmindex.open_file(io.BytesIO(data)) as instance:
-        for frame_index in range(len(instance)):
-            try:
-                frames.append(instance.frame(frame_index))
-            except FormatError as error:
-                frames.append(type(error))
-    return frames
-
-
-def anomaly_codes(data: bytes) -> list[str]:
-    """Return the codes of the file's anomalies."""
-    return [anomaly.code for anomaly in mmindex.scan(data).anomalies]
 
 
 @pytest.mark.parametrize("implicit", [False, True])

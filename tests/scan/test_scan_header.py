@@ -35,6 +35,7 @@ from dicom_bytes import (
     native_file,
     sequence,
 )
+from outcomes import anomaly_codes
 
 import mmindex
 from mmindex.errors import FormatError, NoPixelDataError, NotDicomError
@@ -67,11 +68,6 @@ def read_frames(data: bytes, *, force: bool = False) -> list[bytes]:
     """Return every frame of the file `data`."""
     with mmindex.open_file(io.BytesIO(data), force=force) as instance:
         return list(instance)
-
-
-def anomaly_codes(data: bytes, *, force: bool = False) -> list[str]:
-    """Return the codes of the file's anomalies."""
-    return [anomaly.code for anomaly in mmindex.scan(data, force=force).anomalies]
 
 
 def explicit_image(*elements: bytes, before: bytes = b"", after: bytes = b"") -> bytes:

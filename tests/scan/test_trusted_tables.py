@@ -26,6 +26,7 @@ from dicom_bytes import (
     item,
     written,
 )
+from frame_model import starts_of
 
 import mmindex
 from mmindex.errors import (
@@ -48,15 +49,6 @@ A, B, C = (b"\xff\xd8" + bytes([byte]) * 4 + b"\xff\xd9" for byte in b"ABC")
 def jpeg(number: int) -> bytes:
     """Return a fragment with start and end marker, its length depending on its number."""
     return b"\xff\xd8" + b"%04d" % number * (1 + number % 3) + b"\xff\xd9"
-
-
-def starts_of(frames: list[list[bytes]]) -> list[int]:
-    """Return the right table of frames of these fragments."""
-    starts, at = [], 0
-    for fragments in frames:
-        starts.append(at)
-        at += sum(8 + len(fragment) for fragment in fragments)
-    return starts
 
 
 def dicom(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
-    dicom_file,
+    deflated_file,
     element,
     image_attributes,
     written,
@@ -28,10 +26,7 @@ from mmindex.errors import (
 def deflated(value: bytes) -> bytes:
     data_set = element(0x00080018, "UI", "1.2.3") + image_attributes()
     data_set += element(PIXEL_DATA, "OB", value)
-    deflater = zlib.compressobj(wbits=-15)
-    return dicom_file(
-        deflater.compress(data_set) + deflater.flush(), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-    )
+    return deflated_file(data_set)
 
 
 def remove(path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import pytest
-from dicom_bytes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, dicom_file
+from dicom_bytes import deflated_file
 from sources.source_conformance import CONTENT, SourceConformance, open_source, replace_file
 
 from mmindex.errors import FormatError
@@ -25,22 +24,15 @@ class TestBytearray(SourceConformance):
         return MemorySource(bytearray(CONTENT))
 
 
-def deflate(data_set: bytes) -> bytes:
-    """Return a file whose data set is deflated (PS3.5 A.5)."""
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    stream = compressor.compress(data_set) + compressor.flush()
-    return dicom_file(stream, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
-
-
 class TestInflatedSource(SourceConformance):
     """The file that was inflated is watched as if it were read."""
 
     def make(self, folder: Path) -> ByteSource:
-        (folder / "a").write_bytes(deflate(CONTENT))
+        (folder / "a").write_bytes(deflated_file(CONTENT))
         return inflate_source(open_source(folder / "a"))
 
     def change(self, source: ByteSource, folder: Path) -> None:
-        replace_file(folder / "a", deflate(CONTENT[::-1]))
+        replace_file(folder / "a", deflated_file(CONTENT[::-1]))
 
     def remove(self, source: ByteSource, folder: Path) -> None:
         (folder / "a").unlink()
@@ -58,6 +50,6 @@ def test_a_view_is_the_callers_memory() -> None:
 
 def test_R7_a_broken_deflated_data_set_raises_with_the_files_name(tmp_path: Path) -> None:
     """The error says which file it was."""
-    (tmp_path / "a").write_bytes(deflate(CONTENT)[:-9])
+    (tmp_path / "a").write_bytes(deflated_file(CONTENT)[:-9])
     with pytest.raises(FormatError, match=r"a @0x[0-9a-f]+: the deflated data set ends too early"):
         inflate_source(open_source(tmp_path / "a"))

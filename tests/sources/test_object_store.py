@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     JPEG_2000,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulated_file,
@@ -369,13 +369,9 @@ def with_extended_table() -> bytes:
 
 
 def deflated() -> bytes:
-    import zlib
-
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     value = random.Random(4).randbytes(400 * 400)
     data_set = image_attributes(rows=400, columns=400) + element(PIXEL_DATA, "OW", value)
-    stream = compressor.compress(data_set) + compressor.flush()
-    return dicom_file(stream, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    return deflated_file(data_set)
 
 
 def fragmented(*, table: bool) -> bytes:

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -23,11 +22,12 @@ from typing import Any
 
 import lmdb
 import pytest
+from child_process import forks
 from dicom_bytes import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     HEVC,
     IMPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulated_file,
@@ -55,9 +55,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
 @pytest.fixture(autouse=True)
@@ -140,17 +137,10 @@ def test_full_build_scans_unchanged_files_too(tmp_path: Path) -> None:
     assert read_records(tmp_path) == before
 
 
-def deflated_file() -> bytes:
-    data_set = image_attributes() + element(PIXEL_DATA, "OW", b"abcd")
-    compressor = zlib.compressobj(wbits=-15)
-    deflated = compressor.compress(data_set) + compressor.flush()
-    return dicom_file(deflated, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
-
-
 FILES = {
     "indexed": image("1.1", b"one.two."),
     "encapsulated": encapsulated_file([b"\xff\xd8A\xff\xd9\0", b"\xff\xd8B\xff\xd9\0"], 2),
-    "deflated": deflated_file(),
+    "deflated": deflated_file(image_attributes() + element(PIXEL_DATA, "OW", b"abcd")),
     "stream": encapsulated_file([b"\0\0\0\1"], 25, HEVC),
     "report": dicom_file(element(SOP_INSTANCE_UID, "UI", "1.2")),
     "text": b"patient,study\n" * 100,
@@ -319,7 +309,7 @@ def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@needs_fork
+@forks
 @pytest.mark.parametrize("die", [exit_at_once, kill_itself])
 @pytest.mark.parametrize("own_executor", [False, True])
 def test_worker_that_dies_costs_only_its_file(
@@ -349,7 +339,7 @@ def test_worker_that_dies_costs_only_its_file(
     assert counts(mmindex.build(root, index, workers=1)) == (700, 2, 698, 0)
 
 
-@needs_fork
+@forks
 def test_executor_that_breaks_drops_no_known_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forking_pools: None
 ) -> None:

@@ -6,6 +6,8 @@ import json
 import mmap
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
 from scripts.benchmark import cold, frames, limits, measure, sizes, slide
+from scripts.benchmark.cases import Case, Setup, Site, family
 from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
 from scripts.benchmark.model import (
@@ -158,16 +161,13 @@ def test_pydicom_reads_frames_of_a_kept_open_file_native_and_encapsulated(tmp_pa
 def test_limit_of_two_fragments_is_the_frame(tmp_path: Path) -> None:
     """One pread and a join of its slices give the frame as it was seeded."""
     written = write_image(tmp_path, 5, LAYOUTS[3], sizes=(100, 200))
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    try:
-        limit = frames._known_ranges(written, descriptor, joined=True)
+    with ExitStack() as stack:
+        limit = frames._known_ranges(written, stack, joined=True)
         assert limit.call is not None
         assert limit.expected is not None
         for index, arguments in zip(written.pick(5), limit.arguments, strict=False):
             answer = limit.call(*arguments)
             assert answer == limit.expected(*arguments) == written.frames[index]
-    finally:
-        os.close(descriptor)
 
 
 def test_pages_are_dropped_or_it_is_said_that_they_stay(
@@ -296,6 +296,55 @@ def test_wrong_frame_of_mmindex_ends_the_run() -> None:
     """A benchmark of wrong answers is none."""
     with pytest.raises(WrongFrameError, match="wrong"):
         measure.measure([Contender(MMINDEX, lambda: 1, expected=lambda: 2)], EFFORT)
+
+
+def test_a_family_measures_case_after_case_in_a_folder_of_its_setup(tmp_path: Path) -> None:
+    """Each case runs before its setup goes on; what was opened is closed, then the folder goes."""
+    seen: list[object] = []
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield "two cases", list_cases
+
+    def fail_to_import() -> Contender:
+        raise ModuleNotFoundError
+
+    def list_cases(site: Site) -> Iterator[Case]:
+        site.stack.callback(lambda: seen.append(site.folder.is_dir()))
+        peer = measure.attempt("absent", fail_to_import)
+        yield Case("sizes", [Contender(MMINDEX, len, [("four",), ("seven",)]), peer], unit="B")
+        seen.append("second")
+        yield Case("times", [Contender(MMINDEX, bytes)], PREAD, 2.0, learn=seen.append)
+
+    sizes_found, times = family("toy", list_setups)(Bench(tmp_path, EFFORT, quick=True))
+    assert sizes_found == Result(
+        "toy",
+        "sizes",
+        "B",
+        (Measurement(MMINDEX, (4.0, 5.0)), Measurement("absent", (), NOT_THERE)),
+    )
+    assert (times.family, times.unit, times.limit, times.bound) == ("toy", "s", PREAD, 2.0)
+    assert seen == ["second", times.measurements, True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_family_that_the_system_cannot_measure_says_so_and_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other families go on; a figure that a peer fails to give is a note."""
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield "first", list_cases
+        raise AssertionError("no further setup")
+
+    def list_cases(site: Site) -> Iterator[Case]:
+        yield Case("sizes", [Contender("peer", lambda: 1 / 0)], unit="B")
+        raise CannotReadError("the system has no figure")
+
+    (found,) = family("toy", list_setups)(Bench(tmp_path, EFFORT, quick=True))
+    assert found.measurements == (Measurement("peer", (), "fails: ZeroDivisionError"),)
+    assert "toy: the system has no figure; not measured" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        measure.weigh([Contender(MMINDEX, lambda: 1 / 0)])
 
 
 def test_folder_of_a_case_is_removed_with_it(tmp_path: Path) -> None:

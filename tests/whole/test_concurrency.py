@@ -20,10 +20,12 @@ import time
 from collections.abc import Callable, Iterator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child_process import LONGEST, exit_code, forks, start, wait_for
 from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulate, image_attributes
 
 import mmindex
@@ -45,11 +47,10 @@ from mmindex.index.lmdb.transaction import OvertakenError
 from mmindex.sources.file import FileSource
 
 pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
+    forks,
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # it has threads
 ]
 
-LONGEST = 60  # seconds that a child lives
 READS = 100_000  # at least, in each of the tests of many reads
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES, FRAMES, PADDING = 8, 8, 64
@@ -152,26 +153,6 @@ def read_in_threads(archive: mmindex.Archive, threads: int, reads: int, seed: in
     assert sum(reader.right for reader in readers) >= reads // threads * threads
 
 
-def fork(run: Callable[[], object]) -> int:
-    """Run in a forked child, which exits with 0 if all went well; return its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        run()
-        code = 0
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(code)
-
-
-def exit_code(child: int) -> int:
-    """Wait for a child; a negative exit code is the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.parametrize("max_open_files", [3, None])
 def test_sixteen_threads_share_an_archive(root: Path, max_open_files: int | None) -> None:
     """Whether all files stay open or take turns, each thread gets what it asks for."""
@@ -197,10 +178,9 @@ def test_forked_children_share_an_archive(root: Path) -> None:
         archive.array(uid_of(0), 0)
         steady = pool.submit(read_in_threads, archive, 4, READS // 5)
         children = [
-            fork(lambda seed=seed: read_in_threads(archive, 4, READS // 5, seed))
-            for seed in range(1, 5)
+            start(partial(read_in_threads, archive, 4, READS // 5, seed)) for seed in range(1, 5)
         ]
-        assert [exit_code(child) for child in children] == [0] * 4
+        assert [wait_for(child) for child in children] == [0] * 4
         steady.result()
 
 
@@ -372,7 +352,7 @@ def test_a_change_in_the_midst_of_a_read_is_an_error(
             with pytest.raises(error, match=r"4\.dcm: the file"):
                 READ_CALLS[read](archive)
 
-    assert exit_code(fork(run)) == 0
+    assert exit_code(run) == 0
 
 
 def test_a_rebuild_is_seen_without_opening_the_archive_anew(root: Path) -> None:
@@ -439,7 +419,7 @@ def test_a_reader_that_is_killed_does_not_make_the_index_grow(root: Path) -> Non
             assert transaction.id()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        assert exit_code(fork(be_killed)) == -signal.SIGKILL
+        assert exit_code(be_killed) == -signal.SIGKILL
         sizes = []
         for version in range(1, 101):
             put_in_place(root, 4, version)
@@ -535,14 +515,12 @@ def test_a_fork_reads_no_copy_of_an_index_that_went_on_from_there(tmp_path: Path
         index.unlink()
         (root / ".mmindex-lock").unlink()
         index.write_bytes(copy)
-        pid = os.fork()
-        if not pid:
-            try:
+
+        def look_up() -> None:
+            with pytest.raises(StaleIndexError):
                 archive[uid_of(0)]
-            except StaleIndexError:
-                os._exit(0)
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        assert exit_code(look_up) == 0
 
 
 def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Path) -> None:
@@ -563,24 +541,18 @@ def test_a_fork_reads_no_other_index_that_took_the_place_of_its_own(tmp_path: Pa
     build = "import mmindex, sys; mmindex.build(sys.argv[1], workers=1)"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=REPOSITORY, check=True)
     assert instance.frame(15_000) == frames[15_000]
-    pid = os.fork()
-    if not pid:
-        outcome = 0
-        for read in (
+
+    def read() -> None:
+        for ask in (
             lambda: instance.frame(9000),
             lambda: instance.byte_ranges(9001),
             lambda: archive.frame("1.2.1", 9002),
             lambda: archive["1.2.2"],
         ):
-            try:
-                read()
-                outcome = 1
-            except StaleIndexError as error:
-                outcome = outcome or 2 * ("another index is in its place" not in str(error))
-            except BaseException:
-                outcome = 3
-        os._exit(outcome)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            with pytest.raises(StaleIndexError, match="another index is in its place"):
+                ask()
+
+    assert exit_code(read) == 0
     assert instance.frame(15_001) == frames[15_001]
     archive.close()
     with mmindex.open(tmp_path) as anew:
@@ -627,11 +599,7 @@ def test_a_child_that_was_forked_during_a_build_does_not_hold_up_the_next(root: 
 
     def fork_once(report: object) -> None:
         if not children:
-            pid = os.fork()
-            if not pid:
-                time.sleep(LONGEST)
-                os._exit(0)
-            children.append(pid)
+            children.append(start(lambda: time.sleep(LONGEST)))
 
     try:
         mmindex.build(root, workers=1, full=True, progress=fork_once)
@@ -640,7 +608,7 @@ def test_a_child_that_was_forked_during_a_build_does_not_hold_up_the_next(root: 
     finally:
         for pid in children:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            assert wait_for(pid) == -signal.SIGKILL
 
 
 def test_an_index_that_was_deleted_while_it_was_open_is_built_anew(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mmindex
-from mmindex.cli.build_options import print_report, refuse_no_folder, walk_options
+from mmindex.cli.build_options import index_option, print_report, refuse_no_folder, walk_options
 from mmindex.cli.printing import FAILED, counted
 from mmindex.cli.progress import showing_progress
 from mmindex.errors import MissingDependencyError
@@ -35,12 +35,7 @@ def _complete_folders(
 
 @click.command("build", short_help="Build or update the index of an archive.")
 @click.argument("root", type=click.Path(), shell_complete=_complete_folders)
-@click.option(
-    "--index",
-    metavar="PATH",
-    type=click.Path(),
-    help="The index file; .mmindex in ROOT unless given.",
-)
+@index_option
 @click.option(
     "-j",
     "--workers",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.endings import drop_unwritten_output
+from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import (
     FAILED,
     cut_middle,
@@ -63,17 +63,14 @@ def command(root: str, as_json: bool) -> None:
                 found = True
                 yield problem
 
-    with open_archive(root) as archive:
-        try:
-            if as_json:
-                print_json_lines(_describe(problem) for problem in walk())
-            elif sys.stdout.isatty():
-                _print_sorted(walk())
-            else:
-                for problem in walk():
-                    click.echo("\t".join(_row(problem)))
-        except BrokenPipeError:  # what was read of the list is a problem all the same
-            drop_unwritten_output()
+    with open_archive(root) as archive, may_lose_reader():
+        if as_json:
+            print_json_lines(_describe(problem) for problem in walk())
+        elif sys.stdout.isatty():
+            _print_sorted(walk())
+        else:
+            for problem in walk():
+                click.echo("\t".join(_row(problem)))
     if found:
         click.get_current_context().exit(FAILED)
 

@@ -56,11 +56,11 @@ def command(root: str, form: str, url_prefix: str, output: str) -> None:
         elif form == "kerchunk":
             from mmindex.export.kerchunk import walk_references
 
-            write_output(walk_references(archive, url_prefix, _warn), output, None)
+            write_output(walk_references(archive, url_prefix, _warn), output, None, listing=True)
         else:
             from mmindex.export.jsonl import walk_lines
 
-            write_output(walk_lines(archive, url_prefix), output, None)
+            write_output(walk_lines(archive, url_prefix), output, None, listing=True)
 
 
 def _check_output(archive: Archive, output: str) -> None:

@@ -37,24 +37,13 @@ from mmindex.cli.suggestions import NearChoice
 from mmindex.cli.window import WindowType
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
-from mmindex.scan.transfer_syntax import Codec, TransferSyntax, find_transfer_syntax
+from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
     from mmindex.render.png import PictureWindow
 
-_EXTENSIONS = {  # of a frame as it is stored
-    Codec.JPEG: "jpg",
-    Codec.JPEG_LS: "jls",
-    Codec.JPEG_2000: "j2k",
-    Codec.JPEG_XL: "jxl",
-}
-_FRAME_EXTENSIONS = {  # of those that are no files of their own anywhere else
-    "1.2.840.10008.1.2.5": "rle",
-    "1.2.840.10008.1.2.8.1": "deflate",
-}
 _PICTURES = {"png": "PNG", "jpg": "JPEG"}
-_STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by what names have
 
 
 @click.command(
@@ -161,7 +150,7 @@ def _walk_outputs(
     extension = format_name
     if format_name == "raw":
         is_native = instance.record.boundaries is Boundaries.NATIVE
-        extension = "raw" if is_native else _find_extension(syntax)
+        extension = "raw" if is_native else syntax.extension
     numbers = chain.from_iterable(ranges)
     if format_name == "npy" and not has_number(output):
         path = fill_in(output, number=ranges[0][0], ext=extension)
@@ -179,11 +168,6 @@ def _walk_outputs(
         contents = (instance.frame(number - 1) for number in chain.from_iterable(ranges))
     for number, content in zip(numbers, contents, strict=True):
         yield fill_in(output, number=number, ext=extension), content
-
-
-def _find_extension(syntax: TransferSyntax) -> str:
-    """Return the extension of a frame as it is stored."""
-    return _EXTENSIONS.get(syntax.codec) or _FRAME_EXTENSIONS.get(syntax.uid, "raw")
 
 
 def _encode_npy(instance: Instance, numbers: Sequence[int]) -> bytes:
@@ -206,5 +190,4 @@ def _write_stream(opened: Opened, output: str | None) -> None:
     output = check_terminal(output)
     fragments = instance.stream()
     syntax = find_transfer_syntax(instance.record.transfer_syntax_uid)
-    extension = next(ext for name, ext in _STREAM_EXTENSIONS.items() if name in syntax.name)
-    write_output(fragments, fill_in(output, ext=extension), instance.path)
+    write_output(fragments, fill_in(output, ext=syntax.extension), instance.path)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import mmindex
-from mmindex.cli.build_options import print_report, refuse_no_folder, walk_options
+from mmindex.cli.build_options import index_option, print_report, refuse_no_folder, walk_options
 
 
 @click.command("update", short_help="Look at these files alone, whatever the archive's size.")
@@ -23,12 +23,7 @@ from mmindex.cli.build_options import print_report, refuse_no_folder, walk_optio
 @click.option(
     "-0", "--null", is_flag=True, help="A zero byte ends each path, as by `find -print0`."
 )
-@click.option(
-    "--index",
-    metavar="PATH",
-    type=click.Path(),
-    help="The index file; .mmindex in ROOT unless given.",
-)
+@index_option
 @click.option(
     "--wait",
     metavar="SECONDS",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
 from mmindex.cli.source_argument import open_archive
 
@@ -50,6 +51,7 @@ def command(
     from mmindex.read.verify import verify_archive  # needs numpy
 
     with ExitStack() as stack:
+        stack.enter_context(may_lose_reader())
         archive = stack.enter_context(open_archive(root))
         known = _read_state(state)
         notes = stack.enter_context(open(state, "a", encoding="utf-8")) if state else None
@@ -66,12 +68,13 @@ def command(
             )
         )
         found = [failure for failures in known.values() for failure in failures]
-        frames = 0
+        files = frames = 0
 
         def walk() -> Iterator[dict[str, object]]:
-            nonlocal frames
+            nonlocal files, frames
             yield from found
             for verified in bar:
+                files += 1
                 frames += verified.frames
                 failures = list(_describe(verified))
                 _note(notes, versions[verified.path], failures)
@@ -85,7 +88,7 @@ def command(
                 click.echo(f"{failure['path']}\t{failure['frame']}\t{failure['error']}")
     print_message(
         f"{counted(frames, 'frame', grouped=True)} decoded in "
-        f"{counted(len(records), 'file', grouped=True)}, {len(found)} failed"
+        f"{counted(files, 'file', grouped=True)}, {len(found)} failed"
     )
     if found:
         click.get_current_context().exit(FAILED)

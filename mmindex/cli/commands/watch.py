@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.build_options import describe_report, refuse_no_folder, watch_options
+from mmindex.cli.build_options import describe_report, index_option, refuse_no_folder, watch_options
 from mmindex.cli.printing import counted, plain
 
 if TYPE_CHECKING:
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("watch", short_help="Keep an index up to date while files come and go.")
 @click.argument("root", type=click.Path())
-@click.option(
-    "--index",
-    metavar="PATH",
-    type=click.Path(),
-    help="The index file; .mmindex in ROOT unless given.",
-)
+@index_option
 @click.option(
     "--rescan",
     metavar="MINUTES",

@@ -17,7 +17,9 @@ from contextlib import closing
 from itertools import pairwise
 from typing import NamedTuple
 
-_META = struct.Struct("<16xII16x")  # page header; magic, data version; address, map length
+from mmindex.index.names import LMDB_MAGIC
+
+_META = struct.Struct("<16x4sI16x")  # page header; magic, data version; address, map length
 # Page size in the first tree of a meta page, else length of keys; flags, depth, entries, root.
 _TREE = struct.Struct("<IHH24xQQ")
 _LAST_PAGE_AND_ID = struct.Struct("<QQ")  # of the transaction that wrote a meta page
@@ -26,7 +28,7 @@ _OVERFLOW = struct.Struct("<Q2xHI")  # number, flags, number of pages
 _NODE = struct.Struct("<HHHH")  # data length or page number, low and high; flags; length of the key
 _NUMBER = struct.Struct("<Q")
 
-_MAGIC, _DATA_VERSION = 0xBEEF_C0DE, 1
+_DATA_VERSION = 1
 _BRANCH, _LEAF, _OVERFLOWING, _KEYS_ONLY = 1, 2, 4, 0x20
 _KINDS = 0x2F  # of the flags of a page, those that say what it is
 _PAGE_SIZES = [1 << power for power in range(9, 17)]  # bytes
@@ -84,7 +86,7 @@ def _find_main(data: mmap.mmap, transaction_id: int) -> tuple[int, _Tree] | None
             return None
         magic, version = _META.unpack_from(data, page_size)
         at = page_size + _META.size
-        if (magic, version) != (_MAGIC, _DATA_VERSION):
+        if (magic, version) != (LMDB_MAGIC, _DATA_VERSION):
             return None
         size, *_ = _TREE.unpack_from(data, at)
         if size not in _PAGE_SIZES:

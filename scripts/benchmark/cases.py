@@ -1,0 +1,94 @@
+"""A family of cases: setups that write files, the cases measured on each, one runner for all.
+
+    FAMILIES["toy"] = family("toy", list_setups)
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield "8 frames", partial(_list_cases, 8)
+
+    def _list_cases(number_of_frames: int, site: Site) -> Iterator[Case]:
+        written = write_image(site.folder / "files", number_of_frames)
+        yield Case("toy: open", [Contender(MMINDEX, ours), attempt("a peer", make_theirs)])
+
+The runner says what it does, gives a setup its folder, measures each case before the setup writes
+what the next one needs, closes what was opened and removes the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.benchmark.measure import Bench, Contender, tell, weigh
+from scripts.benchmark.model import CannotReadError, Measurement, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row of the table: who is measured, and what the row says of it.
+
+    Attributes
+    ----------
+    contenders : sequence of Contender
+        mmindex, its peers and the limit. Of a `unit` of "B", what a call returns is the figure.
+    limit, bound, shown, curve, number_of_frames
+        As in Result.
+    least_budget : float
+        Seconds that a contender may spend in any case.
+    learn : callable, optional
+        Called with what was measured.
+    """
+
+    title: str
+    contenders: Sequence[Contender]
+    limit: str = ""
+    bound: float | None = None
+    shown: bool = True
+    curve: str = ""
+    number_of_frames: int = 0
+    unit: str = "s"
+    least_budget: float = 0.0
+    learn: Callable[[tuple[Measurement, ...]], None] | None = None
+
+    def run(self, family: str, bench: Bench) -> Result:
+        """Measure the contenders."""
+        if self.unit == "s":
+            measured = bench.measure(self.contenders, self.least_budget)
+        else:
+            measured = weigh(self.contenders)
+        if self.learn is not None:
+            self.learn(measured)
+        row = self.limit, self.bound, self.shown, self.curve, self.number_of_frames
+        return Result(family, self.title, self.unit, measured, *row)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a setup writes its files, and who closes what its contenders open."""
+
+    bench: Bench
+    folder: Path
+    stack: ExitStack
+
+
+Setup = tuple[str, Callable[[Site], Iterable[Case]]]
+
+
+def family(
+    name: str, list_setups: Callable[[Bench], Iterable[Setup]]
+) -> Callable[[Bench], Iterator[Result]]:
+    """Return the runner of a family: what FAMILIES has for each name."""
+
+    def run(bench: Bench) -> Iterator[Result]:
+        for says, list_cases in list_setups(bench):
+            tell(f"{name}: {says}")
+            with bench.make_folder(name) as folder, ExitStack() as stack:
+                try:
+                    for case in list_cases(Site(bench, folder, stack)):
+                        yield case.run(name, bench)
+                except CannotReadError as error:
+                    tell(f"{name}: {error}; not measured")
+                    return
+
+    return run
