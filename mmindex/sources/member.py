@@ -23,6 +23,7 @@ STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
 _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
+_SUSPECT = b".", b"/"  # with which names begin that are not as they should be
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
@@ -302,6 +303,9 @@ def check_name(name: bytes) -> tuple[bytes, str]:
 
     One that is too long is cut, one that is empty is UNNAMED.
     """
+    is_plain = not name.startswith(_SUSPECT) and b".." not in name and b"\0" not in name
+    if is_plain and 0 < len(name) <= LONGEST_NAME:  # as most names are
+        return name, ""
     name = strip_name(name)
     if not name or name == UNNAMED or b"\0" in name:
         return name[:LONGEST_NAME] or UNNAMED, "the member has no name that a file may have"

@@ -15,7 +15,7 @@ from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules, walk_archive
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_buffer import ScanOptions
-from mmindex.update.scan_file import Target
+from mmindex.update.scan_file import NOT_OPENED, Target
 
 _LOOKED_UP = 512  # files looked up in one transaction
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
@@ -161,7 +161,15 @@ def _find_rescanned(store: Store, options: ScanOptions, *, full: bool) -> Contai
     if full:
         return range(store.next_file_id())
     found = set(store.find_containers(opened=not options.containers))
+    if options.containers:  # those that are empty stay as they are
+        found = {file_id for file_id in found if _is_shut(store, file_id)}
     if options.force:
         found.update(store.find_unscanned(Status.NOT_DICOM))
         found.update(store.find_containers(opened=True))
     return found
+
+
+def _is_shut(store: Store, file_id: int) -> bool:
+    """Return whether a container was not opened by the build that put it in."""
+    record = store.read_record(file_id)
+    return record is not None and record.reason == NOT_OPENED

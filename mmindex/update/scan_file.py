@@ -87,6 +87,5 @@ def _is_container(buffer: Buffer) -> bool:
 
 
 # Its files are scanned afterwards, where containers are opened.
-_CONTAINER = InstanceRecord(
-    Status.CONTAINER, error="NotDicomError", reason="a container, which is not opened"
-)
+NOT_OPENED = "a container, which is not opened"
+_CONTAINER = InstanceRecord(Status.CONTAINER, error="NotDicomError", reason=NOT_OPENED)

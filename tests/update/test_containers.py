@@ -166,6 +166,16 @@ def test_without_containers_their_files_go_and_come_back(tmp_path: Path) -> None
     assert len(records_of(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("content", [write_zip([]), write_zip([("folder/", b"")])])
+def test_an_empty_container_is_scanned_once(tmp_path: Path, content: bytes) -> None:
+    """It is known by its version, as others are."""
+    (tmp_path / "s.zip").write_bytes(content)
+    assert mmindex.build(tmp_path, workers=1, containers=False).scanned == 1
+    assert mmindex.build(tmp_path, workers=1).scanned == 1
+    assert mmindex.build(tmp_path, workers=1).unchanged == 1
+    assert records_of(tmp_path)[b"s.zip"].reason.startswith("a container of 0 files")
+
+
 def test_full_and_force_look_into_unchanged_containers(tmp_path: Path) -> None:
     """`full` scans all files anew; `force` those that were taken for something else."""
     bare = native("1.6")[132:]
