@@ -9,6 +9,7 @@ import signal
 import struct
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -395,6 +396,19 @@ def test_a_bomb_costs_little_memory(tmp_path: Path) -> None:
     records = records_of(tmp_path)
     assert records[b"s.zip!/zeros"].status.value == "not-dicom"
     assert "cannot be the 1073741824" in records[b"lie.zip!/lie.dcm"].reason
+
+
+def test_a_large_container_costs_little_memory(tmp_path: Path) -> None:
+    """Its files stream: what is held is a batch of records, and eight bytes a file."""
+    (tmp_path / "s.tar").write_bytes(write_tar(many(6000)))
+    tracemalloc.start()
+    try:
+        mmindex.build(tmp_path, workers=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 << 20
+    assert mmindex.build(tmp_path, workers=1).unchanged == 6001
 
 
 def test_a_zip_of_over_4_gib(tmp_path: Path) -> None:
