@@ -8,7 +8,7 @@ the class follows it too. All pickle, since they cross processes.
     ├── FormatError               the bytes break the standard where it matters
     │   ├── NotDicomError         no DICOM file at all
     │   ├── TruncatedFrameError   the frame runs past the end of the file
-    │   └── AmbiguousFramesError  the frame boundaries cannot be told
+    │   └── AmbiguousFramesError  several readings of the frame boundaries fit
     ├── DecodeError               the frame is there, its pixels cannot be decoded
     ├── NoPixelDataError          the instance has no pixel data
     ├── NotAddressableError       the frame has no bytes of its own in the file
@@ -16,7 +16,7 @@ the class follows it too. All pickle, since they cross processes.
     ├── FrameIndexError           also an IndexError
     ├── StaleIndexError           the file, or its record, is not the one that was looked up
     ├── MissingFileError          also a FileNotFoundError
-    ├── RemoteReadError           also an OSError; a server or store did not give the bytes
+    ├── RemoteReadError           also an OSError; a server or store did not return the bytes
     ├── InstanceNotFoundError     also a KeyError
     ├── IndexFormatError          not an mmindex index, or a damaged or foreign one
     ├── IndexWriteError           the index cannot be written: in use, full, another archive's
@@ -119,7 +119,7 @@ class NotAddressableError(MMIndexError):
 
 
 class NotContiguousError(MMIndexError):
-    """A view was asked of a frame that lies in several pieces or off byte boundaries."""
+    """The frame has no view: its bytes lie in several pieces or off byte boundaries."""
 
 
 class FrameIndexError(MMIndexError, IndexError):
@@ -135,7 +135,7 @@ class MissingFileError(MMIndexError, FileNotFoundError):
 
 
 class RemoteReadError(MMIndexError, OSError):
-    """A server or object store did not give the bytes, after as many retries as it has."""
+    """A server or object store did not return the bytes, even after retries."""
 
 
 class InstanceNotFoundError(MMIndexError, KeyError):
@@ -155,17 +155,16 @@ class MissingDependencyError(MMIndexError, ImportError):
 
 
 class naming:
-    """Have errors that leave a block name the file concerned, unless they name one.
+    """Fill in the path of errors that leave the block, unless they name a file already.
 
-    Entering and leaving costs a fifth of a microsecond: what takes no longer itself handles its
-    errors in place.
+    The block costs a fifth of a microsecond: methods that take little more handle errors in place.
 
     Parameters
     ----------
     path : str, bytes or None
         The file.
     first : int
-        Offset of the first byte of what the block reads, which its errors count from.
+        Offset of the first byte that the block reads: added to the offsets of its errors.
     """
 
     __slots__ = ("_first", "_path")

@@ -246,7 +246,7 @@ class FrameTable:
             at = items_at + fragment * size
             start, end = _PAIRS[size].unpack(self.entries[at : at + 2 * size])
             if end - start < header:
-                raise IndexFormatError("damaged record: fragments overlap; build the index anew")
+                raise IndexFormatError("damaged record: fragments overlap; rebuild the index")
             yield ByteRange(self.value_offset + start + header, end - start - header)
 
     def _is_trimmed(self, frame_index: int) -> int:
@@ -257,6 +257,5 @@ class FrameTable:
 
 def _damaged(frame_index: int) -> IndexFormatError:
     return IndexFormatError(
-        f"damaged record: the entries of frame index {frame_index} are no ranges; "
-        "build the index anew"
+        f"damaged record: the entries of frame index {frame_index} are no ranges; rebuild the index"
     )

@@ -72,7 +72,7 @@ class VersionKind(IntEnum):
 
 
 class Fingerprint(NamedTuple):
-    """What tells a file from its changed self: its version.
+    """Version of a file: differs once the file changed.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ def locate(path: bytes, member: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """Something in the file that breaks the standard and that mmindex could live with.
+    """A breach of the standard that leaves one reading of the file.
 
     Attributes
     ----------
@@ -189,7 +189,7 @@ class ImagePixel:
     def stored_bits(self, frame_bits: int) -> int:
         """Return the bits that a sample takes in native frames of `frame_bits`.
 
-        They are Bits Allocated, unless each packed sample was given a word of its own.
+        The number is Bits Allocated, unless each packed sample has a word of its own.
         """
         bits = self.bits_allocated or 0
         if self.is_packed:
@@ -200,7 +200,7 @@ class ImagePixel:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """All that is kept of one file.
+    """Everything that an index keeps of one file.
 
     Attributes
     ----------
@@ -210,8 +210,8 @@ class InstanceRecord:
         Path relative to the archive's root; empty where a buffer was scanned. Of a member, the
         path of its container.
     member : Member or None
-        Where the file lies in its container, in which frame offsets count then; None of a file of
-        its own.
+        Where the file lies in its container, from whose start frame offsets count; None where the
+        file is no member.
     fingerprint : Fingerprint or None
         The file as it was scanned; None where a buffer was scanned.
     reason, error : str
@@ -230,7 +230,7 @@ class InstanceRecord:
     frames : FrameTable or None
         Where the frames lie; None where there is no pixel data.
     anomalies : tuple of Anomaly
-        What was wrong and could be lived with, by place.
+        What breaks the standard and leaves one reading, by place.
     scan_microseconds : int
         How long the scan took; 0 where a buffer was scanned.
     """
@@ -279,7 +279,7 @@ class InstanceRecord:
     def swaps_pairs(self) -> bool:
         """Whether native samples are stored swapped in pairs of bytes: OW in Big Endian.
 
-        So are samples of up to 8 bits and those that are packed; wider ones are words themselves.
+        Samples of up to 8 bits and packed samples are; wider samples are words themselves.
         """
         if self.frames is None or not self.big_endian or self.image_pixel.pixel_vr != "OW":
             return False

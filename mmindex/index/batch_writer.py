@@ -16,9 +16,9 @@ class BatchWriter:
     store : Store
         The index, open to be written.
     most_files, most_bytes : int
-        Records and their bytes from which on they are committed.
+        Number of records, or of their bytes, that is committed at the latest.
     most_seconds : float
-        Seconds after the last commit from which on they are.
+        Seconds after the last commit at which the next one is due.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BatchWriter:
         self._last_commit = time.monotonic()
 
     def add(self, packed_records: Iterable[bytes]) -> None:
-        """Take records, and commit where it is time to; raises as `Store.replace`."""
+        """Take records, and commit when a limit is reached; raises as `Store.replace`."""
         for packed in packed_records:
             self._records.append(packed)
             self._bytes += len(packed)

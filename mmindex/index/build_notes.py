@@ -46,7 +46,7 @@ class BuildProblem(NamedTuple):
     reason : str
         Why.
     accepted : bool
-        Whether the user said that this is to be so; such a problem stays accepted in later builds.
+        Whether the user accepted the problem; later builds keep it accepted.
     """
 
     path: bytes

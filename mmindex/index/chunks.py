@@ -20,8 +20,7 @@ _KEPT = 1 << 24  # bytes of entries up to which they are kept in memory
 class StoredEntries:
     """Entries that are read from the index where they are sliced.
 
-    Chunks are kept once they were read, unless that could take much memory: the record of a file
-    id never changes.
+    Chunks stay in memory once read, up to a limit: the record of a file id never changes.
     """
 
     __slots__ = ("_chunks", "_file_id", "_length", "_store")

@@ -24,12 +24,12 @@ from mmindex.index.record import RecordKeys, split_record, unpack_keys
 def replace_files(
     txn: Transaction, packed_records: Iterable[bytes], removed: Iterable[int]
 ) -> None:
-    """Put in records, in place of those of the same files, and drop those with other ids.
+    """Insert records, replace those of the same files, and remove the files with these ids.
 
     Raises
     ------
     DamageError
-        What is to be replaced is not what was put in.
+        The records to be replaced are damaged.
     """
     counters = read_counters(txn)
     for file_id in removed:

@@ -47,8 +47,8 @@ def compact_index(path: str | os.PathLike[str]) -> tuple[int, int]:
                 return before, before
             with environment.exclusively(path), only_writer(unfinished):
                 os.replace(unfinished, path)
-                # LMDB's lock file has the old file's transactions: the first to open it sets it up
-                # anew, and nobody else can be that while it is held here.
+                # LMDB's lock file has the old file's transactions. The first process that opens it
+                # resets it, and while this process holds it no other can.
                 Store(path).close()
         except OSError as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error

@@ -1,4 +1,4 @@
-"""An index that is made, or made anew, and the format that it says it has."""
+"""Creates an index, empties one of an older format, and checks the format of an open one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
 
 
 def create_index(path: str, root: bytes) -> None:
-    """Make an empty index of the archive at `root`, where there is no file at `path` yet.
+    """Create an empty index of the archive at `root`, unless there is a file at `path`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def check_format(found: bytes | None, path: str, *, accept_older: bool = False) 
         raise IndexFormatError("not an mmindex index", path=path)
     version = FORMAT.unpack(found)[1]
     if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
-        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` makes it anew"
+        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` rebuilds it"
         raise IndexFormatError(
             f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
         )

@@ -58,7 +58,7 @@ def path_key(location: bytes) -> bytes:
 
 
 def uid_key(uid: str) -> bytes:
-    """Return the key of a UID; of what can be none, one that no UID has."""
+    """Return the key of a UID; a zero byte, which no UID has, where the text cannot be one."""
     try:
         key = uid.encode("latin-1")
     except UnicodeEncodeError:

@@ -53,7 +53,7 @@ def find_location(
     try:
         return _find_location(packed, sop_instance_uid, frame_index)
     except (struct.error, ValueError, IndexError) as error:
-        raise IndexFormatError(f"damaged record: {error}; build the index anew") from error
+        raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
 
 
 def _find_location(

@@ -1,4 +1,4 @@
-"""An index file that is open: which one it is, what it says of itself, and how it is read."""
+"""An open index file: its identity, its meta values, and the wrapper of every read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Asked = ParamSpec("Asked")
 
 def damaged(path: str, error: Exception) -> IndexFormatError:
     """Return the error for an index that is damaged."""
-    return IndexFormatError(f"damaged index: {error}; delete it and build anew", path=path)
+    return IndexFormatError(f"damaged index: {error}; delete it and rebuild", path=path)
 
 
 def reading(
@@ -36,8 +36,8 @@ def reading(
 ) -> Callable[Concatenate[Opened, Asked], Taken]:
     """Give a method a transaction, its second argument, for one call.
 
-    Damage is reported as IndexFormatError, and a read that a commit overtook is repeated. No
-    memory of LMDB may leave the method.
+    Reports damage as IndexFormatError, and retries a read that a commit overtook. No memory of
+    LMDB may leave the method.
     """
 
     @wraps(read)
@@ -90,14 +90,16 @@ class OpenIndex:
         shared = environment.acquire(self.path, DATABASES, check_format, write=self._is_writer)
         if self._let_go is not None:
             self._let_go.detach()
-        # A store that is dropped without a call of close() lets go of its map.
+        # A store that is dropped without a call of close() releases its map.
         self._let_go = weakref.finalize(self, environment.drop, shared)
         self._let_go.atexit = False
         previous, self._shared = self._shared, shared
         try:
             identity = shared.opened.key, self._get_meta(b"identity")
             if self._identity not in (None, identity):
-                raise StaleIndexError("another index is in its place: open it anew", path=self.path)
+                raise StaleIndexError(
+                    "another index is in its place: open it again", path=self.path
+                )
         except BaseException:
             self.close()
             self._shared = previous  # of the parent: who reads again after a fork hears the same
@@ -106,7 +108,7 @@ class OpenIndex:
         return shared
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Release the index."""
         shared, self._shared = self._shared, None
         if shared is not None and self._let_go is not None and self._let_go.detach():
             environment.release(shared)

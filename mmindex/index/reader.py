@@ -60,7 +60,7 @@ class Reader(OpenIndex):
         """
         if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
             raise StaleIndexError(
-                "the index was rebuilt: look the instance up anew", path=self.path
+                "the index was rebuilt: look the instance up again", path=self.path
             )
         return slice_chunks(txn, "entries", file_id, start, stop)
 
@@ -192,9 +192,9 @@ class Reader(OpenIndex):
     def _iterate(self, take: Take[Taken], most: int) -> Iterator[Taken]:
         """Yield what `take` makes of every record.
 
-        The walk goes along the paths, of which a file keeps its own when a build gives the file
-        another id. The files of one stretch of paths come in the order of their ids, in which
-        their records lie.
+        The walk follows the paths: a file keeps its path when a build gives the file another id.
+        The files of one stretch of paths come in the order of their ids, in which their records
+        lie.
         """
         start = b""
         while stretch := self._read_paths(start):
@@ -273,7 +273,7 @@ class Reader(OpenIndex):
         """
         if txn.get("files", FILE_ID.pack(file_id)) is None:
             raise StaleIndexError(
-                "the index was rebuilt: look the instance up anew", path=self.path
+                "the index was rebuilt: look the instance up again", path=self.path
             )
         return slice_chunks(txn, "positions", file_id, start, stop)
 

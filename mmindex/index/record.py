@@ -204,7 +204,7 @@ def unpack_record(packed: bytes | memoryview, entries: Entries | None = None) ->
     try:
         return _unpack(packed, entries)
     except (struct.error, ValueError, IndexError) as error:
-        raise IndexFormatError(f"damaged record: {error}; build the index anew") from error
+        raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
 
 
 def _unpack(packed: bytes | memoryview, entries: Entries | None) -> InstanceRecord:
@@ -292,7 +292,7 @@ def _make_image_pixel(header: Header, photometric_interpretation: str) -> ImageP
 def entries_offset(packed: bytes | memoryview) -> int:
     """Return where the entries begin in a packed record, in bytes."""
     if len(packed) < HEADER.size:
-        raise IndexFormatError(f"damaged record: {len(packed)} bytes; build the index anew")
+        raise IndexFormatError(f"damaged record: {len(packed)} bytes; rebuild the index")
     offset: int = _ENTRIES_OFFSET.unpack_from(packed, 4)[0]
     return offset
 
@@ -322,7 +322,7 @@ def length_apart(packed: bytes | memoryview) -> int | None:
     if not packed[3] & APART:
         return None
     if len(packed) != at + _COUNT.size:
-        raise IndexFormatError("damaged record: no length of its entries; build the index anew")
+        raise IndexFormatError("damaged record: no length of its entries; rebuild the index")
     length: int = _COUNT.unpack_from(packed, at)[0]
     return length
 

@@ -22,7 +22,7 @@ All keys are short, since LMDB takes at most 511 bytes:
 
 Values of all but "format", unscanned, UIDs and members end with the CRC-32 of key and value,
 4 bytes, little-endian.
-A file id is never used twice and its record never changes: a file that is scanned anew gets a
+A file id is never used twice and its record never changes: a file that is scanned again gets a
 new one. So what was read of a record stays right or is gone, whatever a build does meanwhile.
 No LMDB memory leaves a transaction.
 """
@@ -113,7 +113,7 @@ class Store(Reader):
         IndexWriteError
             The disk or the map is full, or the index cannot be written.
         IndexFormatError
-            What is to be replaced is damaged.
+            A record to be replaced is damaged.
         """
         self._write(lambda txn: replace_files(txn, packed_records, removed))
 

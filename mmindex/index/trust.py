@@ -1,7 +1,7 @@
 """Whose files these are: who could have planted an index, or a link beside one.
 
-The model is git's safe.directory. The user and root are trusted; a file or folder that somebody
-else owns or may write is not.
+The model is git's safe.directory. The user and root are trusted; a file or folder that another
+user owns or may write is not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import cache
 
 
 def explain_distrust(index: str) -> str | None:
-    """Return why an index that nobody named must not be used; None where it may be.
+    """Return why an index that no user named must not be used; None where it may.
 
-    An index is trusted if its file and folder belong to the user or to root, nobody else may
+    An index is trusted if its file and folder belong to the user or to root, no other user may
     write either of them, and its file is no symbolic link.
     """
     try:

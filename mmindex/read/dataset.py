@@ -33,8 +33,8 @@ class FrameDataset(Sequence[Any]):
     """Every frame of an archive, or of some of its instances, by one running number.
 
     A plain sequence: what `torch.utils.data.DataLoader` asks of a map-style dataset, without
-    torch. Item i costs the same whatever the number of instances. It pickles as the archive's
-    path and the selection, and survives forks.
+    torch. Item i costs the same whatever the number of instances. A dataset pickles as
+    the archive's path and the selection, and survives forks.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ class FrameDataset(Sequence[Any]):
         fractions : sequence of float
             Part of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
         by : {"patient", "study"}
-            What is not divided. Patients are told apart by (0010,0020) Patient ID, read once a
+            What is not divided. Patients differ in (0010,0020) Patient ID, read once a
             study from the header of one of its files; a study without one is a patient.
         seed : int
             The same seed gives the same split of the same archive.
@@ -288,7 +288,7 @@ class FrameDataset(Sequence[Any]):
         self._take(record for record, is_in in self._walk_selection() if is_in)
         if self._digest_uids() != digest:
             raise StaleIndexError(
-                "the index was built anew while the dataset was on its way to another process",
+                "the index was rebuilt while the dataset was on its way to another process",
                 path=self.archive.path,
             )
 

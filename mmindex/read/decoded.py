@@ -87,7 +87,7 @@ class Decoded:
         out: NDArray[np.generic] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> NDArray[np.generic] | tuple[NDArray[np.generic], dict[int, MMIndexError]]:
-        """Return the decoded pixels of frames, stacked; of all of them unless told which.
+        """Return the decoded pixels of frames, stacked: of these frames, or of all.
 
         Parameters
         ----------
@@ -122,19 +122,17 @@ class Decoded:
         indices = instance.list_indices(frame_indices)
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-            with naming(instance.path):
-                if rescale:
-                    return self.array(indices[position], rescale=True)
-                return read_array(
-                    instance, indices[position], raw=raw, copy=place is None, out=place
-                )
+            if rescale:
+                return self.array(indices[position], rescale=True)
+            return read_array(instance, indices[position], raw=raw, copy=place is None, out=place)
 
         skip = on_error == "skip"
-        stack, failures = stack_arrays(
-            decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
-        )
+        with naming(instance.path):
+            stack, failures = stack_arrays(
+                decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
+            )
         if skip:
-            return stack, {indices[position]: error for position, error in failures.items()}
+            return stack, {indices[at]: error.at(instance.path) for at, error in failures.items()}
         return stack
 
     def array(
@@ -191,7 +189,7 @@ class Decoded:
     def dataset(self) -> Dataset:
         """Return the header: every element before the pixel data (a pydicom Dataset).
 
-        It is read from the bytes before the pixel data each time: keep what is needed twice.
+        Each call reads the bytes before the pixel data: keep a Dataset that is needed twice.
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """The index that knows a file: the one in its folder, or in a folder above.
 
-An index that nobody named is used only where nobody else could have planted it.
+An index that no user named is used only where no other user could have planted it.
 """
 
 from __future__ import annotations

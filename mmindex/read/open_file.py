@@ -42,7 +42,7 @@ def open_file(
         is read from its start, and may be closed while the instance is in use; one that is not a
         plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
         memoryview) are not copied, and must not change while in use. A `ByteSource`
-        (mmindex.sources.base) is read by ranges; who made it closes it, after the instance.
+        (mmindex.sources.base) is read by ranges; the caller closes it, after the instance.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
@@ -55,7 +55,7 @@ def open_file(
     Returns
     -------
     Instance
-        To be used in a `with` statement or closed.
+        Use it in a `with` statement, or close it.
 
     Raises
     ------
@@ -66,8 +66,8 @@ def open_file(
     RemoteReadError
         A server or store does not give the bytes.
     NotDicomError, FormatError
-        It is no DICOM file, or broken; AmbiguousFramesError where its frame boundaries
-        cannot be told.
+        It is no DICOM file, or broken; AmbiguousFramesError where several readings
+        of its frame boundaries fit.
     """
     scan_source = partial(scan, force=force, prove=prove)
     if isinstance(source, str) and is_url(source):
@@ -150,7 +150,7 @@ def _open_buffer(
 def _is_plain_file(source: BinaryIO) -> bool:
     """Return whether the descriptor of a file object holds the bytes that it reads.
 
-    That of a gzip.GzipFile, for one, does not.
+    The descriptor of a gzip.GzipFile, for example, does not.
     """
     raw = source.raw if isinstance(source, io.BufferedReader) else source
     return isinstance(raw, io.FileIO)

@@ -27,7 +27,7 @@ def select_newest(
     Raises
     ------
     InstanceNotFoundError
-        Several files have a UID, and that is to be an error.
+        Several files have a UID, and `duplicates` is "raise".
     """
     if duplicates == "all":
         return [record for record in records if record.sop_instance_uid]

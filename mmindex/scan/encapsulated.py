@@ -79,8 +79,8 @@ def scan_encapsulated(
     Raises
     ------
     FormatError
-        The items are broken or fewer than the frames; AmbiguousFramesError where the boundaries
-        cannot be told, TruncatedFrameError where the file ends too early to tell.
+        The items are broken or fewer than the frames; AmbiguousFramesError where several
+        readings of the boundaries fit, TruncatedFrameError where the file ends too early to tell.
     """
     tables, origin = read_tables(value, extended_offset_table, codec)
     if origin == value.value_offset:
@@ -129,7 +129,7 @@ def _is_exact(table: OffsetTable, items: Items, number_of_frames: int | None) ->
 def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> FrameTable:
     """Return the frame table of a table whose every entry leads to the next, one fragment a frame.
 
-    Number of Frames agrees. So start markers could overrule neither, and nobody looks at them.
+    Number of Frames agrees. Start markers could overrule neither, and are not read.
     """
     if items.end > WRAP and not np.array_equal(items.starts, table.entries):
         anomalies.append(table.anomaly("bot-wrapped"))

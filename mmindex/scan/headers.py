@@ -1,6 +1,6 @@
 """Headers of single elements, in any VR form, and whether data goes on in a place (PS3.5 7.1).
 
-These are questions that only a data set raises that breaks the rules of structure.
+Only a data set that breaks the rules of structure raises such questions.
 """
 
 from __future__ import annotations

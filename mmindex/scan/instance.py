@@ -60,7 +60,7 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     NotDicomError
         The buffer holds no DICOM file.
     FormatError
-        The file is broken; AmbiguousFramesError where its frame boundaries cannot be told.
+        The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
     header = scan_header(buffer, force=force)
     return scan_frames(header, prove=prove)

@@ -188,7 +188,7 @@ class Items:
 def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | None:
     """Return the items, if one is at each of `starts` and leads exactly to the next; else None.
 
-    That is the same proof as a walk, at the cost of one gather.
+    The proof is that of a walk, at the cost of one gather.
     """
     if not len(starts) or starts[0] != 0:
         return None

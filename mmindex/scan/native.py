@@ -209,7 +209,7 @@ def _require(keyword: str, value: int | None, element_offset: int) -> int:
         return value
     raise FormatError(
         f"{keyword} is {'absent or no number' if value is None else 'zero'}: "
-        "native frames cannot be told apart without it",
+        "native frames have no length without it",
         offset=element_offset,
     )
 

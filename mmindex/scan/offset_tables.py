@@ -250,8 +250,8 @@ def match_table(table: OffsetTable, items: Items, codec: Codec) -> Match:
 def _may_have_several(table: OffsetTable, items: Items, fragments: Offsets, codec: Codec) -> bool:
     """Return whether frames of this table may have several fragments.
 
-    Those of an Extended Offset Table may not, nor those of a one-fragment syntax, unless each
-    begins with the codec's header, or there is one frame (rule R45).
+    Frames of an Extended Offset Table and of a one-fragment syntax may only where each begins with
+    the codec's header, or where there is one frame (rule R45).
     """
     if table.kind is Boundaries.EXTENDED_OFFSET_TABLE:
         return False
@@ -299,8 +299,8 @@ def find_agreed_starts(
     """Return a table that a second one bears out, and where its items begin; else None (R53).
 
     The second is the Basic Offset Table beside an Extended one, or the lengths of the Extended
-    Offset Table where each leads exactly to the next entry. Every entry has to lead to an item. So
-    an item that leads elsewhere has a damaged length.
+    Offset Table where each leads exactly to the next entry. Every entry has to lead to an item: an
+    item that leads elsewhere has a damaged length.
     """
     starts: list[Offsets] = []
     for table in tables:

@@ -55,7 +55,7 @@ def scan_pixel_data(
     Raises
     ------
     FormatError
-        The pixel data is broken; AmbiguousFramesError where its frames cannot be told apart.
+        The pixel data is broken; AmbiguousFramesError where several readings of its frames fit.
     """
     count = _read_number_of_frames(header)
     if element.length == UNDEFINED_LENGTH:

@@ -1,9 +1,9 @@
 """Offset tables that are not proved: some entries are looked at, the others when a frame is read.
 
-So a slide opens at the cost of a few page reads (`prove=False`). Count, order and bounds are
-checked whole. What nobody looks at before a frame is read: whether an entry between the samples
-leads to the first fragment of a frame, and not to a later one. So a frame that may have several
-fragments has to begin with a start marker, and what follows it, too: else it could come short.
+A slide opens at the cost of a few page reads (`prove=False`). Count, order and bounds are
+checked whole. Whether an entry between the samples leads to the first fragment of a frame, and not
+to a later one, shows when the frame is read. A frame that may have several fragments must therefore
+begin with a start marker, and so must the bytes after the frame: else part of it could be missing.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _is_frame(begins: list[bool], *, one_fragment: bool) -> bool:
 def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, list[tuple[int, int]]]:
     """Return where the run of items from `position` on ends or comes to `end`, and their values.
 
-    Those are (offset, length) of the fragments that are not empty.
+    The values are (offset, length) of the fragments that are not empty.
     """
     item, _ = RAW_TAGS[value.byte_order]
     unpack = struct.Struct(value.byte_order + "II").unpack_from

@@ -237,7 +237,7 @@ class Shelf:
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise StaleIndexError("the index is gone; build the archive anew") from None
+            raise StaleIndexError("the index is gone; rebuild the archive") from None
         return status.st_size, status.st_mtime_ns, status.st_ino
 
     def close(self) -> None:

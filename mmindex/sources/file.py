@@ -187,7 +187,7 @@ class FileSource(ByteSource):
     def _compare(self, found: Fingerprint) -> None:
         if found != self.version:
             raise StaleIndexError(
-                f"{_describe_change(self.version, found)}; build the index anew",
+                f"{_describe_change(self.version, found)}; rebuild the index",
                 path=self.name,
             )
 

@@ -197,7 +197,7 @@ class ObjectSource(ByteSource):
         if not same:
             raise StaleIndexError(
                 f"the object changed: expected {_describe(expected)}, found {_describe(found)}; "
-                "build the index anew",
+                "rebuild the index",
                 path=self.name,
             )
         self._seen = meta["e_tag"]
@@ -212,7 +212,7 @@ class ObjectSource(ByteSource):
             raise MissingFileError("the object is gone", path=self.name) from None
         if isinstance(error, exceptions.PreconditionError):
             raise StaleIndexError(
-                "the object changed: the store has another ETag; build the index anew",
+                "the object changed: the store has another ETag; rebuild the index",
                 path=self.name,
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from codec_examples import EXAMPLES, Example
 from numpy.typing import NDArray
 
 from mmindex.decode import registry
@@ -21,63 +18,11 @@ from mmindex.errors import DecodeError
 from mmindex.model import ImagePixel
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 
-imagecodecs = pytest.importorskip("imagecodecs")
+pytest.importorskip("imagecodecs")
 
 Pixels = NDArray[np.generic]
 
 
-class Example(NamedTuple):
-    """How frames of a codec are made, by an encoder that is not ours."""
-
-    transfer_syntax_uid: str
-    encode: Callable[[Pixels], bytes]
-    kinds: Sequence[str]  # of what KINDS has
-
-
-def encode_rle(pixels: Pixels) -> bytes:
-    """Return an RLE frame of literal runs, byte planes from the most significant (PS3.5 G)."""
-    planes = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[np.newaxis]
-    width = pixels.itemsize
-    segments = []
-    for plane in planes:
-        data = plane.astype(f">u{width}").tobytes()
-        for at in range(width):
-            part = data[at::width]
-            runs = [part[start : start + 128] for start in range(0, len(part), 128)]
-            packed = b"".join(bytes([len(run) - 1]) + run for run in runs)
-            segments.append(packed + bytes(len(packed) % 2))
-    offsets = [64 + sum(map(len, segments[:at])) for at in range(len(segments))]
-    header = struct.pack("<16I", len(segments), *offsets, *[0] * (15 - len(segments)))
-    return header + b"".join(segments)
-
-
-EXAMPLES = {  # by the name of the row: a codec that is added needs one
-    "JPEG-LS": [Example("1.2.840.10008.1.2.4.80", imagecodecs.jpegls_encode, ("u1", "u2", "rgb"))],
-    "JPEG": [
-        Example(
-            "1.2.840.10008.1.2.4.70",
-            partial(imagecodecs.jpeg8_encode, lossless=True),
-            ("u1", "u2"),
-        )
-    ],
-    "JPEG 2000": [
-        Example(
-            "1.2.840.10008.1.2.4.90",
-            partial(imagecodecs.jpeg2k_encode, reversible=True, level=0, codecformat=form),
-            ("u1", "u2", "rgb"),
-        )
-        for form in ("j2k", "jp2")
-    ],
-    "JPEG XL": [
-        Example(
-            "1.2.840.10008.1.2.4.110",
-            partial(imagecodecs.jpegxl_encode, lossless=True, usecontainer=container),
-            ("u1", "u2", "rgb"),
-        )
-        for container in (False, True)
-    ],
-    "RLE": [Example("1.2.840.10008.1.2.5", encode_rle, ("u1", "u2", "u4", "rgb"))],
-}
 ROWS = [
     pytest.param(decoder, example, kind, id=f"{decoder.name} {number} {kind}")
     for decoder in DECODERS
@@ -112,7 +57,7 @@ def describe(pixels: Pixels) -> ImagePixel:
 @pytest.mark.parametrize("decoder", DECODERS, ids=[decoder.name for decoder in DECODERS])
 def test_every_row_has_an_example_and_a_module_with_the_functions(decoder: Decoder) -> None:
     """A codec that is added to the table is added to EXAMPLES, and its module loads."""
-    assert EXAMPLES.get(decoder.name), f"add frames of {decoder.name} to EXAMPLES"
+    assert EXAMPLES.get(decoder.name), f"add frames of {decoder.name} to tests/codec_examples.py"
     module = decoder.load()
     assert module.__name__ == f"mmindex.decode.{decoder.module}"  # type: ignore[attr-defined]
     assert isinstance(module.CODECS, tuple)
@@ -175,7 +120,7 @@ def test_a_codec_that_needs_no_imagecodecs_is_decoded_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A module whose CODECS are none decodes in any installation, and the table says so."""
-    module = ModuleType("mmindex.decode.inverted")
+    module = ModuleType("mmindex.decode.toy")
     module.CODECS = ()  # type: ignore[attr-defined]
     module.parse_stream = lambda frame, image: Stream(2, 3, 1, 8, frame)  # type: ignore[attr-defined]
     module.decode_stream = lambda stream, image, raw, out: (
@@ -183,16 +128,17 @@ def test_a_codec_that_needs_no_imagecodecs_is_decoded_without_it(
             stream.body, "u1", offset=4
         ).reshape(2, 3)
     )
-    inverted = Decoder("RLE", lambda frame: bytes(frame[:4]) == b"INV!", "inverted")
-    monkeypatch.setitem(sys.modules, "mmindex.decode.inverted", module)
+    inverted = Decoder("RLE", lambda frame: bytes(frame[:4]) == b"not!", "toy")
+    others = [decoder for decoder in DECODERS if decoder.name != inverted.name]
+    monkeypatch.setitem(sys.modules, "mmindex.decode.toy", module)
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    monkeypatch.setattr(registry, "DECODERS", (inverted, *DECODERS[:-1]))
+    monkeypatch.setattr(registry, "DECODERS", (inverted, *others))
     pixels = np.arange(6, dtype="u1").reshape(2, 3)
-    frame = b"INV!" + (~pixels).tobytes()
+    frame = b"not!" + (~pixels).tobytes()
     found = decode_frame(frame, describe(pixels), "1.2.840.10008.1.2.5")
     assert found.tolist() == pixels.tolist()
     by_uid = {row.uid: row.decoder for row in registry.list_transfer_syntaxes()}
-    assert by_uid["1.2.840.10008.1.2.5"] == "inverted"
+    assert by_uid["1.2.840.10008.1.2.5"] == "toy"
     assert by_uid["1.2.840.10008.1.2.4.80"] == "imagecodecs"
 
 

@@ -70,7 +70,7 @@ def test_entries_that_are_no_ranges_are_a_damaged_index(
     instance = damaged(tmp_path, layout, fragments, entries, size)
     reads = (instance.frame, instance.view, instance.fragments, instance.byte_ranges)
     for read in (*reads, instance.array, lambda index: instance.frames([index])):
-        with pytest.raises(IndexFormatError, match="build the index anew"):
+        with pytest.raises(IndexFormatError, match="rebuild the index"):
             read(0)
 
 

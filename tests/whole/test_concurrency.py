@@ -404,7 +404,7 @@ def test_a_table_that_is_read_in_the_index_survives_its_builds(root: Path) -> No
         changing.result()
         (root / "long.dcm").write_bytes(make_long_file(1))
         mmindex.build(root, workers=1)
-        with pytest.raises(StaleIndexError, match="look the instance up anew"):
+        with pytest.raises(StaleIndexError, match="look the instance up again"):
             held.frame(77)
         assert FRAME.unpack(archive[uid_of(99)].frame(77)) == (99, 1, 77, MARK)
 

@@ -109,3 +109,20 @@ def test_at_keeps_a_path_that_is_known():
     """The innermost place wins: a second `at` changes nothing."""
     error = FormatError("broken").at("inner.dcm").at("outer.dcm")
     assert error.path == "inner.dcm"
+
+
+def test_errors_that_leave_a_block_name_its_file() -> None:
+    """An error that names another file keeps its own path; offsets count from the block's first."""
+    for raised, path, offset in (
+        (errors.FormatError("no item", offset=5), "a.tar", 1005),
+        (errors.FormatError("no item", path="b.dcm", offset=5), "b.dcm", 5),
+        (errors.FormatError("no item"), "a.tar", None),
+    ):
+        with pytest.raises(errors.FormatError) as caught, errors.naming("a.tar", 1000):
+            raise raised
+        assert caught.value is raised
+        assert (raised.path, raised.offset) == (path, offset)
+    with pytest.raises(ValueError, match=r"^other$"), errors.naming(b"a.tar"):
+        raise ValueError("other")
+    with errors.naming(None):
+        assert errors.FormatError("no item").at(None).path is None

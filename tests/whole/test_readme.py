@@ -24,6 +24,7 @@ import numpy as np
 import pydicom
 import pydicom.data
 import pytest
+from codec_examples import EXAMPLES, pack_rle
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -166,21 +167,12 @@ def make_fragment(uid: str, arrays: str) -> bytes:
         return fragment + b"\0" * (len(fragment) % 2)
     if arrays in UNDECODED:
         return bytes.fromhex(UNDECODED[arrays])
-    if arrays == "with `codecs`" and importlib.util.find_spec("imagecodecs") is not None:
-        import imagecodecs
-
-        pixels = np.frombuffer(b"abcd", "u1").reshape(2, 2)
-        codec = TRANSFER_SYNTAXES[uid].codec
-        if codec is Codec.JPEG_LS:
-            fragment = imagecodecs.jpegls_encode(pixels)
-        elif codec is Codec.JPEG_2000:
-            fragment = imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True)
-        elif codec is Codec.JPEG_XL:
-            fragment = imagecodecs.jpegxl_encode(pixels, lossless=True)
-        else:
-            fragment = imagecodecs.ljpeg_encode(pixels, bitspersample=8)
-        return bytes(fragment) + b"\0" * (len(fragment) % 2)
-    return bytes.fromhex("0100000040000000") + bytes(56) + b"\3abcd\0"  # RLE of "abcd"
+    pixels = np.frombuffer(b"abcd", "u1").reshape(2, 2)
+    examples = EXAMPLES.get(TRANSFER_SYNTAXES[uid].codec.value)
+    if examples and (arrays == "yes" or importlib.util.find_spec("imagecodecs") is not None):
+        fragment = examples[0].encode(pixels)
+        return fragment + b"\0" * (len(fragment) % 2)
+    return pack_rle([b"abcd"])
 
 
 @pytest.mark.parametrize(("uid", "frames", "arrays"), [(r[0], *r[2:]) for r in SYNTAX_ROWS])
@@ -256,7 +248,9 @@ def command_options(name: str) -> dict[str, click.Option]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented_with_its_arguments_and_options(name: str) -> None:
     """A command's row shows how it is called: all that it takes, and nothing else."""
-    (row,) = re.findall(rf"^\| `mmindex {name} (.+?)` \| .+ \|$", read_readme(CLI), re.MULTILINE)
+    rows = re.findall(rf"^\| `mmindex {name} (.+?)` \| .+ \|$", read_readme(CLI), re.MULTILINE)
+    assert len(rows) == 1, f"mmindex/cli/README.md needs one row of {name}"
+    (row,) = rows
     usage = row.replace("\\|", "|")
     documented = set(re.findall(r"\[(-.+?)\]", usage))
     options = command_options(name)

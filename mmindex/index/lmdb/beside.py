@@ -1,8 +1,8 @@
-"""The files beside an index: opened through no link, and taken from nobody.
+"""The files beside an index, which are never opened through a link or taken from another user.
 
-LMDB opens its lock file by name, follows links, and overwrites what is there. So the file is
-looked at before, and made here where there is none. Where others may write the folder they could
-put a link there between the two: a reader then does without the lock file.
+LMDB opens its lock file by name, follows links, and overwrites what is there. The file is
+therefore checked before, and created here where there is none. Where other users may write the
+folder, they could put a link there between the two: a reader then does without the lock file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def create_alone(path: str, permissions: int) -> None:
 def may_lock(path: str) -> bool:
     """Return whether a reader can use the lock file of an index, which lets the reader write.
 
-    The index, its folder and its lock file have to be the user's, and writable by nobody else.
+    The index, its folder and its lock file have to be the user's, and not writable by others.
     """
     folder = os.path.dirname(path)
     try:

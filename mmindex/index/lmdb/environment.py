@@ -213,14 +213,14 @@ def acquire(
 
 
 def release(shared: Environment) -> None:
-    """Let go of an environment; the last one to do so closes it."""
+    """Release an environment; the last release closes it."""
     with locks.process:
         _release(shared)
         _release_dropped()
 
 
 def drop(shared: Environment) -> None:
-    """Let go of an environment when the next one is opened or closed.
+    """Release an environment when the next one is opened or closed.
 
     A finalizer calls this, at any time and in any thread: no lock is taken here.
     """
@@ -260,7 +260,7 @@ def _release_dropped() -> None:
 
 
 def _forget(shared: Environment) -> None:
-    """Close an environment; who still uses it opens the file again."""
+    """Close an environment; stores that still use it open the file again."""
     _environments.pop(shared.opened.key, None)
     shared.generation = -1
     shared.closed = True
@@ -291,7 +291,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Close the parent's environments, which does it no harm as long as nobody is in one."""
+    """Close the parent's environments; the parent keeps them, since no transaction is under way."""
     global generation
     generation += 1
     for shared in _environments.values():

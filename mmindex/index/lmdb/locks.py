@@ -8,7 +8,7 @@
                                fork of this process                     fork
     Environment.lock: RLock    one environment: no transaction while    every transaction, close,
                                it closes or the process is forked       fork
-    exclusively: fcntl lock    an LMDB file that nobody has open        compaction; never waits
+    exclusively: fcntl lock    an LMDB file that is not open          compaction; never waits
       on byte 0 of `-lock`     (LMDB's own users share this lock)
     alone_in: flock on the     the moment in which a new index gets     build, merge; a moment
       folder                   its name and loses an older `-lock`
@@ -144,7 +144,7 @@ def exclusively(path: str) -> Iterator[None]:
 
 
 def in_use(path: str) -> IndexWriteError:
-    """Return the error for an index that somebody has open."""
+    """Return the error for an index that another program has open."""
     return IndexWriteError(
         "programs have the index open: try again when they have closed it", path=path
     )

@@ -51,7 +51,7 @@ def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]
                 env.close()
             with alone_in(folder):
                 if not os.path.lexists(path):  # another build may have created it meanwhile
-                    # Who still has an index open that was deleted keeps this file's old contents.
+                    # A process that has a deleted index open keeps this file's old contents.
                     remove_lock_file(path)
                     os.link(unfinished, path)
         finally:

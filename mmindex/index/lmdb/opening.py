@@ -133,7 +133,7 @@ def open_databases(
         size = os.path.getsize(path)
         if size < needed and size < read_length_before_writing(path, needed):
             raise IndexFormatError(
-                f"damaged index: expected {needed} bytes, found {size}; delete it and build anew",
+                f"damaged index: expected {needed} bytes, found {size}; delete it and rebuild",
                 path=path,
             )
         meta = env.open_db(b"meta", create=False)

@@ -1,10 +1,10 @@
-"""Whether the pages of a database are as LMDB takes for granted when it goes from one to the next.
+"""Checks of the pages of a database, which LMDB itself does not check when it follows them.
 
 A page that a key leads to is checked by LMDB; one that follows in order is not, and a page of zeros
-or of something else ends the process (an assertion), or leads out of the map (SIGBUS). So the pages
-of a tree are looked at before all of it is read, which costs little beside that. They are laid out
-as in LMDB 0.9, which has data format 1, on a 64-bit little-endian machine; what is laid out in
-another way is not checked.
+or of something else ends the process (an assertion), or leads out of the map (SIGBUS). The pages of
+a tree are therefore checked before all of it is read, which costs little beside that. The layout is
+that of LMDB 0.9, which has data format 1, on a 64-bit little-endian machine; pages of another
+layout are not checked.
 """
 
 from __future__ import annotations

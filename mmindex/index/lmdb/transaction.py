@@ -14,11 +14,11 @@ _VALUES_IN_A_NODE = 128  # short values of a key that never take a page of their
 
 
 class OvertakenError(Exception):
-    """What was read without a lock may have been overwritten meanwhile: read it again."""
+    """A read without a lock, whose pages a commit may have overwritten: retry it."""
 
 
 class Opened(NamedTuple):
-    """What a transaction has to know of its environment.
+    """What a transaction needs of its environment.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class Transaction:
         Raises
         ------
         DamageError
-            To go through the database would end the process.
+            A walk of the database would end the process.
         """
         path, key, _, checked = self._opened
         transaction = self.id()
