@@ -178,6 +178,7 @@ class Containers:
                     yield from self._select_changed(container, waiting)
                     waiting = []
         except MMIndexError as error:
+            error.path = None  # the record has it
             record = _make_damaged(type(error).__name__, str(error))
         except OSError as error:
             record = _make_damaged("FormatError", f"cannot read the container: {error.strerror}")

@@ -23,6 +23,7 @@ import mmindex
 from mmindex.errors import IndexWriteError, MissingFileError, NotDicomError, StaleIndexError
 from mmindex.model import InstanceRecord
 from mmindex.update import containers as containers_module
+from mmindex.update.containers import Containers
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*fork.*:DeprecationWarning", "ignore:Duplicate name"
@@ -175,6 +176,33 @@ def test_an_empty_container_is_scanned_once(tmp_path: Path, content: bytes) -> N
     assert mmindex.build(tmp_path, workers=1).scanned == 1
     assert mmindex.build(tmp_path, workers=1).unchanged == 1
     assert records_of(tmp_path)[b"s.zip"].reason.startswith("a container of 0 files")
+
+
+def test_a_container_that_goes_or_changes_before_its_walk_has_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build goes on, and the next one looks at it again."""
+    put(tmp_path / "a.zip", write_zip(many(3)), 1000)
+    put(tmp_path / "b.zip", write_zip(many(3, 10)), 1000)
+    real = Containers.take
+
+    def take(self: Containers, packed_records: list[bytes]) -> None:
+        real(self, packed_records)
+        (tmp_path / "a.zip").unlink(missing_ok=True)
+        put(tmp_path / "b.zip", write_zip(many(4, 20)), 2000)
+
+    monkeypatch.setattr(Containers, "take", take)
+    mmindex.build(tmp_path, workers=1)
+    monkeypatch.undo()
+    records = records_of(tmp_path)
+    assert {name: record.reason for name, record in records.items()}.keys() == {b"a.zip", b"b.zip"}
+    assert (records[b"a.zip"].error, records[b"a.zip"].reason) == (
+        "MissingFileError",
+        "the file is gone",
+    )
+    assert records[b"b.zip"].reason.startswith("the file changed")
+    report = mmindex.build(tmp_path, workers=1, max_removed="100%")
+    assert (report.scanned, report.removed) == (5, 1)
 
 
 def test_full_and_force_look_into_unchanged_containers(tmp_path: Path) -> None:
