@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from cli_runner import run
 from container_bytes import WRITERS, deflated_data_set, encapsulated, native
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes, native_file
+from dicom_bytes import (
+    PIXEL_DATA,
+    dicom_file,
+    element,
+    encapsulated_file,
+    image_attributes,
+    native_file,
+)
 from pydicom.data import get_testdata_file
 from read.test_slide import make_slide, make_tile
 
@@ -25,6 +32,7 @@ from mmindex.errors import (
     NotAddressableError,
     StaleIndexError,
 )
+from mmindex.frame_table import Layout
 from mmindex.read import record_sources
 from mmindex.read.verify import verify_archive
 from mmindex.sources.member import InflatedFiles
@@ -288,6 +296,25 @@ def test_open_file_reads_the_header_of_a_member(pair: Pair) -> None:
             assert instance.frames() == pair.plain[uid].frames()
             assert instance.record.member == pair.packed.record(uid).member
             assert instance.file_path == str(pair.container)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_members_with_trusted_offset_tables_are_read(tmp_path: Path, kind: str) -> None:
+    """Their items are looked at when a frame is read, in the container or in the inflated file."""
+    frames = [b"\xff\xd8" + bytes([at]) * 20 + b"\xff\xd9" for at in range(50)]
+    file = encapsulated_file(frames, 50, bot=[at * 32 for at in range(50)])
+    (tmp_path / "s").write_bytes(WRITERS[kind]([("x", bytes(777)), ("a.dcm", file)]))
+    mmindex.build(tmp_path, workers=1, prove=False)
+    with mmindex.open(tmp_path) as archive:
+        instance = archive.file("s!/a.dcm")
+        assert instance.record.frames is not None
+        assert instance.record.frames.layout is Layout.TRUSTED
+        assert instance.frames() == frames
+        assert [bytes(piece) for piece in instance.all_fragments()] == frames
+    rows = [json.loads(line) for line in run("export", tmp_path).stdout.splitlines()]
+    data = (tmp_path / "s").read_bytes()
+    found = [data[row["offset"] : row["offset"] + row["length"]] for row in rows]
+    assert found == ([] if kind == "deflated" else frames)
 
 
 def test_inflated_members_are_kept_within_a_bound(
