@@ -10,14 +10,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from string import Formatter
 
 import click
-from click.exceptions import Exit
 
-from mmindex.cli.endings import drop_unwritten_output
-from mmindex.cli.printing import FAILED
+from mmindex.cli.endings import needs_reader
 from mmindex.index.names import is_of_index
 from mmindex.model import SEPARATOR
 
@@ -114,14 +112,9 @@ def write_output(
         The path cannot be written or the source read, the one of which it names.
     """
     if path == STDOUT:
-        try:
+        with nullcontext() if listing else needs_reader():
             sys.stdout.buffer.writelines(pieces)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            if listing:
-                raise
-            drop_unwritten_output()
-            raise Exit(FAILED) from None
         return
     if _is_source(path, source):
         raise click.UsageError(f"{path} is the file that the frames come from")

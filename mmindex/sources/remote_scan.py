@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import MMIndexError, NotDicomError
+from mmindex.errors import FormatError, MMIndexError, NotDicomError
 from mmindex.frame_table import ByteRange, Layout
 from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan import tags
@@ -53,7 +53,7 @@ def scan_remote(
     Raises
     ------
     FormatError
-        As `scan`.
+        As `scan`; or no file is as long as the object says.
     StaleIndexError, MissingFileError, RemoteReadError
         As `ByteSource.read`.
     """
@@ -88,10 +88,14 @@ class _SparseCopy(Closing):
         self.size = source.size
         self.head = 0  # bytes from the first on that were fetched
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
-        os.truncate(self._file.fileno(), self.size)
         self.buffer: Buffer = b""
-        if self.size:
-            self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+        try:
+            os.truncate(self._file.fileno(), self.size)
+            if self.size:
+                self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+        except (OSError, OverflowError, ValueError) as error:
+            self._file.close()
+            raise FormatError(f"no file is as long as {self.size} bytes: {error}") from None
         self._known: list[tuple[int, int]] = []  # ranges that were fetched in one read
 
     def close(self) -> None:

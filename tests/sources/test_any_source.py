@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from child_process import little_memory
 from dicom_bytes import (
     PIXEL_DATA,
     deflated_file,
@@ -172,6 +173,15 @@ def test_errors_name_a_source_and_count_in_it() -> None:
         assert refused.value.path == "toy"
         with pytest.raises(NotDicomError):
             mmindex.open_file(make(b""))
+
+
+@pytest.mark.parametrize("size", [1 << 62, 1 << 63, 1 << 70])
+def test_a_source_that_claims_more_than_any_file_holds_is_an_error(size: int) -> None:
+    """No OSError of the system's, and no memory."""
+    source = Blocks(native_file(b"abcd"))
+    source.size = size
+    with little_memory(), pytest.raises(FormatError, match=f"toy: no file is as long as {size}"):
+        mmindex.open_file(source)
 
 
 def test_anomalies_and_ranges_of_a_range_count_in_the_whole() -> None:

@@ -21,6 +21,14 @@ ORDER = (
     *("", "serve", "cli", "__main__"),
 )
 
+# What a folder knows nothing of, though it stands before.
+APART = {
+    "index": ("scan",),
+    "sources": ("index",),
+    "decode": ("index", "sources"),
+    "update": ("decode",),
+}
+
 ONLY_IMPORTERS = {
     "lmdb": ("mmindex.index.lmdb",),
     "pydicom": ("mmindex.decode", "mmindex.read", "mmindex.serve"),
@@ -79,6 +87,8 @@ def find_violations(module: str, source: str, *, is_package: bool = False) -> li
         if top == "mmindex":
             if step(name) != here and ORDER.index(step(name)) > ORDER.index(here):
                 found.append(f"{place}: {here or 'mmindex'} comes before {name}")
+            if step(name) in APART.get(here, ()):
+                found.append(f"{place}: {here} knows nothing of {step(name)}")
             continue
         owners = ONLY_IMPORTERS.get(top)
         if owners and not any(
@@ -114,6 +124,8 @@ def test_module_imports_only_steps_before_it(path):
         ("mmindex.read.archive", "import mmindex.cli.commands.frame"),
         ("mmindex.read.archive", "import mmindex"),
         ("mmindex", "from mmindex.cli import main"),
+        ("mmindex.index.record", "from mmindex.scan.tags import PIXEL_DATA"),
+        ("mmindex.decode.frame", "from mmindex.sources.file import FileSource"),
         ("mmindex.update.build", "import lmdb"),
         ("mmindex.update.build", "from pydicom.pixels import get_decoder"),
         ("mmindex.update.build", "import click"),
