@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -298,9 +298,28 @@ class Reader(OpenIndex):
         return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
 
     @reading
-    def find_members(self, txn: Transaction, container: bytes) -> list[tuple[int, Fingerprint]]:
-        """Return ids and fingerprints of the files in the container at this path."""
-        return list(_walk_members(txn, path_key(container)))
+    def find_members(
+        self,
+        txn: Transaction,
+        container: bytes,
+        other_than: tuple[int, ...] | None = None,
+        seen: Sequence[int] = b"",
+    ) -> list[int]:
+        """Return the ids of the files in the container at this path.
+
+        Parameters
+        ----------
+        other_than : Fingerprint, optional
+            Files of this version of the container are left out,
+        seen : sequence of int
+            but for those whose value here is 0.
+        """
+        found = []
+        for file_id, fingerprint in _walk_members(txn, path_key(container)):
+            was_missed = file_id < len(seen) and not seen[file_id]
+            if was_missed or fingerprint != other_than:
+                found.append(file_id)
+        return found
 
     @reading
     def has_members(self, txn: Transaction, container: bytes) -> bool:

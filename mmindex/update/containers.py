@@ -31,7 +31,6 @@ _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
 _MOST_WALKED = 4096  # containers whose records wait for those of their files
 _TOGETHER = 4096  # files dropped together
 _HASH = (1 << 64) - 1
-_NOT_SEEN = 0
 
 
 class _Found(NamedTuple):
@@ -156,7 +155,8 @@ class Containers:
         self._commits.commit()
         obsolete: list[int] = []
         for each in walked:
-            obsolete += self._find_obsolete(each)
+            if each.is_known:
+                obsolete += self._store.find_members(each.path, each.fingerprint, self._seen)
             if len(obsolete) >= _TOGETHER:
                 self._commits.remove(obsolete)
                 obsolete = []
@@ -228,16 +228,6 @@ class Containers:
             for count, member in last.values()
             if count > 1
         ]
-
-    def _find_obsolete(self, container: _Walked) -> Iterator[int]:
-        """Yield the ids of known files of a container that were not met in it."""
-        seen = self._seen
-        if not container.is_known:
-            return
-        for file_id, fingerprint in self._store.find_members(container.path):
-            was_missed = file_id < len(seen) and seen[file_id] == _NOT_SEEN
-            if fingerprint != container.fingerprint or was_missed:
-                yield file_id
 
 
 def _find_repeated(hashes: array[int]) -> frozenset[int]:

@@ -251,7 +251,7 @@ class _Look:
                     self._met.add(found.path)
                     self._take(found, youngest)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
-            members = [file_id for file_id, _ in self._store.find_members(path)]
+            members = self._store.find_members(path)
             self._gone += members
             if known is not None:
                 self._gone.append(known[0])
@@ -271,11 +271,7 @@ class _Look:
         """Return the ids of known files that are gone."""
         for path, known in zip(self._scanned, self._store.find_paths(self._scanned), strict=True):
             version = known[1] if known is not None and self._opens_containers else None
-            self._gone += [
-                file_id
-                for file_id, fingerprint in self._store.find_members(path)
-                if fingerprint != version
-            ]
+            self._gone += self._store.find_members(path, version)
         if self._folders:
             prefixes = tuple(path + b"/" if path else b"" for path in self._folders)
             hidden = tuple(path + b"/" if path else b"" for path in self._hidden)
