@@ -31,9 +31,15 @@ from mmindex.index.databases import (
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import join_record, length_apart, unpack_record, unpack_version
+from mmindex.index.members import (
+    find_containers,
+    find_members,
+    mark_members,
+    walk_all_members,
+)
+from mmindex.index.record import join_record, length_apart, unpack_record
 from mmindex.index.verify import verify_index
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
@@ -305,21 +311,8 @@ class Reader(OpenIndex):
         other_than: tuple[int, ...] | None = None,
         seen: Sequence[int] = b"",
     ) -> list[int]:
-        """Return the ids of the files in the container at this path.
-
-        Parameters
-        ----------
-        other_than : Fingerprint, optional
-            Files of this version of the container are left out,
-        seen : sequence of int
-            but for those whose value here is 0.
-        """
-        found = []
-        for file_id, fingerprint in _walk_members(txn, path_key(container)):
-            was_missed = file_id < len(seen) and not seen[file_id]
-            if was_missed or fingerprint != other_than:
-                found.append(file_id)
-        return found
+        """Return the ids of the files in the container at a path; see `members.find_members`."""
+        return find_members(txn, container, other_than, seen)
 
     @reading
     def has_members(self, txn: Transaction, container: bytes) -> bool:
@@ -329,46 +322,17 @@ class Reader(OpenIndex):
     @reading
     def find_all_members(self, txn: Transaction) -> list[int]:
         """Return the ids of the files in all containers."""
-        return [
-            FILE_ID.unpack(id_bytes)[0]
-            for key, _ in txn.walk("members")
-            for id_bytes in txn.walk_values("members", key)
-        ]
+        return list(walk_all_members(txn))
 
     @reading
     def mark_members(self, txn: Transaction, seen: bytearray) -> int:
-        """Mark the files in containers that were seen and are unchanged; return how many.
-
-        Left out are files whose fingerprint is not that of their container, which an interrupted
-        build left there, and containers that this build has put in: their files were met.
-        """
-        marked = 0
-        for key, _ in txn.walk("members"):
-            sealed = txn.get("paths", key)
-            if sealed is None:
-                continue
-            container_id, *version = PATH_VALUE.unpack(unseal(key, sealed))
-            if container_id >= len(seen) or not seen[container_id]:
-                continue
-            for file_id, fingerprint in _walk_members(txn, key):
-                if fingerprint == tuple(version) and file_id < len(seen):
-                    marked += not seen[file_id]
-                    seen[file_id] = 1
-        return marked
+        """Mark the files in containers that were seen and are unchanged; return how many."""
+        return mark_members(txn, seen)
 
     @reading
     def find_containers(self, txn: Transaction, *, opened: bool) -> list[int]:
         """Return the ids of the containers of which files are known, or of those of which none."""
-        filled = set()
-        for key, _ in txn.walk("members"):
-            sealed = txn.get("paths", key)
-            if sealed is not None:
-                filled.add(PATH_VALUE.unpack(unseal(key, sealed))[0])
-        if opened:
-            return sorted(filled)
-        wanted = Status.CONTAINER.value.encode()
-        ids = [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
-        return [file_id for file_id in ids if file_id not in filled]
+        return find_containers(txn, opened=opened)
 
     @reading
     def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
@@ -382,12 +346,3 @@ class Reader(OpenIndex):
         for name in DATABASES:
             txn.check(name)
         verify_index(txn)
-
-
-def _walk_members(txn: Transaction, key: bytes) -> Iterator[tuple[int, Fingerprint]]:
-    """Yield ids and fingerprints of the files in the container whose path has this key."""
-    for id_bytes in map(bytes, txn.walk_values("members", key)):
-        sealed = txn.get("files", id_bytes)
-        if sealed is None:
-            raise DamageError(f"a container leads to file {id_bytes.hex()}, which is not there")
-        yield FILE_ID.unpack(id_bytes)[0], unpack_version(unseal(id_bytes, sealed))

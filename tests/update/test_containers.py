@@ -15,12 +15,19 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lmdb
 import pytest
 from child_process import exit_code, forks, little_memory
 from container_bytes import WRITERS, encapsulated, native, write_deflated, write_tar, write_zip
 
 import mmindex
-from mmindex.errors import IndexWriteError, MissingFileError, NotDicomError, StaleIndexError
+from mmindex.errors import (
+    IndexFormatError,
+    IndexWriteError,
+    MissingFileError,
+    NotDicomError,
+    StaleIndexError,
+)
 from mmindex.model import InstanceRecord
 from mmindex.update import containers as containers_module
 from mmindex.update.containers import Containers
@@ -532,6 +539,26 @@ def test_indexes_with_containers_are_merged(tmp_path: Path) -> None:
         assert len(archive) == 6
         assert archive.file("b/s.zip!/00011.dcm").frame(0) == struct.pack("<I", 11)
     assert mmindex.build(tmp_path, workers=1).unchanged == 8
+
+
+@pytest.mark.parametrize("what", ["fewer", "more"])
+def test_ways_from_containers_to_their_files_are_verified(tmp_path: Path, what: str) -> None:
+    """One that is missing, or leads to a file in no container, is damage."""
+    (tmp_path / "s.zip").write_bytes(write_zip(many(3)))
+    mmindex.build(tmp_path, workers=1)
+    with lmdb.open(str(tmp_path / ".mmindex"), subdir=False, max_dbs=16) as env:
+        members = env.open_db(b"members", create=False)
+        with env.begin(write=True) as txn, txn.cursor(members) as cursor:
+            assert cursor.first()
+            if what == "fewer":
+                cursor.delete()
+            else:
+                cursor.put(cursor.key(), (1 << 40).to_bytes(8, "big"))
+    with mmindex.open(tmp_path) as archive, pytest.raises(IndexFormatError, match="members"):
+        archive.check_index()
+    if what == "more":
+        with pytest.raises(IndexFormatError, match="which is not there"):
+            mmindex.build(tmp_path, workers=1)
 
 
 def build_and_die(root: Path, after: float) -> None:
