@@ -21,6 +21,7 @@ WORDS = (16, 32)  # bits of the words that hold a sample each, where samples are
 WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
 INDEX_NAME = ".mmindex"  # of an archive's index, in its root
 LOCK, WRITING = "-lock", "-writing"  # added to an index's name: the files beside it
+SEPARATOR = "!/"  # between the path of a container and the name of a file in it
 
 
 class Status(str, Enum):
@@ -32,11 +33,20 @@ class Status(str, Enum):
     NO_PIXEL_DATA = "no-pixel-data"
     NOT_DICOM = "not-dicom"
     UNREADABLE = "unreadable"
+    CONTAINER = "container"
 
     @property
     def has_frames(self) -> bool:
         """Whether frames of such a file can be read."""
         return self in (Status.INDEXED, Status.DEFLATED)
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether such a file was scanned as a DICOM file."""
+        return self not in _NO_INSTANCES
+
+
+_NO_INSTANCES = (Status.NOT_DICOM, Status.UNREADABLE, Status.CONTAINER)
 
 
 _TIMES = 1 << 63  # ns that 64 bits hold, in both directions
@@ -101,12 +111,12 @@ Version = Fingerprint
 
 
 class Member(NamedTuple):
-    """Where a file lies in a container, such as a tar or zip file.
+    """Where a file lies in a container, a tar or zip file.
 
     Attributes
     ----------
     name : bytes
-        Its path in the container.
+        Its path in the container, without "./" before it.
     offset : int
         Where its data begins in the container, in bytes.
     length : int
@@ -125,6 +135,11 @@ class Member(NamedTuple):
     compressed_length: int
     method: int = 0
     crc: int = 0
+
+
+def locate(path: bytes, member: bytes) -> bytes:
+    """Return the path of a file; of a member, its container's path, a zero byte and its name."""
+    return path + b"\0" + member if member else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +260,25 @@ class InstanceRecord:
     scan_microseconds: int = field(default=0, compare=False)
     member: Member | None = None
     positions: Entries | None = None
+
+    @property
+    def location(self) -> bytes:
+        """The path relative to the archive's root; of a member like `study.zip!/a.dcm`."""
+        if self.member is None:
+            return self.path
+        return self.path + SEPARATOR.encode() + self.member.name
+
+    @property
+    def key(self) -> bytes:
+        """What an index knows the file by: unlike `location`, never that of another file, too."""
+        return self.path if self.member is None else locate(self.path, self.member.name)
+
+    @property
+    def size(self) -> int:
+        """Length of the file, in bytes; of a member that of the file in its container."""
+        if self.member is not None:
+            return self.member.length
+        return 0 if self.fingerprint is None else self.fingerprint.size
 
     @property
     def swaps_pairs(self) -> bool:

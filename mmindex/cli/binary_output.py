@@ -17,7 +17,7 @@ import click
 
 from mmindex.cli.endings import needs_reader
 from mmindex.index.names import is_of_index
-from mmindex.sources.base import SEPARATOR
+from mmindex.model import SEPARATOR
 
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested

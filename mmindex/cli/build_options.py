@@ -51,6 +51,14 @@ _LEFT_OUT = (
 _WALK_OPTIONS = (
     *_LEFT_OUT,
     click.option(
+        "--no-containers",
+        "containers",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Open no tar and zip files.",
+    ),
+    click.option(
         "--max-removed",
         metavar="N|N%",
         callback=_check_limit,

@@ -7,7 +7,7 @@ import shlex
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import plain, print_message
-from mmindex.errors import InstanceNotFoundError, MissingFileError, naming
+from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME
 from mmindex.read.find_index import find_in_indexes
@@ -133,8 +133,24 @@ def open_source(
             )
         opened = found.instance
         if opened is None:
-            opened = stack.enter_context(mmindex.open_file(source, force=force, prove=prove))
+            opened = stack.enter_context(_scan_file(source, force=force, prove=prove))
         yield Opened(opened, source, found.index, found.stale_index)
+
+
+def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
+    """Open a file without an index; of a container, the error says how its files are named."""
+    try:
+        return mmindex.open_file(source, force=force, prove=prove)
+    except NotDicomError as error:
+        from mmindex.sources.container import is_container
+
+        with suppress(OSError), open(source, "rb") as file:
+            if is_container(file.read(512)):
+                error.message = (
+                    "a tar or zip container: name a file in it, such as "
+                    f"{shlex.quote(source + '!/NAME')}"
+                )
+        raise
 
 
 def is_piped(source: str) -> bool:
@@ -162,15 +178,15 @@ def _warn_of_duplicates(archive: Archive, instance: Instance) -> None:
     """Print which other files have an instance's UID, if there are any."""
     record = instance.record
     others = [
-        plain(os.fsdecode(other.path))
+        plain(os.fsdecode(other.location))
         for other in archive.records_of(record.sop_instance_uid)
-        if other.path != record.path
+        if other.key != record.key
     ]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         print_message(
             f"SOP Instance UID {record.sop_instance_uid} is in {len(others) + 1} files: using "
-            f"{plain(os.fsdecode(record.path))}, not {min(others)}{more}"
+            f"{plain(os.fsdecode(record.location))}, not {min(others)}{more}"
         )
 
 

@@ -36,6 +36,5 @@ window_option = click.option(
     "--window",
     metavar="WINDOW",
     type=WindowType(),
-    show_default="file",
-    help="Of pictures: file (by values where the file has none), auto (by values), CENTER,WIDTH.",
+    help="Of pictures: file (unless given), auto (by values) or CENTER,WIDTH.",
 )

@@ -29,7 +29,8 @@ class ExportedFile(NamedTuple):
     Attributes
     ----------
     location : str
-        Path in the archive, or the URL prefix with this path.
+        Path in the archive, or the URL prefix with this path; of a member of a container, that of
+        the container, in which its ranges count.
     shape : tuple of int
         (rows, columns) of a frame, and samples where there are several.
     dtype : str
@@ -90,7 +91,7 @@ def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]
 
 def _walk_ranges(archive: Archive, record: InstanceRecord, table: FrameTable) -> Iterator[Range]:
     if table.layout is Layout.TRUSTED:
-        with archive.file(record.path) as instance:
+        with archive.file(record.key) as instance:
             for frame_index in range(table.frames_located):
                 yield from _number(frame_index, instance.byte_ranges(frame_index))
         return

@@ -15,7 +15,7 @@ from mmindex.index.databases import (
     UNSCANNED,
     attributes_key,
     path_key,
-    uid_entries,
+    walk_ways,
 )
 from mmindex.index.folders import note_folders
 from mmindex.index.lmdb.transaction import Transaction
@@ -58,8 +58,8 @@ def replace_files(
         if keys.status in UNSCANNED:
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
         new["paths"].append((key, seal(key, PATH_VALUE.pack(next_id, *keys.fingerprint))))
-        for kind, uid in uid_entries(keys):
-            new[kind].append((uid, id_bytes))
+        for way, way_key in walk_ways(keys):
+            new[way].append((way_key, id_bytes))
         counters.count(keys, 1)
         next_id += 1
     note_folders(txn, (keys.path for _, keys in by_path.values()))
@@ -98,17 +98,17 @@ def _remove_file(txn: Transaction, file_id: int, counters: Counters) -> bytes | 
     if known is not None and PATH_VALUE.unpack(unseal(key, known))[0] == file_id:
         txn.delete("paths", key)
     counters.count(keys, -1)
-    _remove_uids(txn, keys, id_bytes, counters)
+    _remove_ways(txn, keys, id_bytes, counters)
     return keys.location
 
 
-def _remove_uids(txn: Transaction, keys: RecordKeys, id_bytes: bytes, counters: Counters) -> None:
-    """Drop what leads to a file by UID, and the attributes of a study or series without files."""
-    for kind, uid in uid_entries(keys):
-        txn.delete(kind, uid, id_bytes)
-        if kind == "others" or txn.get(kind, uid) is not None:
+def _remove_ways(txn: Transaction, keys: RecordKeys, id_bytes: bytes, counters: Counters) -> None:
+    """Drop what leads to a file, and the attributes of a study or series without files."""
+    for way, key in walk_ways(keys):
+        txn.delete(way, key, id_bytes)
+        if way == "others" or way == "members" or txn.get(way, key) is not None:
             continue
-        if kind == "instances":
+        if way == "instances":
             counters.instances -= 1
         else:
-            txn.delete("attributes", attributes_key(kind, uid))
+            txn.delete("attributes", attributes_key(way, key))

@@ -9,7 +9,7 @@ from mmindex.index.record import RecordKeys
 from mmindex.model import Status
 
 # Files of each status, in the order of the format; instances, frames, bytes of files.
-_PACKED = struct.Struct("<6QQQQ")
+_PACKED = struct.Struct("<7QQQQ")
 _STATUSES = tuple(Status)
 
 
@@ -26,7 +26,7 @@ class Counters:
     frames : int
         Number of Frames of all files with frames.
     file_bytes : int
-        Size of all files, in bytes.
+        Size of all files, in bytes; members of containers are within the size of these.
     """
 
     statuses: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(_STATUSES, 0))
@@ -44,7 +44,8 @@ class Counters:
         self.statuses[keys.status] += by
         if keys.status.has_frames:
             self.frames += by * keys.number_of_frames
-        self.file_bytes += by * keys.fingerprint.size
+        if not keys.member:
+            self.file_bytes += by * keys.fingerprint.size
 
     def pack(self) -> bytes:
         """Return the counters, each a u8, little-endian, modulo 2**64."""

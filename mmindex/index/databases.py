@@ -22,15 +22,17 @@ DATABASES = {  # and whether a key has several, sorted, values
     "others": True,
     "studies": True,
     "series": True,
+    "members": True,
     "attributes": False,
     "problems": False,
 }
 OLDEST = {  # those that indexes of all formats have
     name: several
     for name, several in DATABASES.items()
-    if name not in ("entries", "positions", "folders", "attributes", "problems")
+    if name not in ("entries", "positions", "folders", "members", "attributes", "problems")
 }
 UidKind = Literal["instances", "others", "studies", "series"]
+Way = Literal["instances", "others", "studies", "series", "members"]
 AttributesKind = Literal["studies", "series"]
 UID_FIELDS: dict[UidKind, str] = {  # of a record, by the database that leads to it
     "instances": "sop_instance_uid",
@@ -39,7 +41,7 @@ UID_FIELDS: dict[UidKind, str] = {  # of a record, by the database that leads to
     "series": "series_instance_uid",
 }
 
-UNSCANNED = Status.NOT_DICOM, Status.UNREADABLE
+UNSCANNED = Status.NOT_DICOM, Status.UNREADABLE, Status.CONTAINER
 
 FILE_ID = struct.Struct(">Q")
 CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
@@ -52,7 +54,7 @@ _MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes a
 
 
 def path_key(location: bytes) -> bytes:
-    """Return the key of a path, which may be longer than any key; of a member, see `locate`."""
+    """Return the key of a path, which may be longer than any key; of a member, of its `locate`."""
     return hashlib.blake2b(location, digest_size=16).digest()
 
 
@@ -71,12 +73,16 @@ def attributes_key(kind: AttributesKind, uid: str | bytes) -> bytes:
     return (b"T" if kind == "studies" else b"E") + key
 
 
-def uid_entries(keys: RecordKeys) -> Iterator[tuple[UidKind, bytes]]:
-    """Yield the databases that lead to a record by UID, and its keys there."""
+def walk_ways(keys: RecordKeys) -> Iterator[tuple[Way, bytes]]:
+    """Yield the databases that lead to a record by UID or by its container, and its keys there."""
     sop: UidKind = "instances" if keys.status.has_frames else "others"
     entries: tuple[tuple[UidKind, bytes], ...] = (
         (sop, keys.sop_instance_uid),
         ("studies", keys.study_instance_uid),
         ("series", keys.series_instance_uid),
     )
-    return ((kind, uid) for kind, uid in entries if 0 < len(uid) <= _MAX_UID_LENGTH)
+    for kind, uid in entries:
+        if 0 < len(uid) <= _MAX_UID_LENGTH:
+            yield kind, uid
+    if keys.member:
+        yield "members", path_key(keys.path)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import ITEM_HEADER_LENGTH, Layout
-from mmindex.index.record import MOST_FRAMES, check_path
+from mmindex.index.record import MOST_FRAMES
 from mmindex.index.record_parts import (
     APART,
     HAS_VERSION,
@@ -19,6 +19,7 @@ from mmindex.index.record_parts import (
     STATUS_NUMBERS,
     TRIMMED,
     WIDE_ENTRIES,
+    check_path,
     unpack_texts,
 )
 from mmindex.model import Fingerprint, Status

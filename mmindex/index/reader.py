@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
 from mmindex.index.problem_notes import (
     AcceptedProblem,
     Looked,
@@ -36,12 +37,7 @@ from mmindex.index.problem_notes import (
     walk_notes_of,
     walk_problem_notes,
 )
-from mmindex.index.record import (
-    join_record,
-    length_apart,
-    length_of_positions,
-    unpack_record,
-)
+from mmindex.index.record import join_record, length_apart, length_of_positions, unpack_record
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
 
@@ -154,12 +150,12 @@ class Reader(OpenIndex):
         while after < end - 1 and (batch := self.read_records(kind, uid, after, _BATCH)):
             after = batch[-1][0]
             for _, record in batch:
-                if record.path not in seen:
-                    seen.add(record.path)
+                if record.key not in seen:
+                    seen.add(record.key)
                     yield record
         # Files that a build has replaced meanwhile have later ids.
         for _, record in self.read_records(kind, uid, max(after, end - 1)):
-            if record.path not in seen:
+            if record.key not in seen:
                 yield record
 
     @reading
@@ -354,8 +350,39 @@ class Reader(OpenIndex):
         return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
 
     @reading
+    def find_members(
+        self,
+        txn: Transaction,
+        container: bytes,
+        other_than: tuple[int, ...] | None = None,
+        seen: Sequence[int] = b"",
+    ) -> list[int]:
+        """Return the ids of the files in the container at a path; see `members.find_members`."""
+        return find_members(txn, container, other_than, seen)
+
+    @reading
+    def has_members(self, txn: Transaction, container: bytes) -> bool:
+        """Return whether files in the container at this path are known."""
+        return txn.get("members", path_key(container)) is not None
+
+    @reading
+    def find_all_members(self, txn: Transaction) -> list[int]:
+        """Return the ids of the files in all containers."""
+        return list(walk_all_members(txn))
+
+    @reading
+    def mark_members(self, txn: Transaction, seen: bytearray) -> int:
+        """Mark the files in containers that were seen and are unchanged; return how many."""
+        return mark_members(txn, seen)
+
+    @reading
+    def find_containers(self, txn: Transaction, *, opened: bool) -> list[int]:
+        """Return the ids of the containers of which files are known, or of those of which none."""
+        return find_containers(txn, opened=opened)
+
+    @reading
     def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
-        """Return the ids of the files that are not DICOM, or of those that could not be read."""
+        """Return the ids of the files that are not DICOM, or containers, or cannot be read."""
         wanted = status.value.encode()
         return [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
 

@@ -5,7 +5,7 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
 
     offset  size  type   field
     0       1     u1     status: 1 indexed, 2 deflated, 3 stream, 4 no-pixel-data,
-                         5 not-dicom, 6 unreadable
+                         5 not-dicom, 6 unreadable, 7 container
     1       1     u1     boundaries: 0 none, 1 native, 2 basic-offset-table,
                          3 extended-offset-table, 4 one-fragment-a-frame, 5 all-fragments,
                          6 start-markers
@@ -81,6 +81,7 @@ from mmindex.index.record_parts import (
     TRIMMED,
     WIDE_ENTRIES,
     Header,
+    check_path,
     pack_image_numbers,
     pack_member,
     status_of,
@@ -88,7 +89,7 @@ from mmindex.index.record_parts import (
     unpack_member,
     unpack_texts,
 )
-from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Status
+from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Status, locate
 
 FORMAT_VERSION = 4
 
@@ -117,11 +118,6 @@ class RecordKeys(NamedTuple):
     def location(self) -> bytes:
         """What the file is known by: see `locate`."""
         return locate(self.path, self.member)
-
-
-def locate(path: bytes, member: bytes) -> bytes:
-    """Return the path of a file; of a member, its container's path, a zero byte and its name."""
-    return path + b"\0" + member if member else path
 
 
 def pack_record(
@@ -376,23 +372,26 @@ def unpack_count(packed: bytes) -> tuple[Status, int]:
     return status_of(packed[0]), number_of_frames
 
 
+def status_of_packed(packed: bytes) -> Status:
+    """Return the status of a record that this process trusts."""
+    return status_of(packed[0])
+
+
+def unpack_version(packed: bytes | memoryview) -> Fingerprint:
+    """Return the version of the file of a record that this process trusts."""
+    _, _, _, _, _, kind, size, time_ns, inode, _ = HEAD.unpack_from(packed)
+    return Fingerprint(size, time_ns, inode, kind)
+
+
 def unpack_keys(packed: bytes) -> RecordKeys:
     """Return what a record that this process trusts is looked up by."""
     header = HEAD.unpack_from(packed)
     status, _, _, flags, _, kind, size, time_ns, inode, number_of_frames = header
-    texts, _ = unpack_texts(packed, 6)
-    path, _, _, sop, study, series = texts
-    member = b""
-    if flags & IN_CONTAINER:
-        _, position = unpack_texts(packed, 10)
-        member = unpack_member(packed, position)[0].name
+    is_member = flags & IN_CONTAINER
+    texts, position = unpack_texts(packed, 10 if is_member else 6)
+    path, _, _, sop, study, series = texts[:6]
+    member = unpack_member(packed, position)[0].name if is_member else b""
     version = Fingerprint(size, time_ns, inode, kind)
     return RecordKeys(
         path, member, version, status_of(status), sop, study, series, number_of_frames
     )
-
-
-def check_path(path: bytes) -> None:
-    """Raise ValueError for a path that leads out of the folder that it is relative to."""
-    if path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/"):
-        raise ValueError(f"the path {path!r} leads out of the archive")

@@ -24,6 +24,7 @@ _STATUSES = (
     Status.NO_PIXEL_DATA,
     Status.NOT_DICOM,
     Status.UNREADABLE,
+    Status.CONTAINER,
 )
 STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES, 1)}
 BOUNDARIES = tuple(Boundaries)
@@ -206,3 +207,9 @@ def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], i
     if position > len(packed):
         raise ValueError("a text runs past the end of the record")
     return texts, position
+
+
+def check_path(path: bytes) -> None:
+    """Raise ValueError for a path that leads out of the folder that it is relative to."""
+    if path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/"):
+        raise ValueError(f"the path {path!r} leads out of the archive")

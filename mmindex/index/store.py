@@ -13,17 +13,18 @@ All keys are short, since LMDB takes at most 511 bytes:
                path, a zero byte and the member's name) -> file id and version
     folders    16-byte blake2b digest of a folder's path and a slash -> nothing; of folders that
                have, or had, files
-    unscanned  file id -> status, of files that are not DICOM or could not be read
+    unscanned  file id -> status, of files that are not DICOM, containers, or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
     others     SOP Instance UID -> ids of files without
     studies    Study Instance UID -> file ids
     series     Series Instance UID -> file ids
+    members    16-byte blake2b digest of a container's path -> ids of the files in it
     attributes "T" and Study or "E" and Series Instance UID -> attributes, where these are kept
     problems   16-byte blake2b digest of the path, where a problem was accepted followed by that of
                kind and detail -> why the path was skipped, or what was accepted
 
-Values of all but "format", unscanned and UIDs end with the CRC-32 of key and value, 4 bytes,
-little-endian.
+Values of all but "format", unscanned, UIDs and members end with the CRC-32 of key and value,
+4 bytes, little-endian.
 A file id is never used twice and its record never changes: a file that is scanned again gets a
 new one. So what was read of a record stays right or is gone, whatever a build does meanwhile.
 No LMDB memory leaves a transaction.

@@ -17,7 +17,7 @@ from mmindex.index.databases import (
     PATH_VALUE,
     UNSCANNED,
     path_key,
-    uid_entries,
+    walk_ways,
 )
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
@@ -98,10 +98,10 @@ def _walk_ways(txn: Transaction, id_bytes: bytes, keys: RecordKeys) -> Iterator[
     yield "paths"
     if not has_folder(txn, parent_of(keys.path)):
         raise DamageError(f"'folders' misses that of file {file_id}")
-    for kind, uid in uid_entries(keys):
-        if not txn.has(kind, uid, id_bytes):
-            raise DamageError(f"{uid.decode('latin-1')!r} in {kind!r} misses file {file_id}")
-        yield kind
+    for way, way_key in walk_ways(keys):
+        if not txn.has(way, way_key, id_bytes):
+            raise DamageError(f"{way_key.decode('latin-1')!r} in {way!r} misses file {file_id}")
+        yield way
     if keys.status in UNSCANNED:
         if txn.read("unscanned", id_bytes) != keys.status.value.encode():
             raise DamageError(f"'unscanned' misses file {file_id}")

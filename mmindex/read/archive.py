@@ -17,14 +17,15 @@ from mmindex.errors import (
 from mmindex.index.databases import UidKind
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord
 from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
-from mmindex.sources.file import FileSource, open_descriptor, read_range
+from mmindex.read.record_sources import RecordSources, find_record
+from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -67,6 +68,7 @@ class Archive(Composed, Checked, Listings, Closing):
         self._root = os.fsencode(root)
         self._moved = archive_root is not None
         self._revalidate_after = revalidate_after
+        self._sources = RecordSources(revalidate_after)
         self._open = OpenInstances(max_open_files)
 
     @property
@@ -77,6 +79,7 @@ class Archive(Composed, Checked, Listings, Closing):
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
         self._open.clear()
+        self._sources = RecordSources(self._revalidate_after)
         self._store.close()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -103,6 +106,9 @@ class Archive(Composed, Checked, Listings, Closing):
     def file(self, path: str | bytes | os.PathLike[str]) -> Instance:
         """Return the instance in the file at `path`, relative to the archive's root, open.
 
+        A path like `study.zip!/a.dcm` is that of a file in a container, unless there is a file of
+        this path. `InstanceRecord.key` of a record always leads to its own file.
+
         Raises
         ------
         InstanceNotFoundError
@@ -110,20 +116,16 @@ class Archive(Composed, Checked, Listings, Closing):
         StaleIndexError, MissingFileError, FormatError
             As by UID.
         """
-        name = os.fsencode(path)
-        if os.sep != "/":
-            name = name.replace(os.fsencode(os.sep), b"/")
-        record = self._store.read_path(name)
-        if record is None or record.path != name:
+        record = find_record(self._store, path)
+        if record is None:
             raise InstanceNotFoundError(
-                f"the index has no file {os.fsdecode(name)!r}", path=self.path
+                f"the index has no file {os.fsdecode(path)!r}", path=self.path
             )
         return self._open_instance(record)
 
     def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Return whether the index has a file at `path`, relative to the archive's root."""
-        record = self._store.read_path(os.fsencode(path).replace(os.fsencode(os.sep), b"/"))
-        return record is not None and record.path == os.fsencode(path)
+        return find_record(self._store, path) is not None
 
     def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`.
@@ -238,7 +240,7 @@ class Archive(Composed, Checked, Listings, Closing):
         return self._find_newest(sop_instance_uid)[1]
 
     def full_path(self, record: InstanceRecord) -> str:
-        """Return where the file of a record is."""
+        """Return where the file of a record is; of a member, its container."""
         return os.fsdecode(os.path.join(self._root, record.path))
 
     def expected_fingerprint(self, record: InstanceRecord, found: os.stat_result) -> Fingerprint:
@@ -264,12 +266,9 @@ class Archive(Composed, Checked, Listings, Closing):
         raise InstanceNotFoundError(f"the index has no SOP Instance UID {uid!r}", path=self.path)
 
     def _open_instance(self, record: InstanceRecord) -> Instance:
-        path = self.full_path(record)
-        if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
-            raise recorded_error(record, path)
-        descriptor = open_descriptor(path)
-        fingerprint = self.expected_fingerprint(record, os.stat(descriptor.number))
-        source = FileSource(descriptor, path, fingerprint, self._revalidate_after)
+        if not record.status.is_instance:
+            raise recorded_error(record, os.fsdecode(os.path.join(self._root, record.location)))
+        source = self._sources.open(record, self.full_path(record), self.expected_fingerprint)
         return Instance(record, source)
 
     def _read_once(self, uid: str, frame_index: int) -> bytes | None:

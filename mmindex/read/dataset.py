@@ -125,7 +125,7 @@ class FrameDataset(Sequence[Any]):
             self._uids.append(record.sop_instance_uid)
             self._ends.append(end)
             if self._selection["duplicates"] == "all":
-                self._paths[at] = record.path
+                self._paths[at] = record.key
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -253,7 +253,7 @@ class FrameDataset(Sequence[Any]):
             return study
         known: dict[str, str] = self.__dict__.setdefault("_patients", {})
         if study not in known:
-            with self.archive.file(record.path) as instance:
+            with self.archive.file(record.key) as instance:
                 known[study] = str(instance.dataset().get("PatientID") or "") or study
         return known[study]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,7 +18,7 @@ from mmindex.errors import (
     naming,
 )
 from mmindex.frame_table import ByteRange, FrameTable, Layout
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import SEPARATOR, InstanceRecord, Status
 from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.place import Place, find_place, walk_fragments
@@ -60,7 +61,7 @@ class Instance(Decoded, FrameSequence):
     """
 
     def __init__(self, record: InstanceRecord, source: ByteSource) -> None:
-        if record.status in (Status.UNREADABLE, Status.NOT_DICOM):
+        if not record.status.is_instance:
             raise recorded_error(record, source.name)
         self.record = record
         self.path = source.name
@@ -73,6 +74,14 @@ class Instance(Decoded, FrameSequence):
         self._source = None
         self._frames = None
         self._file = _CLOSED
+
+    @property
+    def file_path(self) -> str | None:
+        """The file that byte ranges count in: `path`; of a member of a container, the container."""
+        member = self.record.member
+        if self.path is None or member is None:
+            return self.path
+        return self.path.removesuffix(SEPARATOR + os.fsdecode(member.name))
 
     @property
     def number_of_frames(self) -> int:
@@ -227,12 +236,15 @@ class Instance(Decoded, FrameSequence):
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
 
+        Ranges of a member of a tar or zip container count in the container, which is `file_path`.
+
         A native frame off byte boundaries gives the bytes that cover its bits (PS3.5 8.2).
 
         Raises
         ------
         NotAddressableError
-            The data set is deflated: the frame has no bytes of its own in the file.
+            The data set is deflated, or the file is in its container: the frame has no bytes of
+            its own in the file.
         TruncatedFrameError
             The frame runs past the end of the file.
         FrameIndexError, NoPixelDataError
@@ -240,18 +252,18 @@ class Instance(Decoded, FrameSequence):
         """
         frames = self._require_frames()
         if self.record.status is Status.DEFLATED:
+            what = "data set" if self.record.member is None else "file in the container"
             raise NotAddressableError(
-                "the data set is deflated as a whole: frames have no byte ranges in the file",
+                f"the {what} is deflated as a whole: frames have no byte ranges in the file",
                 path=self.path,
             )
         place = find_place(self.record, frames, frame_index)
         ranges = place.find_ranges(self._require_source())
-        fingerprint = self.record.fingerprint
+        size = self._file.first + self._file.size
         end = ranges[-1].offset + ranges[-1].length
-        if fingerprint is not None and end > fingerprint.size:
+        if end > size:
             raise TruncatedFrameError(
-                f"the frame runs past the end of the file: expected {end} bytes, "
-                f"found {fingerprint.size}",
+                f"the frame runs past the end of the file: expected {end} bytes, found {size}",
                 path=self.path,
                 offset=ranges[0].offset,
             )
@@ -260,6 +272,8 @@ class Instance(Decoded, FrameSequence):
     @_names_path
     def read_file(self, offset: int, length: int) -> bytes:
         """Return bytes of the file itself, of a deflated data set as it is stored.
+
+        Offsets of a stored member of a container count in the container; see `file_range`.
 
         Raises
         ------
@@ -284,6 +298,11 @@ class Instance(Decoded, FrameSequence):
         if record.status is not Status.DEFLATED and record.frames is not None:
             size = min(size, record.frames.value_offset - file.first)
         return self.read_file(file.first, size)
+
+    @property
+    def file_range(self) -> ByteRange:
+        """What `read_file` can read: from 0 on but for a stored member of a container."""
+        return ByteRange(self._file.first, self._file.size)
 
     @property
     def stream_length(self) -> int:

@@ -80,9 +80,9 @@ class _Tally:
         self.series.add(record.series_instance_uid)
         self.modalities.add(record.modality)
         self.sop_classes.add(record.sop_class_uid)
+        self.bytes += record.size
         changed = 0
         if record.fingerprint is not None:
-            self.bytes += record.fingerprint.size
             changed = record.fingerprint.mtime_ns
         has_frames = record.status.has_frames
         frames = record.number_of_frames if has_frames else 0

@@ -12,11 +12,11 @@ from functools import partial
 from typing import BinaryIO, NoReturn
 
 from mmindex.errors import MissingFileError, NotDicomError, naming
-from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
+from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
-from mmindex.sources.base import SEPARATOR, ByteSource, is_url
-from mmindex.sources.container import open_member_path, place_in_container
+from mmindex.sources.base import ByteSource, is_url
+from mmindex.sources.container import count_from, open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 
@@ -126,29 +126,16 @@ def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: b
             from mmindex.sources.remote_scan import scan_remote  # needs numpy
 
             record = scan_remote(source, scan_source, force=force, prove=prove)
-    record = _count_from(record, source.first)
+    record = count_from(record, source.first)
     return Instance(dataclasses.replace(record, fingerprint=source.version), source)
-
-
-def _count_from(record: InstanceRecord, first: int) -> InstanceRecord:
-    """Return a record whose offsets count from `first` bytes before what was scanned."""
-    frames = record.frames
-    if not first or record.status is Status.DEFLATED:
-        return record
-    if frames is not None:
-        frames = dataclasses.replace(frames, value_offset=frames.value_offset + first)
-    anomalies = tuple(
-        dataclasses.replace(anomaly, offset=anomaly.offset + first) for anomaly in record.anomalies
-    )
-    return dataclasses.replace(record, frames=frames, anomalies=anomalies)
 
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
     """Open a file in a tar or zip container."""
-    source = open_member_path(path, REVALIDATE_AFTER)
+    source, member = open_member_path(path, REVALIDATE_AFTER)
     with naming(source.name, source.first):
         record = scan_source(source.view(source.first, source.size))
-    record = place_in_container(record, source)
+    record = place_in_container(record, member)
     return Instance(dataclasses.replace(record, fingerprint=source.version), source)
 
 

@@ -134,7 +134,7 @@ def _walk_new(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Prob
 
 def _walk_duplicates(archive: Archive) -> Iterator[Problem]:
     for uid, records in archive.duplicates():
-        first, *others = sorted(os.fsdecode(record.path) for record in records)
+        first, *others = sorted(os.fsdecode(record.location) for record in records)
         count = len(others)
         detail = f"SOP Instance UID {uid} is also that of {others[0]}"
         detail += f" and {count - 1} more" if count > 1 else ""
@@ -145,7 +145,14 @@ def _walk_duplicates(archive: Archive) -> Iterator[Problem]:
 
 
 def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
-    path = os.fsdecode(record.path)
+    if record.member is None:  # else its container says it once for all
+        yield from _walk_changes(archive, record)
+    yield from _walk_scan_problems(archive, record)
+
+
+def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
+    """Yield whether a file is gone or changed."""
+    path = os.fsdecode(record.location)
     try:
         found = os.stat(archive.full_path(record))
     except OSError as error:
@@ -154,11 +161,10 @@ def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Pr
         expected = archive.expected_fingerprint(record, found)
         if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
             yield Problem(path, "stale", describe_change(found, record))
-    yield from _walk_scan_problems(archive, record)
 
 
 def _walk_scan_problems(_: Archive, record: InstanceRecord) -> Iterator[Problem]:
-    path = os.fsdecode(record.path)
+    path = os.fsdecode(record.location)
     if record.status is Status.UNREADABLE:
         yield Problem(path, "unreadable", describe_unreadable(record))
     for anomaly in record.anomalies:

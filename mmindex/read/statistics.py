@@ -26,7 +26,8 @@ class Statistics:
     files, instances, frames : int
         Files in all; different SOP Instance UIDs with frames; frames.
     file_bytes, index_bytes : int
-        Size of all files, and of the pages of the index, in bytes.
+        Size of all files, and of the pages of the index, in bytes; members of containers are within
+        the size of these.
     largest : list of (str, int)
         The files with the most frames, and how many.
     slowest : list of (str, float)
@@ -55,9 +56,9 @@ def count_archive(archive: Listings, progress: Progress | None = None) -> Statis
     largest: list[tuple[str, int]] = []
     slowest: list[tuple[str, float]] = []
     for record in archive.records(progress=progress):
-        path = os.fsdecode(record.path)
+        path = os.fsdecode(record.location)
         statuses[record.status.value] += 1
-        file_bytes += record.fingerprint.size if record.fingerprint else 0
+        file_bytes += 0 if record.member else record.size
         if record.status.has_frames:
             frames += record.number_of_frames
             largest = nlargest(

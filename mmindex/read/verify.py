@@ -82,7 +82,7 @@ def verify_file(archive: Archive, record: InstanceRecord, sample: int | None) ->
     failures: list[tuple[int, str]] = []
     tried = 0
     try:
-        with archive.file(record.path) as instance:
+        with archive.file(record.key) as instance:
             for frame_index in indices:
                 tried += 1
                 try:
@@ -91,4 +91,4 @@ def verify_file(archive: Archive, record: InstanceRecord, sample: int | None) ->
                     failures.append((frame_index, error.message))
     except MMIndexError as error:
         failures.append((-1, error.message))
-    return Verified(record.path, tried, tuple(failures))
+    return Verified(record.location, tried, tuple(failures))

@@ -105,7 +105,7 @@ def _walk_slices(archive: Archive, record: InstanceRecord) -> Iterator[_Slice]:
     if record.number_of_frames == 1 and None not in known:
         yield _make_slice(record.sop_instance_uid, 0, *known)
         return
-    with archive.file(record.path) as instance:
+    with archive.file(record.key) as instance:
         header = instance.dataset()
     for frame_index in range(record.number_of_frames):
         values = (

@@ -111,14 +111,14 @@ def _open_again(instance: Instance) -> int:
 
     Frames of an inflated data set have no place in the file.
     """
-    record = instance.record
-    if instance.path is None or record.status is not Status.INDEXED or record.fingerprint is None:
+    record, path = instance.record, instance.file_path
+    if path is None or record.status is not Status.INDEXED or record.fingerprint is None:
         return -1
     bits = record.image_pixel.bits_allocated or 0
     if record.boundaries is Boundaries.NATIVE and bits % 8:
         return -1
     try:
-        descriptor = os.open(instance.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return -1
     found = Fingerprint.of(os.stat(descriptor))
@@ -130,7 +130,7 @@ def _open_again(instance: Instance) -> int:
 
 def make_etag(record: InstanceRecord) -> str:
     """Return what changes when the file or its record does."""
-    state = (record.sop_instance_uid, record.path, record.fingerprint, record.number_of_frames)
+    state = (record.sop_instance_uid, record.key, record.fingerprint, record.number_of_frames)
     return blake2b(repr(state).encode(), digest_size=9).hexdigest()
 
 
@@ -227,9 +227,8 @@ class Shelf:
         if self._archive is None:
             yield self._file().record
             return
-        unusable = (Status.NOT_DICOM, Status.UNREADABLE)
         for record in self._archive.records():
-            if record.status not in unusable and record.sop_instance_uid:
+            if record.status.is_instance and record.sop_instance_uid:
                 yield record
 
     def version(self) -> Version:

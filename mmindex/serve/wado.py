@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
+from mmindex import Instance
 from mmindex.errors import MMIndexError, StaleIndexError
 from mmindex.model import Fingerprint, Status
 from mmindex.serve.accept import NotAcceptableError, parse_accept
@@ -171,6 +172,9 @@ def walk_file(held: Held) -> Iterator[bytes]:
     record, path = held.record, held.instance.path
     if path is None or record.fingerprint is None:
         raise StaleIndexError("the instance has no file")
+    if record.member is not None:
+        yield from _walk_member(held.instance)
+        return
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115 - the generator outlives this line
     except FileNotFoundError:
@@ -186,6 +190,16 @@ def walk_file(held: Held) -> Iterator[bytes]:
                 raise StaleIndexError("the file became shorter")
             left -= len(chunk)
             yield chunk
+
+
+def _walk_member(instance: Instance) -> Iterator[bytes]:
+    """Yield a file in a container, a chunk at a time; raises what `Instance.read_file` raises."""
+    offset, left = instance.file_range
+    while left:
+        chunk = instance.read_file(offset, min(_CHUNK, left))
+        yield chunk
+        offset += len(chunk)
+        left -= len(chunk)
 
 
 def is_pixel_path(held: Held, path: str) -> bool:

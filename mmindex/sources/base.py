@@ -17,7 +17,6 @@ from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
-SEPARATOR = "!/"  # between a container's path and a member's name
 
 
 class ByteSource(ABC):

@@ -11,10 +11,17 @@ import stat
 from collections.abc import Iterator
 
 from mmindex.errors import FormatError, MissingFileError, is_missing
-from mmindex.model import Fingerprint, InstanceRecord, Status
-from mmindex.sources.base import SEPARATOR, ByteSource
+from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, Status
+from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
-from mmindex.sources.member import STORED, DeflatedMember, Member, StoredMember, strip_name
+from mmindex.sources.member import (
+    STORED,
+    DeflatedMember,
+    FoundMember,
+    InflatedFiles,
+    StoredMember,
+    strip_name,
+)
 from mmindex.sources.tar import BLOCK, is_tar, walk_tar
 from mmindex.sources.zip import is_zip, walk_zip
 
@@ -24,7 +31,7 @@ def is_container(head: bytes) -> bool:
     return is_zip(head) or is_tar(head)
 
 
-def walk_members(container: ByteSource) -> Iterator[Member]:
+def walk_members(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a container, in its order; of two with one name the last counts.
 
     Members that cannot be read are among them, with their reasons.
@@ -44,8 +51,18 @@ def walk_members(container: ByteSource) -> Iterator[Member]:
     raise FormatError("expected a tar or zip container", path=container.name, offset=0)
 
 
-def open_member(container: ByteSource, member: Member) -> ByteSource:
-    """Return the bytes of a member; the container is closed with them.
+def open_member(
+    container: ByteSource, member: Member | FoundMember, inflated: InflatedFiles | None = None
+) -> ByteSource:
+    """Return the bytes of a member.
+
+    Parameters
+    ----------
+    container : ByteSource
+        The container, which other members may read, too. The member does not close it: the last
+        one that reads it lets go of it.
+    inflated : InflatedFiles, optional
+        What keeps inflated files of several members; a deflated one keeps its own unless given.
 
     Raises
     ------
@@ -55,14 +72,17 @@ def open_member(container: ByteSource, member: Member) -> ByteSource:
     name = None
     if container.name is not None:
         name = container.name + SEPARATOR + os.fsdecode(member.name)
-    if member.reason:
-        raise FormatError(member.reason, path=name, offset=member.offset)
-    kind = StoredMember if member.method == STORED else DeflatedMember
-    return kind(container, member, name)
+    if isinstance(member, FoundMember):
+        if member.reason:
+            raise FormatError(member.reason, path=name, offset=member.offset)
+        member = member.as_member()
+    if member.method == STORED:
+        return StoredMember(container, member, name)
+    return DeflatedMember(container, member, name, inflated or InflatedFiles())
 
 
-def open_member_path(path: str, revalidate_after: float) -> ByteSource:
-    """Return the bytes of the file at a path like `study.zip!/a.dcm`.
+def open_member_path(path: str, revalidate_after: float) -> tuple[ByteSource, Member]:
+    """Return the bytes of the file at a path like `study.zip!/a.dcm`, and where it is.
 
     Raises
     ------
@@ -71,40 +91,57 @@ def open_member_path(path: str, revalidate_after: float) -> ByteSource:
     FormatError
         As `walk_members` and `open_member`.
     """
-    at = path.find(SEPARATOR)
-    while at >= 0:
-        container_path, wanted = path[:at], strip_name(os.fsencode(path[at + len(SEPARATOR) :]))
-        if _is_file(container_path):
-            descriptor = open_descriptor(container_path)
+    for container_path, name in split_path(os.fsencode(path)):
+        full_path, wanted = os.fsdecode(container_path), strip_name(name)
+        if _is_file(full_path):
+            descriptor = open_descriptor(full_path)
             version = Fingerprint.of(os.stat(descriptor.number))
-            container = FileSource(descriptor, container_path, version, revalidate_after)
+            container = FileSource(descriptor, full_path, version, revalidate_after)
             found = None
             for member in walk_members(container):
                 if member.name == wanted:
                     found = member
             if found is None:
                 raise MissingFileError("the container has no such file", path=path)
-            return open_member(container, found)
-        at = path.find(SEPARATOR, at + 1)
+            return open_member(container, found), found.as_member()
     raise MissingFileError("there is no such file", path=path)
 
 
-def place_in_container(record: InstanceRecord, source: ByteSource) -> InstanceRecord:
+def split_path(path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the paths of a container and of a member that a path like `study.zip!/a.dcm` may be."""
+    separator = SEPARATOR.encode()
+    at = path.find(separator)
+    while at >= 0:
+        yield path[:at], path[at + len(separator) :]
+        at = path.find(separator, at + 1)
+
+
+def place_in_container(record: InstanceRecord, member: Member) -> InstanceRecord:
     """Return the record of a member that was scanned as a file of its own.
 
     Offsets of a stored member count in the container from then on; frames of a deflated one have
     no place in it.
     """
-    if isinstance(source, DeflatedMember):
-        is_indexed = record.status is Status.INDEXED
-        return dataclasses.replace(record, status=Status.DEFLATED) if is_indexed else record
-    frames, by = record.frames, source.first
-    if frames is not None and record.status is not Status.DEFLATED:
-        frames = dataclasses.replace(frames, value_offset=frames.value_offset + by)
-    moved = tuple(
-        dataclasses.replace(anomaly, offset=anomaly.offset + by) for anomaly in record.anomalies
+    if member.method == STORED:
+        return count_from(record, member.offset, member)
+    status = Status.DEFLATED if record.status is Status.INDEXED else record.status
+    return dataclasses.replace(record, status=status, member=member)
+
+
+def count_from(record: InstanceRecord, first: int, member: Member | None = None) -> InstanceRecord:
+    """Return a record whose offsets count from `first` bytes before what was scanned.
+
+    Those of a deflated data set count in the inflated one.
+    """
+    if record.status is Status.DEFLATED:
+        return dataclasses.replace(record, member=member)
+    frames = record.frames
+    if frames is not None:
+        frames = dataclasses.replace(frames, value_offset=frames.value_offset + first)
+    anomalies = tuple(
+        dataclasses.replace(anomaly, offset=anomaly.offset + first) for anomaly in record.anomalies
     )
-    return dataclasses.replace(record, frames=frames, anomalies=moved)
+    return dataclasses.replace(record, frames=frames, anomalies=anomalies, member=member)
 
 
 def _is_file(path: str) -> bool:

@@ -130,6 +130,7 @@ class FileSource(ByteSource):
     """
 
     __slots__ = (
+        "__weakref__",  # members of a container share it while one of them is in use
         "_descriptor",
         "_due",
         "_map",

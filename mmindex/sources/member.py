@@ -9,36 +9,33 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, MMIndexError
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, Member
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
 
 STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
+LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
+_MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
+_SUSPECT = b".", b"/"  # with which names begin that are not as they should be
+UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
+_LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
 
 
-class Member(NamedTuple):
-    """A file in a container.
+class FoundMember(NamedTuple):
+    """A file that the walk of a container has found: a Member, or why it cannot be read.
+
+    The other attributes are those of Member, with whatever numbers the container claims.
 
     Attributes
     ----------
-    name : bytes
-        Its path in the container, without "./" before it.
-    offset : int
-        Where its data begins in the container, in bytes.
-    length : int
-        Length of the file, in bytes.
-    compressed_length : int
-        Bytes of the container that hold it; `length` of one that is stored.
-    method : int
-        STORED or DEFLATED.
-    crc : int
-        CRC-32 of the file; 0 in tar, which has none.
     reason : str
         Why the member cannot be read; empty where it can be.
     """
@@ -51,9 +48,58 @@ class Member(NamedTuple):
     crc: int = 0
     reason: str = ""
 
+    def as_member(self) -> Member:
+        """Return where the file lies, in numbers that a record holds."""
+        return Member(
+            self.name,
+            min(self.offset, _MAX_U8),
+            min(self.length, _MAX_U8),
+            min(self.compressed_length, _MAX_U8),
+            min(self.method, _MAX_U1),
+            self.crc,
+        )
+
+
+class InflatedFiles:
+    """Inflated files of an archive, those that were read last, up to a number of bytes together.
+
+    The last one stays whatever its length. Many threads may use it: each step is one call of an
+    OrderedDict, and what is lost to another thread is inflated again.
+    """
+
+    __slots__ = ("_files", "_most", "_total")
+
+    def __init__(self, most: int = 1 << 28) -> None:
+        self._most = most
+        self._files: OrderedDict[object, bytes] = OrderedDict()
+        self._total = 0  # bytes, too many where threads add at the same time
+
+    def get(self, key: object) -> bytes | None:
+        """Return a file that is kept; None of others."""
+        data = self._files.get(key)
+        if data is not None:
+            with suppress(KeyError):  # another thread has let go of it
+                self._files.move_to_end(key)
+        return data
+
+    def keep(self, key: object, data: bytes) -> None:
+        """Keep a file, and let go of those that were not read for longest."""
+        files = self._files
+        files[key] = data
+        self._total += len(data)
+        if self._total <= self._most:
+            return
+        total = sum(map(len, list(files.values())))
+        while total > self._most * 3 // 4 and len(files) > 1:  # not at the next file again
+            total -= len(files.popitem(last=False)[1])
+        self._total = total
+
 
 class _MemberSource(ByteSource):
-    """What both kinds of members have: a container that is looked at, and closed with them."""
+    """What both kinds of members have: a container that is looked at.
+
+    Other members may read the container, too: who has it last closes it by letting go of it.
+    """
 
     __slots__ = ("_container", "name", "size", "version")
 
@@ -76,8 +122,8 @@ class _MemberSource(ByteSource):
         self._container.check_if_due()
 
     def close(self) -> None:
-        """Close the container; see `ByteSource.close`."""
-        self._container.close()
+        """Let go of the container; see `ByteSource.close`."""
+        self._container = _CLOSED
 
 
 class StoredMember(_MemberSource):
@@ -86,7 +132,7 @@ class StoredMember(_MemberSource):
     Parameters
     ----------
     container : ByteSource
-        The container, which is closed with this source.
+        The container.
     member : Member
         Where the member is; it is stored.
     name : str or None
@@ -142,15 +188,24 @@ class StoredMember(_MemberSource):
 class DeflatedMember(_MemberSource):
     """A deflated file of a container, inflated when it is first read; offsets count in the file.
 
-    Parameters are those of StoredMember; the member is deflated.
+    Parameters
+    ----------
+    container, member, name
+        As of StoredMember; the member is deflated.
+    inflated : InflatedFiles
+        What keeps the inflated file. A file that it let go of is inflated again.
     """
 
-    __slots__ = ("_inflated", "_lock", "_member")
+    __slots__ = ("_inflated", "_key", "_lock", "_member")
 
-    def __init__(self, container: ByteSource, member: Member, name: str | None) -> None:
+    def __init__(
+        self, container: ByteSource, member: Member, name: str | None, inflated: InflatedFiles
+    ) -> None:
         super().__init__(container, member, name)
         self._member = member
-        self._inflated: MemorySource | None = None
+        self._inflated = inflated
+        known = container.name is not None and container.version is not None
+        self._key = (container.name, container.version, member) if known else object()
         self._lock = threading.Lock()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -166,26 +221,54 @@ class DeflatedMember(_MemberSource):
             The member does not inflate to the length and the CRC that the container says.
         """
         try:
-            inflated = self._inflated
-            if inflated is None:
+            data = self._inflated.get(self._key)
+            if data is None:
                 with self._lock:
-                    inflated = self._inflated or self._inflate()
-                    self._inflated = inflated
-            return inflated.view(offset, length)
+                    data = self._inflated.get(self._key)
+                    if data is None:
+                        data = self._inflate()
+                        self._inflated.keep(self._key, data)
+            self._container.check_if_due()
         except MMIndexError as error:
             error.path = self.name
             raise
+        if not 0 <= offset <= offset + length <= self.size:
+            raise outside(self.name, offset, length, self.size)
+        return memoryview(data)[offset : offset + length]
 
     def close(self) -> None:
-        """Release the inflated file, and close the container."""
+        """Let go of the inflated file and of the container."""
         super().close()
-        if self._inflated is not None:
-            self._inflated.close()
+        self._inflated = InflatedFiles()
 
-    def _inflate(self) -> MemorySource:
+    def _inflate(self) -> bytes:
         member = self._member
+        check_lengths(member)
         data = self._container.read(member.offset, member.compressed_length)
-        return MemorySource(inflate_member(member, data), self.name, self._container)
+        return inflate_member(member, data)
+
+
+def check_lengths(member: Member) -> None:
+    """Raise FormatError for a deflated member whose lengths cannot be true, before it is read."""
+    compressed, length = member.compressed_length, member.length
+    if length > min(compressed * _MAX_RATIO, MAX_INFLATED_LENGTH):
+        raise FormatError(
+            f"{compressed} deflated bytes cannot be the {length} that the container says",
+            offset=member.offset,
+        )
+    if compressed > 2 * length + _LONGEST_SCRAP:
+        raise FormatError(
+            f"{compressed} deflated bytes are too many for the {length} that the container says",
+            offset=member.offset,
+        )
+
+
+def inflate_head(deflated: bytes, length: int) -> bytes:
+    """Return the first bytes of a file that a deflated member holds, as many as can be inflated."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, length)
+    except zlib.error:
+        return b""
 
 
 def inflate_member(member: Member, deflated: bytes) -> bytes:
@@ -196,11 +279,7 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
     FormatError
         The bytes do not inflate to the length and the CRC that the container says.
     """
-    if member.length > min(len(deflated) * _MAX_RATIO, MAX_INFLATED_LENGTH):
-        raise FormatError(
-            f"{len(deflated)} deflated bytes cannot be the {member.length} that the container says",
-            offset=member.offset,
-        )
+    check_lengths(member)
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         data = decompressor.decompress(deflated, member.length + 1)
@@ -219,13 +298,23 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
     return data
 
 
-def find_name_problem(name: bytes) -> str:
-    """Return why a name of a member names no file in the container, or nothing."""
-    if not name or b"\0" in name:
-        return "the member has no name that a file may have"
+def check_name(name: bytes) -> tuple[bytes, str]:
+    """Return the name that a member is known by, and why it names no file, or nothing.
+
+    One that is too long is cut, one that is empty is UNNAMED.
+    """
+    is_plain = not name.startswith(_SUSPECT) and b".." not in name and b"\0" not in name
+    if is_plain and 0 < len(name) <= LONGEST_NAME:  # as most names are
+        return name, ""
+    name = strip_name(name)
+    if not name or name == UNNAMED or b"\0" in name:
+        return name[:LONGEST_NAME] or UNNAMED, "the member has no name that a file may have"
+    if len(name) > LONGEST_NAME:
+        why = f"the member's name has {len(name)} bytes, over {LONGEST_NAME}"
+        return name[:LONGEST_NAME], why
     if name[:1] == b"/" or (b".." in name and b".." in name.split(b"/")):
-        return "the member's name leads out of the container"
-    return ""
+        return name, "the member's name leads out of the container"
+    return name, ""
 
 
 def strip_name(name: bytes) -> bytes:
@@ -233,3 +322,7 @@ def strip_name(name: bytes) -> bytes:
     while name.startswith(b"./"):
         name = name[2:].lstrip(b"/")
     return name
+
+
+_CLOSED = MemorySource(b"")
+_CLOSED.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import Member, find_name_problem, strip_name
+from mmindex.sources.member import STORED, FoundMember, check_name
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
@@ -27,7 +27,7 @@ def is_tar(head: bytes) -> bool:
     return len(head) >= BLOCK and head[257:262] == b"ustar" and _has_checksum(head[:BLOCK])
 
 
-def walk_tar(container: ByteSource) -> Iterator[Member]:
+def walk_tar(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a tar container, in its order; of two with one name the last counts.
 
     Raises
@@ -75,15 +75,14 @@ def walk_tar(container: ByteSource) -> Iterator[Member]:
         reason = ""
         if kind == ord("S"):
             data = _skip_sparse_map(container, header, data)
-        if kind == ord("S") or any(key.startswith(b"GNU.sparse") for key in known):
+        if kind == ord("S") or (known and any(key.startswith(b"GNU.sparse") for key in known)):
             reason = "the member is a sparse file, which is not put together"
         name = known.get(b"path") or _parse_name(header)
         if data + length > size:
             reason = f"the member runs past the end of the container: expected {length} bytes"
         if kind in _FILES and not name.endswith(b"/"):
-            name = strip_name(name)
-            reason = reason or find_name_problem(name)
-            yield Member(name, data, length, length, reason=reason)
+            name, problem = check_name(name)
+            yield FoundMember(name, data, length, length, STORED, 0, reason or problem)
         own = {}
         position = data + length + -length % BLOCK
 

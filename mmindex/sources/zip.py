@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import DEFLATED, STORED, Member, find_name_problem, strip_name
+from mmindex.sources.member import DEFLATED, STORED, FoundMember, check_name
 
 _LOCAL = struct.Struct("<4s2x2H8x2I2H")
 _ENTRY = struct.Struct("<8x2H4x3I4H6xI")
@@ -55,7 +55,7 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\3\4", b"PK\5\6")
 
 
-def walk_zip(container: ByteSource) -> Iterator[Member]:
+def walk_zip(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a zip container, in its order; of two with one name the last counts.
 
     Raises
@@ -159,7 +159,7 @@ def _parse_zip64(extra: bytes, *numbers: int) -> tuple[int, ...] | None:
 
 def _make_member(
     container: ByteSource, directory: Directory, entry: _Entry, starts: Sequence[int]
-) -> Member:
+) -> FoundMember:
     """Return a member after a look at its local header; one that cannot be read has its reason."""
     name, header_offset, length, compressed_length, method, crc, flags, disk = entry
     size = min(_LOCAL.size + len(name), directory.start - header_offset)
@@ -188,9 +188,8 @@ def _make_member(
         reason = "the member overlaps with another one"
     if not flags & _UTF8 and not name.isascii():
         name = name.decode("cp437").encode()
-    name = strip_name(name)
-    reason = reason or find_name_problem(name)
-    return Member(name, offset, length, compressed_length, method, crc, reason)
+    name, problem = check_name(name)
+    return FoundMember(name, offset, length, compressed_length, method, crc, reason or problem)
 
 
 def _agrees(entry: _Entry, compressed_length: int, length: int) -> bool:

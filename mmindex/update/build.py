@@ -17,11 +17,12 @@ from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
 from mmindex.update.commits import Commits
+from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress
-from mmindex.update.scan_file import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.workers import Workers
 
 
@@ -37,6 +38,7 @@ def build(
     exclude: Sequence[str] = (),
     follow_links: bool = True,
     one_file_system: bool = False,
+    containers: bool = True,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     progress: Progress | None = None,
@@ -70,6 +72,9 @@ def build(
         Follow symbolic links.
     one_file_system : bool
         Leave out folders of other file systems than the root's.
+    containers : bool
+        Open tar and zip files: each file in them becomes a file of the archive, with a path like
+        `study.zip!/a.dcm`. False drops what an index knows of them.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -102,7 +107,7 @@ def build(
     index_path = find_index(root_bytes, index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
     show = progress or (lambda report: None)
-    options = ScanOptions(force, prove)
+    options = ScanOptions(force, prove, containers)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     create_index(index_path, root_bytes)
     with ExitStack() as stack:
@@ -121,11 +126,24 @@ def build(
             progress=show,
         )
         commits = Commits(store, report, show)
+        opened = Containers(
+            store,
+            root_bytes,
+            report,
+            commits,
+            options,
+            seen=plan.seen,
+            rescanned=plan.rescanned,
+        )
         try:
             chunks = plan.walk_chunks()
-            Workers(root_bytes, options, commits.take).scan(chunks, workers, executor)
+            scans = Workers(root_bytes, options, opened.take)
+            while not opened.is_done:
+                scans.scan(opened.walk_round(chunks), workers, executor)
+                opened.finish()
         finally:  # interrupted, it commits what is finished
             commits.commit()
+        commits.remove(plan.find_shut())
         gone = plan.find_gone()
         check_removal(root_bytes, index_path, len(gone), known, max_removed)
         commits.remove(gone)

@@ -48,7 +48,7 @@ class Commits:
             report.frames += number_of_frames
             if status is Status.UNREADABLE:
                 record = unpack_record(packed)
-                report.add_problem(record.path, record.reason)
+                report.add_problem(record.location, record.reason)
         self._writer.add(packed_records)
         self._progress(report)
 
@@ -70,4 +70,4 @@ class Commits:
                 return
             record = self._store.read_record(file_id)
             if record is not None:
-                self._report.removed_paths.append(os.fsdecode(record.path))
+                self._report.removed_paths.append(os.fsdecode(record.location))

@@ -16,7 +16,8 @@ from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules, walk_archive
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
-from mmindex.update.scan_file import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import NOT_OPENED, Target
 
 _LOOKED_UP = 512  # files looked up in one transaction
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
@@ -43,6 +44,13 @@ class Plan:
         Seconds since its last change after which a file is looked at.
     progress : callable
         Called with the report so far, often.
+
+    Attributes
+    ----------
+    seen : bytearray
+        One byte a file id, set where the file was met.
+    rescanned : container of int
+        Ids of known files that are scanned again though they did not change.
     """
 
     def __init__(
@@ -60,21 +68,17 @@ class Plan:
         self._store = store
         self._root = root
         self._report = report
-        # Known files that are scanned again though they did not change.
-        self._rescanned: Container[int] = ()
-        if full:
-            self._rescanned = range(store.next_file_id())
-        elif options.force:
-            self._rescanned = frozenset(store.find_unscanned(Status.NOT_DICOM))
+        self.rescanned = _find_rescanned(store, options, full=full)
+        self._options = options
         self._rules = rules
         self._min_age = min_age
         self._progress = progress
-        self._seen = bytearray(store.next_file_id())  # one byte a file id
+        self.seen = bytearray(store.next_file_id())  # one byte a file id
         self.skips = Skips(report)
 
-    def walk_chunks(self) -> Iterator[list[bytes]]:
+    def walk_chunks(self) -> Iterator[list[Target]]:
         """Yield the paths of new and changed files, in chunks."""
-        chunk: list[bytes] = []
+        chunk: list[Target] = []
         chunk_bytes = 0
         for file in self._walk_changed():
             chunk.append(file.path)
@@ -86,11 +90,22 @@ class Plan:
             yield chunk
 
     def find_gone(self) -> list[int]:
-        """Return the ids of files that the walk did not meet, unless they may be hidden from it."""
-        gone = self._store.find_unseen(self._seen)
+        """Return the ids of files that the walk did not meet, unless they may be hidden from it.
+
+        Those in containers that are unchanged count as met.
+        """
+        if self._options.containers:
+            marked = self._store.mark_members(self.seen)
+            self._report.found += marked
+            self._report.unchanged += marked
+        gone = self._store.find_unseen(self.seen)
         if self.skips.hidden:
             gone = [file_id for file_id in gone if not self._may_be_hidden(file_id)]
         return gone
+
+    def find_shut(self) -> list[int]:
+        """Return the ids of files in containers where these are not opened any more."""
+        return [] if self._options.containers else self._store.find_all_members()
 
     def _walk_changed(self) -> Iterator[FoundFile]:
         """Yield new and changed files as the walk meets them; mark the known ones as seen."""
@@ -117,9 +132,9 @@ class Plan:
         for file, known in zip(files, known_files, strict=True):
             if known is not None:
                 file_id, fingerprint = known
-                if file_id < len(self._seen):  # as it is in every index that is whole
-                    self._seen[file_id] = 1
-                if fingerprint == file.fingerprint and file_id not in self._rescanned:
+                if file_id < len(self.seen):  # as it is in every index that is whole
+                    self.seen[file_id] = 1
+                if fingerprint == file.fingerprint and file_id not in self.rescanned:
                     continue
             if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
                 postponed += 1
@@ -134,3 +149,25 @@ class Plan:
         record = self._store.read_record(file_id)
         path = b"" if record is None else record.path
         return any(is_below(path, hidden) for hidden in self.skips.hidden)
+
+
+def _find_rescanned(store: Store, options: ScanOptions, *, full: bool) -> Container[int]:
+    """Return the ids of known files that are scanned again though they did not change.
+
+    Without `full`, these are files that another build looked at with other options.
+    """
+    if full:
+        return range(store.next_file_id())
+    found = set(store.find_containers(opened=not options.containers))
+    if options.containers:  # those that are empty stay as they are
+        found = {file_id for file_id in found if _is_shut(store, file_id)}
+    if options.force:
+        found.update(store.find_unscanned(Status.NOT_DICOM))
+        found.update(store.find_containers(opened=True))
+    return found
+
+
+def _is_shut(store: Store, file_id: int) -> bool:
+    """Return whether a container was not opened by the build that put it in."""
+    record = store.read_record(file_id)
+    return record is not None and record.reason == NOT_OPENED

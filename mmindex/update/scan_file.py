@@ -6,33 +6,34 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import closing
 from time import perf_counter_ns
-from typing import NamedTuple
 
-from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
+from mmindex.errors import is_missing
 from mmindex.index.record import pack_record
-from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord, Status
-from mmindex.scan.header import Header, scan_header
-from mmindex.scan.instance import make_record, scan_frames
+from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
+from mmindex.sources.container import is_container
+from mmindex.sources.tar import BLOCK
+from mmindex.update.scan_buffer import READ_WHOLE, ScanOptions, scan_buffer, unreadable
+from mmindex.update.scan_members import MemberScanner, MemberTarget
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
-_READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
+
+Target = bytes | MemberTarget  # what is scanned: a file by its path, or one in a container
 
 
-class ScanOptions(NamedTuple):
-    """What a build asks of every scan."""
-
-    force: bool = False
-    prove: bool = True
-
-
-def scan_files(root: bytes, paths: Sequence[bytes], options: ScanOptions) -> list[bytes]:
-    """Return the packed records of the files at these paths, relative to `root`."""
+def scan_files(root: bytes, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
+    """Return the packed records of files: at paths relative to `root`, or in containers."""
     known_runs = KnownRuns()
-    return [scan_file(root, path, options, known_runs) for path in paths]
+    with closing(MemberScanner(root, options, known_runs)) as members:
+        return [
+            members.scan(target)
+            if isinstance(target, MemberTarget)
+            else scan_file(root, target, options, known_runs)
+            for target in targets
+        ]
 
 
 def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownRuns) -> bytes:
@@ -45,16 +46,16 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
             fingerprint = _fingerprint(number)
             record = _scan_descriptor(number, fingerprint.size, options, known_runs)
             if _fingerprint(number) != fingerprint:
-                record = _unreadable("StaleIndexError", "the file changed while it was scanned")
+                record = unreadable("StaleIndexError", "the file changed while it was scanned")
         finally:
             os.close(number)
         return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
     except OSError as error:
-        record = _unreadable("FormatError", f"cannot read the file: {error.strerror}")
+        record = unreadable("FormatError", f"cannot read the file: {error.strerror}")
         if is_missing(error):
-            record = _unreadable("MissingFileError", "the file is gone")
+            record = unreadable("MissingFileError", "the file is gone")
     except Exception as error:  # the line around one file: a bug costs that file, and is told
-        record = _unreadable("FormatError", f"{type(error).__name__}: {error}")
+        record = unreadable("FormatError", f"{type(error).__name__}: {error}")
     return pack_record(record, path, fingerprint)
 
 
@@ -69,41 +70,22 @@ def _scan_descriptor(
     number: int, size: int, options: ScanOptions, known_runs: KnownRuns
 ) -> InstanceRecord:
     buffer: Buffer
-    if size > _READ_WHOLE:
+    if size > READ_WHOLE:
         buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
     else:
         buffer = os.read(number, size)
-    try:
-        header = scan_header(buffer, force=options.force, known_runs=known_runs)
-    except NotDicomError as error:
-        return InstanceRecord(Status.NOT_DICOM, reason=str(error), error=type(error).__name__)
-    except MMIndexError as error:
-        return _unreadable(type(error).__name__, str(error))
-    try:
-        record = scan_frames(header, prove=options.prove)
-    except MMIndexError as error:
-        return make_record(header, Status.UNREADABLE, reason=str(error), error=type(error).__name__)
-    if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
-        return _add_positions(record, header)
+    if options.force and _is_container(buffer) and buffer[128:132] != b"DICM":
+        return _CONTAINER
+    record = scan_buffer(buffer, options, known_runs)
+    if record.status is Status.NOT_DICOM and _is_container(buffer):
+        return _CONTAINER
     return record
 
 
-def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
-    """Return the record of a whole slide image with the positions of its tiles.
-
-    Without them where the file breaks the rules of a slide, which opening the slide reports.
-    """
-    from mmindex.scan.slide import scan_tile_positions  # numpy, which other files do not need
-
-    image = record.image_pixel
-    try:
-        positions = scan_tile_positions(
-            header, record.number_of_frames, image.columns or 0, image.rows or 0
-        )
-    except FormatError:
-        return record
-    return replace(record, positions=positions)
+def _is_container(buffer: Buffer) -> bool:
+    return is_container(bytes(buffer[:BLOCK]))
 
 
-def _unreadable(error: str, reason: str) -> InstanceRecord:
-    return InstanceRecord(Status.UNREADABLE, reason=reason, error=error)
+# Its files are scanned afterwards, where containers are opened.
+NOT_OPENED = "a container, which is not opened"
+_CONTAINER = InstanceRecord(Status.CONTAINER, error="NotDicomError", reason=NOT_OPENED)

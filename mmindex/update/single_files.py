@@ -17,8 +17,9 @@ from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint
+from mmindex.model import SEPARATOR, Fingerprint
 from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.container import split_path
 from mmindex.sources.folder import (
     WalkRules,
     match_excluded,
@@ -27,6 +28,7 @@ from mmindex.sources.folder import (
     walk_archive,
 )
 from mmindex.update.commits import Commits
+from mmindex.update.containers import Containers
 from mmindex.update.guards import (
     check_removal,
     find_index,
@@ -36,7 +38,8 @@ from mmindex.update.guards import (
 )
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport
-from mmindex.update.scan_file import ScanOptions, scan_files
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target, scan_files
 
 _TOGETHER = 64  # files scanned between two looks at what waits to be committed
 _NO_NAMES = (b"..", b".")
@@ -53,6 +56,7 @@ def update(
     exclude: Sequence[str] = (),
     follow_links: bool = True,
     one_file_system: bool = False,
+    containers: bool = True,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     check_pages: bool = True,
@@ -61,7 +65,8 @@ def update(
 
     New and changed files are scanned, in this process. Files that are gone are dropped, with all
     that was below a folder that is gone. The time depends on the files, not on the archive: only
-    a folder, or a path that was one, costs a walk of the index's paths.
+    a folder, or a path that was one, costs a walk of the index's paths. A path like
+    `study.zip!/a.dcm` stands for its container, of which all files are looked at if it changed.
 
     Parameters
     ----------
@@ -73,7 +78,7 @@ def update(
         The index file; `.mmindex` in `root` unless given. A new one is made where there is none.
     wait : float
         Seconds to wait while another build or update writes the index.
-    force, prove, exclude, follow_links, one_file_system, min_age, max_removed
+    force, prove, exclude, follow_links, one_file_system, containers, min_age, max_removed
         As for `build`.
     check_pages : bool
         Look at all pages of the index before the first write since this process opened the index,
@@ -98,7 +103,7 @@ def update(
     """
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     options = UpdateOptions(
-        wait, ScanOptions(force, prove), rules, min_age, max_removed, check_pages
+        wait, ScanOptions(force, prove, containers), rules, min_age, max_removed, check_pages
     )
     return update_files(root, paths, index, options)
 
@@ -136,10 +141,12 @@ def update_files(
         found = _Look(root_bytes, index_path, options, store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
+        containers = Containers(store, root_bytes, report, commits, options.scan)
         try:
-            for at in range(0, len(found.changed), _TOGETHER):
-                chunk = found.changed[at : at + _TOGETHER]
-                commits.take(scan_files(root_bytes, chunk, options.scan))
+            while not containers.is_done:
+                for chunk in containers.walk_round(found.walk_chunks()):
+                    containers.take(scan_files(root_bytes, chunk, options.scan))
+                containers.finish()
         finally:
             commits.commit()
         gone = found.find_gone()
@@ -217,11 +224,13 @@ class _Look:
         self._root = root
         self._index = os.fsencode(index)
         self._rules = options.rules
+        self._opens_containers = options.scan.containers
         self._min_age = options.min_age
         self._store = store
         self._report = report
         self._is_excluded = match_excluded(options.rules.exclude)
         self._is_index_in = match_index_files(self._index)
+        self._scanned: list[bytes] = []
         self._gone: list[int] = []
         self.folders: list[bytes] = []  # below which known files may be gone
         self.met: set[bytes] = set()
@@ -231,7 +240,7 @@ class _Look:
         """Look at files and folders; `changed` are then the files to scan."""
         youngest = time.time_ns() - int(self._min_age * 1e9)
         missing: list[bytes] = []
-        for path in paths:
+        for path in dict.fromkeys(map(self._find_container, paths)):
             for found in self._walk(path):
                 if found is None:
                     missing.append(path)
@@ -243,30 +252,53 @@ class _Look:
                     if found.path == path and self._is_new_in_place_of_folder(path):
                         self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
+            members = self._store.find_members(path)
+            self._gone += members
             if known is not None:
                 self._gone.append(known[0])
+            elif members:
+                continue
             elif path not in self.folders and self._store.has_folder(path):
                 self.folders.append(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
 
+    def walk_chunks(self) -> Iterator[list[Target]]:
+        """Yield the paths of the files to scan, in chunks, each once."""
+        while self.changed:
+            chunk, self.changed = self.changed[:_TOGETHER], self.changed[_TOGETHER:]
+            self._scanned += chunk
+            yield list(chunk)
+
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""
+        for path, known in zip(self._scanned, self._store.find_paths(self._scanned), strict=True):
+            version = known[1] if known is not None and self._opens_containers else None
+            self._gone += self._store.find_members(path, version)
         if self.folders:
             prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
             below = [
-                path
-                for path in map(_path_of, self._store.iterate_packed())
-                if path.startswith(prefixes)
-                and path not in self.met
-                and path not in self.skips.hidden
-                and not path.startswith(hidden)
+                keys.location
+                for keys in map(unpack_keys, self._store.iterate_packed())
+                if keys.path.startswith(prefixes)
+                and keys.path not in self.met
+                and keys.path not in self.skips.hidden
+                and not keys.path.startswith(hidden)
             ]
-            known = self._store.find_paths(below)
-            self._gone += [file_id for found in known if found is not None for file_id in found[:1]]
+            found = self._store.find_paths(below)
+            self._gone += [each[0] for each in found if each is not None]
         return sorted(set(self._gone))
+
+    def _find_container(self, path: bytes) -> bytes:
+        """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
+        if SEPARATOR.encode() in path and not os.path.lexists(os.path.join(self._root, path)):
+            for container, _ in split_path(path):
+                is_known = self._store.find_paths([container]) != [None]
+                if is_known or os.path.isfile(os.path.join(self._root, container)):
+                    return container
+        return path
 
     def _walk(self, path: bytes) -> Iterator[FoundFile | Skipped | None]:
         """Yield the file at a path, or those below; None where nothing is, or nothing counts."""
@@ -323,7 +355,3 @@ class _Look:
             report.postponed += 1
         else:
             self.changed.append(file.path)
-
-
-def _path_of(packed: bytes) -> bytes:
-    return unpack_keys(packed).path

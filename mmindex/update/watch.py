@@ -20,7 +20,7 @@ from mmindex.sources.folder import WalkRules, match_index_files
 from mmindex.update.build import build
 from mmindex.update.guards import find_index, find_root, parse_limit
 from mmindex.update.report import BuildReport
-from mmindex.update.scan_file import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.single_files import UpdateOptions, update_files
 
 _LONGEST_BURST, _STEP, _TICK = 200, 20, 200  # milliseconds
@@ -69,6 +69,8 @@ class Watch:
         Set, it ends the watch.
     rules : WalkRules
         What is left out.
+    containers : bool
+        As for `build`.
     min_age : float
         Seconds since its last change after which a file that is being written is looked at.
     rescan : float
@@ -92,6 +94,7 @@ class Watch:
         stop: threading.Event,
         *,
         rules: WalkRules,
+        containers: bool = True,
         min_age: float = 2.0,
         rescan: float = 3600.0,
         max_removed: int | str | None = None,
@@ -109,6 +112,7 @@ class Watch:
         self._log = log
         self._stop = stop
         self._rules = rules
+        self._containers = containers
         self._min_age = min_age
         self._rescan = rescan
         self._max_removed = max_removed
@@ -220,9 +224,8 @@ class Watch:
         due = [path for path, when in self._due.items() if when <= now]
         if not due:
             return
-        options = UpdateOptions(
-            _WAIT, ScanOptions(), self._rules, 0.0, self._max_removed, check_pages=False
-        )
+        scan = ScanOptions(containers=self._containers)
+        options = UpdateOptions(_WAIT, scan, self._rules, 0.0, self._max_removed, check_pages=False)
         report = update_files(
             os.fsdecode(self._root),
             due,
@@ -243,6 +246,7 @@ class Watch:
             exclude=self._rules.exclude,
             follow_links=self._rules.follow_links,
             one_file_system=self._rules.one_file_system,
+            containers=self._containers,
             min_age=self._min_age,
             max_removed=self._max_removed,
             progress=self._end_if_stopped,

@@ -24,7 +24,9 @@ from concurrent.futures import (
 
 from mmindex.index.record import pack_record
 from mmindex.model import Fingerprint, InstanceRecord, Status
-from mmindex.update.scan_file import ScanOptions, scan_files
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_members import MemberTarget, pack_refused
 
 _CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
 
@@ -50,17 +52,17 @@ class Workers:
         self._take = take
 
     def scan(
-        self, chunks: Iterator[list[bytes]], workers: int | None, executor: Executor | None
+        self, chunks: Iterator[list[Target]], workers: int | None, executor: Executor | None
     ) -> None:
-        """Scan all chunks of paths, in the executor as long as there is one that works."""
+        """Scan all chunks of files, in the executor as long as there is one that works."""
         workers = workers or _count_cores()
-        left: Iterator[list[bytes]] | None = chunks
+        left: Iterator[list[Target]] | None = chunks
         if executor is not None:
             left = self._scan_in(executor, chunks, _CHUNKS_AHEAD * workers)
         if left is not None:
             self._scan_here_or_in_processes(left, workers)
 
-    def _scan_here_or_in_processes(self, chunks: Iterator[list[bytes]], workers: int) -> None:
+    def _scan_here_or_in_processes(self, chunks: Iterator[list[Target]], workers: int) -> None:
         """Scan in this process, or in a pool where there is work for one."""
         first = list(itertools.islice(chunks, 1 if workers == 1 else 2))
         chunks = itertools.chain(first, chunks)
@@ -68,7 +70,7 @@ class Workers:
             for chunk in chunks:
                 self._take(scan_files(self._root, chunk, self._options))
             return
-        remaining: Iterator[list[bytes]] | None = chunks
+        remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
             pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
             try:
@@ -77,11 +79,11 @@ class Workers:
                 pool.shutdown(cancel_futures=True)
 
     def _scan_in(
-        self, executor: Executor, chunks: Iterator[list[bytes]], most_ahead: int
-    ) -> Iterator[list[bytes]] | None:
+        self, executor: Executor, chunks: Iterator[list[Target]], most_ahead: int
+    ) -> Iterator[list[Target]] | None:
         """Scan chunks in an executor; return what is left of them if it breaks."""
-        pending: dict[Future[list[bytes]], list[bytes]] = {}
-        failed: list[bytes] = []
+        pending: dict[Future[list[bytes]], list[Target]] = {}
+        failed: list[Target] = []
         broken = False
         try:
             for chunk in chunks:
@@ -101,44 +103,52 @@ class Workers:
         self._scan_one_by_one(failed)
         return chunks if broken else None
 
-    def _collect(self, pending: dict[Future[list[bytes]], list[bytes]], when: str) -> list[bytes]:
-        """Take in the results that are there, and return the paths of chunks that failed."""
+    def _collect(self, pending: dict[Future[list[bytes]], list[Target]], when: str) -> list[Target]:
+        """Take in the results that are there, and return the files of chunks that failed."""
         done = wait(pending, return_when=when).done
-        return [path for future in done for path in self._take_result(future, pending.pop(future))]
+        return [file for future in done for file in self._take_result(future, pending.pop(future))]
 
-    def _abandon(self, pending: dict[Future[list[bytes]], list[bytes]]) -> list[bytes]:
-        """Take in what a broken executor has finished, and return the paths of the other chunks."""
+    def _abandon(self, pending: dict[Future[list[bytes]], list[Target]]) -> list[Target]:
+        """Take in what a broken executor has finished, and return the files of the other chunks."""
         for future in pending:
             future.cancel()
-        return [path for future in pending for path in self._take_result(future, pending[future])]
+        return [file for future in pending for file in self._take_result(future, pending[future])]
 
-    def _take_result(self, future: Future[list[bytes]], chunk: list[bytes]) -> list[bytes]:
-        """Take in the result of a chunk; return its paths if there is none."""
+    def _take_result(self, future: Future[list[bytes]], chunk: list[Target]) -> list[Target]:
+        """Take in the result of a chunk; return its files if there is none."""
         if not future.done() or future.cancelled() or future.exception() is not None:
             return chunk
         self._take(future.result())
         return []
 
-    def _scan_one_by_one(self, paths: list[bytes]) -> None:
+    def _scan_one_by_one(self, files: list[Target]) -> None:
         """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
-        while paths:
+        while files:
             with ProcessPoolExecutor(1, initializer=_begin_worker) as pool:
-                while paths:
-                    path = paths.pop()
+                while files:
+                    file = files.pop()
                     try:
                         self._take(
-                            pool.submit(scan_files, self._root, [path], self._options).result()
+                            pool.submit(scan_files, self._root, [file], self._options).result()
                         )
                     except BrokenExecutor:
-                        record = InstanceRecord(
-                            Status.UNREADABLE,
-                            path=path,
-                            fingerprint=Fingerprint(0, 0, 0),
-                            error="FormatError",
-                            reason="the process that scanned it died: killed, or out of memory",
-                        )
-                        self._take([pack_record(record)])
+                        self._take([_pack_deadly(file)])
                         break
+
+
+def _pack_deadly(file: Target) -> bytes:
+    """Return the packed record of a file whose scan killed the process."""
+    reason = "the process that scanned it died: killed, or out of memory"
+    if isinstance(file, MemberTarget):
+        return pack_refused(file, reason)
+    record = InstanceRecord(
+        Status.UNREADABLE,
+        path=file,
+        fingerprint=Fingerprint(0, 0, 0),
+        error="FormatError",
+        reason=reason,
+    )
+    return pack_record(record)
 
 
 def _begin_worker() -> None:

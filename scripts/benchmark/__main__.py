@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scripts.benchmark import (
     cold,
+    containers,
     decode,
     frames,
     processes,
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "frames": frames.list_frames,
         "header": frames.list_headers,
         "small-files": small_files.list_small_files,
+        "containers": containers.list_containers,
         "store": stores.list_stores,
         "training": training.list_training,
         "slide": slide.list_slide,

@@ -85,7 +85,8 @@ def _list_cases(count: int, site: Site) -> Iterator[Case]:
 
 def scan_with_mmindex(root: str, images: list[Image]) -> object:
     """Make the packed records of files, as a worker of a build does."""
-    from mmindex.update.scan_file import ScanOptions, scan_files
+    from mmindex.update.scan_buffer import ScanOptions
+    from mmindex.update.scan_file import scan_files
 
     paths = [os.fsencode(image.name) for image in images]
     return scan_files(os.fsencode(root), paths, ScanOptions())

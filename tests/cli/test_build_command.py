@@ -14,6 +14,7 @@ from cli_runner import (
     run,
     run_child,
 )
+from container_bytes import native, write_zip
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -318,3 +319,15 @@ def test_progress_of_files_has_a_bar_and_the_time_left(capsys):
         "[######------------------] 300 of 1,200 files, 300 files/s, 0:00:03 left",
         "[########################] 1,200 of 1,200 files, 600 files/s, 0:00:00 left",
     ]
+
+
+def test_no_containers_opens_none(tmp_path):
+    """Their files are in the index without the option, and gone with it."""
+    (tmp_path / "s.zip").write_bytes(write_zip([("a.dcm", native("1.1")), ("b", b"text")]))
+    printed = run("build", tmp_path, "--workers", 1).stdout
+    assert "1 container, 1 indexed, 1 not-dicom" in printed
+    assert run("ls", tmp_path).stdout.startswith("s.zip!/a.dcm\t1.1\t")
+    printed = run("build", tmp_path, "--workers", 1, "--no-containers").stdout
+    assert "1 scanned, 0 unchanged, 2 removed" in printed
+    assert run("ls", tmp_path).stdout == ""
+    run("update", tmp_path, tmp_path / "s.zip", "--no-containers")

@@ -19,6 +19,7 @@ from cli_runner import (
     run,
     run_child,
 )
+from container_bytes import WRITERS, native
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -253,3 +254,14 @@ def test_a_preamble_with_the_magic_number_of_an_index_is_a_preamble(
     assert "1.2.3" in result.stdout
     frame = new_runner().invoke(main, ["frame", str(path), "1"], prog_name="mmindex")
     assert (frame.exit_code, frame.stdout_bytes) == (0, b"abcd")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_container_says_how_its_files_are_named(tmp_path, kind):
+    """With an index above, and without."""
+    path = tmp_path / "s.any"
+    path.write_bytes(WRITERS[kind]([("a.dcm", native("1.1"))]))
+    for _ in range(2):
+        assert f"name a file in it, such as '{path}!/NAME'" in run("info", path, code=1).stderr
+        run("build", tmp_path, "--workers", 1)
+    assert run("frame", f"{path}!/a.dcm", 1).stdout == "abcd"

@@ -16,9 +16,9 @@ from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
-from mmindex.index.record import locate, pack_record
+from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, Member, Status, VersionKind
+from mmindex.model import Fingerprint, InstanceRecord, Member, Status, VersionKind, locate
 
 NATIVE = FrameTable(Layout.NATIVE, 3, 3, 0, 1000, frame_bits=800)
 

@@ -14,7 +14,6 @@ from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 from mmindex.index.databases import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
-    check_path,
     entries_offset,
     join_record,
     length_apart,
@@ -24,6 +23,7 @@ from mmindex.index.record import (
     unpack_keys,
     unpack_record,
 )
+from mmindex.index.record_parts import check_path
 from mmindex.model import (
     Anomaly,
     Boundaries,
@@ -351,7 +351,9 @@ def test_golden_8_byte_entries_reach_past_4_gib() -> None:
     assert frames.contiguous_range(1) == (0x100000019, 16)
 
 
-STATUSES = ["indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable"]
+STATUSES = [
+    *("indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable", "container"),
+]
 BOUNDARIES = [
     *("none", "native", "basic-offset-table", "extended-offset-table"),
     *("one-fragment-a-frame", "all-fragments", "start-markers"),

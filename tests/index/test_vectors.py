@@ -18,7 +18,9 @@ from mmindex.model import InstanceRecord
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 NAMES = sorted(path.stem for path in VECTORS.glob("*.json"))
 
-STATUSES = ["indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable"]
+STATUSES = [
+    *("indexed", "deflated", "stream", "no-pixel-data", "not-dicom", "unreadable", "container"),
+]
 BOUNDARIES = [
     *("none", "native", "basic-offset-table", "extended-offset-table"),
     *("one-fragment-a-frame", "all-fragments", "start-markers"),

@@ -38,7 +38,7 @@ from mmindex.frame_table import ByteRange
 from mmindex.model import Status
 from mmindex.sources.base import ByteSource
 from mmindex.sources.container import is_container, open_member, walk_members
-from mmindex.sources.member import Member
+from mmindex.sources.member import FoundMember
 from mmindex.sources.memory import MemorySource
 
 FRAMES = [b"\xff\xd8AA\xff\xd9", b"\xff\xd8BBBB\xff\xd9", b"\xff\xd8CC\xff\xd9"]
@@ -456,7 +456,7 @@ def test_names_that_lead_out_are_not_read(
 # Deflated members that lie about what is in them.
 
 
-def one_deflated(content: bytes) -> tuple[bytes, Member]:
+def one_deflated(content: bytes) -> tuple[bytes, FoundMember]:
     data = deflate_zip({"a": content})
     (member,) = walk_members(MemorySource(data))
     return data, member

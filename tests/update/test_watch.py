@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from container_bytes import write_tar
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
@@ -410,3 +411,19 @@ def test_a_quiet_log_has_what_went_wrong_and_a_verbose_one_names_it(tmp_path: Pa
         kinds = [line.split()[1].rstrip(":") for line in [first, *others.splitlines()]]
         assert kinds == expected
         assert ("broken: cannot look at it" in others) == (options == ["-v"])
+
+
+def test_a_container_that_arrives_or_changes_is_served(tmp_path: Path) -> None:
+    """Its files come with it, and those that it no longer has go."""
+    watching = Watching(tmp_path, tmp_path / ".mmindex", "--min-age", "0.2")
+    try:
+        for name, uids in (("first", ("1.1", "1.2")), ("second", ("1.2", "1.3"))):
+            content = write_tar([(f"{uid}.dcm", image(uid)) for uid in uids])
+            (tmp_path.parent / "beside").write_bytes(content)
+            os.replace(tmp_path.parent / "beside", tmp_path / "s.tar")
+            with mmindex.open(tmp_path, revalidate_after=0) as archive:
+                wait_until(lambda archive=archive, uids=uids: list(archive) == list(uids))
+                for uid in uids:
+                    assert archive.frame(uid, 0) == b"abcd", name
+    finally:
+        watching.end()

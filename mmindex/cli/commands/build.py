@@ -100,7 +100,6 @@ def command(
     """Build or update an archive's index: scan what changed, drop what is gone.
 
     \b
-    mmindex build /data/archive
     mmindex build /data/archive --index /fast/archive.mmindex --workers 8
     """  # noqa: D301
     if dask is not None and workers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import statistics
 import sys
@@ -24,6 +25,7 @@ from mmindex.cli.source_argument import (
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import Boundaries, Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
+from mmindex.sources.member import STORED
 
 if TYPE_CHECKING:
     from mmindex import ImagePixel, InstanceRecord
@@ -81,7 +83,10 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     yield "Served from", f"the index {opened.index}" if opened.index else scanned
     yield "Last build", _last_build(opened) or ""
     yield "Status", record.status.value
-    yield "File size", _bytes(record.fingerprint.size) if record.fingerprint else ""
+    if record.member is not None:
+        how = "stored" if record.member.method == STORED else "deflated"
+        yield "Container", f"{opened.instance.file_path}, {how} from @0x{record.member.offset:x} on"
+    yield "File size", _bytes(record.size) if record.fingerprint else ""
     yield "Transfer syntax", f"{_syntax_name(uid)} ({uid})" if uid else "none given"
     yield "SOP Class UID", record.sop_class_uid
     yield "SOP Instance UID", record.sop_instance_uid
@@ -158,7 +163,25 @@ def _walk_frame_lines(record: InstanceRecord, frames: FrameTable) -> Iterator[tu
 
 def _within(record: InstanceRecord) -> str:
     """Return what an offset needs to be said with it where it is none in the file."""
-    return " in the inflated data set" if record.status is Status.DEFLATED else ""
+    if record.member is not None and record.member.method != STORED:
+        return " in the inflated file"
+    if record.status is Status.DEFLATED:
+        return " in the inflated data set"
+    return "" if record.member is None else " in the container"
+
+
+def _describe_member(record: InstanceRecord) -> dict[str, object] | None:
+    """Return where a file is in its container; None of a file of its own."""
+    member = record.member
+    if member is None:
+        return None
+    return {
+        "name": os.fsdecode(member.name),
+        "offset": member.offset,
+        "length": member.length,
+        "compressed_length": member.compressed_length,
+        "method": "stored" if member.method == STORED else "deflated",
+    }
 
 
 def _syntax_name(uid: str) -> str:
@@ -194,7 +217,8 @@ def _describe(opened: Opened) -> dict[str, object]:
         "index": opened.index,
         "last_build": _last_build(opened),
         "status": record.status.value,
-        "file_size": record.fingerprint.size if record.fingerprint else None,
+        "file_size": record.size if record.fingerprint else None,
+        "member": _describe_member(record),
         "transfer_syntax_uid": record.transfer_syntax_uid,
         "transfer_syntax_name": _syntax_name(record.transfer_syntax_uid),
         "sop_class_uid": record.sop_class_uid,

@@ -120,7 +120,8 @@ def _walk_records(
 ) -> Iterator[InstanceRecord]:
     if study is not None or series is not None:
         return archive.instances(study_instance_uid=study, series_instance_uid=series)
-    return (record for record in archive.records() if record.status is not Status.NOT_DICOM)
+    others = (Status.NOT_DICOM, Status.CONTAINER)
+    return (record for record in archive.records() if record.status not in others)
 
 
 def _walk_lines(rows: list[Row]) -> Iterator[str]:
@@ -169,12 +170,12 @@ def _cells(row: Row, width: int | None = None) -> tuple[str, ...]:
 
 def _row(record: InstanceRecord) -> Row:
     return Row(
-        plain(os.fsdecode(record.path)),
+        plain(os.fsdecode(record.location)),
         plain(record.sop_instance_uid),
         plain(record.modality),
         _syntax_name(record),
         record.number_of_frames,
-        _size(record),
+        record.size,
         record.status.value,
         plain(record.study_instance_uid),
         plain(record.series_instance_uid),
@@ -186,7 +187,7 @@ def _row(record: InstanceRecord) -> Row:
 
 def _describe(record: InstanceRecord) -> dict[str, object]:
     return {
-        "path": os.fsdecode(record.path),
+        "path": os.fsdecode(record.location),
         "sop_instance_uid": record.sop_instance_uid,
         "study_instance_uid": record.study_instance_uid,
         "series_instance_uid": record.series_instance_uid,
@@ -195,7 +196,7 @@ def _describe(record: InstanceRecord) -> dict[str, object]:
         "transfer_syntax_name": _syntax_name(record),
         "number_of_frames": record.number_of_frames,
         "boundaries": record.boundaries.value,
-        "file_size": _size(record),
+        "file_size": record.size,
         "status": record.status.value,
         "reason": record.reason,
         "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
@@ -205,7 +206,3 @@ def _describe(record: InstanceRecord) -> dict[str, object]:
 def _syntax_name(record: InstanceRecord) -> str:
     uid = record.transfer_syntax_uid
     return find_transfer_syntax(uid).name if uid else ""
-
-
-def _size(record: InstanceRecord) -> int:
-    return record.fingerprint.size if record.fingerprint is not None else 0

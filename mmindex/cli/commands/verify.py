@@ -70,7 +70,7 @@ def command(
         if notes is not None and known:
             notes.write("\n")  # the last line may have been cut
         records = [record for record in archive.instances() if _key(record) not in known]
-        versions = {record.path: _key(record) for record in records}
+        versions = {record.location: _key(record) for record in records}
         bar = stack.enter_context(
             click.progressbar(
                 verify_archive(archive, records, sample=sample, threads=threads),
@@ -111,7 +111,7 @@ def _key(record: InstanceRecord) -> str:
     """Return what a state file knows a file by: its path, and that it is unchanged."""
     fingerprint = record.fingerprint
     assert fingerprint is not None
-    path = os.fsdecode(record.path)
+    path = os.fsdecode(record.location)
     return f"{path}\0{fingerprint.size}\0{fingerprint.mtime_ns}"
 
 

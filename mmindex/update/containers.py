@@ -1,0 +1,239 @@
+"""The tar and zip containers of a build or an update: walked once their scan has found them.
+
+A container's own record is written after those of its files: a build that is interrupted before
+walks the container again, and scans only the files that are not in the index yet.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from mmindex.errors import MMIndexError
+from mmindex.index.record import pack_record, status_of_packed, unpack_keys
+from mmindex.index.store import Store
+from mmindex.model import Fingerprint, InstanceRecord, Status, locate
+from mmindex.sources.container import walk_members
+from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.sources.member import FoundMember
+from mmindex.update.commits import Commits
+from mmindex.update.report import BuildReport
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_members import MemberTarget
+
+_LOOKED_UP = 512  # files looked up in one transaction
+_CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
+_MOST_WALKED = 4096  # containers whose records wait for those of their files
+_TOGETHER = 4096  # files dropped together
+_HASH = (1 << 64) - 1
+
+
+class _Found(NamedTuple):
+    """A container that a scan has found."""
+
+    path: bytes
+    fingerprint: Fingerprint
+
+
+class _Walked(NamedTuple):
+    """A container whose walk has ended.
+
+    `is_known` says whether files of it were in the index before, `repeated` are hashes of names
+    that may be there twice.
+    """
+
+    path: bytes
+    fingerprint: Fingerprint
+    record: InstanceRecord
+    is_known: bool
+    repeated: frozenset[int]
+
+
+class Containers:
+    """Takes what scans return: records are committed, containers among them are walked.
+
+    Parameters
+    ----------
+    store : Store
+        The index, open to be written.
+    root : bytes
+        The archive's folder.
+    report : BuildReport
+        Counts the files that are met.
+    commits : Commits
+        Takes the records.
+    options : ScanOptions
+        What every scan is asked; without `containers`, none is walked.
+    seen : bytearray
+        One byte a file id, set where the file was met.
+    rescanned : container of int
+        Ids of known files that are scanned again though they did not change.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        root: bytes,
+        report: BuildReport,
+        commits: Commits,
+        options: ScanOptions,
+        *,
+        seen: bytearray | None = None,
+        rescanned: Container[int] = (),
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._report = report
+        self._commits = commits
+        self._options = options
+        self._seen = bytearray() if seen is None else seen
+        self._rescanned = rescanned
+        self._found: deque[_Found] = deque()
+        self._walked: list[_Walked] = []
+        self._is_cut = True  # whether files wait that the last round did not come to
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last round came to its end, and found no more containers."""
+        return not self._is_cut and not self._found
+
+    def take(self, packed_records: list[bytes]) -> None:
+        """Commit records, but for those of containers that are to be walked."""
+        others = packed_records
+        if self._options.containers:
+            others = []
+            for packed in packed_records:
+                if status_of_packed(packed) is Status.CONTAINER:
+                    keys = unpack_keys(packed)
+                    self._found.append(_Found(keys.path, keys.fingerprint))
+                else:
+                    others.append(packed)
+        self._commits.take(others)
+
+    def walk_round(self, chunks: Iterator[list[Target]]) -> Iterator[list[Target]]:
+        """Yield chunks of files, and after each the files of containers that were found meanwhile.
+
+        A round ends early where many containers wait for `finish`.
+        """
+        self._is_cut = True
+        for chunk in chunks:
+            yield chunk
+            yield from self.walk_chunks()
+            if len(self._walked) >= _MOST_WALKED:
+                return
+        yield from self.walk_chunks()
+        self._is_cut = False
+
+    def walk_chunks(self) -> Iterator[list[Target]]:
+        """Yield the new and changed files of the containers found so far, in chunks."""
+        chunk: list[Target] = []
+        chunk_bytes = 0
+        while self._found and len(self._walked) < _MOST_WALKED:
+            for target in self._walk(self._found.popleft()):
+                chunk.append(target)
+                chunk_bytes += 0 if target.member.reason else target.member.length
+                if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
+                    yield chunk
+                    chunk, chunk_bytes = [], 0
+        if chunk:
+            yield chunk
+
+    def finish(self) -> None:
+        """Write the records of the containers that were walked, once all their files are taken.
+
+        What the index knows of them besides is dropped: it is no longer there.
+        """
+        walked, self._walked = self._walked, []
+        for each in walked:
+            for target in self._find_last(each) if each.repeated else ():
+                self._commits.take(scan_files(self._root, [target], self._options))
+        self._commits.commit()
+        obsolete: list[int] = []
+        for each in walked:
+            if each.is_known:
+                obsolete += self._store.find_members(each.path, each.fingerprint, self._seen)
+            if len(obsolete) >= _TOGETHER:
+                self._commits.remove(obsolete)
+                obsolete = []
+        self._commits.remove(obsolete)
+        for each in walked:
+            self._commits.take([pack_record(each.record, each.path, each.fingerprint)])
+
+    def _walk(self, container: _Found) -> Iterator[MemberTarget]:
+        """Yield the files of a container that are new or changed, and note that it was walked."""
+        is_known = self._store.has_members(container.path)
+        hashes = array("Q")
+        waiting: list[FoundMember] = []
+        record: InstanceRecord | None = None
+        try:
+            for member in self._walk_members(container):
+                hashes.append(hash(member.name) & _HASH)
+                waiting.append(member)
+                if len(waiting) == _LOOKED_UP:
+                    yield from self._select_changed(container, waiting)
+                    waiting = []
+        except MMIndexError as error:
+            error.path = None  # the record has it
+            record = _make_damaged(type(error).__name__, str(error))
+        except OSError as error:
+            record = _make_damaged("FormatError", f"cannot read the container: {error.strerror}")
+        yield from self._select_changed(container, waiting)
+        if record is None:
+            files = f"{len(hashes)} file" + "s" * (len(hashes) != 1)
+            reason = f"a container of {files}, each of which has a path of its own"
+            record = InstanceRecord(Status.CONTAINER, reason=reason, error="NotDicomError")
+        repeated = _find_repeated(hashes)
+        self._walked.append(_Walked(*container, record, is_known, repeated))
+
+    def _walk_members(self, container: _Found | _Walked) -> Iterator[FoundMember]:
+        path = os.fsdecode(os.path.join(self._root, container.path))
+        source = FileSource(open_descriptor(path), None, container.fingerprint, 1.0, by_path=False)
+        yield from walk_members(source)
+        source.check()
+
+    def _select_changed(
+        self, container: _Found, members: list[FoundMember]
+    ) -> Iterator[MemberTarget]:
+        path, fingerprint = container
+        self._report.found += len(members)
+        names = [locate(path, member.name) for member in members]
+        known_files = self._store.find_paths(names)
+        for member, known in zip(members, known_files, strict=True):
+            if known is not None:
+                file_id, known_fingerprint = known
+                if file_id < len(self._seen):
+                    self._seen[file_id] = 1
+                if known_fingerprint == fingerprint and file_id not in self._rescanned:
+                    self._report.unchanged += 1
+                    continue
+            yield MemberTarget(path, fingerprint, member)
+
+    def _find_last(self, container: _Walked) -> Iterable[MemberTarget]:
+        """Return of files that share a name the last one, which counts."""
+        last: dict[bytes, tuple[int, FoundMember]] = {}
+        try:
+            for member in self._walk_members(container):
+                if hash(member.name) & _HASH in container.repeated:
+                    count, _ = last.get(member.name, (0, member))
+                    last[member.name] = count + 1, member
+        except (MMIndexError, OSError):
+            pass  # its record says so; what was found before counts
+        return [
+            MemberTarget(container.path, container.fingerprint, member)
+            for count, member in last.values()
+            if count > 1
+        ]
+
+
+def _find_repeated(hashes: array[int]) -> frozenset[int]:
+    ascending = sorted(hashes)
+    return frozenset(first for first, second in pairwise(ascending) if first == second)
+
+
+def _make_damaged(error: str, reason: str) -> InstanceRecord:
+    return InstanceRecord(Status.UNREADABLE, error=error, reason=reason)

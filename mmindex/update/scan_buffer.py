@@ -1,0 +1,77 @@
+"""The scan of one file's bytes, whatever they are, to a record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from mmindex.errors import FormatError, MMIndexError, NotDicomError
+from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, InstanceRecord, Status
+from mmindex.scan.header import Header, scan_header
+from mmindex.scan.instance import make_record, scan_frames
+from mmindex.scan.known_runs import KnownRuns
+
+READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
+
+
+class ScanOptions(NamedTuple):
+    """What a build asks of every scan."""
+
+    force: bool = False
+    prove: bool = True
+    containers: bool = True
+
+
+def scan_buffer(
+    buffer: Buffer, options: ScanOptions, known_runs: KnownRuns, at: int = 0
+) -> InstanceRecord:
+    """Return the record of a file; one that cannot be read has its reason in it.
+
+    Parameters
+    ----------
+    at : int
+        Offset of the buffer in what errors name, in bytes.
+    """
+    try:
+        header = scan_header(buffer, force=options.force, known_runs=known_runs)
+    except NotDicomError as error:
+        reason = _describe(error, at)
+        return InstanceRecord(Status.NOT_DICOM, reason=reason, error=type(error).__name__)
+    except MMIndexError as error:
+        return unreadable(type(error).__name__, _describe(error, at))
+    try:
+        record = scan_frames(header, prove=options.prove)
+    except MMIndexError as error:
+        reason = _describe(error, at)
+        return make_record(header, Status.UNREADABLE, reason=reason, error=type(error).__name__)
+    if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
+        return _add_positions(record, header)
+    return record
+
+
+def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
+    """Return the record of a whole slide image with the positions of its tiles.
+
+    Without them where the file breaks the rules of a slide, which opening the slide reports.
+    """
+    from mmindex.scan.slide import scan_tile_positions  # numpy, which other files do not need
+
+    image = record.image_pixel
+    try:
+        positions = scan_tile_positions(
+            header, record.number_of_frames, image.columns or 0, image.rows or 0
+        )
+    except FormatError:
+        return record
+    return replace(record, positions=positions)
+
+
+def unreadable(error: str, reason: str) -> InstanceRecord:
+    """Return the record of a file of which nothing else is known."""
+    return InstanceRecord(Status.UNREADABLE, reason=reason, error=error)
+
+
+def _describe(error: MMIndexError, at: int) -> str:
+    if error.offset is not None:
+        error.offset += at
+    return str(error)

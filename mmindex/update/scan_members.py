@@ -1,0 +1,158 @@
+"""What a worker does with the files in a container: scan them in place, return packed records."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+from time import perf_counter_ns
+from typing import NamedTuple
+
+from mmindex.errors import FormatError, MMIndexError, is_missing
+from mmindex.index.record import pack_record
+from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
+from mmindex.scan.known_runs import KnownRuns
+from mmindex.sources.container import is_container, place_in_container
+from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
+from mmindex.sources.tar import BLOCK
+from mmindex.update.scan_buffer import READ_WHOLE, ScanOptions, scan_buffer, unreadable
+
+_HEAD = 4096  # deflated bytes of which the first block of a file is inflated
+
+
+class MemberTarget(NamedTuple):
+    """A file in a container that is to be scanned.
+
+    Attributes
+    ----------
+    container : bytes
+        Path of the container, relative to the archive's root.
+    fingerprint : Fingerprint
+        The container as it was walked.
+    member : Member
+        Where the file is.
+    """
+
+    container: bytes
+    fingerprint: Fingerprint
+    member: FoundMember
+
+
+class MemberScanner:
+    """Scans files of containers, of which the last one stays open.
+
+    Parameters
+    ----------
+    root : bytes
+        The archive's folder.
+    options : ScanOptions
+        What every scan is asked.
+    known_runs : KnownRuns
+        Shared by the scans of one chunk.
+    """
+
+    def __init__(self, root: bytes, options: ScanOptions, known_runs: KnownRuns) -> None:
+        self._root = root
+        self._options = options
+        self._known_runs = known_runs
+        self._open: tuple[bytes, int] | None = None
+
+    def close(self) -> None:
+        """Close the container."""
+        if self._open is not None:
+            os.close(self._open[1])
+            self._open = None
+
+    def scan(self, target: MemberTarget) -> bytes:
+        """Return the packed record of a file; one that can't be read has its reason in it."""
+        started = perf_counter_ns()
+        if target.member.reason:
+            return pack_refused(target)
+        container, fingerprint, found = target
+        member = found.as_member()
+        try:
+            number = self._descriptor(container)
+            is_same = Fingerprint.of(os.stat(number)) == fingerprint
+            record = self._scan(number, member) if is_same else None
+            if record is None or Fingerprint.of(os.stat(number)) != fingerprint:
+                record = unreadable("StaleIndexError", "the container changed while it was scanned")
+            record = place_in_container(record, member)
+            return pack_record(
+                record, container, fingerprint, (perf_counter_ns() - started) // 1000
+            )
+        except OSError as error:
+            record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
+            if is_missing(error):
+                record = unreadable("MissingFileError", "the container is gone")
+        except Exception as error:  # the line around one file: a bug costs that file, and is told
+            record = unreadable("FormatError", f"{type(error).__name__}: {error}")
+        return pack_record(place_in_container(record, member), container, fingerprint)
+
+    def _descriptor(self, container: bytes) -> int:
+        if self._open is None or self._open[0] != container:
+            self.close()
+            path = b"%b/%b" % (self._root, container)
+            self._open = container, os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return self._open[1]
+
+    def _scan(self, number: int, member: Member) -> InstanceRecord:
+        try:
+            if member.method == STORED:
+                buffer, at = _read_stored(number, member), member.offset
+            else:
+                buffer, at = self._inflate(number, member), 0
+        except MMIndexError as error:
+            return unreadable(type(error).__name__, str(error))
+        head = bytes(buffer[:BLOCK])
+        is_nested = is_container(head) and head[128:132] != b"DICM"
+        if not is_nested:
+            return scan_buffer(buffer, self._options, self._known_runs, at)
+        reason = "a container in a container, which is not opened"
+        return InstanceRecord(Status.NOT_DICOM, reason=reason, error="NotDicomError")
+
+    def _inflate(self, number: int, member: Member) -> bytes:
+        """Return a deflated file, or the head of one that is no DICOM file."""
+        check_lengths(member)
+        head = _read(number, member.offset, min(_HEAD, member.compressed_length))
+        found = inflate_head(head, BLOCK)
+        if found and found[128:132] != b"DICM" and not self._options.force:
+            return found
+        return inflate_member(member, _read(number, member.offset, member.compressed_length))
+
+
+def pack_refused(target: MemberTarget, reason: str = "") -> bytes:
+    """Return the packed record of a member that is not scanned, for its reason or the one given."""
+    container, fingerprint, member = target
+    reason = reason or member.reason
+    record = unreadable("FormatError", reason)
+    record = dataclasses.replace(record, member=member.as_member())
+    return pack_record(record, container, fingerprint)
+
+
+def _read_stored(number: int, member: Member) -> Buffer:
+    """Return the bytes of a stored member, a copy of short ones, a map of others."""
+    offset, length = member.offset, member.length
+    if length <= READ_WHOLE:
+        return _read(number, offset, length)
+    before = offset % mmap.ALLOCATIONGRANULARITY
+    mapped = mmap.mmap(number, length + before, access=mmap.ACCESS_READ, offset=offset - before)
+    return memoryview(mapped)[before:]
+
+
+def _read(number: int, offset: int, length: int) -> bytes:
+    """Return exactly these bytes of a container.
+
+    Raises
+    ------
+    FormatError
+        The container ends before.
+    """
+    pieces = []
+    while length:
+        piece = os.pread(number, length, offset)
+        if not piece:
+            raise FormatError("the container ends in the member", offset=offset)
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
