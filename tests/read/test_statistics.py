@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def test_json_has_every_field(root: Path) -> None:
     """Its numbers are those of count_archive."""
     found = count(root)
     described = json.loads(run(root, "--json").stdout)
+    assert datetime.fromisoformat(described.pop("last_build")).tzinfo is not None
     assert described == {
         "statuses": STATUSES,
         "files": len(FILES),
