@@ -433,6 +433,7 @@ def test_a_bomb_costs_little_memory(tmp_path: Path) -> None:
     assert "cannot be the 1073741824" in records[b"lie.zip!/lie.dcm"].reason
 
 
+@pytest.mark.long
 def test_a_large_container_costs_little_memory(tmp_path: Path) -> None:
     """Its files stream: what is held is a batch of records, and eight bytes a file."""
     (tmp_path / "s.tar").write_bytes(write_tar(many(6000)))
@@ -568,6 +569,7 @@ def build_and_die(root: Path, after: float) -> None:
 
 
 @forks
+@pytest.mark.long
 def test_kill_9_in_a_container_at_50_random_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
