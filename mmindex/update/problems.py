@@ -62,12 +62,15 @@ def describe_anomaly(anomaly: Anomaly) -> str:
 def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
     """Return that a file changed after it was indexed, and what it is now."""
     known = record.fingerprint
-    if known is not None and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
+    if known is not None and known.without_inode() == Fingerprint.of(found).without_inode():
         return (
             "the file changed after it was indexed: it is another one (by its inode) of the same "
             "size and time, as in an archive that was copied; rebuild the index"
         )
-    changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(" ", "seconds")
+    try:
+        changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # a year that no datetime has
+        changed = f"{found.st_mtime:.0f} s since 1970"
     return (
         f"the file changed after it was indexed: it has {found.st_size} bytes of {changed}; "
         "rebuild the index"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cli_runner
 import pytest
@@ -19,9 +20,10 @@ from dicom_bytes import (
 )
 
 import mmindex
-from mmindex.model import Anomaly
+from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read import problems as check_module
 from mmindex.read.problems import Problem
+from mmindex.update.problems import describe_change
 
 SOP_INSTANCE_UID = 0x00080018
 
@@ -292,3 +294,24 @@ def test_problems_come_as_they_are_found(tmp_path: Path, monkeypatch: pytest.Mon
         next(problems)
         assert len(looked_at) == 1
         assert len(list(problems)) == 19
+
+
+@pytest.mark.parametrize("seconds", [300_000_000_000, -300_000_000_000])
+def test_a_change_at_a_time_that_no_calendar_has_is_described(seconds: int) -> None:
+    """Some file systems have the year 11476, which a datetime does not."""
+    found = SimpleNamespace(
+        st_size=5, st_ino=7, st_mtime=float(seconds), st_mtime_ns=seconds * 10**9
+    )
+    record = InstanceRecord(Status.INDEXED, fingerprint=Fingerprint(4, 0, 7))
+    assert f"it has 5 bytes of {seconds} s since 1970" in describe_change(found, record)
+
+
+def test_a_copy_of_a_file_of_a_far_year_is_described_as_one() -> None:
+    """A time that comes round in 64 bits is the same time, as the index compares it."""
+    seconds = 16_725_225_600  # the year 2500
+    found = SimpleNamespace(
+        st_size=5, st_ino=8, st_mtime=float(seconds), st_mtime_ns=seconds * 10**9
+    )
+    known = Fingerprint.of(found)._replace(inode=7)
+    record = InstanceRecord(Status.INDEXED, fingerprint=known)
+    assert "another one (by its inode)" in describe_change(found, record)
