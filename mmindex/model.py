@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
@@ -140,6 +141,15 @@ class Member(NamedTuple):
 def locate(path: bytes, member: bytes) -> bytes:
     """Return the path of a file; of a member, its container's path, a zero byte and its name."""
     return path + b"\0" + member if member else path
+
+
+def split_path(path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the paths of a container and of a member that a path like `study.zip!/a.dcm` may be."""
+    separator = SEPARATOR.encode()
+    at = path.find(separator)
+    while at >= 0:
+        yield path[:at], path[at + len(separator) :]
+        at = path.find(separator, at + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_KINDS = ("unreadable", "stale", "missing", "duplicate", "anomaly", "new")
 _DEFAULT = "unreadable,stale,missing"
 
 
 def _parse_kinds(ctx: click.Context, param: click.Parameter, value: str) -> frozenset[str]:
+    from mmindex.read.problems import KINDS  # `--help` needs none
+
     kinds = frozenset(filter(None, (kind.strip() for kind in value.split(","))))
-    if unknown := sorted(kinds.difference(_KINDS)):
-        raise click.BadParameter(f"expected some of {','.join(_KINDS)}, found {','.join(unknown)}")
+    if unknown := sorted(kinds.difference(KINDS)):
+        raise click.BadParameter(f"expected some of {','.join(KINDS)}, found {','.join(unknown)}")
     return kinds
 
 

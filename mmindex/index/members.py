@@ -1,14 +1,30 @@
-"""The files in containers, as an index knows them: which they are, and which are obsolete."""
+"""The files in containers, as an index knows them: by path, which they are, which are obsolete."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.databases import FILE_ID, PATH_VALUE, path_key
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import unpack_version
-from mmindex.model import Fingerprint, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status, locate, split_path
+
+if TYPE_CHECKING:
+    from mmindex.index.reader import Reader
+
+
+def find_record(index: Reader, path: bytes) -> InstanceRecord | None:
+    """Return the record of the file at a path; None where there is none.
+
+    A path like `study.zip!/a.dcm` is that of a file in a container, unless a file has this path.
+    """
+    for key in (path, *(locate(*parts) for parts in split_path(path))):
+        record = index.read_path(key)
+        if record is not None and record.key == key:
+            return record
+    return None
 
 
 def find_members(

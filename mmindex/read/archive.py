@@ -15,6 +15,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
+from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord
@@ -24,7 +25,7 @@ from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
-from mmindex.read.record_sources import RecordSources, find_record
+from mmindex.read.record_sources import RecordSources
 from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Archive(Composed, Checked, Listings, Closing):
         StaleIndexError, MissingFileError, FormatError
             As by UID.
         """
-        record = find_record(self._store, path)
+        record = find_record(self._store, os.fsencode(path))
         if record is None:
             raise InstanceNotFoundError(
                 f"the index has no file {os.fsdecode(path)!r}", path=self.path
@@ -125,7 +126,7 @@ class Archive(Composed, Checked, Listings, Closing):
 
     def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Return whether the index has a file at `path`, relative to the archive's root."""
-        return find_record(self._store, path) is not None
+        return find_record(self._store, os.fsencode(path)) is not None
 
     def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`.

@@ -64,7 +64,6 @@ class FrameStack:
         first = archive.array(self._uids[0], 0)
         self.shape = (self._ends[-1], *first.shape)
         self.dtype = first.dtype.newbyteorder("=")
-        self.ndim = len(self.shape)
 
     def read(self, index: int) -> NDArray[np.generic]:
         """Return the pixels of a frame.

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, locate
+from mmindex.model import Fingerprint, InstanceRecord, Member
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
     from mmindex.sources.member import InflatedFiles
 
 Expect = Callable[[InstanceRecord, os.stat_result], Fingerprint]
@@ -74,24 +73,3 @@ class RecordSources:
         descriptor = open_descriptor(path)
         fingerprint = expect(record, os.stat(descriptor.number))
         return FileSource(descriptor, path, fingerprint, self._revalidate_after)
-
-
-def find_record(store: Store, path: str | bytes | os.PathLike[str]) -> InstanceRecord | None:
-    """Return the record of the file at a path; None where there is none.
-
-    A path like `study.zip!/a.dcm` is that of a file in a container, unless a file has this path.
-    """
-    name = os.fsencode(path).replace(os.fsencode(os.sep), b"/")
-    record = store.read_path(name)
-    if record is not None and record.key == name:
-        return record
-    if SEPARATOR.encode() not in name:
-        return None
-    from mmindex.sources.container import split_path
-
-    for parts in split_path(name):
-        key = locate(*parts)
-        record = store.read_path(key)
-        if record is not None and record.key == key:
-            return record
-    return None

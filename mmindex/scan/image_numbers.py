@@ -96,14 +96,13 @@ def _read_text(header: Header, element: Element) -> str:
 
 _SLOPE = ImageNumbers._fields.index("rescale_slope")
 _INTERCEPT = ImageNumbers._fields.index("rescale_intercept")
-_GO_BEFORE_RESCALE = (
-    frozenset(  # each may say another rescale, of some frames or all (PS3.3 C.11.1)
-        {
-            tags.MODALITY_LUT_SEQUENCE,
-            tags.SHARED_FUNCTIONAL_GROUPS,
-            tags.PER_FRAME_FUNCTIONAL_GROUPS,
-        }
-    )
+# Each may say another rescale, of some frames or of all (PS3.3 C.11.1).
+_GO_BEFORE_RESCALE = frozenset(
+    {
+        tags.MODALITY_LUT_SEQUENCE,
+        tags.SHARED_FUNCTIONAL_GROUPS,
+        tags.PER_FRAME_FUNCTIONAL_GROUPS,
+    }
 )
 _Reader = Callable[["Header", "Element"], object]
 # The elements, each with the field that it is in, how many decimals it has, or what reads it.

@@ -118,7 +118,7 @@ def _open_again(instance: Instance) -> int:
     if record.boundaries is Boundaries.NATIVE and bits % 8:
         return -1
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return -1
     found = Fingerprint.of(os.stat(descriptor))

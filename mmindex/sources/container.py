@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from mmindex.errors import FormatError, MissingFileError, is_missing
-from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, Status
+from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, Status, split_path
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import (
@@ -105,15 +105,6 @@ def open_member_path(path: str, revalidate_after: float) -> tuple[ByteSource, Me
                 raise MissingFileError("the container has no such file", path=path)
             return open_member(container, found), found.as_member()
     raise MissingFileError("there is no such file", path=path)
-
-
-def split_path(path: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the paths of a container and of a member that a path like `study.zip!/a.dcm` may be."""
-    separator = SEPARATOR.encode()
-    at = path.find(separator)
-    while at >= 0:
-        yield path[:at], path[at + len(separator) :]
-        at = path.find(separator, at + 1)
 
 
 def place_in_container(record: InstanceRecord, member: Member) -> InstanceRecord:

@@ -126,15 +126,7 @@ def build(
             progress=show,
         )
         commits = Commits(store, report, show)
-        opened = Containers(
-            store,
-            root_bytes,
-            report,
-            commits,
-            options,
-            seen=plan.seen,
-            rescanned=plan.rescanned,
-        )
+        opened = Containers(store, root_bytes, report, commits, options, plan.met)
         try:
             chunks = plan.walk_chunks()
             scans = Workers(root_bytes, options, opened.take)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,13 +21,12 @@ from mmindex.sources.container import walk_members
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import FoundMember
 from mmindex.update.commits import Commits
+from mmindex.update.met import LOOKED_UP, Met, walk_chunks
 from mmindex.update.report import BuildReport
-from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions, unreadable
 from mmindex.update.scan_file import Target, scan_files
 from mmindex.update.scan_members import MemberTarget
 
-_LOOKED_UP = 512  # files looked up in one transaction
-_CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
 _MOST_WALKED = 4096  # containers whose records wait for those of their files
 _TOGETHER = 4096  # files dropped together
 _HASH = (1 << 64) - 1
@@ -69,10 +68,8 @@ class Containers:
         Takes the records.
     options : ScanOptions
         What every scan is asked; without `containers`, none is walked.
-    seen : bytearray
-        One byte a file id, set where the file was met.
-    rescanned : container of int
-        Ids of known files that are scanned again though they did not change.
+    met : Met, optional
+        The known files that are met, here and by others.
     """
 
     def __init__(
@@ -82,17 +79,14 @@ class Containers:
         report: BuildReport,
         commits: Commits,
         options: ScanOptions,
-        *,
-        seen: bytearray | None = None,
-        rescanned: Container[int] = (),
+        met: Met | None = None,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
         self._commits = commits
         self._options = options
-        self._seen = bytearray() if seen is None else seen
-        self._rescanned = rescanned
+        self._met = met or Met()
         self._found: deque[_Found] = deque()
         self._walked: list[_Walked] = []
         self._is_cut = True  # whether files wait that the last round did not come to
@@ -130,18 +124,13 @@ class Containers:
         self._is_cut = False
 
     def walk_chunks(self) -> Iterator[list[Target]]:
-        """Yield the new and changed files of the containers found so far, in chunks."""
-        chunk: list[Target] = []
-        chunk_bytes = 0
+        """Return the new and changed files of the containers found so far, in chunks."""
+        return walk_chunks(self._walk_found())
+
+    def _walk_found(self) -> Iterator[tuple[MemberTarget, int]]:
         while self._found and len(self._walked) < _MOST_WALKED:
             for target in self._walk(self._found.popleft()):
-                chunk.append(target)
-                chunk_bytes += 0 if target.member.reason else target.member.length
-                if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
-                    yield chunk
-                    chunk, chunk_bytes = [], 0
-        if chunk:
-            yield chunk
+                yield target, 0 if target.member.reason else target.member.length
 
     def finish(self) -> None:
         """Write the records of the containers that were walked, once all their files are taken.
@@ -156,7 +145,7 @@ class Containers:
         obsolete: list[int] = []
         for each in walked:
             if each.is_known:
-                obsolete += self._store.find_members(each.path, each.fingerprint, self._seen)
+                obsolete += self._store.find_members(each.path, each.fingerprint, self._met.seen)
             if len(obsolete) >= _TOGETHER:
                 self._commits.remove(obsolete)
                 obsolete = []
@@ -174,14 +163,14 @@ class Containers:
             for member in self._walk_members(container):
                 hashes.append(hash(member.name) & _HASH)
                 waiting.append(member)
-                if len(waiting) == _LOOKED_UP:
+                if len(waiting) == LOOKED_UP:
                     yield from self._select_changed(container, waiting)
                     waiting = []
         except MMIndexError as error:
             error.path = None  # the record has it
-            record = _make_damaged(type(error).__name__, str(error))
+            record = unreadable(type(error).__name__, str(error))
         except OSError as error:
-            record = _make_damaged("FormatError", f"cannot read the container: {error.strerror}")
+            record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
         yield from self._select_changed(container, waiting)
         if record is None:
             files = f"{len(hashes)} file" + "s" * (len(hashes) != 1)
@@ -204,14 +193,10 @@ class Containers:
         names = [locate(path, member.name) for member in members]
         known_files = self._store.find_paths(names)
         for member, known in zip(members, known_files, strict=True):
-            if known is not None:
-                file_id, known_fingerprint = known
-                if file_id < len(self._seen):
-                    self._seen[file_id] = 1
-                if known_fingerprint == fingerprint and file_id not in self._rescanned:
-                    self._report.unchanged += 1
-                    continue
-            yield MemberTarget(path, fingerprint, member)
+            if self._met.is_unchanged(known, fingerprint):
+                self._report.unchanged += 1
+            else:
+                yield MemberTarget(path, fingerprint, member)
 
     def _find_last(self, container: _Walked) -> Iterable[MemberTarget]:
         """Return of files that share a name the last one, which counts."""
@@ -233,7 +218,3 @@ class Containers:
 def _find_repeated(hashes: array[int]) -> frozenset[int]:
     ascending = sorted(hashes)
     return frozenset(first for first, second in pairwise(ascending) if first == second)
-
-
-def _make_damaged(error: str, reason: str) -> InstanceRecord:
-    return InstanceRecord(Status.UNREADABLE, error=error, reason=reason)

@@ -14,13 +14,11 @@ from mmindex.index.store import Store
 from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.update.met import LOOKED_UP, Met, walk_chunks
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.scan_file import NOT_OPENED, Target
-
-_LOOKED_UP = 512  # files looked up in one transaction
-_CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
 
 
 class Plan:
@@ -47,10 +45,8 @@ class Plan:
 
     Attributes
     ----------
-    seen : bytearray
-        One byte a file id, set where the file was met.
-    rescanned : container of int
-        Ids of known files that are scanned again though they did not change.
+    met : Met
+        The known files that were met.
     """
 
     def __init__(
@@ -68,26 +64,16 @@ class Plan:
         self._store = store
         self._root = root
         self._report = report
-        self.rescanned = _find_rescanned(store, options, full=full)
+        self.met = Met(store.next_file_id(), _find_rescanned(store, options, full=full))
         self._options = options
         self._rules = rules
         self._min_age = min_age
         self._progress = progress
-        self.seen = bytearray(store.next_file_id())  # one byte a file id
         self.skips = Skips(report)
 
     def walk_chunks(self) -> Iterator[list[Target]]:
-        """Yield the paths of new and changed files, in chunks."""
-        chunk: list[Target] = []
-        chunk_bytes = 0
-        for file in self._walk_changed():
-            chunk.append(file.path)
-            chunk_bytes += file.fingerprint.size
-            if len(chunk) == _CHUNK_FILES or chunk_bytes >= _CHUNK_BYTES:
-                yield chunk
-                chunk, chunk_bytes = [], 0
-        if chunk:
-            yield chunk
+        """Return the paths of new and changed files, in chunks."""
+        return walk_chunks((file.path, file.fingerprint.size) for file in self._walk_changed())
 
     def find_gone(self) -> list[int]:
         """Return the ids of files that the walk did not meet, unless they may be hidden from it.
@@ -95,10 +81,10 @@ class Plan:
         Those in containers that are unchanged count as met.
         """
         if self._options.containers:
-            marked = self._store.mark_members(self.seen)
+            marked = self._store.mark_members(self.met.seen)
             self._report.found += marked
             self._report.unchanged += marked
-        gone = self._store.find_unseen(self.seen)
+        gone = self._store.find_unseen(self.met.seen)
         if self.skips.hidden:
             gone = [file_id for file_id in gone if not self._may_be_hidden(file_id)]
         return gone
@@ -115,7 +101,7 @@ class Plan:
                 self.skips.add(found)
                 continue
             files.append(found)
-            if len(files) == _LOOKED_UP:
+            if len(files) == LOOKED_UP:
                 yield from self._select_changed(files)
                 files = []
         changed = self._select_changed(files)
@@ -130,12 +116,8 @@ class Plan:
         youngest = time.time_ns() - int(self._min_age * 1e9)
         known_files = self._store.find_paths([file.path for file in files])
         for file, known in zip(files, known_files, strict=True):
-            if known is not None:
-                file_id, fingerprint = known
-                if file_id < len(self.seen):  # as it is in every index that is whole
-                    self.seen[file_id] = 1
-                if fingerprint == file.fingerprint and file_id not in self.rescanned:
-                    continue
+            if self.met.is_unchanged(known, file.fingerprint):
+                continue
             if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
                 postponed += 1
                 continue

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.members import find_record
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
 from mmindex.index.store import Store
-from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status, locate
+from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.sources.base import Skipped
-from mmindex.sources.container import split_path
 from mmindex.update.guards import open_to_build
 from mmindex.update.report import BuildReport
 
@@ -121,18 +121,10 @@ def _walk_accepted(store: Store, paths: Iterable[bytes] | None) -> Iterator[Acce
     return (note for note in notes if isinstance(note, AcceptedProblem))
 
 
-def _find_record(store: Store, path: bytes) -> InstanceRecord | None:
-    """Return the record of a file, also of one in a container: `study.zip!/a.dcm`."""
-    record = store.read_path(path)
-    for container, name in split_path(path) if record is None else ():
-        record = record or store.read_path(locate(container, name))
-    return record
-
-
 def _is_so_still(store: Store, root: bytes, problem: AcceptedProblem) -> bool:
     """Return whether a problem that was accepted is there, by the index and the file."""
     path, kind, detail = problem
-    record = _find_record(store, path)
+    record = find_record(store, path)
     if kind == "unreadable" and store.find_skipped(path) == detail:
         return True
     if record is None:

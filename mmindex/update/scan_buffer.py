@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from mmindex.errors import FormatError, MMIndexError, NotDicomError
+from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
 from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, InstanceRecord, Status
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
@@ -69,6 +69,23 @@ def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
 def unreadable(error: str, reason: str) -> InstanceRecord:
     """Return the record of a file of which nothing else is known."""
     return InstanceRecord(Status.UNREADABLE, reason=reason, error=error)
+
+
+def explain_failure(error: Exception, what: str) -> InstanceRecord:
+    """Return the record of a file whose scan failed: the line that a build draws around one file.
+
+    Parameters
+    ----------
+    error : Exception
+        What ended the scan: a bug, too, costs that file alone, and is reported.
+    what : str
+        What was read: "file" or "container".
+    """
+    if not isinstance(error, OSError):
+        return unreadable("FormatError", f"{type(error).__name__}: {error}")
+    if is_missing(error):
+        return unreadable("MissingFileError", f"the {what} is gone")
+    return unreadable("FormatError", f"cannot read the {what}: {error.strerror}")
 
 
 def _describe(error: MMIndexError, at: int) -> str:

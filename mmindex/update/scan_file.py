@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from contextlib import closing
 from time import perf_counter_ns
 
-from mmindex.errors import is_missing
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_container
 from mmindex.sources.tar import BLOCK
-from mmindex.update.scan_buffer import READ_WHOLE, ScanOptions, scan_buffer, unreadable
+from mmindex.update.scan_buffer import (
+    READ_WHOLE,
+    ScanOptions,
+    explain_failure,
+    scan_buffer,
+    unreadable,
+)
 from mmindex.update.scan_members import MemberScanner, MemberTarget
 
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
 
 Target = bytes | MemberTarget  # what is scanned: a file by its path, or one in a container
@@ -41,7 +45,7 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
     started = perf_counter_ns()
     fingerprint = _UNKNOWN
     try:
-        number = os.open(b"%b/%b" % (root, path), _OPEN_FLAGS)
+        number = os.open(b"%b/%b" % (root, path), os.O_RDONLY | os.O_NONBLOCK)
         try:
             fingerprint = _fingerprint(number)
             record = _scan_descriptor(number, fingerprint.size, options, known_runs)
@@ -50,13 +54,8 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
         finally:
             os.close(number)
         return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
-    except OSError as error:
-        record = unreadable("FormatError", f"cannot read the file: {error.strerror}")
-        if is_missing(error):
-            record = unreadable("MissingFileError", "the file is gone")
-    except Exception as error:  # the line around one file: a bug costs that file, and is told
-        record = unreadable("FormatError", f"{type(error).__name__}: {error}")
-    return pack_record(record, path, fingerprint)
+    except Exception as error:  # the line around one file
+        return pack_record(explain_failure(error, "file"), path, fingerprint)
 
 
 def _fingerprint(number: int) -> Fingerprint:

@@ -8,14 +8,20 @@ import os
 from time import perf_counter_ns
 from typing import NamedTuple
 
-from mmindex.errors import FormatError, MMIndexError, is_missing
+from mmindex.errors import FormatError, MMIndexError
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_container, place_in_container
 from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
 from mmindex.sources.tar import BLOCK
-from mmindex.update.scan_buffer import READ_WHOLE, ScanOptions, scan_buffer, unreadable
+from mmindex.update.scan_buffer import (
+    READ_WHOLE,
+    ScanOptions,
+    explain_failure,
+    scan_buffer,
+    unreadable,
+)
 
 _HEAD = 4096  # deflated bytes of which the first block of a file is inflated
 
@@ -29,8 +35,8 @@ class MemberTarget(NamedTuple):
         Path of the container, relative to the archive's root.
     fingerprint : Fingerprint
         The container as it was walked.
-    member : Member
-        Where the file is.
+    member : FoundMember
+        Where the file is, or why it cannot be read.
     """
 
     container: bytes
@@ -80,13 +86,9 @@ class MemberScanner:
             return pack_record(
                 record, container, fingerprint, (perf_counter_ns() - started) // 1000
             )
-        except OSError as error:
-            record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
-            if is_missing(error):
-                record = unreadable("MissingFileError", "the container is gone")
-        except Exception as error:  # the line around one file: a bug costs that file, and is told
-            record = unreadable("FormatError", f"{type(error).__name__}: {error}")
-        return pack_record(place_in_container(record, member), container, fingerprint)
+        except Exception as error:  # the line around one file
+            record = place_in_container(explain_failure(error, "container"), member)
+            return pack_record(record, container, fingerprint)
 
     def _descriptor(self, container: bytes) -> int:
         if self._open is None or self._open[0] != container:

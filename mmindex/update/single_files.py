@@ -17,9 +17,8 @@ from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import SEPARATOR, Fingerprint
+from mmindex.model import SEPARATOR, Fingerprint, split_path
 from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.container import split_path
 from mmindex.sources.folder import (
     WalkRules,
     match_excluded,

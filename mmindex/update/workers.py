@@ -23,8 +23,8 @@ from concurrent.futures import (
 )
 
 from mmindex.index.record import pack_record
-from mmindex.model import Fingerprint, InstanceRecord, Status
-from mmindex.update.scan_buffer import ScanOptions
+from mmindex.model import Fingerprint
+from mmindex.update.scan_buffer import ScanOptions, unreadable
 from mmindex.update.scan_file import Target, scan_files
 from mmindex.update.scan_members import MemberTarget, pack_refused
 
@@ -141,14 +141,7 @@ def _pack_deadly(file: Target) -> bytes:
     reason = "the process that scanned it died: killed, or out of memory"
     if isinstance(file, MemberTarget):
         return pack_refused(file, reason)
-    record = InstanceRecord(
-        Status.UNREADABLE,
-        path=file,
-        fingerprint=Fingerprint(0, 0, 0),
-        error="FormatError",
-        reason=reason,
-    )
-    return pack_record(record)
+    return pack_record(unreadable("FormatError", reason), file, Fingerprint(0, 0, 0))
 
 
 def _begin_worker() -> None:

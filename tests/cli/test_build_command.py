@@ -25,7 +25,7 @@ from sample_archive import CINE
 
 import mmindex
 from mmindex.cli.progress import ProgressLine, ProgressLog, describe_progress
-from mmindex.update import plan as plan_module
+from mmindex.update import met as met_module
 from mmindex.update.report import BuildReport, Progress
 
 
@@ -253,7 +253,7 @@ def test_what_an_interrupted_build_says_is_in_the_index_is_there(folder, monkeyp
 
     for number in range(100):
         shutil.copyfile(folder / "rtplan.dcm", folder / f"{number}.dcm")
-    monkeypatch.setattr(plan_module, "_CHUNK_FILES", 10)
+    monkeypatch.setattr(met_module, "_CHUNK_FILES", 10)
     monkeypatch.setattr(ProgressLog, "show", interrupt)
     stderr = run("build", folder, "--workers", 1, code=130).stderr
     done = int(stderr.split()[2])

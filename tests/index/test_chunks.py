@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mmindex
-from mmindex.update import plan as plan_module
+from mmindex.update import met as met_module
 
 
 class Recorder(Executor):
@@ -30,7 +30,7 @@ def test_chunks_keep_within_their_files_and_bytes_to_the_last(
     tmp_path: Path, length: int, expected: list[int]
 ) -> None:
     """Small files come 256 at once; of files of 1 MiB, 32, in a small archive, too."""
-    assert (plan_module._CHUNK_FILES, plan_module._CHUNK_BYTES) == (256, 32 << 20)
+    assert (met_module._CHUNK_FILES, met_module._CHUNK_BYTES) == (256, 32 << 20)
     for number in range(260):
         with (tmp_path / f"{number}").open("wb") as file:
             file.truncate(length)

@@ -47,7 +47,7 @@ from mmindex.index.merge import merge_indexes
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 from mmindex.sources.folder import walk_archive
-from mmindex.update import plan as plan_module
+from mmindex.update import met as met_module
 from mmindex.update import scan_file as scan_module
 from mmindex.update import workers as workers_module
 
@@ -60,7 +60,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut the work of small archives into several chunks, too."""
-    monkeypatch.setattr(plan_module, "_CHUNK_FILES", 64)
+    monkeypatch.setattr(met_module, "_CHUNK_FILES", 64)
 
 
 def image(uid: str, pixels: bytes = b"abcd") -> bytes:
@@ -528,9 +528,9 @@ def test_interrupted_build_removes_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys
 import mmindex
-from mmindex.update import commits, plan
+from mmindex.update import commits, met
 
-plan._CHUNK_FILES = commits._COMMIT_FILES = 64
+met._CHUNK_FILES = commits._COMMIT_FILES = 64
 mmindex.build(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), full=sys.argv[4] == "full",
               progress=lambda report: print(report.scanned, flush=True))
 sys.stdin.read()  # until it is killed

@@ -29,11 +29,11 @@ FILES, MOMENTS = 400, 50
 KILLED = """
 import sys
 import mmindex
-from mmindex.update import commits, plan
+from mmindex.update import commits, met, plan
 
 commits._COMMIT_FILES = 8
-plan._CHUNK_FILES = 4
-plan._LOOKED_UP = 32
+met._CHUNK_FILES = 4
+plan.LOOKED_UP = 32
 begun = False
 
 def begin(report):

@@ -80,24 +80,19 @@ def copy(
     progress : callable, optional
         Called after each batch with the number of pairs copied and of all pairs.
     """
-    copied = 0
-
-    def count(total: int, pairs: int) -> None:
-        nonlocal copied
-        copied += pairs
-        if progress is not None:
-            progress(copied, total)
-
     create_alone(path, os.stat(source.opened.path).st_mode & 0o666)
     env = open_largest(path, lock=False)
     try:
+        copied = 0
         with source.begin() as read:
             total = sum(read.stat(source.opened.databases[name])["entries"] for name in databases)
             for name, several in databases.items():
                 target = env.open_db(name.encode(), dupsort=several, dupfixed=several)
                 database = source.opened.databases[name]
                 for pairs in _copy_database(read, database, env, target, several):
-                    count(total, pairs)
+                    copied += pairs
+                    if progress is not None:
+                        progress(copied, total)
         extend(env, path)
     finally:
         env.close()
