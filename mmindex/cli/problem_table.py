@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def walk_failures(failures: Iterable[tuple[str, str, str]], *, whole: bool) -> I
 def _walk_cells(
     heading: tuple[str, str, str],
     rows: list[tuple[str, str, str]],
-    colors: list[str | None],
+    colors: Sequence[str | None],
     columns: int,
     *,
     whole: bool,
