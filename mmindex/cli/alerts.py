@@ -1,4 +1,4 @@
-"""Which problems wake somebody: `--fail-on` of check and build."""
+"""`--fail-on` of check and build: the kinds of problems that wake somebody."""
 
 from __future__ import annotations
 

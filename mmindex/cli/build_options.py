@@ -1,4 +1,4 @@
-"""What build, update and watch share: the options of a walk, and how a report is printed."""
+"""Options of a walk and the printed report, shared by build, update and watch."""
 
 from __future__ import annotations
 
