@@ -95,11 +95,15 @@ def scan_encapsulated(
                     return trusted, table.kind
     items, is_chain = _find_items(value, origin, tables)
     note_fragments(items, anomalies)
-    if items.closed and clean and items.lengths.all():
+    if items.closed and clean and items.all_filled:
         if is_chain and len(tables) == 1 and _is_exact(tables[0], items, number_of_frames):
             return _serve_chain(items, tables[0], anomalies), tables[0].kind
         if not tables and number_of_frames in (None, 1) and len(items.starts) == 1:
             return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
+        count = len(items.starts)
+        if not tables and number_of_frames == count and items.find_beginnings(codec).all():
+            frames = _make_table(items, np.arange(count), count, count, None)
+            return frames, Boundaries.ONE_FRAGMENT_A_FRAME
     matches = [match_table(table, items, codec) for table in tables]
     if not items.closed and all(match.first_fragments is None for match in matches):
         agreed = find_agreed_starts(tables, items, number_of_frames)
