@@ -109,7 +109,7 @@ class Items:
     @property
     def all_filled(self) -> bool:
         """Whether no fragment is empty."""
-        return np.count_nonzero(self.lengths) == len(self.lengths)
+        return bool(np.count_nonzero(self.lengths) == len(self.lengths))
 
     @property
     def truncated(self) -> bool:
