@@ -53,7 +53,7 @@ class Archive(Composed, Checked, Listings, Closing):
         revalidate_after: float = 1.0,
         max_open_files: int | None = None,
     ) -> None:
-        path = find_index_file(os.path.realpath(path))
+        path = find_index_file(os.path.join(os.getcwd(), path))  # the folder may change
         if archive_root is not None:
             archive_root = os.path.realpath(archive_root)
         self._reopen = partial(
