@@ -37,7 +37,8 @@ from mmindex.index.problem_notes import (
     walk_notes_of,
     walk_problem_notes,
 )
-from mmindex.index.record import join_record, length_apart, length_of_positions, unpack_record
+from mmindex.index.record import unpack_record
+from mmindex.index.record_split import join_record, length_apart, length_of_positions
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
 
