@@ -117,7 +117,8 @@ class _MemberSource(ByteSource):
 
     def check_if_due(self) -> None:
         """Look at the container if that is due; see `ByteSource.check_if_due`."""
-        self._container.check_if_due()
+        with self._naming:
+            self._container.check_if_due()
 
     def close(self) -> None:
         """Let go of the container; see `ByteSource.close`."""
