@@ -21,6 +21,7 @@ from mmindex.model import Boundaries, InstanceRecord, Status
 from mmindex.read.instance import Instance
 from mmindex.scan.bare_items import read_item_length, walk_items
 from mmindex.scan.encapsulated import scan_encapsulated
+from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.items import LONGEST_HEAD, PixelDataValue
 from mmindex.scan.offset_tables import StoredTable
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
@@ -333,9 +334,10 @@ def _open(
     end, table = len(data), None
     if extended_offsets is not None:
         data, table = _append_table(data, extended_offsets, endianness)
+    pixel_data = PixelDataValue(data, 0, end, True, endianness)
     try:
         frames, boundaries = scan_encapsulated(
-            PixelDataValue(data, 0, end, True, endianness), codec, number_of_frames, table, []
+            pixel_data, codec, FrameCount(number_of_frames), table, []
         )
     except AmbiguousFramesError as error:
         if number_of_frames is None:

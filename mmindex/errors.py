@@ -165,19 +165,26 @@ class naming:
         The file.
     first : int
         Offset of the first byte that the block reads: added to the offsets of its errors.
+    instead_of : str, optional
+        A file that errors of the block name: a container, where `path` is a file in it.
     """
 
-    __slots__ = ("_first", "_path")
+    __slots__ = ("_first", "_instead_of", "_path")
 
-    def __init__(self, path: str | bytes | None, first: int = 0) -> None:
+    def __init__(
+        self, path: str | bytes | None, first: int = 0, instead_of: str | None = None
+    ) -> None:
         self._path = path
         self._first = first
+        self._instead_of = instead_of
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, MMIndexError):
+            if error.path == self._instead_of:
+                error.path = None
             if error.path is None and error.offset is not None:
                 error.offset += self._first
             error.at(self._path)

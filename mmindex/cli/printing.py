@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import textwrap
 from collections.abc import Collection, Iterable, Sequence
 
 import click
@@ -110,6 +109,8 @@ def cut_middle(text: str, width: int) -> str:
 
 def wrap(text: str, width: int) -> list[str]:
     """Return the lines of a text, each as wide as this at most."""
+    import textwrap  # most commands wrap nothing
+
     return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]
 
 

@@ -19,7 +19,8 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import note_folders
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import RecordKeys, length_of_positions, split_record, unpack_keys
+from mmindex.index.record import RecordKeys, unpack_keys
+from mmindex.index.record_split import length_of_positions, split_record
 
 
 def replace_files(

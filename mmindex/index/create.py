@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from mmindex.errors import IndexFormatError, IndexWriteError
@@ -10,7 +12,7 @@ from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.counters import Counters
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT, OLDEST
 from mmindex.index.lmdb import environment
-from mmindex.index.lmdb.environment import LMDBError
+from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import create
 from mmindex.index.lmdb.transaction import Transaction
@@ -47,8 +49,11 @@ def _make_meta(root: bytes, next_id: bytes) -> dict[bytes, bytes]:
     return {key: seal(key, value) for key, value in meta.items()}
 
 
-def empty_older_index(path: str) -> None:
+@contextmanager
+def older_emptied(path: str) -> Iterator[None]:
     """Empty an index of an older format, in which the next build finds nothing known.
+
+    The file stays open inside, so that a store of it opens at once.
 
     Raises
     ------
@@ -57,6 +62,15 @@ def empty_older_index(path: str) -> None:
     """
     accept_older = partial(check_format, accept_older=True)
     shared = environment.acquire(path, OLDEST, accept_older, write=True)
+    try:
+        _empty_older(shared)
+        yield
+    finally:
+        environment.release(shared)
+
+
+def _empty_older(shared: Environment) -> None:
+    path = shared.opened.path
     try:
         with shared.lock:
             with shared.begin() as raw:
@@ -70,8 +84,6 @@ def empty_older_index(path: str) -> None:
         raise IndexFormatError(f"damaged index: {error}; delete it", path=path) from error
     except (LMDBError, OSError) as error:
         raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
-    finally:
-        environment.release(shared)
 
 
 def _empty(txn: Transaction) -> None:

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.create import check_format, create_index
+from mmindex.index.create import check_format
 from mmindex.index.databases import DATABASES, FILE_ID
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
@@ -75,11 +75,9 @@ class OpenIndex:
     Parameters and exceptions are those of `Store`.
     """
 
-    def __init__(self, path: str, *, root: bytes | None = None) -> None:
+    def __init__(self, path: str, *, write: bool = False) -> None:
         self.path = os.path.realpath(path)
-        self._is_writer = root is not None
-        if root is not None:
-            create_index(self.path, root)
+        self._is_writer = write
         # An inode is given to another file when it is free; a copy of an index has its number, too.
         self._identity: tuple[tuple[int, int], bytes] | None = None
         self._let_go: weakref.finalize[..., OpenIndex] | None = None

@@ -74,7 +74,7 @@ def merge_indexes(
             )
     create_index(out, merged_root)
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
-    with only_writer(out), closing(Store(out, root=merged_root)) as merged:
+    with only_writer(out), closing(Store(out, write=True)) as merged:
         for path, source_root in zip(paths, roots, strict=True):
             prefix = os.path.relpath(source_root, merged_root)
             with closing(Store(path)) as source:

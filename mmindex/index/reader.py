@@ -37,7 +37,8 @@ from mmindex.index.problem_notes import (
     walk_notes_of,
     walk_problem_notes,
 )
-from mmindex.index.record import join_record, length_apart, length_of_positions, unpack_record
+from mmindex.index.record import unpack_record
+from mmindex.index.record_split import join_record, length_apart, length_of_positions
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
 
@@ -184,11 +185,14 @@ class Reader(OpenIndex):
     ) -> list[tuple[int, tuple[int, ...]] | None]:
         """Return id and fingerprint of the files at these paths, None for those not known."""
         unpack = PATH_VALUE.unpack
+        keys = [path_key(path) for path in paths]
         known: list[tuple[int, tuple[int, ...]] | None] = []
-        for key in map(path_key, paths):
-            sealed = txn.get("paths", key)
-            found = None if sealed is None else unpack(unseal(key, sealed))
-            known.append(None if found is None else (found[0], found[1:]))
+        for key, sealed in zip(keys, txn.get_all("paths", keys), strict=True):
+            if sealed is None:
+                known.append(None)
+            else:
+                found = unpack(unseal(key, sealed))
+                known.append((found[0], found[1:]))
         return known
 
     @reading
@@ -272,6 +276,8 @@ class Reader(OpenIndex):
     @reading
     def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
         """Return the number of UIDs of a kind that several files have."""
+        if kind == "instances" and txn.count(kind) == read_counters(txn).instances:
+            return 0  # as many UIDs as files that have one: in constant time
         return txn.count_repeated(kind)
 
     @reading
@@ -389,6 +395,5 @@ class Reader(OpenIndex):
     @reading
     def check(self, txn: Transaction) -> None:
         """Raise IndexFormatError where the index is not as it was written, or not whole."""
-        for name in DATABASES:
-            txn.check(name)
+        txn.check(*DATABASES)
         verify_index(txn)

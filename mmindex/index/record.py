@@ -65,10 +65,10 @@ from mmindex.errors import IndexFormatError
 from mmindex.frame_table import Entries, FrameTable, Layout
 from mmindex.image_numbers import NO_NUMBERS
 from mmindex.index.record_parts import (
-    APART,
     BIG_ENDIAN,
     BOUNDARIES,
     BOUNDARY_NUMBERS,
+    COUNT,
     HAS_VERSION,
     HEAD,
     HEADER,
@@ -77,6 +77,7 @@ from mmindex.index.record_parts import (
     PIXEL_KEYWORDS,
     PIXEL_NUMBERS,
     POSITIONS,
+    STATUS_AT,
     STATUS_NUMBERS,
     TRIMMED,
     WIDE_ENTRIES,
@@ -93,8 +94,6 @@ from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Stat
 
 FORMAT_VERSION = 4
 
-_ENTRIES_OFFSET = struct.Struct("<I")
-_COUNT = struct.Struct("<Q")
 _get_pixel_numbers = attrgetter(*PIXEL_NUMBERS)
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
@@ -144,7 +143,7 @@ def pack_record(
     positions = b"" if record.positions is None else bytes(record.positions[:])
     if positions:
         flags |= POSITIONS
-        anomalies += _COUNT.pack(len(positions))
+        anomalies += COUNT.pack(len(positions))
     if frames is not None:
         flags |= WIDE_ENTRIES * (frames.entry_size == 8) | TRIMMED * frames.trimmed
     size, time_ns, inode, kind = version or (0, 0, 0, 0)
@@ -241,8 +240,8 @@ def _unpack(
         code = bytes(packed[position - length : position]).decode("latin-1")
         anomalies.append(Anomaly(code, offset, count))
     if header.flags & POSITIONS:
-        (length,) = _COUNT.unpack_from(packed, position)
-        position += _COUNT.size
+        (length,) = COUNT.unpack_from(packed, position)
+        position += COUNT.size
         if positions is None:
             if length > len(packed) - position:
                 raise ValueError(f"{length} bytes of positions in {len(packed)}")
@@ -311,70 +310,15 @@ def _make_image_pixel(header: Header, photometric_interpretation: str) -> ImageP
     )
 
 
-def entries_offset(packed: bytes | memoryview) -> int:
-    """Return where the entries begin in a packed record, in bytes."""
-    if len(packed) < HEADER.size:
-        raise IndexFormatError(f"damaged record: {len(packed)} bytes; rebuild the index")
-    offset: int = _ENTRIES_OFFSET.unpack_from(packed, 4)[0]
-    return offset
-
-
-def length_of_positions(packed: bytes | memoryview) -> int:
-    """Return the length of the positions that a record has apart, or after its entries.
-
-    Raises
-    ------
-    IndexFormatError
-        The record is damaged.
-    """
-    at = entries_offset(packed)
-    if not packed[3] & POSITIONS:
-        return 0
-    if not HEADER.size + _COUNT.size <= at <= len(packed):
-        raise IndexFormatError("damaged record: no length of positions; rebuild the index")
-    length: int = _COUNT.unpack_from(packed, at - _COUNT.size)[0]
-    return length
-
-
-def split_record(packed: bytes) -> tuple[bytes, bytes]:
-    """Return a packed record whose entries are kept apart, and these."""
-    at = entries_offset(packed)
-    flags = packed[3] | APART
-    head = packed[:3] + bytes([flags]) + packed[4:at] + _COUNT.pack(len(packed) - at)
-    return head, packed[at:]
-
-
-def join_record(head: bytes, entries: bytes) -> bytes:
-    """Return the packed record that was split."""
-    return head[:3] + bytes([head[3] & ~APART]) + head[4 : entries_offset(head)] + entries
-
-
-def length_apart(packed: bytes | memoryview) -> int | None:
-    """Return the length of the entries of a record that are kept apart; None where they are not.
-
-    Raises
-    ------
-    IndexFormatError
-        The record is damaged.
-    """
-    at = entries_offset(packed)
-    if not packed[3] & APART:
-        return None
-    if len(packed) != at + _COUNT.size:
-        raise IndexFormatError("damaged record: no length of its entries; rebuild the index")
-    length: int = _COUNT.unpack_from(packed, at)[0]
-    return length
-
-
 def unpack_count(packed: bytes) -> tuple[Status, int]:
     """Return status and Number of Frames of a record that this process trusts."""
     *_, number_of_frames = HEAD.unpack_from(packed)
-    return status_of(packed[0]), number_of_frames
+    return status_of_packed(packed), number_of_frames
 
 
 def status_of_packed(packed: bytes) -> Status:
     """Return the status of a record that this process trusts."""
-    return status_of(packed[0])
+    return status_of(packed[STATUS_AT])
 
 
 def unpack_version(packed: bytes | memoryview) -> Fingerprint:

@@ -13,6 +13,8 @@ from mmindex.model import Boundaries, Fingerprint, Member, Status
 HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
 HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
 LENGTH = struct.Struct("<H")
+COUNT = struct.Struct("<Q")  # of bytes that stand apart
+STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
 _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
 POSITIONS = 64

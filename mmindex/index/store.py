@@ -64,6 +64,7 @@ from mmindex.index.problem_notes import (
 )
 from mmindex.index.reader import Reader
 
+_NOTES = ("meta", "problems")  # databases of what a build notes beside records
 _LITTLE_SPACE = 1 << 20  # bytes; LMDB calls it an input/output error when these do not suffice
 
 
@@ -74,9 +75,8 @@ class Store(Reader):
     ----------
     path : str
         The index file.
-    root : bytes, optional
-        Archive root of an index that is to be written (see `only_writer`), and made where it is
-        not there; without it the store is only read.
+    write : bool
+        Whether the index is written, too: hold `only_writer`.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class Store(Reader):
             The index is damaged; the file cannot be written.
         """
         try:
-            self._check_all_pages()
+            self._check_pages(DATABASES)
             shared = self._environment()
             with shared.lock:
                 copy(shared, path, DATABASES, progress)
@@ -104,12 +104,11 @@ class Store(Reader):
 
     def trust_pages(self) -> None:
         """Write without a look at all pages before: a damaged page may then end the process."""
-        self._environment().is_sound = True
+        self._environment().sound.update(DATABASES)
 
     @reading
-    def _check_all_pages(self, txn: Transaction) -> None:
-        for name in DATABASES:
-            txn.check(name)
+    def _check_pages(self, txn: Transaction, databases: Iterable[str]) -> None:
+        txn.check(*databases)
 
     def replace(self, packed_records: Iterable[bytes], removed: Iterable[int] = ()) -> None:
         """Put in the records of files, in place of those at the same paths, and drop others.
@@ -164,7 +163,7 @@ class Store(Reader):
                     txn.delete("problems", key)
             put_problem_notes(txn, skipped)
 
-        self._write(write)
+        self._write(write, _NOTES)
 
     def accept(self, problems: Iterable[AcceptedProblem]) -> None:
         """Note problems as accepted, in place of those that were; raises as `replace`."""
@@ -175,11 +174,11 @@ class Store(Reader):
                     txn.delete("problems", key)
             put_problem_notes(txn, problems)
 
-        self._write(write)
+        self._write(write, _NOTES)
 
     def add_problem_notes(self, notes: Iterable[ProblemNote]) -> None:
         """Write notes of problems beside those there, as a merge does; raises as `replace`."""
-        self._write(lambda txn: put_problem_notes(txn, notes))
+        self._write(lambda txn: put_problem_notes(txn, notes), _NOTES)
 
     def forget(self, problems: Iterable[AcceptedProblem]) -> None:
         """Drop problems that were accepted; raises as `replace`."""
@@ -188,13 +187,16 @@ class Store(Reader):
             for problem in problems:
                 txn.delete("problems", problem_key(problem))
 
-        self._write(write)
+        self._write(write, _NOTES)
 
-    def _write(self, change: Callable[[Transaction], None]) -> None:
-        """Commit a change to the databases, or none of it."""
-        if not self._environment().is_sound:  # to write to a damaged page may end the process
-            self._check_all_pages()
-            self._environment().is_sound = True
+    def _write(
+        self, change: Callable[[Transaction], None], databases: Iterable[str] = DATABASES
+    ) -> None:
+        """Commit a change to these databases, or none of it."""
+        # To write to a damaged page may end the process.
+        if unchecked := set(databases) - self._environment().sound:
+            self._check_pages(unchecked)
+            self._environment().sound.update(unchecked)
         try:
             shared = self._environment()
             with shared.lock:

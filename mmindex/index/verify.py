@@ -21,7 +21,8 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import RecordKeys, length_apart, length_of_positions, unpack_keys
+from mmindex.index.record import RecordKeys, unpack_keys
+from mmindex.index.record_split import length_apart, length_of_positions
 
 
 def verify_index(txn: Transaction) -> None:

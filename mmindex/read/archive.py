@@ -53,17 +53,16 @@ class Archive(Composed, Checked, Listings, Closing):
         revalidate_after: float = 1.0,
         max_open_files: int | None = None,
     ) -> None:
-        path = find_index_file(os.path.realpath(path))
         if archive_root is not None:
             archive_root = os.path.realpath(archive_root)
+        self._store = Store(find_index_file(path))
         self._reopen = partial(
             open_archive,
-            path,
+            self._store.path,
             archive_root=archive_root,
             revalidate_after=revalidate_after,
             max_open_files=max_open_files,
         )
-        self._store = Store(path)
         root = self._store.root if archive_root is None else archive_root
         self.root: str = os.fsdecode(root)
         self._root = os.fsencode(root)

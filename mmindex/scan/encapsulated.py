@@ -25,6 +25,7 @@ from mmindex.scan.boundaries import (
     name_boundaries,
     read_markers,
 )
+from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.items import (
     LONGEST_HEAD,
     RAW_TAGS,
@@ -57,22 +58,18 @@ if TYPE_CHECKING:
 def scan_encapsulated(
     value: PixelDataValue,
     codec: Codec,
-    number_of_frames: int | None,
+    frame_count: FrameCount,
     extended_offset_table: StoredTable | None,
     anomalies: list[Anomaly],
     *,
-    clean: bool = True,
     prove: bool = True,
 ) -> tuple[FrameTable, Boundaries]:
     """Find the frames of encapsulated pixel data, noting anomalies.
 
     Parameters
     ----------
-    number_of_frames : int or None
-        (0028,0008); None where it is absent or no number (then a table's entries count).
-    clean : bool
-        Whether (0028,0008) is as the standard writes it, or absent; else the number counts where
-        a table, start markers or the number of fragments bear it out (rule R46).
+    frame_count : FrameCount
+        (0028,0008); where it is absent or no number, a table's entries count.
     prove : bool
         Look at every entry of a table, not only at some.
 
@@ -82,6 +79,7 @@ def scan_encapsulated(
         The items are broken or fewer than the frames; AmbiguousFramesError where several
         readings of the boundaries fit, TruncatedFrameError where the file ends too early to tell.
     """
+    number_of_frames, is_clean = frame_count
     tables, origin = read_tables(value, extended_offset_table, codec)
     if origin == value.value_offset:
         anomalies.append(Anomaly("no-basic-offset-table", origin))
@@ -89,23 +87,27 @@ def scan_encapsulated(
         return _scan_stream(value, origin, tables, anomalies), Boundaries.ALL_FRAGMENTS
     if not prove:
         for table in tables:
-            if table.whole and clean and number_of_frames in (None, table.count):
+            if table.whole and is_clean and number_of_frames in (None, table.count):
                 trusted = trust_table(value, origin, table, codec, anomalies)
                 if trusted is not None:
                     return trusted, table.kind
     items, is_chain = _find_items(value, origin, tables)
     note_fragments(items, anomalies)
-    if items.closed and clean and items.lengths.all():
+    if items.closed and is_clean and items.all_filled:
         if is_chain and len(tables) == 1 and _is_exact(tables[0], items, number_of_frames):
             return _serve_chain(items, tables[0], anomalies), tables[0].kind
         if not tables and number_of_frames in (None, 1) and len(items.starts) == 1:
             return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
+        count = len(items.starts)
+        if not tables and number_of_frames == count and items.find_beginnings(codec).all():
+            frames = _make_table(items, np.arange(count), count, count, None)
+            return frames, Boundaries.ONE_FRAGMENT_A_FRAME
     matches = [match_table(table, items, codec) for table in tables]
     if not items.closed and all(match.first_fragments is None for match in matches):
         agreed = find_agreed_starts(tables, items, number_of_frames)
         if agreed is not None:
             return _serve_agreed(items, *agreed, anomalies)
-    witnesses = _hear(items, matches, codec, number_of_frames, clean)
+    witnesses = _hear(items, matches, codec, frame_count)
     reading = _decide(witnesses, codec, anomalies)
     return _locate(witnesses, reading, codec, anomalies), name_boundaries(reading, witnesses.filled)
 
@@ -161,10 +163,9 @@ class _Witnesses:
         return self.tables + ([] if self.markers is None else [self.markers])
 
 
-def _hear(
-    items: Items, matches: list[Match], codec: Codec, number_of_frames: int | None, clean: bool
-) -> _Witnesses:
+def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCount) -> _Witnesses:
     """Return the witnesses; Number of Frames that is absent or not borne out is silent or 1."""
+    number_of_frames, is_clean = frame_count
     begins = items.find_beginnings(codec)
     markers, filled = read_markers(begins, items, number_of_frames)
     usable, tables = [], []
@@ -175,10 +176,10 @@ def _hear(
             tables.append(Reading(match.table.kind, at, match.table.count))
     said = {len(filled)} | {reading.count for reading in tables}
     said |= set() if markers is None else {markers.count}
-    if not clean and number_of_frames not in said:
+    if not is_clean and number_of_frames not in said:
         number_of_frames = None
     if number_of_frames is None and not tables:
-        if not clean and markers is None and len(filled) > 1:
+        if not is_clean and markers is None and len(filled) > 1:
             raise AmbiguousFramesError(
                 f"expected Number of Frames (0028,0008), found no number that {len(filled)} "
                 "fragments bear out, and no table or start marker",

@@ -24,6 +24,7 @@ from mmindex.scan.file_format import (
     scan_file_meta,
     unwrap_deflated,
 )
+from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.irregular import scan_irregular
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.scan.nesting import IrregularError
@@ -122,23 +123,11 @@ class Header:
             return number if number <= 0xFFFF else None
         return None
 
-    def number_of_frames(self) -> tuple[int | None, bool]:
-        """Return Number of Frames (0028,0008), and whether its value is clean.
-
-        Returns
-        -------
-        number : int or None
-            At least 1. None where the element is absent, or has a value that is 0 or no number.
-        clean : bool
-            Whether the value is an Integer String (PS3.5 6.2), or the element is absent. An
-            unclean number is a candidate: text with tabs, line ends, a decimal point or several
-            values (the first counts), or a binary value. Use it only where the length of the
-            value, an offset table or the fragments confirm it, and record `number-of-frames`
-            either way.
-        """
+    def number_of_frames(self) -> FrameCount:
+        """Return Number of Frames (0028,0008), and whether its value is clean."""
         element = self.data_set.elements.get(tags.NUMBER_OF_FRAMES)
         if element is None:
-            return None, True
+            return FrameCount(None)
         value = b""
         if element.length <= _LONGEST_TEXT:
             value = read_value(self.buffer, self.data_set, tags.NUMBER_OF_FRAMES)
@@ -146,16 +135,17 @@ class Header:
         if layout is None:
             text = value.strip(b" \0")
             if _INTEGER_STRING.fullmatch(text):
-                return int(text) or None, int(text) > 0
+                return FrameCount(int(text) or None, int(text) > 0)
             first = _WHOLE_NUMBER.fullmatch(text.partition(b"\\")[0].strip(_PADDING))
             if first:
-                return int(first[1]) or None, False
+                return FrameCount(int(first[1]) or None, False)
             if element.vr in ("", "UN"):
                 layout = _BINARY_OF_UNKNOWN_VR.get(len(value))
         if layout is None or len(value) < struct.calcsize("=" + layout):
-            return None, False
+            return FrameCount(None, False)
         number = struct.unpack_from(self.encoding.byte_order + layout, value)[0]
-        return (int(number) if 1 <= number < 1e12 and number % 1 == 0 else None), False
+        is_count = 1 <= number < 1e12 and number % 1 == 0
+        return FrameCount(int(number) if is_count else None, False)
 
 
 def scan_header(

@@ -107,6 +107,11 @@ class Items:
         return self.ending is Ending.CLOSED
 
     @property
+    def all_filled(self) -> bool:
+        """Whether no fragment is empty."""
+        return bool(np.count_nonzero(self.lengths) == len(self.lengths))
+
+    @property
     def truncated(self) -> bool:
         """Whether the last item runs past the end of the data."""
         return self.ending is Ending.CUT_ITEM
@@ -237,10 +242,10 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     starts = np.array(found, np.int64)
     starts -= origin
     items = close_items(value, origin, starts, position - origin)
-    endless = np.flatnonzero(items.lengths == UNDEFINED_LENGTH)
-    if len(endless):
+    if np.max(items.lengths, initial=0) == UNDEFINED_LENGTH:
+        endless = int(items.lengths.argmax())
         raise FormatError(
-            f"fragment {endless[0]} has an undefined length", offset=items.header_offset(endless[0])
+            f"fragment {endless} has an undefined length", offset=items.header_offset(endless)
         )
     return items
 
@@ -307,9 +312,12 @@ def _is_element(value: PixelDataValue, head: bytes, left: int) -> bool:
 def note_fragments(items: Items, anomalies: list[Anomaly]) -> None:
     """Note what is odd about the items and the end of the last one."""
     lengths = items.lengths
-    for code, odd in (("odd-fragment-length", lengths & 1), ("empty-fragment", lengths == 0)):
-        if odd.any():
-            where = np.flatnonzero(odd)
+    for code, is_there, find in (
+        ("odd-fragment-length", np.bitwise_or.reduce(lengths) & 1, lambda: lengths & 1),
+        ("empty-fragment", not items.all_filled, lambda: lengths == 0),
+    ):
+        if is_there:
+            where = np.flatnonzero(find())
             anomalies.append(Anomaly(code, items.header_offset(int(where[0])), len(where)))
     if items.ending in (Ending.CUT_ITEM, Ending.CUT_HEADER):
         anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))

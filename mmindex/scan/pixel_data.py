@@ -16,6 +16,7 @@ from mmindex.model import Anomaly, Boundaries, ImagePixel
 from mmindex.scan import tags
 from mmindex.scan.element import Element
 from mmindex.scan.encoding import UNDEFINED_LENGTH
+from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.header import Header
 from mmindex.scan.native import (
     find_wrapped_lengths,
@@ -33,13 +34,6 @@ class PixelData(NamedTuple):
     frames: FrameTable
     boundaries: Boundaries
     number_of_frames: int
-
-
-class _Count(NamedTuple):
-    """(0028,0008) as it was found: None where it is absent or no number."""
-
-    number: int | None
-    is_clean: bool
 
 
 def scan_pixel_data(
@@ -82,7 +76,9 @@ def scan_pixel_data(
     return _scan_bare_value(header, element, image, count)
 
 
-def _scan_native(header: Header, element: Element, image: ImagePixel, count: _Count) -> PixelData:
+def _scan_native(
+    header: Header, element: Element, image: ImagePixel, count: FrameCount
+) -> PixelData:
     number = count.number or 1
     element = _unwrap_length(header, element, image, number)
     if not count.is_clean and not is_native_length(image, element.length, number):
@@ -128,7 +124,7 @@ def _begins_element(header: Header, position: int, after: int) -> bool:
 
 
 def _find_native_in_fragment(
-    header: Header, element: Element, image: ImagePixel, count: _Count
+    header: Header, element: Element, image: ImagePixel, count: FrameCount
 ) -> Element | None:
     """Return the only fragment as if it were the element's value, if it is exactly the frames."""
     buffer, encoding = header.buffer, header.encoding
@@ -156,7 +152,7 @@ def _find_native_in_fragment(
 
 
 def _scan_bare_value(
-    header: Header, element: Element, image: ImagePixel, count: _Count
+    header: Header, element: Element, image: ImagePixel, count: FrameCount
 ) -> PixelData:
     """Find the frames of a value without items, where the transfer syntax asks for fragments.
 
@@ -213,7 +209,7 @@ def _has_start_marker(header: Header, begins: bytes) -> bool:
     return begins.startswith(markers)
 
 
-def _scan_items(header: Header, element: Element, count: _Count, *, prove: bool) -> PixelData:
+def _scan_items(header: Header, element: Element, count: FrameCount, *, prove: bool) -> PixelData:
     size, codec = len(header.buffer), header.transfer_syntax.codec
     undefined = element.length == UNDEFINED_LENGTH
     is_one = count.is_clean and (count.number is None or count.number == 1)
@@ -237,10 +233,9 @@ def _scan_items(header: Header, element: Element, count: _Count, *, prove: bool)
             header.encoding.byte_order,
         ),
         codec,
-        count.number,
+        count,
         find_extended_offset_table(header.data_set),
         header.anomalies,
-        clean=count.is_clean,
         prove=prove,
     )
     if codec is Codec.VIDEO:
@@ -251,9 +246,9 @@ def _scan_items(header: Header, element: Element, count: _Count, *, prove: bool)
     return PixelData(frames, boundaries, number)
 
 
-def _read_number_of_frames(header: Header) -> _Count:
+def _read_number_of_frames(header: Header) -> FrameCount:
     """Return (0028,0008), noting one that is no clean number (PS3.5 6.2, IS)."""
-    count = _Count(*header.number_of_frames())
+    count = header.number_of_frames()
     if not count.is_clean:
         offset = header.data_set.elements[tags.NUMBER_OF_FRAMES].element_offset
         header.anomalies.append(Anomaly("number-of-frames", offset))

@@ -114,7 +114,7 @@ def walk_archive(
         A folder in the archive, relative to `root`: only files below it are yielded.
     """
     is_index = match_index_files(index)
-    is_excluded = match_excluded(rules.exclude)
+    is_excluded = match_excluded(rules.exclude) if rules.exclude else None
     prefix = len(os.path.join(root, b""))
     device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
@@ -133,7 +133,8 @@ def walk_archive(
             is_own = is_index(os.path.realpath(folder))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if is_own(entry.name) or is_excluded(entry.path[prefix:]):
+                    path = entry.path[prefix:]
+                    if is_own(entry.name) or (is_excluded and is_excluded(path)):
                         continue
                     try:
                         if not rules.follow_links and entry.is_symlink():
@@ -143,12 +144,12 @@ def walk_archive(
                             continue
                         found = entry.stat()
                     except OSError as error:
-                        yield skipped(entry.path[prefix:], error)
+                        yield skipped(path, error)
                         continue
                     if not stat.S_ISREG(found.st_mode):
-                        yield Skipped(entry.path[prefix:], "neither a file nor a folder", False)
+                        yield Skipped(path, "neither a file nor a folder", False)
                     else:
-                        yield FoundFile(entry.path[prefix:], Fingerprint.of(found))
+                        yield FoundFile(path, Fingerprint.of(found))
         except OSError as error:
             yield skipped(folder[prefix:], error, "cannot read the folder")
 

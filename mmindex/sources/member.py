@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from mmindex.errors import FormatError, MMIndexError
+from mmindex.errors import FormatError, naming
 from mmindex.model import Fingerprint, Member
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
@@ -101,25 +101,24 @@ class _MemberSource(ByteSource):
     Other members may read the container, too: who has it last closes it by letting go of it.
     """
 
-    __slots__ = ("_container", "name", "size", "version")
+    __slots__ = ("_container", "_naming", "name", "size", "version")
 
     def __init__(self, container: ByteSource, member: Member, name: str | None) -> None:
         self.name = name
         self.size = member.length
         self.version: Fingerprint | None = container.version
         self._container = container
+        self._naming = naming(name, instead_of=container.name)
 
     def check(self) -> None:
         """Look at the container; see `ByteSource.check`."""
-        try:
+        with self._naming:
             self._container.check()
-        except MMIndexError as error:
-            error.path = self.name
-            raise
 
     def check_if_due(self) -> None:
         """Look at the container if that is due; see `ByteSource.check_if_due`."""
-        self._container.check_if_due()
+        with self._naming:
+            self._container.check_if_due()
 
     def close(self) -> None:
         """Let go of the container; see `ByteSource.close`."""
@@ -150,32 +149,23 @@ class StoredMember(_MemberSource):
         """Return exactly these bytes; see `ByteSource.read`."""
         if not self.first <= offset <= offset + length <= self._end:
             raise self._outside(offset, length)
-        try:
+        with self._naming:
             return self._container.read(offset, length)
-        except MMIndexError as error:
-            error.path = self.name
-            raise
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range; see `ByteSource.read_many`."""
         for offset, length in ranges:
             if not self.first <= offset <= offset + length <= self._end:
                 raise self._outside(offset, length)
-        try:
+        with self._naming:
             return self._container.read_many(ranges)
-        except MMIndexError as error:
-            error.path = self.name
-            raise
 
     def view(self, offset: int, length: int) -> memoryview:
         """Return these bytes of the mapped container; see `ByteSource.view`."""
         if not self.first <= offset <= offset + length <= self._end:
             raise self._outside(offset, length)
-        try:
+        with self._naming:
             return self._container.view(offset, length)
-        except MMIndexError as error:
-            error.path = self.name
-            raise
 
     def _outside(self, offset: int, length: int) -> FormatError:
         """Return the error of a range that is not within the member; a change comes first."""
@@ -220,7 +210,7 @@ class DeflatedMember(_MemberSource):
         FormatError
             The member does not inflate to the length and the CRC that the container says.
         """
-        try:
+        with self._naming:
             data = self._inflated.get(self._key)
             if data is None:
                 with self._lock:
@@ -229,9 +219,6 @@ class DeflatedMember(_MemberSource):
                         data = self._inflate()
                         self._inflated.keep(self._key, data)
             self._container.check_if_due()
-        except MMIndexError as error:
-            error.path = self.name
-            raise
         if not 0 <= offset <= offset + length <= self.size:
             raise outside(self.name, offset, length, self.size)
         return memoryview(data)[offset : offset + length]

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 
 from mmindex.index.build_notes import BuildNote
-from mmindex.index.create import create_index, empty_older_index
+from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
 from mmindex.update.commits import Commits
@@ -112,7 +112,7 @@ def build(
     create_index(index_path, root_bytes)
     with ExitStack() as stack:
         stack.enter_context(only_writer(index_path))
-        empty_older_index(index_path)
+        stack.enter_context(older_emptied(index_path))
         store = stack.enter_context(open_to_build(index_path, root_bytes))
         known = store.count_files()
         plan = Plan(

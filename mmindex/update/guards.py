@@ -150,7 +150,7 @@ def open_to_build(index: str, root: bytes) -> Iterator[Store]:
     IndexFormatError, IndexWriteError
         The index is damaged; it cannot be written, or belongs to another archive.
     """
-    with closing(Store(index, root=root)) as store:
+    with closing(Store(index, write=True)) as store:
         if os.path.realpath(store.root) != os.path.realpath(root):
             raise IndexWriteError(
                 f"the index is that of {os.fsdecode(store.root)}: give another one for "

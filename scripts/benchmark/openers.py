@@ -23,20 +23,11 @@ Opener = Callable[[Image], AbstractContextManager[Read]]
 
 
 @contextmanager
-def open_mmindex(image: Image) -> Iterator[Read]:
-    """Scan on the fly."""
+def open_mmindex(image: Image, *, prove: bool = False) -> Iterator[Read]:
+    """Scan on the fly; `prove` looks at every entry of an offset table, which no peer does."""
     import mmindex
 
-    with mmindex.open_file(image.path) as instance:
-        yield instance.frame
-
-
-@contextmanager
-def open_proving(image: Image) -> Iterator[Read]:
-    """Scan on the fly, and look at every entry of an offset table, which no peer does."""
-    import mmindex
-
-    with mmindex.open_file(image.path, prove=True) as instance:
+    with mmindex.open_file(image.path, prove=prove) as instance:
         yield instance.frame
 
 
@@ -142,7 +133,7 @@ OPENERS: dict[str, Opener] = {
     "highdicom": open_highdicom,
     "dicomsdl": open_dicomsdl,
 }
-PROVING = OPENERS | {MMINDEX: open_proving}
+PROVING = OPENERS | {MMINDEX: partial(open_mmindex, prove=True)}
 INDEXED: dict[str, Opener] = {MMINDEX: open_indexed, "dicomweb-client": open_dicomweb_client}
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mmindex
 from scripts.benchmark.cases import Case, Setup, Site
@@ -24,7 +25,7 @@ from scripts.benchmark.elements import (
     pack_file_meta,
     pack_sequence,
 )
-from scripts.benchmark.measure import Bench, Call, Contender, attempt
+from scripts.benchmark.measure import Bench, Call, Contender, attempt, compare_exactly
 from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
@@ -160,97 +161,139 @@ def list_slide(bench: Bench) -> Iterator[Setup]:
 
 def _list_cases(tiles_a_side: int, site: Site) -> Iterator[Case]:
     path = site.folder / "files" / "slide.dcm"
-    tiles = write_slide(path, tiles_a_side)
+    slide = _Slide(str(path), write_slide(path, tiles_a_side), tiles_a_side, site.stack)
     generator = random.Random(1)
     places = [
         (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side)) for _ in range(READS)
     ]
-    slide = _Slide(path, tiles, tiles_a_side, places, site.stack)
-    title = f"slide of {len(tiles):,} tiles"
+    title = f"slide of {len(slide.tiles):,} tiles"
     yield Case(
         f"{title}: open, first tile",
         [
-            Contender(MMINDEX, slide.open_with_mmindex, places, slide.expected),
-            Contender("wsidicom", slide.open_with_wsidicom, places, slide.expected),
+            Contender(MMINDEX, slide.open_and_read, places, slide.expect_tile),
+            Contender("wsidicom", slide.open_and_read_with_wsidicom, places, slide.expect_tile),
         ],
     )
-    yield Case(
+    ours, wsidicom, openslide = slide.open, slide.open_with_wsidicom, slide.open_with_openslide
+    our_tiles = [(0, *place) for place in places]
+    their_tiles = [(0, place) for place in places]
+    squares = [((column * TILE, row * TILE), 0, (TILE, TILE)) for column, row in places]
+    yield _make_case(
         f"{title}: a random tile",
-        [attempt(MMINDEX, slide.make_mmindex), attempt("wsidicom", slide.make_wsidicom)],
+        slide.expect_tile,
+        places,
+        [
+            (MMINDEX, lambda: ours().tile, our_tiles),
+            ("wsidicom", lambda: wsidicom().read_encoded_tile, their_tiles),
+        ],
     )
-    yield Case(
+    yield _make_case(
         f"{title}: a random tile, decoded",
+        slide.expect_pixels,
+        places,
         [
-            attempt(MMINDEX, slide.make_array),
-            attempt("wsidicom", slide.make_decoded),
-            attempt("OpenSlide", slide.make_openslide),
+            (MMINDEX, lambda: ours().tile_array, our_tiles),
+            ("wsidicom", lambda: partial(wsidicom().read_tile, as_array=True), their_tiles),
+            ("OpenSlide", lambda: openslide().read_region, squares),
         ],
+        compare_pixels,
     )
-    yield Case(
+    size, most = (REGION, REGION), tiles_a_side * TILE - REGION
+    generator = random.Random(2)
+    corners = [(generator.randrange(most), generator.randrange(most)) for _ in range(REGIONS)]
+    by_corner = [(corner, 0, size) for corner in corners]
+    yield _make_case(
         f"{title}: a region of {REGION:,} x {REGION:,} pixels",
+        slide.expect_region,
+        corners,
         [
-            attempt(MMINDEX, slide.make_region),
-            attempt("wsidicom", slide.make_wsidicom_region),
-            attempt("OpenSlide", slide.make_openslide_region),
+            (MMINDEX, lambda: ours().read_region, [(0, *corner, *size) for corner in corners]),
+            ("wsidicom", lambda: partial(wsidicom().read_region, as_array=True), by_corner),
+            ("OpenSlide", lambda: openslide().read_region, by_corner),
         ],
+        compare_pixels,
     )
-    yield Case(
+    width = THUMBNAIL, THUMBNAIL
+    yield _make_case(
         f"{title}: thumbnail of {THUMBNAIL} pixels",
+        slide.expect_thumbnail,
+        [()],
         [
-            attempt(MMINDEX, slide.make_thumbnail),
-            attempt("wsidicom", slide.make_wsidicom_thumbnail),
-            attempt("OpenSlide", slide.make_openslide_thumbnail),
+            (MMINDEX, lambda: partial(ours().thumbnail, THUMBNAIL), [()]),
+            ("wsidicom", lambda: partial(wsidicom().read_thumbnail, width), [()]),
+            ("OpenSlide", lambda: partial(openslide().get_thumbnail, width), [()]),
         ],
+        compare_thumbnails,
     )
 
 
+def _make_case(
+    title: str,
+    expect: Call,
+    places: Sequence[tuple[int, ...]],
+    readers: list[tuple[str, Callable[[], Call], Sequence[tuple[object, ...]]]],
+    compare: Callable[[object, object], str] = compare_exactly,
+) -> Case:
+    """Return a case of several who read the same places.
+
+    Parameters
+    ----------
+    expect : callable
+        From a place, what has to be read there.
+    readers : list of (name, callable, arguments)
+        Opens the slide and returns what reads; with which arguments, in the order of the places.
+    """
+
+    def make(name: str, open_it: Callable[[], Call], asked: Sequence[Any]) -> Contender:
+        place_of = dict(zip(asked, places, strict=True))
+        expected = lambda *arguments: expect(*place_of[arguments])  # noqa: E731
+        return Contender(name, open_it(), asked, expected, compare=compare)
+
+    return Case(title, [attempt(reader[0], partial(make, *reader)) for reader in readers])
+
+
+@dataclass(frozen=True, slots=True)
 class _Slide:
-    """One slide, and each contender's way to a tile of a column and a row."""
+    """One slide: what its places have to be, and each reader's way to open it."""
 
-    def __init__(
-        self,
-        path: Path,
-        tiles: list[bytes],
-        tiles_a_side: int,
-        places: list[tuple[int, int]],
-        stack: ExitStack,
-    ) -> None:
-        self.path = str(path)
-        self.tiles = tiles
-        self.tiles_a_side = tiles_a_side
-        self.places = places
-        self.indices = [(row * tiles_a_side + column,) for column, row in places]
-        self.stack = stack
+    path: str
+    tiles: list[bytes]
+    tiles_a_side: int
+    stack: ExitStack
 
-    def expected(self, column: int, row: int) -> bytes:
+    def expect_tile(self, column: int, row: int) -> bytes:
         """Return a tile as it was written."""
         return self.tiles[row * self.tiles_a_side + column]
 
-    def decode(self, frame_index: int) -> object:
+    def expect_pixels(self, column: int, row: int) -> object:
         """Return a tile as pydicom decodes it."""
         from pydicom.pixels.utils import pixel_array
 
-        return pixel_array(self.path, index=frame_index)
+        return pixel_array(self.path, index=row * self.tiles_a_side + column)
 
-    def contend_decoded(
-        self, name: str, call: Call, arguments: list[tuple[object, ...]]
-    ) -> Contender:
-        """Return the contender that decodes tiles, compared with pydicom's."""
-        indices = dict(zip(arguments, self.indices, strict=True))
-        return Contender(
-            name,
-            call,
-            arguments,
-            lambda *asked: self.decode(*indices[asked]),
-            compare=compare_pixels,
-        )
+    def expect_region(self, x: int, y: int) -> object:
+        """Return a region, of the one picture that all tiles have, as pydicom decodes it."""
+        import numpy as np
 
-    def open_with_mmindex(self, column: int, row: int) -> bytes:
+        count = REGION // TILE + 1
+        tiled = np.tile(np.asarray(self.expect_pixels(0, 0)), (count, count, 1))
+        return tiled[y % TILE :, x % TILE :][:REGION, :REGION]
+
+    def expect_thumbnail(self) -> object:
+        """Return the means of blocks, of the one picture that all tiles have."""
+        import numpy as np
+
+        step = self.tiles_a_side * TILE // THUMBNAIL
+        picture = np.asarray(self.expect_pixels(0, 0))
+        means = picture.reshape(TILE // step, step, TILE // step, step, 3).mean(axis=(1, 3))
+        return np.tile(means, (self.tiles_a_side, self.tiles_a_side, 1))
+
+    def open_and_read(self, column: int, row: int) -> bytes:
         """Scan on the fly, and read a tile."""
         with mmindex.open_slide(self.path) as slide:
             return slide.tile(0, column, row)
 
-    def open_with_wsidicom(self, column: int, row: int) -> bytes:
+    def open_and_read_with_wsidicom(self, column: int, row: int) -> bytes:
         """Open, and read a tile."""
         from wsidicom import WsiDicom
 
@@ -258,34 +301,11 @@ class _Slide:
             tile: bytes = slide.read_encoded_tile(0, (column, row))
             return tile
 
-    def make_mmindex(self) -> Contender:
-        """Read tiles as stored."""
-        tiles = [(0, *place) for place in self.places]
-        return Contender(
-            MMINDEX, self.open_slide().tile, tiles, lambda level, *place: self.expected(*place)
-        )
-
-    def open_slide(self) -> mmindex.Slide:
+    def open(self) -> mmindex.Slide:
         """Open with mmindex."""
         return self.stack.enter_context(mmindex.open_slide(self.path))
 
-    def make_wsidicom(self) -> Contender:
-        """Read tiles as stored."""
-        slide = self.open_without_cache()
-        tiles = [(0, place) for place in self.places]
-        return Contender(
-            "wsidicom",
-            slide.read_encoded_tile,
-            tiles,
-            lambda level, place: self.expected(*place),
-        )
-
-    def make_array(self) -> Contender:
-        """Read decoded tiles."""
-        tiles = [(0, *place) for place in self.places]
-        return self.contend_decoded(MMINDEX, self.open_slide().tile_array, [*tiles])
-
-    def open_without_cache(self) -> WsiDicom:
+    def open_with_wsidicom(self) -> WsiDicom:
         """Open with wsidicom, which is not to keep what it read."""
         from wsidicom import WsiDicom
         from wsidicom.config import Settings
@@ -293,83 +313,10 @@ class _Slide:
         settings = Settings(decoded_frame_cache_size=0, encoded_frame_cache_size=0)
         return self.stack.enter_context(WsiDicom.open(self.path, settings=settings))
 
-    def make_decoded(self) -> Contender:
-        """Read decoded tiles."""
-        slide = self.open_without_cache()
-        read = partial(slide.read_tile, as_array=True)
-        return self.contend_decoded("wsidicom", read, [(0, place) for place in self.places])
-
-    def open_openslide(self) -> OpenSlide:
+    def open_with_openslide(self) -> OpenSlide:
         """Open with OpenSlide, which is not to keep what it decoded."""
         import openslide
 
         slide = self.stack.enter_context(openslide.OpenSlide(self.path))
         slide.set_cache(openslide.OpenSlideCache(0))
         return slide
-
-    def make_openslide(self) -> Contender:
-        """Read regions of a tile."""
-        slide = self.open_openslide()
-        corners = [((column * TILE, row * TILE), 0, (TILE, TILE)) for column, row in self.places]
-        return self.contend_decoded("OpenSlide", slide.read_region, [*corners])
-
-    def contend_regions(self, name: str, read: Call) -> Contender:
-        """Return the contender that reads regions off the borders of tiles."""
-        generator = random.Random(2)
-        most = self.tiles_a_side * TILE - REGION
-        corners = [(generator.randrange(most), generator.randrange(most)) for _ in range(REGIONS)]
-        return Contender(name, read, corners, self.expected_region, compare=compare_pixels)
-
-    def expected_region(self, x: int, y: int) -> object:
-        """Return a region, of the one picture that all tiles have, as pydicom decodes it."""
-        import numpy as np
-
-        count = REGION // TILE + 1
-        tiled = np.tile(np.asarray(self.decode(0)), (count, count, 1))
-        return tiled[y % TILE :, x % TILE :][:REGION, :REGION]
-
-    def make_region(self) -> Contender:
-        """Read a region."""
-        slide = self.open_slide()
-        return self.contend_regions(
-            MMINDEX, lambda x, y: slide.read_region(0, x, y, REGION, REGION)
-        )
-
-    def make_wsidicom_region(self) -> Contender:
-        """Read a region as an array."""
-        read = partial(self.open_without_cache().read_region, as_array=True)
-        return self.contend_regions("wsidicom", lambda x, y: read((x, y), 0, (REGION, REGION)))
-
-    def make_openslide_region(self) -> Contender:
-        """Read a region."""
-        slide = self.open_openslide()
-        return self.contend_regions(
-            "OpenSlide", lambda x, y: slide.read_region((x, y), 0, (REGION, REGION))
-        )
-
-    def contend_thumbnails(self, name: str, read: Call) -> Contender:
-        """Return the contender that draws the thumbnail."""
-        return Contender(name, read, [()], self.expected_thumbnail, compare=compare_thumbnails)
-
-    def expected_thumbnail(self) -> object:
-        """Return the means of blocks, of the one picture that all tiles have."""
-        import numpy as np
-
-        step = self.tiles_a_side * TILE // THUMBNAIL
-        picture = np.asarray(self.decode(0))
-        means = picture.reshape(TILE // step, step, TILE // step, step, 3).mean(axis=(1, 3))
-        return np.tile(means, (self.tiles_a_side, self.tiles_a_side, 1))
-
-    def make_thumbnail(self) -> Contender:
-        """Draw the thumbnail of the only level."""
-        return self.contend_thumbnails(MMINDEX, partial(self.open_slide().thumbnail, THUMBNAIL))
-
-    def make_wsidicom_thumbnail(self) -> Contender:
-        """Draw the thumbnail."""
-        read = self.open_without_cache().read_thumbnail
-        return self.contend_thumbnails("wsidicom", partial(read, (THUMBNAIL, THUMBNAIL)))
-
-    def make_openslide_thumbnail(self) -> Contender:
-        """Draw the thumbnail."""
-        read = self.open_openslide().get_thumbnail
-        return self.contend_thumbnails("OpenSlide", partial(read, (THUMBNAIL, THUMBNAIL)))

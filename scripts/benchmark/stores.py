@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
 from mmindex.frame_table import Layout
+from mmindex.index.create import create_index
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Boundaries, Fingerprint, Status
@@ -43,7 +44,8 @@ def _list_cases(many: int, site: Site) -> Iterator[Case]:
 
 def write_index(path: Path, count: int) -> None:
     """Write an index of instances that no files are there for."""
-    with closing(Store(str(path), root=b"/archive")) as store:
+    create_index(str(path), b"/archive")
+    with closing(Store(str(path), write=True)) as store:
         for start in range(0, count, BATCH):
             numbers = range(start, min(start + BATCH, count))
             store.replace([pack_record(make_record(number)) for number in numbers])

@@ -21,12 +21,12 @@ from dicom_bytes import (
     encapsulate,
     image_attributes,
 )
+from new_store import create_store
 
 import mmindex
 from mmindex.cli import main
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
-from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 
 FRAMES = [b"\xff\xd8" + bytes([i]) * 8 + b"\xff\xd9" for i in range(3)]
@@ -195,7 +195,7 @@ def test_a_remote_file_has_the_digest_of_its_etag(tmp_path):
         )
         for at, version in enumerate(versions)
     ]
-    with closing(Store(str(tmp_path / ".mmindex"), root=os.fsencode(tmp_path))) as store:
+    with closing(create_store(str(tmp_path / ".mmindex"), os.fsencode(tmp_path))) as store:
         store.replace(map(pack_record, records))
     rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
     found = {row["path"]: (row["mtime_ns"], row["etag_digest"]) for row in rows}

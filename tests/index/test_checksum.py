@@ -10,13 +10,13 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from new_store import create_store
 
 import mmindex
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.record import pack_record
-from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
 LONG_FRAMES = 20_000  # whose entries are kept apart, in several chunks
@@ -40,7 +40,7 @@ def make_record(number: int, frames: int = 3) -> InstanceRecord:
 def index(tmp_path: Path) -> Path:
     """An index of three short records and a long one, with the file ids 1 to 4."""
     path = tmp_path / "index"
-    store = Store(str(path), root=b"/archive")
+    store = create_store(str(path), b"/archive")
     frames = (3, 3, 3, LONG_FRAMES)
     store.replace([pack_record(make_record(number, count)) for number, count in enumerate(frames)])
     store.close()
@@ -76,6 +76,14 @@ def test_a_checksum_is_the_crc_32_of_key_and_value() -> None:
     assert seal(b"12345", b"6789") == b"6789" + bytes.fromhex("2639f4cb")  # of "123456789"
     assert unseal(b"12345", b"6789" + bytes.fromhex("2639f4cb")) == b"6789"
     assert unseal(b"", seal(b"", b"")) == b""
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_value_shorter_than_a_checksum_is_damage(length: int) -> None:
+    """Even where the key ends with the rest of its own checksum."""
+    own = struct.pack("<I", zlib.crc32(b"key"))
+    with pytest.raises(DamageError, match="the checksum of 0 bytes is wrong"):
+        unseal(b"key" + own[: 4 - length], own[4 - length :])
 
 
 @pytest.mark.parametrize(
@@ -220,7 +228,7 @@ def test_a_build_changes_nothing_where_the_index_is_damaged(
     """What it would replace is not what was put in: that is told, and no other record goes."""
     change(index, database, key, value)
     before = stored(index, "files", file_id(2))
-    store = Store(str(index), root=b"/archive")
+    store = create_store(str(index), b"/archive")
     try:
         with pytest.raises(IndexFormatError, match="damaged index"):
             store.replace([pack_record(make_record(0))])

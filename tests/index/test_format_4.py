@@ -10,6 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from dicom_bytes import dicom_file, element, image_attributes
+from new_store import create_store
 
 import mmindex
 from mmindex.errors import IndexFormatError, StaleIndexError
@@ -38,7 +39,7 @@ def make_record(path: bytes, sop: str, status: Status = Status.INDEXED) -> Insta
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(str(tmp_path / "index"), root=os.fsencode(tmp_path))
+    store = create_store(str(tmp_path / "index"), os.fsencode(tmp_path))
     yield store
     store.check()
     store.close()
@@ -182,7 +183,7 @@ def test_counters_are_those_of_the_records(store: Store) -> None:
 
 def test_wrong_counters_are_found_by_check(tmp_path: Path) -> None:
     """A build that was interrupted in another way than between commits would leave them."""
-    store = Store(str(tmp_path / "index"), root=os.fsencode(tmp_path))
+    store = create_store(str(tmp_path / "index"), os.fsencode(tmp_path))
     put(store, make_record(b"a", "1"))
     from mmindex.index.checksum import seal
     from mmindex.index.counters import Counters

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from child_process import exit_code, forks
+from new_store import create_store
 
 import mmindex
 from mmindex.errors import IndexFormatError
@@ -20,7 +21,6 @@ from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.databases import DATABASES
 from mmindex.index.lmdb.page_check import check_pages
 from mmindex.index.record import pack_record
-from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 
 PAGE = 4096
@@ -143,7 +143,7 @@ def find_page_of_ids(data: bytes | bytearray, name: str) -> int:
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index whose trees have several levels, written in several commits."""
     path = tmp_path_factory.mktemp("pages") / "index"
-    store = Store(str(path), root=b"/archive")
+    store = create_store(str(path), b"/archive")
     for start in range(0, ALL, 70):
         store.replace([pack_record(record(number)) for number in range(start, start + 70)])
     store.replace([], removed=range(400, 420))
@@ -268,7 +268,7 @@ def test_pages_are_those_that_the_transaction_sees(index: Path, tmp_path: Path) 
     """Two commits later, the pages of a transaction can't be found any more, which is no damage."""
     copy = tmp_path / "copy"
     shutil.copy(index, copy)
-    store = Store(str(copy), root=b"/archive")
+    store = create_store(str(copy), b"/archive")
     shared = store._environment()
     with shared.lock, shared.begin() as txn:
         seen = txn.id()
@@ -472,7 +472,7 @@ def with_larger_pages(data: bytes | bytearray, size: int) -> bytes:
 def test_pages_are_as_long_as_the_meta_page_says(tmp_path: Path, size: int, commits: int) -> None:
     """With pages of any length, a whole index passes by either meta page, a broken one fails."""
     path = tmp_path / "index"
-    store = Store(str(path), root=b"/archive")
+    store = create_store(str(path), b"/archive")
     numbers = range(1, 1 + 49 * commits)
     for start in range(1, 1 + 49 * commits, 49):
         store.replace([pack_record(record(number)) for number in range(start, start + 49)])

@@ -14,16 +14,13 @@ from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 from mmindex.index.databases import CHUNK_LENGTH, LONG_RECORD
 from mmindex.index.record import (
     FORMAT_VERSION,
-    entries_offset,
-    join_record,
-    length_apart,
     pack_record,
-    split_record,
     unpack_count,
     unpack_keys,
     unpack_record,
 )
 from mmindex.index.record_parts import check_path
+from mmindex.index.record_split import entries_offset, join_record, length_apart, split_record
 from mmindex.model import (
     Anomaly,
     Boundaries,

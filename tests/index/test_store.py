@@ -18,6 +18,7 @@ from child_process import exit_code, forks
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from new_store import create_store
 
 import mmindex
 from mmindex.errors import IndexFormatError, MissingFileError, StaleIndexError
@@ -64,7 +65,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(path: str, tmp_path: Path) -> Iterator[Store]:
-    store = Store(path, root=os.fsencode(tmp_path))
+    store = create_store(path, os.fsencode(tmp_path))
     yield store
     store.close()
 
@@ -200,7 +201,7 @@ def test_replacing_and_removing_keep_every_key_in_step(
 ) -> None:
     """After any batches, paths and UIDs lead to the records that are there and to nothing else."""
     folder = tmp_path_factory.mktemp("step")
-    store = Store(str(folder / "index"), root=os.fsencode(folder))
+    store = create_store(str(folder / "index"), os.fsencode(folder))
     expected: dict[bytes, InstanceRecord] = {}
     used: set[int] = set()
     for records, removed in batches:
@@ -230,7 +231,7 @@ def test_file_ids_are_never_used_twice(store: Store, path: str, tmp_path: Path) 
     put(store, make_record(b"a"), removed=first)
     second = all_file_ids(store)
     store.close()
-    again = Store(path, root=os.fsencode(tmp_path))
+    again = create_store(path, os.fsencode(tmp_path))
     put(again, removed=second)
     assert all_file_ids(again) == []
     put(again, make_record(b"a"))
@@ -255,7 +256,7 @@ def test_failed_batch_changes_nothing(store: Store) -> None:
 def test_index_opens_after_many_files_were_removed(path: str, tmp_path: Path, seed: int) -> None:
     """Pages that a removal leaves behind at the end of the file are no damage."""
     chance = random.Random(seed)
-    store = Store(path, root=os.fsencode(tmp_path))
+    store = create_store(path, os.fsencode(tmp_path))
     for _ in range(6):
         names = {b"%d" % chance.randrange(5000) for _ in range(chance.choice([50, 2000]))}
         records = [make_record(name, f"1.{chance.random()}") for name in names]
@@ -264,7 +265,7 @@ def test_index_opens_after_many_files_were_removed(path: str, tmp_path: Path, se
         put(store, removed=all_file_ids(store)[: chance.randrange(2000)])
         count = len(all_file_ids(store))
         store.close()
-        store = Store(path, root=os.fsencode(tmp_path))
+        store = create_store(path, os.fsencode(tmp_path))
         assert len(list(store.iterate_records())) == count
     store.close()
 
@@ -295,7 +296,7 @@ def test_store_is_written_after_its_reader_opened_it_first(
     """A build in the process of a reader shares the reader's environment."""
     store.close()
     reader = Store(path)
-    writer = Store(path, root=os.fsencode(tmp_path))
+    writer = create_store(path, os.fsencode(tmp_path))
     put(writer, make_record(b"a", "1.2"))
     assert list(reader.iterate_uids("instances")) == ["1.2"]
     writer.close()
@@ -388,7 +389,7 @@ def test_index_is_read_from_a_read_only_folder(
 
 
 def write_index(path: str, tmp_path: Path) -> None:
-    store = Store(path, root=os.fsencode(tmp_path))
+    store = create_store(path, os.fsencode(tmp_path))
     put(store, *(make_record(b"%d" % number, f"1.{number}") for number in range(500)))
     store.close()
     os.remove(f"{path}-lock")
@@ -397,9 +398,9 @@ def write_index(path: str, tmp_path: Path) -> None:
 def assert_refused(path: str, tmp_path: Path, match: str) -> None:
     """Assert that neither reader nor build takes the file, and that it stays as it is."""
     before = Path(path).read_bytes()
-    for root in (None, os.fsencode(tmp_path)):
+    for write in (False, True):
         with pytest.raises(IndexFormatError, match=match) as caught:
-            Store(path, root=root)
+            Store(path, write=write)
         assert caught.value.path == path
     with pytest.raises(IndexFormatError, match=match):
         mmindex.open(path)

@@ -16,6 +16,7 @@ import lmdb
 import pytest
 from child_process import exit_code, forks
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from new_store import create_store
 
 import mmindex
 from mmindex.errors import IndexFormatError, MMIndexError
@@ -358,7 +359,7 @@ def look_everything_up(root: Path) -> None:
 def test_a_new_index_has_its_room_at_once(tmp_path: Path) -> None:
     """Before anything is put in, after that, and after it was made compact."""
     index = tmp_path / "index"
-    store = Store(str(index), root=b"/archive")
+    store = create_store(str(index), b"/archive")
     sizes = [index.stat().st_size]
     for number in range(50):
         store.replace([pack_record(InstanceRecord(Status.NOT_DICOM, path=b"%d" % number))])

@@ -17,6 +17,7 @@ from dicom_bytes import (
     image_attributes,
     written,
 )
+from new_store import create_store
 
 import mmindex
 from mmindex import MMIndexError
@@ -25,7 +26,6 @@ from mmindex.errors import (
 )
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
-from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.instance import Instance
 from mmindex.sources.file import (
@@ -104,7 +104,7 @@ def test_entries_of_an_index_that_are_no_ranges_are_a_damaged_index(tmp_path: Pa
     assert record.frames is not None
     assert record.frames.entries[:] == struct.pack("<9I", *range(0, 9 * 16, 16))
     changed = struct.pack("<9I", 0, 16, 32, 8, *range(64, 9 * 16, 16))
-    store = Store(report.index, root=os.fsencode(tmp_path))
+    store = create_store(report.index, os.fsencode(tmp_path))
     store.replace([pack_record(replace(record, frames=replace(record.frames, entries=changed)))])
     store.close()
     with mmindex.open(tmp_path) as archive:

@@ -14,12 +14,12 @@ import pytest
 from cli_runner import new_runner
 from click.testing import Result
 from dicom_bytes import dicom_file, element, image_attributes
+from new_store import create_store
 
 import mmindex
 from mmindex.cli import main
 from mmindex.index import trust
 from mmindex.index.record import pack_record
-from mmindex.index.store import Store
 from mmindex.index.trust import explain_distrust
 from mmindex.read.find_index import find_in_indexes
 
@@ -140,7 +140,7 @@ def test_a_planted_record_gives_no_other_frame(root: Path, tmp_path: Path) -> No
         (record,) = archive.records()
     assert record.frames is not None
     frames = replace(record.frames, value_offset=record.frames.value_offset + 4)
-    store = Store(str(root / ".mmindex"), root=os.fsencode(root))
+    store = create_store(str(root / ".mmindex"), os.fsencode(root))
     store.replace([pack_record(replace(record, frames=frames))])
     store.close()
     (root / ".mmindex").chmod(0o666)

@@ -31,7 +31,8 @@ from mmindex.errors import (
 )
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.frame_location import FrameLocation, find_location
-from mmindex.index.record import pack_record, split_record
+from mmindex.index.record import pack_record
+from mmindex.index.record_split import split_record
 from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 from mmindex.sources.file import read_range
 

@@ -21,10 +21,10 @@ from dicom_bytes import (
     encapsulated_file,
     image_attributes,
 )
+from new_store import create_store
 
 import mmindex
 from mmindex.index.record import pack_record, unpack_record
-from mmindex.index.store import Store
 from mmindex.read.statistics import Statistics, count_archive
 
 SOP_INSTANCE_UID = 0x00080018
@@ -74,7 +74,7 @@ run = partial(run_command, "stats")
 
 def set_scan_times(root: Path, microseconds: dict[str, int]) -> None:
     """Write the index anew with these times, as if the scans had taken them."""
-    store = Store(str(root / ".mmindex"), root=os.fsencode(root))
+    store = create_store(str(root / ".mmindex"), os.fsencode(root))
     packed = [
         pack_record(replace(record, scan_microseconds=microseconds[os.fsdecode(record.path)]))
         for record in map(unpack_record, list(store.iterate_packed()))

@@ -12,6 +12,8 @@ import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,13 @@ from mmindex.errors import (
     MMIndexError,
     NotAddressableError,
     NotDicomError,
+    StaleIndexError,
 )
 from mmindex.frame_table import ByteRange
-from mmindex.model import Status
+from mmindex.model import Fingerprint, Status
 from mmindex.sources.base import ByteSource
 from mmindex.sources.container import is_container, open_member, walk_members
+from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import FoundMember
 from mmindex.sources.memory import MemorySource
 
@@ -377,6 +381,30 @@ def test_other_methods_say_so(method: int) -> None:
     with pytest.raises(FormatError, match=f"method {method}") as caught:
         open_member(MemorySource(data, "c.zip"), member)
     assert caught.value.path == "c.zip!/a"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_errors_of_a_container_name_the_member(tmp_path: Path, method: int) -> None:
+    """Whichever way the member was read or looked at when the container had changed."""
+    path = tmp_path / "c.zip"
+    path.write_bytes(write_zip({"a": b"A" * 1000}, method))
+    descriptor = open_descriptor(str(path))
+    version = Fingerprint.of(path.stat())
+    with closing(FileSource(descriptor, str(path), version, revalidate_after=0.0)) as container:
+        (member,) = walk_members(container)
+        source = open_member(container, member)
+        start = source.first
+        path.write_bytes(b"another file")
+        for look in (
+            source.check,
+            source.check_if_due,
+            partial(source.read, start, 4),
+            partial(source.read_many, [(start, 4)]),
+            partial(source.view, start, 4),
+        ):
+            with pytest.raises(StaleIndexError) as caught:
+                look()
+            assert caught.value.path == f"{path}!/a"
 
 
 LIES: dict[str, tuple[str, int, bytes]] = {

@@ -205,7 +205,7 @@ def test_a_file_named_costs_no_walk_of_the_index(
         mmindex.update(root, [root / "a.dcm"])
         (root / "a.dcm").write_bytes(image("1.1", b"longer.."))
         mmindex.update(root, [root / "a.dcm"])
-        for name in ("iterate_packed", "find_unseen", "count_duplicates", "_check_all_pages"):
+        for name in ("iterate_packed", "find_unseen", "count_duplicates", "_check_pages"):
             monkeypatch.setattr(single_files.Store, name, None)
         (root / "new.dcm").write_bytes(image("2.1"))
         (root / "b.dcm").unlink()

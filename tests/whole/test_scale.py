@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulated_file, image_attributes
+from new_store import create_store
 
 import mmindex
 from mmindex.frame_table import FrameTable, Layout
@@ -199,7 +200,7 @@ def make_store(folder: Path, count: int) -> Store:
     """Return a store of so many instances, put in in a random order of UIDs and paths."""
     folder.mkdir()
     mmindex.build(folder, workers=1)
-    store = Store(str(folder / ".mmindex"), root=os.fsencode(folder))
+    store = create_store(str(folder / ".mmindex"), os.fsencode(folder))
     numbers = list(range(count))
     random.Random(1).shuffle(numbers)
     for at in range(0, count, BATCH):

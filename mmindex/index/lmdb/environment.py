@@ -60,7 +60,7 @@ class Environment:
     users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
-    is_sound: bool = False  # whether a writer of this process has looked at all pages
+    sound: set[str] = field(default_factory=set)  # databases that a writer need not check
     _last_id: int = -1  # of the transaction whose pages are known to be within the map
 
     def begin(self, *, write: bool = False) -> Any:

@@ -47,8 +47,8 @@ class _Tree(NamedTuple):
     root: int
 
 
-def check_pages(path: str, transaction_id: int, database: str) -> bool:
-    """Check the pages of a database as a transaction sees it.
+def check_pages(path: str, transaction_id: int, *databases: str) -> bool:
+    """Check the pages of databases as a transaction sees them.
 
     Returns
     -------
@@ -70,10 +70,11 @@ def check_pages(path: str, transaction_id: int, database: str) -> bool:
         main = _find_main(data, transaction_id)
         if main is None:
             return False
-        page_size, databases = main
+        page_size, trees = main
         pages = _Pages(data, page_size)
-        for key, value, _ in pages.walk_nodes(databases):
-            if key == database.encode():
+        names = {database.encode() for database in databases}
+        for key, value, _ in pages.walk_nodes(trees):
+            if key in names:
                 pages.check(_parse_tree(value))
         return True
 

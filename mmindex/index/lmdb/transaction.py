@@ -61,6 +61,11 @@ class Transaction:
         value: memoryview | None = self._txn.get(key, db=self._databases[database])
         return value
 
+    def get_all(self, database: str, keys: Iterable[bytes]) -> list[memoryview | None]:
+        """Return the values of keys, as `get`."""
+        get, handle = self._txn.get, self._databases[database]
+        return [get(key, db=handle) for key in keys]
+
     def read(self, database: str, key: bytes) -> bytes:
         """Return a copy of the value of a key, empty where there is none."""
         return bytes(self.get(database, key) or b"")
@@ -90,6 +95,9 @@ class Transaction:
         DamageError
             A page is damaged, or the keys are in no order.
         """
+        tree = self._txn.stat(self._databases[database])
+        if not (tree["entries"] or tree["depth"] or tree["leaf_pages"]):
+            return  # there are no pages to check
         self.check(database)
         last: bytes | None = None
         with self._txn.cursor(self._databases[database]) as cursor:
@@ -162,8 +170,8 @@ class Transaction:
         """Delete all pairs of a database."""
         self._txn.drop(self._databases[database], delete=False)
 
-    def check(self, database: str) -> None:
-        """Check the pages of a database, once a commit.
+    def check(self, *databases: str) -> None:
+        """Check the pages of databases, once a commit.
 
         Raises
         ------
@@ -172,18 +180,19 @@ class Transaction:
         """
         path, key, _, checked = self._opened
         transaction = self.id()
-        if checked.get(database) == transaction:
+        unchecked = [name for name in databases if checked.get(name) != transaction]
+        if not unchecked:
             return
         from mmindex.index.lmdb.page_check import check_pages  # a single look-up needs none
 
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) == key:
-                check_pages(path, transaction, database)
+                check_pages(path, transaction, *unchecked)
         except FileNotFoundError:
             pass  # what is open can be read on, but not be looked at
         except OSError as error:
             raise MMIndexError(f"cannot read the index: {error.strerror}", path=path) from error
         except (ValueError, struct.error) as error:
             raise DamageError(str(error)) from error
-        checked[database] = transaction
+        checked.update(dict.fromkeys(unchecked, transaction))
