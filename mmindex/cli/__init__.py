@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from itertools import zip_longest
-from textwrap import shorten
 from typing import Any
 
 import click
@@ -39,6 +38,8 @@ class _LazyGroup(click.Group):
         if len(COMMANDS) <= _MOST_LINES:
             super().format_commands(ctx, formatter)
             return
+        from textwrap import shorten
+
         longest = max(map(len, COMMANDS))
         cells = []
         for name in COMMANDS:
