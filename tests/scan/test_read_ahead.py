@@ -7,8 +7,8 @@ import random
 from itertools import accumulate
 
 import pytest
-
 from dicom_bytes import encapsulated_file, written
+
 from mmindex.scan.instance import scan
 from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 
