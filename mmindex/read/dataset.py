@@ -251,11 +251,12 @@ class FrameDataset(Sequence[Any]):
         study = record.study_instance_uid
         if by == "study":
             return study
-        known: dict[str, str] = self.__dict__.setdefault("_patients", {})
-        if study not in known:
+        known: dict[str | bytes, str] = self.__dict__.setdefault("_patients", {})
+        place = study or record.key  # files without a study may be of any patient
+        if place not in known:
             with self.archive.file(record.key) as instance:
-                known[study] = str(instance.dataset().get("PatientID") or "") or study
-        return known[study]
+                known[place] = str(instance.dataset().get("PatientID") or "") or study
+        return known[place]
 
     def _restrict(self, kept: list[bool]) -> FrameDataset:
         """Return a dataset of some of the instances."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmindex.read.instance import Instance
 
 _COSINES = 1e-3  # by which direction cosines of parallel slices may differ
+_SQUARE = 1e-2  # by which the axes of a slice may differ from unit vectors at right angles
 _STEP = 0.05  # part of the distance of slices by which distances may differ
 _SHIFT = 0.5  # part of a pixel by which slices may be shifted in their plane
 
@@ -139,8 +140,15 @@ def _make_slice(
     except (TypeError, ValueError):
         place = cosines = np.empty(0)
         rows = columns = 0.0
-    if place.shape != (3,) or cosines.shape != (6,) or min(rows, columns) <= 0:
+    given = (*place.flat, *cosines.flat, rows, columns)
+    if place.shape != (3,) or cosines.shape != (6,) or not np.isfinite(given).all():
         raise FormatError(f"frame index {frame_index} of {uid} says no place in space")
+    axes = cosines.reshape(2, 3)
+    if min(rows, columns) <= 0 or np.abs(axes @ axes.T - np.eye(2)).max() > _SQUARE:
+        raise FormatError(
+            f"frame index {frame_index} of {uid}: expected spacing above 0 and unit vectors at right "
+            f"angles (PS3.3 C.7.6.2.1.1), found {rows}, {columns} and {cosines.tolist()}"
+        )
     return _Slice(uid, frame_index, place, cosines, (rows, columns))
 
 

@@ -100,8 +100,24 @@ def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
         (lambda: slice_file(2, 3.0, orientation="1\\0\\0\\0\\0.9\\0.43589"), "not parallel"),
         (lambda: slice_file(2, 3.0, x="-4"), "shifted in their plane"),
         (lambda: slice_file(2, None), "no place in space"),
+        (lambda: slice_file(2, 3.0, x="nan"), "no place in space"),
+        (
+            lambda: slice_file(2, 3.0, orientation="0\\0\\0\\0\\0\\0"),
+            "unit vectors at right",
+        ),
+        (
+            lambda: slice_file(2, 3.0, orientation="1\\0\\0\\1\\0\\0"),
+            "unit vectors at right",
+        ),
+        (
+            lambda: slice_file(2, 3.0, orientation="2\\0\\0\\0\\2\\0"),
+            "unit vectors at right",
+        ),
     ],
-    ids=["missing", "double", "not-parallel", "shifted", "no-place"],
+    ids=[
+        *("missing", "double", "not-parallel", "shifted", "no-place"),
+        *("not-a-number", "no-orientation", "one-axis", "long-axes"),
+    ],
 )
 def test_slices_that_make_no_volume_are_refused(
     tmp_path: Path, changed: Callable[[], bytes], why: str
@@ -185,6 +201,22 @@ def test_a_split_divides_no_patient_and_no_study(tmp_path: Path, by: Any) -> Non
         assert sum(map(len, nested)) == len(parts[0])
         with pytest.raises(ValueError, match="at most 1"):
             dataset.split((0.9, 0.2))
+
+
+def test_files_without_a_study_are_divided_by_their_own_patients(tmp_path: Path) -> None:
+    """Each may be of another patient: one header does not speak for the others."""
+    files = {
+        f"{at}": slice_file(at, None, study="" if at < 8 else "1.9", patient=f"P{at % 4}")
+        for at in range(12)
+    }
+    files |= {f"{at}": slice_file(at, None, study=f"1.{at}", patient=f"P{at % 4}") for at in (8, 9)}
+    with archive_of(tmp_path, files) as archive:
+        dataset = mmindex.FrameDataset(archive, with_ids=True)
+        parts = dataset.split((0.5, 0.5), seed=2)
+        found = [{int(uid.split(".")[-1]) for _, uid, _ in part} for part in parts]
+        without = [{at % 4 for at in each if at < 10} for each in found]
+        assert not without[0] & without[1]
+        assert sum(map(len, parts)) == 12
 
 
 RECORDS: list[Any] = []
