@@ -146,8 +146,8 @@ def _make_slice(
     axes = cosines.reshape(2, 3)
     if min(rows, columns) <= 0 or np.abs(axes @ axes.T - np.eye(2)).max() > _SQUARE:
         raise FormatError(
-            f"frame index {frame_index} of {uid}: expected spacing above 0 and unit vectors at right "
-            f"angles (PS3.3 C.7.6.2.1.1), found {rows}, {columns} and {cosines.tolist()}"
+            f"frame index {frame_index} of {uid}: expected spacing above 0 and unit vectors at "
+            f"right angles (PS3.3 C.7.6.2.1.1), found {rows}, {columns} and {cosines.tolist()}"
         )
     return _Slice(uid, frame_index, place, cosines, (rows, columns))
 
