@@ -203,6 +203,27 @@ def test_a_split_divides_no_patient_and_no_study(tmp_path: Path, by: Any) -> Non
             dataset.split((0.9, 0.2))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("order", "number"), ("duplicates", "first"), ("on_error", "ignore"), ("by", "series")],
+)
+def test_a_choice_without_meaning_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    """A slip in an option does not train on other data than was meant."""
+    wrong: Any = {name: value}
+    with archive_of(tmp_path, {"a": slice_file(7, 0.0)}) as archive:
+        dataset = mmindex.FrameDataset(archive)
+        calls: dict[str, list[Callable[[], object]]] = {
+            "by": [lambda: dataset.split((0.5, 0.5), **wrong)],
+            "on_error": [lambda: archive["1.2.7"].arrays(**wrong)],
+        }
+        for call in calls.get(name, []):
+            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+                call()
+        if name != "by":
+            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+                mmindex.FrameDataset(archive, **wrong)
+
+
 def test_files_without_a_study_are_divided_by_their_own_patients(tmp_path: Path) -> None:
     """Each may be of another patient: one header does not speak for the others."""
     files = {
