@@ -133,6 +133,47 @@ def test_slices_that_make_no_volume_are_refused(
         archive.volume("1.1.1")
 
 
+def dose_file(z: float, offsets: str, orientation: str = AXIAL) -> bytes:
+    """Return a dose of three planes of 2 x 2 pixels, of the values 0, 1 and 2."""
+    head = element(0x00080018, "UI", "1.2.1") + element(0x0020000E, "UI", "1.1.1")
+    head += element(0x00200032, "DS", f"-5\\-7\\{z}") + element(0x00200037, "DS", orientation)
+    head += image_attributes(number_of_frames=3) + element(0x00280030, "DS", "0.5\\0.25")
+    head += element(0x3004000C, "DS", offsets)
+    return dicom_file(head + element(PIXEL_DATA, "OB", bytes(at // 4 for at in range(12))))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "z", "orientation", "values", "origin"),
+    [
+        ("0\\2\\4", 10, AXIAL, [0, 1, 2], 10),
+        ("0\\-2\\-4", 10, AXIAL, [2, 1, 0], 6),
+        ("10\\12\\14", 10, AXIAL, [0, 1, 2], 10),
+        ("10\\12\\14", 10, "1\\0\\0\\0\\-1\\0", [2, 1, 0], 14),
+        ("0\\2\\4", 10, "1\\0\\0\\0\\-1\\0", [2, 1, 0][::-1], 10),
+    ],
+    ids=["relative", "downwards", "absolute", "absolute-flipped", "relative-flipped"],
+)
+def test_a_dose_is_a_volume_by_its_grid_frame_offset_vector(
+    tmp_path: Path, offsets: str, z: float, orientation: str, values: list[int], origin: float
+) -> None:
+    """PS3.3 C.8.8.3.2: along the normal from the first plane, or z where they begin with its z."""
+    with archive_of(tmp_path, {"dose": dose_file(z, offsets, orientation)}) as archive:
+        volume = archive.volume("1.1.1")
+    assert volume.array[:, 0, 0].tolist() == values
+    assert volume.spacing == (2.0, 0.5, 0.25)
+    assert volume.origin == (-5.0, -7.0, origin)
+
+
+@pytest.mark.parametrize("offsets", ["0\\2", "0\\2\\4\\6", "1\\2\\3", "0\\2\\5", "0\\2\\nan"])
+def test_a_dose_whose_offsets_place_no_planes_is_refused(tmp_path: Path, offsets: str) -> None:
+    """As many offsets as frames, from 0 or from the first plane's z, at even steps."""
+    with (
+        archive_of(tmp_path, {"dose": dose_file(10, offsets)}) as archive,
+        pytest.raises(FormatError, match=r"Grid Frame Offset Vector|expected slices"),
+    ):
+        archive.volume("1.1.1")
+
+
 def test_items_have_ids_and_are_transformed(tmp_path: Path) -> None:
     """One UID may stand for a list of one."""
     files = {"a": slice_file(7, 0.0)}
