@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from string import Formatter
 
 import click
 
@@ -23,7 +22,7 @@ STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested
 
 _FIELD = re.compile(r"\{(number|ext\b)")  # whatever else may be wrong with it
-_FORMATS = {"number": re.compile(r"0?([1-9][0-9]?)?d?"), "ext": re.compile("")}
+_FORMATS = {"number": r"0?([1-9][0-9]?)?d?", "ext": ""}
 
 
 def check_terminal(output: str | None) -> str:
@@ -73,13 +72,15 @@ def _parse_template(output: str, known: Sequence[str]) -> list[tuple[str, str, s
     """Return text with the name and format of the field that follows it, if one does."""
     if not _FIELD.search(output.replace("{{", "")):
         return [(output, "", "")]
+    from string import Formatter
+
     pieces = []
     try:
         for literal, name, width, conversion in Formatter().parse(output):
             if name is not None:
                 if name not in known:
                     raise ValueError(f"there is no {{{name}}}")
-                if conversion or not _FORMATS[name].fullmatch(width or ""):
+                if conversion or not re.fullmatch(_FORMATS[name], width or ""):
                     raise ValueError(f"{{{name}}} cannot be written so")
             pieces.append((literal, name or "", width or ""))
     except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +11,7 @@ import click
 
 import mmindex
 from mmindex.cli.frame_numbers import Span
+from mmindex.cli.printing import quote
 from mmindex.cli.source_argument import Opened, open_archive
 from mmindex.errors import FrameIndexError
 from mmindex.index.names import is_index
@@ -19,7 +19,7 @@ from mmindex.index.names import is_index
 if TYPE_CHECKING:
     from mmindex import Slide
 
-_TILE = re.compile(r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})")
+_TILE = r"([0-9]{1,9}),([0-9]{1,9}),([0-9]{1,9})"
 
 
 class Tile(NamedTuple):
@@ -41,7 +41,7 @@ class TileType(click.ParamType[Tile]):
         """Return the tile that a text names."""
         if isinstance(value, Tile):
             return value
-        found = _TILE.fullmatch(str(value))
+        found = re.fullmatch(_TILE, str(value))
         if found is None:
             self.fail(f"expected LEVEL,COLUMN,ROW such as 0,12,7, found {value!r}", param, ctx)
         return Tile(*map(int, found.groups()))
@@ -67,7 +67,7 @@ def open_slide_source(source: str, instance_uid: str | None) -> Iterator[Slide]:
     if is_index(source):
         raise click.UsageError(
             f"{source} is an index: say which slide with --instance UID, of any of its instances "
-            f"(`mmindex ls {shlex.quote(source)}` lists them)"
+            f"(`mmindex ls {quote(source)}` lists them)"
         )
     with mmindex.open_slide(source) as slide:
         yield slide

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 import mmindex
-from mmindex.cli.printing import plain, print_message
+from mmindex.cli.printing import plain, print_message, quote
 from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME
-from mmindex.read.find_index import find_in_indexes
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
@@ -27,15 +24,14 @@ STDIN = "-"
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An open instance.
 
     Attributes
     ----------
     path : str
         The file, as it was asked for; of an archive, its full path.
-    index : str or None
+    index_path : str or None
         The index that it is served from; None where the file was scanned just now.
     stale_index : str or None
         An index that knows the file as it was before.
@@ -43,7 +39,7 @@ class Opened:
 
     instance: Instance
     path: str
-    index: str | None
+    index_path: str | None
     stale_index: str | None = None
 
 
@@ -71,16 +67,16 @@ def open_archive(path: str) -> Archive:
     """
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
-        remedy = f": `mmindex build FOLDER --index {shlex.quote(path)}` makes one" if index else ""
+        remedy = f": `mmindex build FOLDER --index {quote(path)}` makes one" if index else ""
         raise MissingFileError(f"there is no such folder or index{remedy}", path=path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX_NAME)):
         raise MissingFileError(
-            f"the folder has no index: make one with `mmindex build {shlex.quote(path)}`", path=path
+            f"the folder has no index: make one with `mmindex build {quote(path)}`", path=path
         )
     if os.path.isfile(path) and not (is_index(path) or path.endswith(INDEX_NAME)):
         raise click.UsageError(
             f"{path} is a file, and no index: give an archive's folder or index file "
-            f"(`mmindex info {shlex.quote(path)}` describes one DICOM file)"
+            f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path)
 
@@ -110,7 +106,7 @@ def open_source(
             if instance_uid is None:
                 raise click.UsageError(
                     f"{source} is an archive: say which instance with --instance UID "
-                    f"(`mmindex ls {shlex.quote(source)}` lists them)"
+                    f"(`mmindex ls {quote(source)}` lists them)"
                 )
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             _warn_of_duplicates(archive, instance)
@@ -123,9 +119,11 @@ def open_source(
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return
+        from mmindex.read.find_index import find_in_indexes
+
         found = find_in_indexes(source, stack)
         if found.distrusted is not None:
-            named = f"{shlex.quote(found.distrusted)} --instance UID"
+            named = f"{quote(found.distrusted)} --instance UID"
             click.echo(
                 f"warning: {found.distrusted} is not used: {found.reason}; to use it, give it as "
                 f"SOURCE: {named}",
@@ -147,8 +145,7 @@ def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
         with suppress(OSError), open(source, "rb") as file:
             if is_container(file.read(512)):
                 error.message = (
-                    "a tar or zip container: name a file in it, such as "
-                    f"{shlex.quote(source + '!/NAME')}"
+                    f"a tar or zip container: name a file in it, such as {quote(source + '!/NAME')}"
                 )
         raise
 

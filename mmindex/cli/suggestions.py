@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
-from heapq import nlargest
 from itertools import islice
 from operator import eq
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmindex.cli.printing import quote
 from mmindex.errors import InstanceNotFoundError
 
 if TYPE_CHECKING:
@@ -58,12 +57,12 @@ def explain_unknown_instance(archive: Archive, uid: str, source: str) -> str:
     """
     kind = find_kind(archive, uid)
     if kind is not None:
-        listing = f"mmindex ls {shlex.quote(source)} --{kind} {shlex.quote(uid)}"
+        listing = f"mmindex ls {quote(source)} --{kind} {quote(uid)}"
         return f"it is a {kind.title()} Instance UID, and `{listing}` lists its instances"
     near = find_near(archive, uid)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"`mmindex ls {shlex.quote(source)}` lists those it has"
+    return f"`mmindex ls {quote(source)}` lists those it has"
 
 
 def find_kind(archive: Archive, uid: str) -> str | None:
@@ -88,6 +87,8 @@ def find_near(uids: Iterable[str], uid: str) -> list[str]:
     from difflib import get_close_matches
 
     # difflib alone would take minutes. A slip of the finger leaves both ends as they are.
+    from heapq import nlargest
+
     candidates = nlargest(_MOST_COMPARED, known, key=lambda each: _count_shared(uid, each))
     return get_close_matches(uid, candidates, _MOST_TOLD, _ALIKE)
 

@@ -71,7 +71,18 @@ def decode_by_pydicom(frame: bytes, syntax_uid: str, image: ImagePixel, *, raw: 
 
 
 def convert_ybr(samples: Pixels) -> Pixels:
-    """Return YBR_FULL as RGB (PS3.3 C.7.6.3.1.2)."""
+    """Return YBR_FULL as RGB (PS3.3 C.7.6.3.1.2).
+
+    Raises
+    ------
+    DecodeError
+        The samples are not three of 8 bits each, unsigned.
+    """
+    if samples.dtype.name != "uint8" or samples.ndim != 3 or samples.shape[2] != 3:
+        raise DecodeError(
+            "cannot convert the frame to RGB: expected three samples of uint8, found shape "
+            f"{samples.shape} of {samples.dtype}; raw=True returns the samples as they are"
+        )
     from pydicom.pixels.processing import convert_color_space
 
     converted: Pixels = convert_color_space(samples, "YBR_FULL", "RGB")

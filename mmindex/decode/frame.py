@@ -135,6 +135,6 @@ def _decode_stream(
     except _CODEC_ERRORS as error:
         raise DecodeError(f"cannot decode the frame: {decoder.name}: {error}") from error
     pixels = keep_low_bits(fit_samples(samples, image, out), count_bits(stream, image))
-    if stream.is_ybr and not stream.converts and not raw:
+    if stream.is_ybr and stream.samples > 1 and not stream.converts and not raw:
         return convert_ybr(pixels)
     return pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import NamedTuple
 
 from mmindex.errors import DecodeError
@@ -9,8 +10,9 @@ from mmindex.errors import DecodeError
 SOI = b"\xff\xd8"
 EOI = b"\xff\xd9"
 _APP0, _APP14, _SOS = 0xE0, 0xEE, 0xDA
-_SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the others are tables
 SOF_LOSSLESS, SOF_JPEG_LS = 0xC3, 0xF7
+_SOF = {*range(0xC0, 0xD0), SOF_JPEG_LS} - {0xC4, 0xC8, 0xCC}  # start of frame; those are tables
+_MARKER = Struct(">BBH")  # FF, its code, length of what follows
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _MOST_MARKERS = 1000
 _RGB = (b"RGB", b"rgb")
@@ -60,23 +62,27 @@ def parse_jpeg_header(frame: bytes | memoryview) -> JpegHeader:
         There is no frame header before the first scan.
     """
     at, has_jfif, adobe = 2, False, None
+    size, unpack = len(frame), _MARKER.unpack_from
     for _ in range(_MOST_MARKERS):
-        if at + 4 > len(frame) or frame[at] != 0xFF:
+        if at + 4 > size:
             break
-        code = frame[at + 1]
+        mark, code, length = unpack(frame, at)
+        if mark != 0xFF:
+            break
         if code == 0xFF or code in _ALONE:  # fill bytes may stand before a marker
             at += 1 if code == 0xFF else 2
             continue
-        length = frame[at + 2] << 8 | frame[at + 3]
-        body = bytes(frame[at + 4 : at + 2 + length])
-        if length < 2 or len(body) != length - 2 or code == _SOS:
+        if length < 2 or at + 2 + length > size or code == _SOS:
             break
-        if code in _SOF or code == SOF_JPEG_LS:
+        if code in _SOF:
+            body = bytes(frame[at + 4 : at + 2 + length])
             return _parse_frame_header(code, body, has_jfif, adobe)
-        if code == _APP0 and body.startswith(b"JFIF"):
-            has_jfif = True
-        elif code == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
-            adobe = body[11]
+        if code == _APP0 or code == _APP14:
+            body = bytes(frame[at + 4 : at + 2 + length])
+            if code == _APP0 and body.startswith(b"JFIF"):
+                has_jfif = True
+            elif code == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+                adobe = body[11]
         at += 2 + length
     raise DecodeError("cannot decode the frame: expected a JPEG frame header, found none")
 

@@ -156,7 +156,9 @@ def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixel
     DecodeError
         They are of another shape, or wider than Bits Allocated.
     """
-    shape, dtype = check_image(image), find_dtype(image)
+    shape, dtype = array_shape(image), find_dtype(image)
+    if out is None and samples.dtype == dtype and samples.shape == shape:
+        return samples  # most end here
     if samples.shape != shape:
         raise DecodeError(
             f"cannot decode the frame: expected an array of {shape}, found {samples.shape}"

@@ -1,7 +1,7 @@
 """Checksums of what an index holds, since a bit that flips in an offset would move a frame.
 
 UIDs and the ids that they lead to have none: a record says itself which UIDs are its own. Nor has
-the list of files that could not be scanned, which leads to no frame.
+the list of files that could not be scanned, which leads to no frame. And the digests that are keys.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ Sealed = TypeVar("Sealed", bytes, memoryview)
 
 class DamageError(Exception):
     """What was read is not what was written."""
+
+
+def digest(content: bytes) -> bytes:
+    """Return the 16-byte blake2b digest of what may be too long for a key."""
+    import hashlib  # loads OpenSSL, which a look-up by UID does not need
+
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def seal(key: bytes, value: bytes) -> bytes:

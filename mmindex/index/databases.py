@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from mmindex.index.checksum import digest
 from mmindex.index.record import RecordKeys
 from mmindex.model import Status
 
@@ -55,7 +55,7 @@ _MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes a
 
 def path_key(location: bytes) -> bytes:
     """Return the key of a path, which may be longer than any key; of a member, of its `locate`."""
-    return hashlib.blake2b(location, digest_size=16).digest()
+    return digest(location)
 
 
 def uid_key(uid: str) -> bytes:

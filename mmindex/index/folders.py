@@ -6,16 +6,15 @@ stays noted when its files are gone: such a one costs a look for nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-from mmindex.index.checksum import seal
+from mmindex.index.checksum import digest, seal
 from mmindex.index.lmdb.transaction import Transaction
 
 
 def folder_key(folder: bytes) -> bytes:
     """Return the key of a folder, by its path in the archive."""
-    return hashlib.blake2b(folder + b"/", digest_size=16).digest()
+    return digest(folder + b"/")
 
 
 def parent_of(path: bytes) -> bytes:

@@ -15,16 +15,18 @@ from mmindex.index.record import MOST_FRAMES
 from mmindex.index.record_parts import (
     APART,
     HAS_VERSION,
-    HEADER,
+    PLACE,
     STATUS_NUMBERS,
     TRIMMED,
     WIDE_ENTRIES,
     check_path,
-    unpack_texts,
+    unpack_path,
 )
 from mmindex.model import Fingerprint, Status
 
+# Numbers, since to look up a member of an enumeration takes as long as to read a header.
 _INDEXED = STATUS_NUMBERS[Status.INDEXED]
+_NATIVE, _FRAGMENT_A_FRAME = Layout.NATIVE.value, Layout.FRAGMENT_A_FRAME.value
 _EASY_FLAGS = HAS_VERSION | APART | TRIMMED  # with which two entries are a frame's place
 _PAIRS = struct.Struct("<II"), struct.Struct("<QQ")  # of entries, by the flag of wide ones
 
@@ -60,19 +62,19 @@ def find_location(
 def _find_location(
     packed: bytes | memoryview, sop_instance_uid: bytes, frame_index: int
 ) -> FrameLocation | None:
-    header = HEADER.unpack_from(packed)
-    status, _, layout, flags, entries_at, kind, size, time_ns, inode = header[:9]
+    header = PLACE.unpack_from(packed)
+    status, _, layout, flags, entries_at, kind, size, time_ns, inode, *rest = header
     if status != _INDEXED or flags & _EASY_FLAGS != HAS_VERSION:
         return None
-    count, frames, located, _, value_offset, frame_bits, stride_bits = header[9:16]
+    count, frames, located, _, value_offset, frame_bits, stride_bits = rest
     if not 0 <= frame_index < located <= frames <= MOST_FRAMES or count > MOST_FRAMES:
         return None
-    if layout == Layout.NATIVE:
+    if layout == _NATIVE:
         start = index(frame_index) * stride_bits
         if (start | frame_bits) & 7:
             return None
         offset, length = value_offset + (start >> 3), frame_bits >> 3
-    elif layout == Layout.FRAGMENT_A_FRAME:
+    elif layout == _FRAGMENT_A_FRAME:
         entries = _PAIRS[flags & WIDE_ENTRIES]
         at = entries_at + index(frame_index) * entries.size // 2
         start, end = entries.unpack_from(packed, at)
@@ -81,7 +83,7 @@ def _find_location(
         return None
     if length < 0 or offset + length > size:
         return None
-    path, _, _, uid = unpack_texts(packed, 4)[0]
+    path, uid = unpack_path(packed)
     if uid != sop_instance_uid:
         raise ValueError(f"expected SOP Instance UID {sop_instance_uid!r}, found {uid!r}")
     check_path(path)

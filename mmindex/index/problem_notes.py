@@ -6,19 +6,17 @@ was accepted stays until the problem is gone or another one: `update/problems.py
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from mmindex.index.checksum import DamageError, seal, unseal
+from mmindex.index.checksum import DamageError, digest, seal, unseal
 from mmindex.index.lmdb.transaction import Transaction
 
 # Flags: bit 0 accepted. Then the path, whose length this is, and to the end (utf-8) the reason; of
 # what is accepted, kind, zero byte and detail.
 _PACKED = struct.Struct("<BI")
 _ACCEPTED = 1
-_DIGEST = 16
 
 
 class SkippedPath(NamedTuple):
@@ -87,8 +85,8 @@ def is_below(path: bytes, folder: bytes) -> bool:
 
 def problem_key(note: ProblemNote) -> bytes:
     """Return the key of a note: all of one path begin with the same 16 bytes."""
-    key = _digest(note.path)
-    return key if isinstance(note, SkippedPath) else key + _digest(_describe(note))
+    key = digest(note.path)
+    return key if isinstance(note, SkippedPath) else key + digest(_describe(note))
 
 
 def walk_problem_notes(txn: Transaction, start: bytes = b"") -> Iterator[tuple[bytes, ProblemNote]]:
@@ -105,7 +103,7 @@ def walk_problem_notes(txn: Transaction, start: bytes = b"") -> Iterator[tuple[b
 
 def walk_notes_of(txn: Transaction, path: bytes) -> Iterator[tuple[bytes, ProblemNote]]:
     """Yield keys and notes of one path; raises as `walk_problem_notes`."""
-    key = _digest(path)
+    key = digest(path)
     for found, note in walk_problem_notes(txn, key):
         if not found.startswith(key):
             return
@@ -138,7 +136,3 @@ def _unpack(packed: bytes) -> ProblemNote:
         return SkippedPath(path, text)
     kind, _, detail = text.partition("\0")
     return AcceptedProblem(path, kind, detail)
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST).digest()

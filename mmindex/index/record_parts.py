@@ -12,6 +12,7 @@ from mmindex.model import Boundaries, Fingerprint, Member, Status
 
 HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
 HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
+PLACE = struct.Struct("<4BI BQqQ QQQQQQQ")  # what the place of a frame needs
 LENGTH = struct.Struct("<H")
 COUNT = struct.Struct("<Q")  # of bytes that stand apart
 STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
@@ -211,7 +212,22 @@ def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], i
     return texts, position
 
 
+def unpack_path(packed: bytes | memoryview) -> tuple[bytes, bytes]:
+    """Return the path and the SOP Instance UID: the first and the fourth text."""
+    start = HEADER.size + LENGTH.size
+    end = start + LENGTH.unpack_from(packed, HEADER.size)[0]
+    position = end
+    for _ in range(2):
+        position += LENGTH.size + LENGTH.unpack_from(packed, position)[0]
+    length = LENGTH.unpack_from(packed, position)[0]
+    position += LENGTH.size
+    if position + length > len(packed):
+        raise ValueError("a text runs past the end of the record")
+    return bytes(packed[start:end]), bytes(packed[position : position + length])
+
+
 def check_path(path: bytes) -> None:
     """Raise ValueError for a path that leads out of the folder that it is relative to."""
-    if path.startswith(b"/") or b"\0" in path or b".." in path.split(b"/"):
+    climbs = b".." in path and b".." in path.split(b"/")
+    if climbs or path.startswith(b"/") or b"\0" in path:
         raise ValueError(f"the path {path!r} leads out of the archive")

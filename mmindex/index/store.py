@@ -33,7 +33,6 @@ No LMDB memory leaves a transaction.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
@@ -207,6 +206,8 @@ class Store(Reader):
         except DamageError as error:
             raise damaged(self.path, error) from error
         except (LMDBError, struct.error, ValueError, IndexError, OSError) as error:
+            import shutil
+
             free = shutil.disk_usage(os.path.dirname(self.path)).free
             full = f"the disk is full, {free} bytes are free: " if free < _LITTLE_SPACE else ""
             raise IndexWriteError(

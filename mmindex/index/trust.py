@@ -6,9 +6,7 @@ user owns or may write is not.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from functools import cache
 
@@ -49,6 +47,9 @@ def others_may_write(status: os.stat_result) -> bool:
 @cache
 def _is_private_group(group_id: int, user_id: int) -> bool:
     """Return whether a group has the user's name and no other member, as many systems make them."""
+    import grp
+    import pwd
+
     try:
         user, group = pwd.getpwuid(user_id), grp.getgrgid(group_id)
     except KeyError:
@@ -58,6 +59,8 @@ def _is_private_group(group_id: int, user_id: int) -> bool:
 
 
 def _name_user(user_id: int) -> str:
+    import pwd
+
     try:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:

@@ -283,7 +283,7 @@ class Archive(Composed, Checked, Listings, Closing):
         if location is None:
             return None
         path, version, offset, length = location
-        return read_range(os.path.join(self._root, path), version, offset, length)
+        return read_range(self._root + b"/" + path, version, offset, length)
 
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""

@@ -6,8 +6,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
-from mmindex.sources.folder import WalkRules
-
 if TYPE_CHECKING:
     from mmindex.index.build_notes import BuildNote
     from mmindex.index.counters import Counters
@@ -53,6 +51,7 @@ class Checked:
             There is no such kind.
         """
         from mmindex.read.problems import walk_problems
+        from mmindex.sources.folder import WalkRules
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
         archive = cast("Archive", self)

@@ -20,7 +20,15 @@ from mmindex.errors import (
 )
 from mmindex.model import InstanceRecord
 from mmindex.read.archive import Archive
-from mmindex.read.order import Duplicates, Order, order_records, select_newest
+from mmindex.read.order import (
+    DUPLICATES,
+    ORDERS,
+    Duplicates,
+    Order,
+    check_choice,
+    order_records,
+    select_newest,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +82,8 @@ class FrameDataset(Sequence[Any]):
     ------
     InstanceNotFoundError
         The archive has no instance with frames of one of the given UIDs.
+    ValueError
+        `order`, `duplicates` or `on_error` has no meaning.
     """
 
     def __init__(
@@ -93,6 +103,9 @@ class FrameDataset(Sequence[Any]):
         with_ids: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
+        check_choice("order", order, (*ORDERS, None))
+        check_choice("duplicates", duplicates, DUPLICATES)
+        check_choice("on_error", on_error, ("raise", "skip"))
         if isinstance(sop_instance_uids, str):
             sop_instance_uids = [sop_instance_uids]
         self.archive = archive
@@ -224,8 +237,9 @@ class FrameDataset(Sequence[Any]):
         Raises
         ------
         ValueError
-            A fraction is negative, or they are more than 1 together.
+            A fraction is negative, they are more than 1 together, or `by` has no meaning.
         """
+        check_choice("by", by, ("patient", "study"))
         if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
             raise ValueError(f"fractions are at least 0 and at most 1 together, not {fractions}")
         records = [record for record, kept in self._walk_selection() if kept]
@@ -251,11 +265,12 @@ class FrameDataset(Sequence[Any]):
         study = record.study_instance_uid
         if by == "study":
             return study
-        known: dict[str, str] = self.__dict__.setdefault("_patients", {})
-        if study not in known:
+        known: dict[str | bytes, str] = self.__dict__.setdefault("_patients", {})
+        place = study or record.key  # files without a study may be of any patient
+        if place not in known:
             with self.archive.file(record.key) as instance:
-                known[study] = str(instance.dataset().get("PatientID") or "") or study
-        return known[study]
+                known[place] = str(instance.dataset().get("PatientID") or "") or study
+        return known[place]
 
     def _restrict(self, kept: list[bool]) -> FrameDataset:
         """Return a dataset of some of the instances."""

@@ -115,8 +115,13 @@ class Decoded:
         ------
         DecodeError
             As `array`; or the frames asked for are none, all fail, or do not fit in `out`.
+        ValueError
+            `out` is read-only, or `on_error` has no meaning.
         """
+        from mmindex.read.order import check_choice
         from mmindex.read.pixels import read_array, stack_arrays
+
+        check_choice("on_error", on_error, ("raise", "skip"))
 
         instance = self._instance()
         indices = instance.list_indices(frame_indices)
@@ -293,6 +298,8 @@ class Decoded:
         ------
         DecodeError
             As `array`; or the samples are neither gray nor RGB, or a table is damaged.
+        ValueError
+            `window` is none of these.
         """
         from mmindex.read.pictures import read_picture
 

@@ -10,6 +10,15 @@ from mmindex.model import InstanceRecord
 
 Order = Literal["position", "instance-number", "uid"]
 Duplicates = Literal["newest", "all", "raise"]
+ORDERS = ("position", "instance-number", "uid")
+DUPLICATES = ("newest", "all", "raise")
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise ValueError for the value of a parameter that is none of its choices."""
+    if value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} is one of {known}, not {value!r}")
 
 
 def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:

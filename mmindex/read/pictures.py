@@ -6,6 +6,7 @@ those before the top level (C.7.6.16).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -61,6 +62,27 @@ def read_units(instance: Instance, pixels: Pixels, frame_index: int) -> Pixels:
     return _apply_modality(pixels, keep_display(instance).of_frame(frame_index))
 
 
+def check_window(window: object) -> WindowChoice:
+    """Return the window that a caller asks for.
+
+    Raises
+    ------
+    ValueError
+        The window is not "file", "auto", or a finite center and a finite width above 0.
+    """
+    if window == "file":
+        return "file"
+    if window == "auto":
+        return "auto"
+    try:
+        center, width = map(float, window)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        center = width = math.nan
+    if not math.isfinite(center) or not 0 < width < math.inf:
+        raise ValueError(f"expected a window of file, auto or (center, width), found {window!r}")
+    return center, width
+
+
 def read_values(
     instance: Instance, frame_index: int, window: WindowChoice
 ) -> NDArray[np.generic] | None:
@@ -105,6 +127,7 @@ def read_picture(
     by_values : Window, optional
         The window of several frames, for one whose window is by values.
     """
+    window = check_window(window)
     pixels = read_array(instance, frame_index, raw=False)
     image = instance.record.image_pixel
     if image.photometric_interpretation == _PALETTE:
@@ -151,7 +174,9 @@ def _window(
             return stretch(values, by_values or choose_window(values.reshape(-1)))
         if isinstance(window, tuple):
             center, width = window
-            _replace(header, WindowCenter=float(center), WindowWidth=float(width))
+            _replace(header, WindowCenter=center, WindowWidth=width)
+            if width < 1:  # of doses and ratios; LINEAR is of whole numbers (C.11.2.1.2.1)
+                _replace(header, VOILUTFunction="LINEAR_EXACT")
         _show_in_bytes(header)
         return _to_bytes(apply_windowing(values, header))
     except _TABLE_ERRORS as error:

@@ -91,4 +91,6 @@ def verify_file(archive: Archive, record: InstanceRecord, sample: int | None) ->
                     failures.append((frame_index, error.message))
     except MMIndexError as error:
         failures.append((-1, error.message))
+    except OSError as error:  # of a disk, or a file that may not be read: the others are decoded
+        failures.append((-1, error.strerror or str(error)))
     return Verified(record.location, tried, tuple(failures))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmindex.read.instance import Instance
 
 _COSINES = 1e-3  # by which direction cosines of parallel slices may differ
+_SQUARE = 1e-2  # by which the axes of a slice may differ from unit vectors at right angles
 _STEP = 0.05  # part of the distance of slices by which distances may differ
 _SHIFT = 0.5  # part of a pixel by which slices may be shifted in their plane
 
@@ -107,6 +108,10 @@ def _walk_slices(archive: Archive, record: InstanceRecord) -> Iterator[_Slice]:
         return
     with archive.file(record.key) as instance:
         header = instance.dataset()
+    offsets = header.get("GridFrameOffsetVector")
+    if offsets:
+        yield from _walk_dose(record, header, offsets)
+        return
     for frame_index in range(record.number_of_frames):
         values = (
             _find_value(header, frame_index, "PlanePositionSequence", "ImagePositionPatient"),
@@ -114,6 +119,28 @@ def _walk_slices(archive: Archive, record: InstanceRecord) -> Iterator[_Slice]:
             _find_value(header, frame_index, "PixelMeasuresSequence", "PixelSpacing"),
         )
         yield _make_slice(record.sop_instance_uid, frame_index, *values)
+
+
+def _walk_dose(record: InstanceRecord, header: Dataset, offsets: object) -> Iterator[_Slice]:
+    """Yield where the planes of an RT Dose lie: the header has the first, and offsets from it.
+
+    Offsets are along the normal; those that begin with the first plane's z are z themselves, which
+    is for planes across the z axis alone (PS3.3 C.8.8.3.2).
+    """
+    uid, count = record.sop_instance_uid, record.number_of_frames
+    keywords = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"
+    first = _make_slice(uid, 0, *map(header.get, keywords))
+    steps = np.atleast_1d(np.asarray(offsets, np.float64))
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    if steps[0] == first.position[2] and steps[0] and abs(normal[2]) > 1 - _COSINES:
+        steps = (steps - steps[0]) * np.sign(normal[2])
+    if len(steps) != count or steps[0] or not np.isfinite(steps).all():
+        raise FormatError(
+            f"the Grid Frame Offset Vector of {uid} says no place of its {count} frames"
+        )
+    for frame_index, step in enumerate(steps):
+        place = first.position + step * normal
+        yield _Slice(uid, frame_index, place, first.orientation, first.spacing)
 
 
 def _find_value(header: Dataset, frame_index: int, sequence: str, keyword: str) -> object:
@@ -139,8 +166,15 @@ def _make_slice(
     except (TypeError, ValueError):
         place = cosines = np.empty(0)
         rows = columns = 0.0
-    if place.shape != (3,) or cosines.shape != (6,) or min(rows, columns) <= 0:
+    given = (*place.flat, *cosines.flat, rows, columns)
+    if place.shape != (3,) or cosines.shape != (6,) or not np.isfinite(given).all():
         raise FormatError(f"frame index {frame_index} of {uid} says no place in space")
+    axes = cosines.reshape(2, 3)
+    if min(rows, columns) <= 0 or np.abs(axes @ axes.T - np.eye(2)).max() > _SQUARE:
+        raise FormatError(
+            f"frame index {frame_index} of {uid}: expected spacing above 0 and unit vectors at "
+            f"right angles (PS3.3 C.7.6.2.1.1), found {rows}, {columns} and {cosines.tolist()}"
+        )
     return _Slice(uid, frame_index, place, cosines, (rows, columns))
 
 

@@ -73,8 +73,9 @@ def find_shared_window(
     None where frames need no window by their values, where there is one frame, which has its own,
     and where no frame can be read.
     """
-    from mmindex.read.pictures import read_values
+    from mmindex.read.pictures import check_window, read_values
 
+    window = check_window(window)
     sampled = spread(frame_indices, MOST_FRAMES_SAMPLED)
 
     def walk_readable() -> Iterator[NDArray[np.generic] | None]:

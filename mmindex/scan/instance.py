@@ -14,8 +14,11 @@ from mmindex.scan import tags
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.image_numbers import read_image_numbers
 from mmindex.scan.pixel_data import scan_pixel_data
+from mmindex.scan.read_ahead import will_need
 from mmindex.scan.transfer_syntax import Codec
 
+_AT_ONCE = 1 << 17  # bytes that systems read when they look at one
+_HEAD = 1 << 20  # bytes that hold the header and the offset table of most slides
 _IDENTIFIERS = (
     tags.SOP_CLASS_UID,
     tags.SOP_INSTANCE_UID,
@@ -62,6 +65,8 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     FormatError
         The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
+    if not prove and len(buffer) > _AT_ONCE:  # else all of the file is read soon
+        will_need(buffer, [(0, _HEAD)])
     header = scan_header(buffer, force=force)
     return scan_frames(header, prove=prove)
 

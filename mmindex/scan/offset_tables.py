@@ -26,6 +26,7 @@ from mmindex.scan.items import (
     PixelDataValue,
     gather_headers,
 )
+from mmindex.scan.read_ahead import will_need
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def read_tables(
         raise FormatError("the Basic Offset Table's item has an undefined length", offset=start)
     first = start + ITEM_HEADER_LENGTH
     origin = first + length
+    will_need(buffer, [(start, min(origin, value.end) + ITEM_HEADER_LENGTH)])
     head = bytes(buffer[first : min(origin, value.end, first + LONGEST_HEAD)])
     stored = [] if extended is None else [extended]
     if head[:4] != bytes(4) and codec.begins(head):

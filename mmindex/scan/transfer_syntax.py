@@ -7,8 +7,8 @@ read as Explicit VR Little Endian, and its pixel data by the shape of the elemen
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Codec(Enum):
@@ -72,8 +72,7 @@ _FRAME_EXTENSIONS = {"1.2.840.10008.1.2.8.1": "deflate"}
 _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by what names have
 
 
-@dataclass(frozen=True, slots=True)
-class TransferSyntax:
+class TransferSyntax(NamedTuple):
     """One transfer syntax, as PS3.6 Annex A names it."""
 
     uid: str

@@ -17,6 +17,7 @@ from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layou
 from mmindex.model import Boundaries
 from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, close_items
 from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
+from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmindex.scan.items import Flags, Offsets
 
 _SAMPLES = 16  # entries that are looked at
+_LOOK = ITEM_HEADER_LENGTH + 16  # bytes of an item that are looked at
 _HEAD = 16  # bytes of a fragment that show its start marker
 
 
@@ -48,9 +50,12 @@ def trust_table(
         return None
     if len(starts) < table.count or int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
         return None
-    end = _look_at_samples(value, origin, starts, table, codec)
-    if end is None or close_items(value, origin, starts, end - origin).ending is not Ending.CLOSED:
-        return None
+    with looked_at_here_and_there(value.buffer):
+        end = _look_at_samples(value, origin, starts, table, codec)
+        if end is None:
+            return None
+        if close_items(value, origin, starts, end - origin).ending is not Ending.CLOSED:
+            return None
     starts = np.append(starts, end - origin)
     lengths = np.diff(starts) - ITEM_HEADER_LENGTH
     if table.lengths is not None and len(table.lengths) == len(lengths):
@@ -89,7 +94,10 @@ def _look_at_samples(
     last = len(starts) - 1
     one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
     end, begun = origin, set()
-    for frame_index in np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist():
+    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
+    places = [origin + int(starts[at]) for at in samples]
+    will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
+    for frame_index in samples:
         is_last = frame_index == last
         next_start = value.end if is_last else origin + int(starts[frame_index + 1])
         end, fragments = skip_items(value, origin + int(starts[frame_index]), next_start)

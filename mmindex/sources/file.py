@@ -21,6 +21,7 @@ from mmindex.sources.base import ByteSource, cut, outside
 
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
 _LONGEST_SCRAP = 4096  # bytes between ranges that are read over
+_LOCAL = VersionKind.LOCAL.value
 _COPIED = 1 << 16  # bytes up to which a copy costs less than the calls that avoid it
 
 
@@ -97,14 +98,19 @@ def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> b
         return None
     try:
         data = os.pread(number, length, offset)
-        found = Fingerprint.of(os.fstat(number))  # after the read: so that was not of a later file
+        status = os.fstat(number)  # after the read: so that was not of a later file
     except OSError:
         return None
     finally:
         os.close(number)
+    if len(data) != length:
+        return None
+    if (status.st_size, status.st_mtime_ns, status.st_ino, _LOCAL) == version:
+        return data  # most reads end here
+    found = Fingerprint.of(status)
     if version.kind == VersionKind.LOCAL_WITHOUT_INODE:
         found = found.without_inode()
-    return data if len(data) == length and found == version else None
+    return data if found == version else None
 
 
 class FileSource(ByteSource):

@@ -23,7 +23,7 @@ from scripts.benchmark.openers import INDEXED, OPENERS, Opener, read_once, try_t
 def list_cold(bench: Bench) -> Iterator[Setup]:
     """Open an instance and read one frame, its file and its index read from the disk."""
     count = 5000 if bench.quick else 50_000
-    for layout in LAYOUTS[:2]:
+    for layout in LAYOUTS[:3]:
         yield f"{layout}, {count:,} frames", partial(_list_cases, layout, count)
 
 

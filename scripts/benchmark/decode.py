@@ -186,7 +186,7 @@ def list_decode(bench: Bench) -> Iterator[Setup]:
 def _list_cases(codec: _Codec, site: Site) -> Iterator[Case]:
     path = site.folder / "file.dcm"
     _write_file(path, codec.uid, codec.image, codec.frame)
-    instance = site.stack.enter_context(mmindex.open_file(path))
+    instance = site.stack.enter_context(mmindex.open_file(path, prove=True))  # as from an index
     descriptor = os.open(path, os.O_RDONLY)
     site.stack.callback(os.close, descriptor)
     places = [instance.byte_ranges(at)[0] for at in (0, 3)]

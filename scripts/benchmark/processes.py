@@ -17,6 +17,7 @@ from scripts.benchmark.openers import INDEXED, OPENERS, build_mmindex, try_to_bu
 
 ROOT = Path(__file__).resolve().parents[2]
 READS = 100
+IMPORTS = "python -c 'import click, lmdb'"
 
 _ONE_LINERS = {
     "pydicom get_frame": """
@@ -68,6 +69,15 @@ def _list_commands(number_of_frames: int, site: Site) -> Iterator[Case]:
             build_mmindex(written.image.root)
         title = f"command line: one frame of {number_of_frames:,}, {what}"
         yield Case(title, contenders, limit=BARE, least_budget=2.0)
+    by_uid = [written.image.root, arguments[1], "--instance", written.image.sop_instance_uid]
+    imports = Contender(IMPORTS, partial(_run, [*python, "import click, lmdb"]))
+    yield Case(
+        f"command line: one frame of {number_of_frames:,}, from an index, by its UID",
+        [contend(MMINDEX, command, "frame", *by_uid), imports],
+        limit=IMPORTS,
+        bound=1.5,
+        least_budget=4.0,
+    )
 
 
 def list_memory(bench: Bench) -> Iterator[Setup]:

@@ -373,9 +373,10 @@ def test_the_name_of_the_output_says_the_format(tmp_path):
     """A .png is a PNG file and a .npy an array; a .jpg may be the frame as it is stored."""
     path = tmp_path / "a.dcm"
     path.write_bytes(native_file(bytes([7, 9, 200, 8]), vr="OB"))
-    run("frame", path, 1, "-o", tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.format == "PNG"
+    for name in ("a.png", "B.PNG"):
+        run("frame", path, 1, "-o", tmp_path / name)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.format == "PNG"
     run("frame", path, 1, "-o", tmp_path / "a.npy")
     assert np.load(tmp_path / "a.npy").tolist() == [[7, 9], [200, 8]]
     run("frame", path, 1, "-o", tmp_path / "a.jpg")

@@ -73,13 +73,18 @@ def modules_loaded(*arguments: object) -> set[str]:
 
 
 def test_the_command_line_starts_light(folder):
-    """Neither the program, its help nor a raw frame of a file waits for numpy or pydicom."""
+    """A raw frame waits neither for numpy and pydicom nor, by its UID, for what others need."""
     heavy = {"numpy", "pydicom", "PIL", "distributed"}
     assert modules_loaded().isdisjoint(heavy)
     assert modules_loaded("--help").isdisjoint({*heavy, "lmdb"})
     assert modules_loaded("frame", folder / "rtdose.dcm", 1).isdisjoint({*heavy, "lmdb"})
     mmindex.build(folder, workers=1)
     assert modules_loaded("frame", folder / CINE, 1).isdisjoint(heavy)
+    with mmindex.open(folder) as archive:
+        uid = archive.file(CINE).record.sop_instance_uid
+    unneeded = {"hashlib", "json", "shutil", "shlex", "string", "heapq", "difflib"}
+    loaded = modules_loaded("frame", folder, 1, "--instance", uid)
+    assert loaded.isdisjoint(heavy | unneeded)
 
 
 def test_python_runs_the_package_as_the_command(tmp_path: Path) -> None:

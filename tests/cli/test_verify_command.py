@@ -23,12 +23,16 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "archive"
     folder.mkdir()
     for name, frames in {"good": [GOOD] * 3, "bad": [GOOD, BAD, GOOD]}.items():
-        header = element(0x00080018, "UI", f"1.2.{len(name)}")
-        header += image_attributes(number_of_frames=3)
-        data = dicom_file(header + encapsulate(frames), RLE_LOSSLESS)
-        (folder / f"{name}.dcm").write_bytes(data)
+        write_file(folder / f"{name}.dcm", frames)
     mmindex.build(folder, workers=1)
     return folder
+
+
+def write_file(path: Path, frames: list[bytes]) -> None:
+    """Write a file of three frames."""
+    header = element(0x00080018, "UI", f"1.2.{len(path.stem)}")
+    header += image_attributes(number_of_frames=3)
+    path.write_bytes(dicom_file(header + encapsulate(frames), RLE_LOSSLESS))
 
 
 def test_a_frame_that_cannot_be_decoded_is_listed(root: Path) -> None:
@@ -61,6 +65,52 @@ def test_a_second_run_goes_on_where_the_first_ended(root: Path, tmp_path: Path) 
     os.utime(root / "good.dcm", ns=(1, 1))
     mmindex.build(root, workers=1)
     assert "3 frames decoded in 1 file, 1 failed" in new_runner().invoke(main, arguments).stderr
+
+
+def test_failures_of_a_file_that_was_replaced_or_is_gone_are_forgotten(
+    root: Path, tmp_path: Path
+) -> None:
+    """A state knows a file as it was: what failed then says nothing of the file there now."""
+    arguments = ["verify", str(root), "--state", str(tmp_path / "state.jsonl")]
+    assert new_runner().invoke(main, arguments).exit_code == 1
+    bad = root / "bad.dcm"
+    write_file(bad, [GOOD] * 3)
+    mmindex.build(root, workers=1)
+    done = new_runner().invoke(main, arguments)
+    assert (done.exit_code, done.stdout) == (0, "")
+    bad.unlink()
+    mmindex.build(root, workers=1)
+    assert "0 frames decoded in 0 files, 0 failed" in new_runner().invoke(main, arguments).stderr
+
+
+def test_a_sample_does_not_stand_for_all_frames(root: Path, tmp_path: Path) -> None:
+    """A run of all frames decodes files of which a sample was decoded; the reverse need not."""
+    arguments = ["verify", str(root), "--state", str(tmp_path / "state.jsonl")]
+    sampled = [*arguments, "--sample", "2"]
+    assert "4 frames decoded in 2 files, 0 failed" in new_runner().invoke(main, sampled).stderr
+    assert "0 frames decoded in 0 files, 0 failed" in new_runner().invoke(main, sampled).stderr
+    assert "6 frames decoded in 2 files, 1 failed" in new_runner().invoke(main, arguments).stderr
+    assert "0 frames decoded in 0 files, 1 failed" in new_runner().invoke(main, sampled).stderr
+
+
+def test_lines_of_a_state_that_no_run_wrote_are_left_out(root: Path, tmp_path: Path) -> None:
+    """Other JSON, other text and other bytes neither end a run nor count as failures."""
+    state = tmp_path / "state.jsonl"
+    state.write_bytes(b'7\nnull\n{"a": 1, "b": 2}\n["x", 3]\n["x", [4]]\n\xff\xfe\n[]\n"ab"\n')
+    done = new_runner().invoke(main, ["verify", str(root), "--state", str(state)])
+    assert done.exit_code == 1
+    assert "6 frames decoded in 2 files, 1 failed" in done.stderr
+
+
+def test_a_file_that_the_system_cannot_open_is_listed(root: Path) -> None:
+    """A link to itself, say; the other files are decoded."""
+    (root / "bad.dcm").unlink()
+    (root / "bad.dcm").symlink_to("bad.dcm")
+    done = new_runner().invoke(main, ["verify", str(root), "--json"])
+    assert done.exit_code == 1
+    (failure,) = map(json.loads, done.stdout.splitlines())
+    assert (failure["path"], failure["frame"]) == ("bad.dcm", None)
+    assert "3 frames decoded in 2 files, 1 failed" in done.stderr
 
 
 @pytest.mark.parametrize("option", [(), ("-v",)])

@@ -334,3 +334,26 @@ def test_one_corrupt_frame_does_not_lose_the_others(threads: int | None, given: 
         assert not given or np.shares_memory(found, out)
         with pytest.raises(DecodeError, match="none of 1 frames"):
             instance.arrays([1], on_error="skip")
+
+
+@pytest.mark.parametrize("encoder", ["jpeg-ls", "jpeg2000"])
+def test_ybr_of_16_bits_is_an_error_that_names_raw(encoder):
+    """PS3.3 C.7.6.3.1.2 converts three samples of 8 bits; others come as stored by raw=True."""
+    pixels = noise("u2", 16, colours=True)
+    uid, encode = ENCODERS[encoder]
+    frame = bytes(encode(pixels))
+    attributes = image(pixels, photometric_interpretation="YBR_FULL")
+    with pytest.raises(DecodeError, match=r"three samples of uint8.*raw=True"):
+        decode_frame(frame, attributes, uid)
+    np.testing.assert_array_equal(decode_frame(frame, attributes, uid, raw=True), pixels)
+
+
+@pytest.mark.parametrize("encoder", ["jpeg-ls", "jpeg2000", "jpeg-xl"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_gray_that_is_called_ybr_stays_gray(encoder, dtype):
+    """One sample a pixel has no colour to convert, whatever the Photometric Interpretation says."""
+    pixels = noise(dtype, 8)
+    uid, encode = ENCODERS[encoder]
+    attributes = image(pixels, photometric_interpretation="YBR_FULL")
+    found = decode_frame(bytes(encode(pixels)), attributes, uid)
+    np.testing.assert_array_equal(found, pixels)

@@ -25,6 +25,7 @@ from dicom_bytes import (
 )
 from pydicom import dcmread
 from pydicom.encaps import generate_fragments, parse_basic_offsets
+from sample_archive import testdata
 
 import mmindex
 from mmindex.errors import (
@@ -435,3 +436,33 @@ def test_a_closed_instance_has_no_batches(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="closed") as caught:
                 call()
             assert not isinstance(caught.value, MMIndexError)
+
+
+@pytest.mark.parametrize("name", ["rtdose.dcm", "SC_rgb_rle_2frame.dcm", "examples_ybr_color.dcm"])
+@pytest.mark.parametrize("threads", [None, 2])
+def test_arrays_go_into_an_array_of_the_caller(name, threads):
+    """As long as needed or longer, with any strides; another shape, dtype or no writing raises."""
+    with mmindex.open_file(testdata(name)) as instance:
+        expected = instance.arrays()
+        count, *shape = expected.shape
+        for out in (
+            np.empty_like(expected),
+            np.empty((count + 2, *shape), expected.dtype),
+            np.empty((2 * count, *shape), expected.dtype)[::2],
+            np.empty(expected.shape, expected.dtype, order="F"),
+        ):
+            found = instance.arrays(out=out, threads=threads)
+            assert np.shares_memory(found, out)
+            assert np.array_equal(found, expected)
+        for wrong in (
+            np.empty((count - 1, *shape), expected.dtype),
+            np.empty(expected.shape, "f8"),
+            np.empty(expected.size, expected.dtype),
+        ):
+            with pytest.raises(DecodeError, match="expected"):
+                instance.arrays(out=wrong, threads=threads)
+        fixed = np.zeros_like(expected)
+        fixed.flags.writeable = False
+        with pytest.raises(ValueError, match="read-only"):
+            instance.arrays(out=fixed, threads=threads)
+        assert not fixed.any()

@@ -100,8 +100,24 @@ def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
         (lambda: slice_file(2, 3.0, orientation="1\\0\\0\\0\\0.9\\0.43589"), "not parallel"),
         (lambda: slice_file(2, 3.0, x="-4"), "shifted in their plane"),
         (lambda: slice_file(2, None), "no place in space"),
+        (lambda: slice_file(2, 3.0, x="nan"), "no place in space"),
+        (
+            lambda: slice_file(2, 3.0, orientation="0\\0\\0\\0\\0\\0"),
+            "unit vectors at right",
+        ),
+        (
+            lambda: slice_file(2, 3.0, orientation="1\\0\\0\\1\\0\\0"),
+            "unit vectors at right",
+        ),
+        (
+            lambda: slice_file(2, 3.0, orientation="2\\0\\0\\0\\2\\0"),
+            "unit vectors at right",
+        ),
     ],
-    ids=["missing", "double", "not-parallel", "shifted", "no-place"],
+    ids=[
+        *("missing", "double", "not-parallel", "shifted", "no-place"),
+        *("not-a-number", "no-orientation", "one-axis", "long-axes"),
+    ],
 )
 def test_slices_that_make_no_volume_are_refused(
     tmp_path: Path, changed: Callable[[], bytes], why: str
@@ -114,6 +130,47 @@ def test_slices_that_make_no_volume_are_refused(
     if why.startswith("expected"):
         files.pop("3.dcm")
     with archive_of(tmp_path, files) as archive, pytest.raises(FormatError, match=why):
+        archive.volume("1.1.1")
+
+
+def dose_file(z: float, offsets: str, orientation: str = AXIAL) -> bytes:
+    """Return a dose of three planes of 2 x 2 pixels, of the values 0, 1 and 2."""
+    head = element(0x00080018, "UI", "1.2.1") + element(0x0020000E, "UI", "1.1.1")
+    head += element(0x00200032, "DS", f"-5\\-7\\{z}") + element(0x00200037, "DS", orientation)
+    head += image_attributes(number_of_frames=3) + element(0x00280030, "DS", "0.5\\0.25")
+    head += element(0x3004000C, "DS", offsets)
+    return dicom_file(head + element(PIXEL_DATA, "OB", bytes(at // 4 for at in range(12))))
+
+
+@pytest.mark.parametrize(
+    ("offsets", "z", "orientation", "values", "origin"),
+    [
+        ("0\\2\\4", 10, AXIAL, [0, 1, 2], 10),
+        ("0\\-2\\-4", 10, AXIAL, [2, 1, 0], 6),
+        ("10\\12\\14", 10, AXIAL, [0, 1, 2], 10),
+        ("10\\12\\14", 10, "1\\0\\0\\0\\-1\\0", [2, 1, 0], 14),
+        ("0\\2\\4", 10, "1\\0\\0\\0\\-1\\0", [2, 1, 0][::-1], 10),
+    ],
+    ids=["relative", "downwards", "absolute", "absolute-flipped", "relative-flipped"],
+)
+def test_a_dose_is_a_volume_by_its_grid_frame_offset_vector(
+    tmp_path: Path, offsets: str, z: float, orientation: str, values: list[int], origin: float
+) -> None:
+    """PS3.3 C.8.8.3.2: along the normal from the first plane, or z where they begin with its z."""
+    with archive_of(tmp_path, {"dose": dose_file(z, offsets, orientation)}) as archive:
+        volume = archive.volume("1.1.1")
+    assert volume.array[:, 0, 0].tolist() == values
+    assert volume.spacing == (2.0, 0.5, 0.25)
+    assert volume.origin == (-5.0, -7.0, origin)
+
+
+@pytest.mark.parametrize("offsets", ["0\\2", "0\\2\\4\\6", "1\\2\\3", "0\\2\\5", "0\\2\\nan"])
+def test_a_dose_whose_offsets_place_no_planes_is_refused(tmp_path: Path, offsets: str) -> None:
+    """As many offsets as frames, from 0 or from the first plane's z, at even steps."""
+    with (
+        archive_of(tmp_path, {"dose": dose_file(10, offsets)}) as archive,
+        pytest.raises(FormatError, match=r"Grid Frame Offset Vector|expected slices"),
+    ):
         archive.volume("1.1.1")
 
 
@@ -185,6 +242,43 @@ def test_a_split_divides_no_patient_and_no_study(tmp_path: Path, by: Any) -> Non
         assert sum(map(len, nested)) == len(parts[0])
         with pytest.raises(ValueError, match="at most 1"):
             dataset.split((0.9, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("order", "number"), ("duplicates", "first"), ("on_error", "ignore"), ("by", "series")],
+)
+def test_a_choice_without_meaning_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    """A slip in an option does not train on other data than was meant."""
+    wrong: Any = {name: value}
+    with archive_of(tmp_path, {"a": slice_file(7, 0.0)}) as archive:
+        dataset = mmindex.FrameDataset(archive)
+        calls: dict[str, list[Callable[[], object]]] = {
+            "by": [lambda: dataset.split((0.5, 0.5), **wrong)],
+            "on_error": [lambda: archive["1.2.7"].arrays(**wrong)],
+        }
+        for call in calls.get(name, []):
+            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+                call()
+        if name != "by":
+            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+                mmindex.FrameDataset(archive, **wrong)
+
+
+def test_files_without_a_study_are_divided_by_their_own_patients(tmp_path: Path) -> None:
+    """Each may be of another patient: one header does not speak for the others."""
+    files = {
+        f"{at}": slice_file(at, None, study="" if at < 8 else "1.9", patient=f"P{at % 4}")
+        for at in range(12)
+    }
+    files |= {f"{at}": slice_file(at, None, study=f"1.{at}", patient=f"P{at % 4}") for at in (8, 9)}
+    with archive_of(tmp_path, files) as archive:
+        dataset = mmindex.FrameDataset(archive, with_ids=True)
+        parts = dataset.split((0.5, 0.5), seed=2)
+        found = [{int(uid.split(".")[-1]) for _, uid, _ in part} for part in parts]
+        without = [{at % 4 for at in each if at < 10} for each in found]
+        assert not without[0] & without[1]
+        assert sum(map(len, parts)) == 12
 
 
 RECORDS: list[Any] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -20,6 +22,7 @@ from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
 
 import mmindex
 from mmindex.errors import DecodeError
+from mmindex.render.png import walk_pictures
 
 
 def written(data_set: pydicom.FileDataset, path: Path) -> Path:
@@ -159,3 +162,28 @@ def test_a_damaged_palette_is_a_decode_error(tmp_path: Path) -> None:
         with pytest.raises(DecodeError, match="cannot apply the palette") as caught:
             instance.picture(0)
         assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize(
+    "window", ["fiel", "", None, 40, (40,), (40, 0), (40, -1), (math.nan, 1), (1, math.inf), "40"]
+)
+def test_a_window_without_meaning_is_refused(window: Any) -> None:
+    """It does not become a picture without a window."""
+    for name in ("rtdose.dcm", "examples_ybr_color.dcm"):
+        with mmindex.open_file(FOLDER / name) as instance:
+            with pytest.raises(ValueError, match="expected a window of file, auto or"):
+                instance.picture(0, window=window)
+            with pytest.raises(ValueError, match="expected a window of file, auto or"):
+                next(walk_pictures(instance, [range(2)], window=window))
+
+
+def test_a_window_narrower_than_1_is_that_of_exact_values(tmp_path: Path) -> None:
+    """Doses and ratios lie close together (PS3.3 C.11.2.1.3.2); a list is as good as a tuple."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.RescaleSlope, data_set.RescaleIntercept = 0.0005, 0
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance:
+        values = instance.array(0).astype("f8") * 0.0005
+        expected = ((values - 0.5) / 0.8 + 0.5).clip(0, 1) * 255
+        choice: Any = [0.5, 0.8]
+        assert np.abs(instance.picture(0, window=choice) - expected).max() <= 1
+        assert np.abs(instance.picture(0, window=(0.5, 0.8)) - expected).max() <= 1

@@ -131,7 +131,8 @@ def _write_frames(
 
 def _find_format(output: str | None) -> str:
     """Return the format that the output's name asks for; that of .jpg may be the stored frame's."""
-    return next((name for name in ("npy", "png") if (output or "").endswith(f".{name}")), "raw")
+    end = (output or "").lower()
+    return next((name for name in ("npy", "png") if end.endswith(f".{name}")), "raw")
 
 
 def _check_what(spans: Sequence[Span], format_name: str, stream: bool, tile: Tile | None) -> None:

@@ -80,7 +80,7 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     scanned = "the file, scanned now"
     if opened.stale_index:
         scanned += f": it is not as the index {opened.stale_index} has it"
-    yield "Served from", f"the index {opened.index}" if opened.index else scanned
+    yield "Served from", f"the index {opened.index_path}" if opened.index_path else scanned
     yield "Last build", _last_build(opened) or ""
     yield "Status", record.status.value
     if record.member is not None:
@@ -109,9 +109,9 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
 
 def _last_build(opened: Opened) -> str | None:
     """Return when the last build of the index ended."""
-    if opened.index is None:
+    if opened.index_path is None:
         return None
-    with mmindex.open(opened.index) as archive:
+    with mmindex.open(opened.index_path) as archive:
         note = archive.last_build()
     return note and describe_time(note.ended_ns / 1e9)
 
@@ -214,7 +214,7 @@ def _describe(opened: Opened) -> dict[str, object]:
         number_of_fragments = None
     return {
         "path": opened.path,
-        "index": opened.index,
+        "index": opened.index_path,
         "last_build": _last_build(opened),
         "status": record.status.value,
         "file_size": record.size if record.fingerprint else None,

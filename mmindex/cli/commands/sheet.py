@@ -112,7 +112,7 @@ def _draw_slide(opened: Opened, instance_uid: str | None, size: int) -> bytes | 
     """Return the thumbnail of the slide that an instance is of; None of what is no whole slide."""
     if opened.instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE:
         return None
-    source = opened.index if instance_uid is not None and opened.index else opened.path
+    source = opened.index_path if instance_uid is not None and opened.index_path else opened.path
     try:
         with open_slide_source(source, instance_uid) as slide:
             return draw_slide(slide, _SLIDE * size)

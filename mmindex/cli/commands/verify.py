@@ -75,9 +75,14 @@ def command(
         notes = stack.enter_context(open(state, "a", encoding="utf-8")) if state else None
         if notes is not None and known:
             notes.write("\n")  # the last line may have been cut
-        records = [record for record in archive.instances() if _key(record) not in known]
-        versions = {record.location: _key(record) for record in records}
-        found = [failure for failures in known.values() for failure in failures]
+        records, found = [], []
+        for record in archive.instances():
+            failed = next((known[key] for key in _keys(record, sample) if key in known), None)
+            if failed is None:
+                records.append(record)
+            else:
+                found += failed
+        versions = {record.location: _keys(record, sample)[-1] for record in records}
         files = frames = 0
 
         def walk() -> Iterator[dict[str, object]]:
@@ -111,7 +116,8 @@ def command(
 
 
 def _row(failure: dict[str, object]) -> tuple[str, str, str]:
-    return str(failure["path"]), str(failure["frame"]), str(failure["error"])
+    frame = "-" if failure["frame"] is None else failure["frame"]
+    return str(failure["path"]), str(frame), str(failure["error"])
 
 
 def _print_table(rows: Iterable[tuple[str, str, str]], *, verbose: bool) -> None:
@@ -120,12 +126,18 @@ def _print_table(rows: Iterable[tuple[str, str, str]], *, verbose: bool) -> None
         print_paged(walk_failures(listed, whole=verbose))
 
 
-def _key(record: InstanceRecord) -> str:
-    """Return what a state file knows a file by: its path, and that it is unchanged."""
+def _keys(record: InstanceRecord, sample: int | None) -> list[str]:
+    """Return what a state file may know a file by: its path, and that it is unchanged.
+
+    The last one is that of this run. Of a sample, all frames suffice; of all, no sample does.
+    """
     fingerprint = record.fingerprint
     assert fingerprint is not None
     path = os.fsdecode(record.location)
-    return f"{path}\0{fingerprint.size}\0{fingerprint.mtime_ns}"
+    whole = f"{path}\0{fingerprint.size}\0{fingerprint.mtime_ns}"
+    if sample is None or sample >= record.number_of_frames:
+        return [whole]
+    return [whole, f"{whole}\0{sample}"]
 
 
 def _describe(verified: Verified) -> Iterator[dict[str, object]]:
@@ -144,15 +156,21 @@ def _note(notes: TextIO | None, key: str, failures: list[dict[str, object]]) -> 
 
 
 def _read_state(state: str | None) -> dict[str, list[dict[str, object]]]:
-    """Return the failures of each file that is done; a last line that was cut is left out."""
+    """Return the failures of each file that is done; what is no line of a state is left out."""
     known: dict[str, list[dict[str, object]]] = {}
     if state is None or not os.path.exists(state):
         return known
-    with open(state, encoding="utf-8") as lines:
+    with open(state, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                key, failures = json.loads(line)
+                noted = json.loads(line)
             except ValueError:
                 continue
-            known[key] = failures
+            match noted:
+                case [str(key), list(failures)] if all(map(_is_failure, failures)):
+                    known[key] = failures
     return known
+
+
+def _is_failure(noted: object) -> bool:
+    return isinstance(noted, dict) and noted.keys() == {"path", "frame", "error"}

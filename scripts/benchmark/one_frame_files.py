@@ -1,0 +1,186 @@
+"""Case: one-frame files in random order, more than may be open: a CT archive, a shuffled loader."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import mmindex
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.elements import CT_IMAGE_STORAGE, name_uid, pack_attributes, pack_file_meta
+from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.model import MMINDEX, Image
+from scripts.benchmark.openers import build_dicomweb_client, build_mmindex
+from tests.dicom_bytes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
+    element,
+    image_attributes,
+)
+
+OPEN_EACH = "os.open, fstat, pread and close"
+_ROWS = _COLUMNS = 48
+_FRAME_LENGTH = _ROWS * _COLUMNS * 2
+_FILES_A_FOLDER = 500
+_MOST_FOR_DICOMWEB = 10_000  # files: its index of more takes minutes
+
+
+class _File(NamedTuple):
+    image: Image
+    path: str
+    offset: int  # of the frame
+    number: int
+
+
+def _make_frame(number: int) -> bytes:
+    """Return the pixels of a file: its number, again and again."""
+    return number.to_bytes(4, "little") * (_FRAME_LENGTH // 4)
+
+
+def _write_files(root: Path, count: int) -> list[_File]:
+    """Write native CT slices of some 6 kB, a series of 500 in each folder."""
+    files = []
+    template, first = b"", Image("", "", 0, "", "", "")
+    for number in range(count):
+        series, place = divmod(number, _FILES_A_FOLDER)
+        uids = name_uid(series, 1), name_uid(series, 2), name_uid(series, 3, number)
+        image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
+        if place == 0:
+            Path(image.path).parent.mkdir(parents=True)
+            first, template = image, _pack_header(image)
+        uid, own = first.sop_instance_uid.encode(), image.sop_instance_uid.encode()
+        header = template.replace(uid, own)
+        with open(image.path, "wb") as file:
+            file.write(header + _make_frame(number))
+        files.append(_File(image, image.path, len(header), number))
+    return files
+
+
+def _pack_header(image: Image) -> bytes:
+    """Return all of a file but its pixels."""
+    meta = pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid)
+    attributes = b"".join(pack_attributes(image, CT_IMAGE_STORAGE))
+    pixels = image_attributes(rows=_ROWS, columns=_COLUMNS, bits=16)
+    return meta + attributes + pixels + element(PIXEL_DATA, "OW", length=_FRAME_LENGTH)
+
+
+class _Shuffled:
+    """One contender's way through the files: each call reads the next one, and none soon again.
+
+    All contenders go through the files in the same order, each at its own pace.
+    """
+
+    def __init__(self, files: list[_File], read: Callable[[_File], bytes]) -> None:
+        self._files = list(files)
+        random.Random(7).shuffle(self._files)
+        self._next = 0
+        self._read = read
+
+    def __call__(self) -> bytes:
+        file = self._files[self._next]
+        self._next = (self._next + 1) % len(self._files)
+        return self._read(file)
+
+    def expected(self) -> bytes:
+        """Return what the last call had to return."""
+        return _make_frame(self._files[self._next - 1].number)
+
+
+def _contend(files: list[_File], name: str, read: Callable[[_File], bytes]) -> Contender:
+    shuffled = _Shuffled(files, read)
+    return Contender(name, shuffled, expected=shuffled.expected)
+
+
+def _open_and_read(file: _File) -> bytes:
+    """Do what any reader of a file that is not open has to do, with all that it has to know."""
+    descriptor = os.open(file.path, os.O_RDONLY)
+    os.fstat(descriptor)  # whether it is the file that was indexed
+    frame = os.pread(descriptor, _FRAME_LENGTH, file.offset)
+    os.close(descriptor)
+    return frame
+
+
+def _make_pydicom() -> Callable[[_File], bytes]:
+    import pydicom
+
+    def read(file: _File) -> bytes:
+        value: bytes = pydicom.dcmread(file.path).PixelData
+        return value
+
+    return read
+
+
+def _make_highdicom() -> Callable[[_File], bytes]:
+    from highdicom.io import ImageFileReader
+
+    def read(file: _File) -> bytes:
+        with ImageFileReader(file.path) as reader:
+            frame: bytes = reader.read_frame_raw(0)
+            return frame
+
+    return read
+
+
+def _make_dicomweb_client(root: str) -> Callable[[_File], bytes]:
+    from dicomweb_client.api import DICOMfileClient
+
+    build_dicomweb_client(root)
+    client = DICOMfileClient(f"file://{root}", readonly=True)
+
+    def read(file: _File) -> bytes:
+        frame: bytes = client.retrieve_instance_frames(*file.image[3:], [1], media_types=("*/*",))[
+            0
+        ]
+        return frame
+
+    return read
+
+
+def list_one_frame_files(bench: Bench) -> Iterator[Setup]:
+    """Read the frames of more files than may be open, each once, from an open index."""
+    count = 5000 if bench.quick else 100_000
+    yield f"{count:,} files", partial(_list_cases, count)
+
+
+def _list_cases(count: int, site: Site) -> Iterator[Case]:
+    root = site.folder / "files"
+    files = _write_files(root, count)
+    build_mmindex(str(root))
+    archive = site.stack.enter_context(mmindex.open(root, max_open_files=count // 20))
+    makers = {"pydicom dcmread": _make_pydicom, "highdicom": _make_highdicom}
+    if count <= _MOST_FOR_DICOMWEB:
+        makers["dicomweb-client"] = partial(_make_dicomweb_client, str(root))
+
+    def make(name: str, maker: Callable[[], Callable[[_File], bytes]]) -> Contender:
+        return _contend(files, name, maker())
+
+    yield Case(
+        f"a frame of one of {count:,} one-frame files that are not open, index open",
+        [
+            _contend(files, MMINDEX, lambda file: archive.frame(file.image.sop_instance_uid, 0)),
+            *(attempt(name, partial(make, name, maker)) for name, maker in makers.items()),
+            _contend(files, OPEN_EACH, _open_and_read),
+        ],
+        limit=OPEN_EACH,
+        bound=2.5,
+    )
+    yield Case(
+        f"an item of a FrameDataset of {count:,} one-frame files, shuffled",
+        _list_dataset(files, archive),
+        limit=OPEN_EACH,
+    )
+
+
+def _list_dataset(files: list[_File], archive: mmindex.Archive) -> list[Contender]:
+    dataset = mmindex.FrameDataset(archive)
+    places = {dataset.locate(at)[0]: at for at in range(len(dataset))}
+    by_number = {file.number: places[file.image.sop_instance_uid] for file in files}
+
+    def read(file: _File) -> bytes:
+        return bytes(dataset[by_number[file.number]])
+
+    return [_contend(files, MMINDEX, read), _contend(files, OPEN_EACH, _open_and_read)]
