@@ -5,7 +5,7 @@ What `FrameTable.fragment_ranges` returns of one frame, of all frames at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -69,10 +69,10 @@ class TableColumns(NamedTuple):
 
 
 class Words:
-    """Little-endian integers at any place of a buffer."""
+    """Little-endian integers at any place of a buffer, `data`: pieces, joined and padded."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data + bytes(8)
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.data = b"".join((*pieces, bytes(8)))
 
     def take(self, at: Numbers, size: Numbers | int) -> Numbers:
         """Return the integers of `size` bytes (1, 2, 4 or 8) at these places."""
@@ -85,7 +85,7 @@ class Words:
         return taken
 
     def _view(self, size: int) -> NDArray[np.unsignedinteger]:
-        return np.ndarray((len(self._data) - size + 1,), f"<u{size}", self._data, 0, (1,))
+        return np.ndarray((len(self.data) - size + 1,), f"<u{size}", self.data, 0, (1,))
 
 
 def list_rows(tables: TableColumns, words: Words) -> FrameRows | None:
@@ -227,5 +227,5 @@ def _list_piece(table: FrameTable, start: int, stop: int) -> FrameRows | None:
         entries_at=np.array([0]),
         trimmed=np.array([table.trimmed]),
     )
-    rows = list_rows(tables, Words(data))
+    rows = list_rows(tables, Words((data,)))
     return None if rows is None else rows._replace(frame=rows.frame + start)

@@ -113,16 +113,15 @@ def _parse(index: Reader, batch: list[tuple[int, bytes]]) -> RecordColumns:
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
     if (ends - starts < HEADER.size).any():
         raise IndexFormatError("damaged record: it has no fixed part; rebuild the index")
-    data = b"".join([packed for _, packed in batch])
-    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, "B"), HEADER.size)
+    words = Words([packed for _, packed in batch])
+    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(words.data, "B"), HEADER.size)
     header = windows[starts].view(HEADER_DTYPE)[:, 0]
     status = header["status"]
     kept = np.isin(status, _KEPT) & ((status != _INDEXED) | (header["layout"] > 0))
     if not kept.all():
         batch = [batch[at] for at in np.flatnonzero(kept).tolist()]
         starts, ends, header = starts[kept], ends[kept], header[kept]
-    words = Words(data)
-    texts, is_whole = _slice_texts(data, words, starts, ends)
+    texts, is_whole = _slice_texts(words, starts, ends)
     is_indexed = header["status"] == _INDEXED
     is_simple = is_whole & (~is_indexed | _are_simple(header, ends - starts))
     unpacked = {at: index.unpack(*batch[at]) for at in np.flatnonzero(~is_simple).tolist()}
@@ -147,7 +146,7 @@ def _parse(index: Reader, batch: list[tuple[int, bytes]]) -> RecordColumns:
 
 
 def _slice_texts(
-    data: bytes, words: Words, starts: Numbers, ends: Numbers
+    words: Words, starts: Numbers, ends: Numbers
 ) -> tuple[list[list[bytes]], NDArray[np.bool_]]:
     """Return the texts that are columns, and which records have them whole."""
     texts = []
@@ -159,7 +158,7 @@ def _slice_texts(
         is_whole &= position <= ends
         if number in _TEXTS:
             spans = zip(begin.tolist(), position.tolist(), strict=True)
-            texts.append([data[start:stop] for start, stop in spans])
+            texts.append([words.data[start:stop] for start, stop in spans])
     return texts, is_whole
 
 
