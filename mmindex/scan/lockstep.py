@@ -291,7 +291,8 @@ class _Walk:
         if self._encoding.implicit:
             return
         vr = self._encoding.vr_of(leader >> 32 & 0xFFFF)
-        if not all(has_form(column, vr, length) for length in np.unique(lengths).tolist()):
+        found = np.unique(lengths).tolist() if column.kind in BINARY else [1]
+        if not all(has_form(column, vr, length) for length in found):
             raise _OddError
 
     def _read_length(
