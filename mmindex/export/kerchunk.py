@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from mmindex.export.rows import ExportedFiles, walk_files
 from mmindex.frame_table import Layout
 from mmindex.index.frame_rows import FrameRows
 from mmindex.index.record_parts import BIG_ENDIAN, STATUS_NUMBERS
+from mmindex.index.store import Store
 from mmindex.model import Status
 
 if TYPE_CHECKING:
@@ -50,14 +52,17 @@ def walk_references(
         As `walk_files`.
     """
     yield b'{"version": 1, "refs": {\n".zgroup": "{\\"zarr_format\\": 2}"'
+    served = _find_served(archive)
     seen: set[str] = set()
     for files, pieces in walk_files(archive, url_prefix):
         locations = files.location
         if not url_prefix:
             locations = [os.path.join(archive.root, path) for path in locations]
         reasons = _explain(files)
+        paths, offsets = files.records.path, files.records.header["value_offset"].tolist()
         for at, uid in enumerate(files.records.sop_instance_uid):
-            if uid in seen:
+            place = served.get(uid)
+            if uid in seen or (place and place != (paths[at], offsets[at])):
                 reasons[at] = "another file has its SOP Instance UID"
             if not reasons[at]:
                 seen.add(uid)
@@ -68,6 +73,19 @@ def walk_references(
         for rows in pieces:
             yield _refer(files, locations, rows, is_kept[rows.table])
     yield b"\n}}\n"
+
+
+def _find_served(archive: Archive) -> dict[str, tuple[str, int]]:
+    """Return path and value offset of the file that is served, of each UID that several have."""
+    with closing(Store(archive.path)) as store:
+        if not store.count_duplicates("instances"):
+            return {}
+    found = {}
+    for uid, _ in archive.duplicates():
+        record = archive.record(uid)
+        assert record.frames is not None
+        found[uid] = os.fsdecode(record.path), record.frames.value_offset
+    return found
 
 
 def _explain(files: ExportedFiles) -> list[str]:
