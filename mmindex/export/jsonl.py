@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from json import dumps
+from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING
 
-from mmindex.export.rows import walk_files
+from mmindex.export.rows import ExportedFiles, walk_files
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
@@ -22,26 +23,37 @@ def walk_lines(archive: Archive, url_prefix: str = "") -> Iterator[bytes]:
     IndexFormatError, StaleIndexError, MissingFileError
         As `walk_files`.
     """
-    encode = json.JSONEncoder(separators=(", ", ": ")).encode
-    for file in walk_files(archive, url_prefix):
-        record = file.record
-        size, mtime_ns, etag = file.version
-        before = encode(
-            {
-                "sop_instance_uid": record.sop_instance_uid,
-                "series_instance_uid": record.series_instance_uid,
-                "url" if url_prefix else "path": file.location,
-                "size": size,
-                "mtime_ns": mtime_ns,
-                "etag_digest": etag,
-                "transfer_syntax_uid": record.transfer_syntax_uid,
-                "shape": list(file.shape),
-                "dtype": file.dtype,
-            }
-        )[:-1]
-        for frame, fragment, offset, length, first_bit in file.ranges:
-            line = (
-                f'{before}, "frame": {frame}, "fragment": {fragment}, "offset": {offset}, '
-                f'"length": {length}, "first_bit": {first_bit}}}\n'
-            )
-            yield line.encode()
+    for files, pieces in walk_files(archive, url_prefix):
+        beginnings = _begin_lines(files, "url" if url_prefix else "path")
+        for rows in pieces:
+            columns = (column.tolist() for column in rows)
+            for at, frame, fragment, offset, length, first_bit in zip(*columns, strict=True):
+                line = (
+                    f'{beginnings[at]}, "frame": {frame}, "fragment": {fragment}, '
+                    f'"offset": {offset}, "length": {length}, "first_bit": {first_bit}}}\n'
+                )
+                yield line.encode()
+
+
+def _begin_lines(files: ExportedFiles, location_key: str) -> list[str]:
+    """Return what the lines of each file begin with."""
+    records = files.records
+    columns = zip(
+        records.sop_instance_uid,
+        records.series_instance_uid,
+        files.location,
+        files.size.tolist(),
+        files.mtime_ns.tolist(),
+        files.etag_digest,
+        records.transfer_syntax_uid,
+        files.shape.tolist(),
+        files.dtype,
+        strict=True,
+    )
+    return [
+        f'{{"sop_instance_uid": {quote(uid)}, "series_instance_uid": {quote(series)}, '
+        f'"{location_key}": {quote(location)}, "size": {size}, "mtime_ns": {mtime_ns}, '
+        f'"etag_digest": {dumps(etag)}, "transfer_syntax_uid": {quote(syntax)}, '
+        f'"shape": {shape if shape[2] > 1 else shape[:2]}, "dtype": {quote(dtype)}'
+        for uid, series, location, size, mtime_ns, etag, syntax, shape, dtype in columns
+    ]

@@ -7,17 +7,31 @@ whole bytes in the order of the pixels are referred to; others are left out, eac
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING
 
-from mmindex.export.rows import ExportedFile, walk_files
+import numpy as np
+
+from mmindex.export.rows import ExportedFiles, walk_files
 from mmindex.frame_table import Layout
+from mmindex.index.frame_rows import FrameRows
+from mmindex.index.record_parts import BIG_ENDIAN, STATUS_NUMBERS
+from mmindex.index.store import Store
 from mmindex.model import Status
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmindex.read.archive import Archive
 
 LeftOut = Callable[[str, str], None]  # takes a file's path or URL, and why
+
+_AXES = "frame", "row", "column", "sample"
+_DEFLATED, _STREAM = STATUS_NUMBERS[Status.DEFLATED], STATUS_NUMBERS[Status.STREAM]
 
 
 def walk_references(
@@ -38,73 +52,119 @@ def walk_references(
         As `walk_files`.
     """
     yield b'{"version": 1, "refs": {\n".zgroup": "{\\"zarr_format\\": 2}"'
+    served = _find_served(archive)
     seen: set[str] = set()
-    for file in walk_files(archive, url_prefix):
-        uid = file.record.sop_instance_uid
-        reason = "another file has its SOP Instance UID" if uid in seen else _explain(file)
-        location = file.location if url_prefix else archive.full_path(file.record)
-        if reason:
-            if left_out is not None:
-                left_out(location, reason)
-            continue
-        seen.add(uid)
-        yield _refer(file, location)
+    for files, pieces in walk_files(archive, url_prefix):
+        locations = files.location
+        if not url_prefix:
+            locations = [os.path.join(archive.root, path) for path in locations]
+        reasons = _explain(files)
+        paths, offsets = files.records.path, files.records.header["value_offset"].tolist()
+        for at, uid in enumerate(files.records.sop_instance_uid):
+            place = served.get(uid)
+            if uid in seen or (place and place != (paths[at], offsets[at])):
+                reasons[at] = "another file has its SOP Instance UID"
+            if not reasons[at]:
+                seen.add(uid)
+                yield _describe(files, at)
+            elif left_out is not None:
+                left_out(locations[at], reasons[at])
+        is_kept = np.array([not reason for reason in reasons])
+        for rows in pieces:
+            yield _refer(files, locations, rows, is_kept[rows.table])
     yield b"\n}}\n"
-    if left_out is not None:
-        for record in archive.records():
-            if record.status in (Status.DEFLATED, Status.STREAM):
-                left_out(
-                    archive.full_path(record), f"its frames are not ranges: {record.status.value}"
-                )
 
 
-def _explain(file: ExportedFile) -> str:
-    """Return why the frames of a file cannot be chunks; empty where they can."""
-    record, image, table = file.record, file.record.image_pixel, file.record.frames
-    if table is None or table.layout is not Layout.NATIVE:
-        return "its frames are compressed"
-    if table.frames_located < table.number_of_frames:
-        return "the file ends before its last frame"
-    if not record.sop_instance_uid or "/" in record.sop_instance_uid:
-        return "it has no SOP Instance UID"
-    length = int(file.dtype[2:] or 0)
-    for size in file.shape:
-        length *= size
-    if record.swaps_pairs or not length or table.frame_bits != 8 * length:
-        return "its samples are not whole words in order"
-    if len(file.shape) == 3 and image.planar_configuration:
-        return "its samples are in planes"
-    if image.photometric_interpretation.startswith("YBR"):
-        return f"its colors are {image.photometric_interpretation}"
-    if any(first_bit for *_, first_bit in file.ranges):
-        return "its frames lie off byte boundaries"
-    return ""
+def _find_served(archive: Archive) -> dict[str, tuple[str, int]]:
+    """Return path and value offset of the file that is served, of each UID that several have."""
+    with closing(Store(archive.path)) as store:
+        if not store.count_duplicates("instances"):
+            return {}
+    found = {}
+    for uid, _ in archive.duplicates():
+        record = archive.record(uid)
+        assert record.frames is not None
+        found[uid] = os.fsdecode(record.path), record.frames.value_offset
+    return found
 
 
-def _refer(file: ExportedFile, location: str) -> bytes:
-    uid = file.record.sop_instance_uid
-    axes = ["frame", "row", "column", "sample"][: 1 + len(file.shape)]
+def _explain(files: ExportedFiles) -> list[str]:
+    """Return why the frames of each file cannot be chunks; empty where they can."""
+    records, header = files.records, files.records.header
+    sizes = np.array([int(dtype[2:] or 0) for dtype in files.dtype], np.int64)
+    bits = 8 * sizes * files.shape.prod(axis=1)
+    colors = records.photometric_interpretation
+    swaps = (header["flags"] & BIG_ENDIAN > 0) & (header["pixel_vr"] == b"OW")
+    swaps &= header["bits_allocated"] <= 8
+    several = (header["frames_located"] > 1) & (header["stride_bits"] % 8 > 0)
+    conditions = {
+        "its frames are not ranges: deflated": header["status"] == _DEFLATED,
+        "its frames are not ranges: stream": header["status"] == _STREAM,
+        "its frames are compressed": header["layout"] != Layout.NATIVE,
+        "the file ends before its last frame": header["frames_located"] < header["table_frames"],
+        "it has no SOP Instance UID": np.array(
+            [not uid or "/" in uid for uid in records.sop_instance_uid]
+        ),
+        "its samples are not whole words in order": swaps
+        | (bits == 0)
+        | (header["frame_bits"] != bits),
+        "its samples are in planes": (files.shape[:, 2] > 1) & (header["planar_configuration"] > 0),
+        "its colors are": np.array([color.startswith("YBR") for color in colors]),
+        "its frames lie off byte boundaries": several,
+    }
+    names = ["", *conditions]
+    found = np.select(list(conditions.values()), list(range(1, len(names)))).tolist()
+    reasons = [names[number] for number in found]
+    return [
+        f"{reason} {color}" if reason == "its colors are" else reason
+        for reason, color in zip(reasons, colors, strict=True)
+    ]
+
+
+def _describe(files: ExportedFiles, at: int) -> bytes:
+    """Return the metadata of a file's array."""
+    header = files.records.header[at]
+    rows, columns, samples = files.shape[at].tolist()
+    shape = (rows, columns, samples) if samples > 1 else (rows, columns)
+    colors = files.records.photometric_interpretation[at]
+    array, attributes = _encode(int(header["number_of_frames"]), shape, files.dtype[at], colors)
+    key = quote(files.records.sop_instance_uid[at])[:-1]
+    return f',\n{key}/.zarray": {array},\n{key}/.zattrs": {attributes}'.encode()
+
+
+@lru_cache
+def _encode(
+    number_of_frames: int, shape: tuple[int, ...], dtype: str, photometric_interpretation: str
+) -> tuple[str, str]:
+    """Return the JSON of an array's metadata, each as a string in JSON."""
     array = {
         "zarr_format": 2,
-        "shape": [file.record.number_of_frames, *file.shape],
-        "chunks": [1, *file.shape],
-        "dtype": file.dtype,
+        "shape": [number_of_frames, *shape],
+        "chunks": [1, *shape],
+        "dtype": dtype,
         "compressor": None,
         "filters": None,
         "fill_value": None,
         "order": "C",
     }
     attributes = {
-        "_ARRAY_DIMENSIONS": axes,
-        "photometric_interpretation": file.record.image_pixel.photometric_interpretation,
+        "_ARRAY_DIMENSIONS": _AXES[: 1 + len(shape)],
+        "photometric_interpretation": photometric_interpretation,
     }
+    return json.dumps(json.dumps(array)), json.dumps(json.dumps(attributes))
+
+
+def _refer(
+    files: ExportedFiles, locations: list[str], rows: FrameRows, is_kept: NDArray[np.bool_]
+) -> bytes:
+    """Return the references to frames."""
+    keys = [quote(uid)[:-1] for uid in files.records.sop_instance_uid]
+    urls = [quote(location) for location in locations]
+    rests = [".0.0.0" if samples > 1 else ".0.0" for samples in files.shape[:, 2].tolist()]
+    columns = (rows.table, rows.frame, rows.offset, rows.length)
+    kept = (column[is_kept].tolist() for column in columns)
     lines = [
-        f",\n{json.dumps(f'{uid}/.zarray')}: {json.dumps(json.dumps(array))}",
-        f",\n{json.dumps(f'{uid}/.zattrs')}: {json.dumps(json.dumps(attributes))}",
-    ]
-    url, rest = json.dumps(location), ".0" * len(file.shape)
-    lines += [
-        f',\n"{uid}/{frame}{rest}": [{url}, {offset}, {length}]'
-        for frame, _, offset, length, _ in file.ranges
+        f',\n{keys[at]}/{frame}{rests[at]}": [{urls[at]}, {offset}, {length}]'
+        for at, frame, offset, length in zip(*kept, strict=True)
     ]
     return "".join(lines).encode()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmindex.errors import MissingDependencyError
-from mmindex.export.rows import Range, walk_files
+from mmindex.export.rows import ExportedFiles, walk_files
+from mmindex.index.frame_rows import FrameRows, Numbers
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
-_ROWS = 1 << 16  # written together
+_ROWS = 1 << 17  # written together
 
 
 def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: str = "") -> int:
@@ -52,40 +53,63 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
             ("first_bit", pa.int8()),
         ]
     )
-    total = 0
+    total = count = 0
+    kept: list[Any] = []  # record batches that are not written yet
     with pq.ParquetWriter(os.fspath(path), schema) as writer:
-        files: list[tuple[object, ...]] = []  # values that all rows of a file have
-        counts: list[int] = []  # rows of each
-        ranges: list[Range] = []
+        for files, pieces in walk_files(archive, url_prefix):
+            columns = _make_columns(files, schema)
+            for rows in pieces:
+                kept.append(pa.record_batch(_repeat(columns, rows, schema), schema=schema))
+                count += len(rows.frame)
+                if count >= _ROWS:
+                    writer.write_table(pa.Table.from_batches(kept, schema))
+                    total, count = total + count, 0
+                    kept.clear()
+        if kept:
+            writer.write_table(pa.Table.from_batches(kept, schema))
+    return total + count
 
-        def flush() -> None:
-            rows = np.repeat(np.arange(len(files)), counts)
-            columns = [
-                pa.array(values, field.type).take(pa.array(rows))
-                for values, field in zip(zip(*files, strict=True), schema, strict=False)
-            ]
-            numbers = np.array(ranges, np.int64)
-            fields = list(schema)[len(columns) :]
-            columns += [pa.array(numbers[:, at]).cast(each.type) for at, each in enumerate(fields)]
-            writer.write_table(pa.table(columns, schema=schema))
-            for kept in (files, counts, ranges):
-                kept.clear()
 
-        for file in walk_files(archive, url_prefix):
-            record = file.record
-            location = file.location.encode("utf-8", "backslashreplace").decode()
-            same = (
-                *(record.sop_instance_uid, record.series_instance_uid, location, *file.version),
-                *(record.transfer_syntax_uid, file.shape, file.dtype),
-            )
-            for start in range(0, len(file.ranges), _ROWS):
-                some = file.ranges[start : start + _ROWS]
-                files.append(same)
-                counts.append(len(some))
-                ranges += some
-                total += len(some)
-                if len(ranges) >= _ROWS:
-                    flush()
-        if ranges:
-            flush()
-    return total
+def _make_columns(files: ExportedFiles, schema: Any) -> list[Any]:
+    """Return the columns that all rows of a file have the same value in: a value a file."""
+    import pyarrow as pa
+
+    records, locations = files.records, files.location
+    if not all(map(str.isascii, locations)):
+        locations = [text.encode("utf-8", "backslashreplace").decode() for text in locations]
+    values = (
+        *(records.sop_instance_uid, records.series_instance_uid, locations),
+        *(files.size, files.mtime_ns, files.etag_digest, records.transfer_syntax_uid),
+        *(_make_shapes(files.shape), files.dtype),
+    )
+    return [
+        value if isinstance(value, pa.Array) else pa.array(value, field.type)
+        for value, field in zip(values, schema, strict=False)
+    ]
+
+
+def _make_shapes(shape: Numbers) -> Any:
+    """Return the shapes of frames as lists: of two numbers, and of three for several samples."""
+    import pyarrow as pa
+
+    lengths = 2 + (shape[:, 2] > 1)
+    kept = shape[np.arange(3) < lengths[:, np.newaxis]]
+    ends = np.concatenate(([0], lengths.cumsum()))
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()), pa.array(kept.astype(np.int32), pa.int32())
+    )
+
+
+def _repeat(columns: list[Any], rows: FrameRows, schema: Any) -> list[Any]:
+    """Return the columns of rows, those of their files first."""
+    import pyarrow as pa
+
+    table = rows.table
+    if len(table) != len(columns[0]) or (table != np.arange(len(table))).any():
+        places = pa.array(table)
+        columns = [column.take(places) for column in columns]
+    fields = list(schema)[len(columns) :]
+    numbers = rows[1:]  # all but the table
+    return columns + [
+        pa.array(each).cast(field.type) for each, field in zip(numbers, fields, strict=True)
+    ]

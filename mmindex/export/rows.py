@@ -8,58 +8,69 @@ built with prove=False, whose items only the files show.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from itertools import repeat
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
-from mmindex.model import InstanceRecord, Status, VersionKind
+import numpy as np
+
+from mmindex.frame_table import Layout
+from mmindex.index.frame_rows import FrameRows, Numbers, rows_of, walk_rows
+from mmindex.index.record_columns import RecordColumns, walk_columns
+from mmindex.index.record_parts import BIG_ENDIAN, PIXEL_KEYWORDS
+from mmindex.index.store import Store
+from mmindex.model import InstanceRecord, VersionKind
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmindex.read.archive import Archive
 
-_MANY = 16  # frames, from which numpy is faster
-Range = tuple[int, int, int, int, int]  # see ExportedFile.ranges
+_TOGETHER = 1 << 16  # rows that are yielded together, at least
+_MOST_FRAMES = 1 << 12  # of a file that has to be opened, whose ranges are listed together
+_SAFE = re.compile("[A-Za-z0-9_.~/-]*").fullmatch  # what a URL has as it is
 
 
-class ExportedFile(NamedTuple):
-    """A file whose frames are exported.
+class ExportedFiles(NamedTuple):
+    """Files whose frames are exported: a value a file in each column.
 
     Attributes
     ----------
-    location : str
+    records : RecordColumns
+        What the index has of them.
+    location : list of str
         Path in the archive, or the URL prefix with this path; of a member of a container, that of
         the container, in which its ranges count.
-    shape : tuple of int
-        (rows, columns) of a frame, and samples where there are several.
-    dtype : str
+    size, mtime_ns : ndarray of int64
+        Of the file, in bytes and ns.
+    etag_digest : list of str or None
+        Of a remote file, the digest of its ETag that the record keeps (see `Fingerprint`), in 16
+        hexadecimal digits.
+    shape : ndarray of int64
+        (files, 3): rows, columns and samples of a frame.
+    dtype : list of str
         numpy's name of the samples' type, such as "<u2"; empty where they are no whole bytes.
-    ranges : list of (int, int, int, int, int)
-        Frame index, fragment of the frame, offset and length in bytes, first bit in the first byte.
     """
 
-    record: InstanceRecord
-    location: str
-    shape: tuple[int, ...]
-    dtype: str
-    ranges: list[Range]
-
-    @property
-    def version(self) -> tuple[int | None, int | None, str | None]:
-        """Size in bytes, modification time in ns, and of a remote file the digest of its ETag.
-
-        The digest is the one that the record keeps (see `Fingerprint`), in 16 hexadecimal digits.
-        """
-        version = self.record.fingerprint
-        if version is None:
-            return None, None, None
-        etag = f"{version.inode:016x}" if version.kind == VersionKind.REMOTE else None
-        return version.size, version.mtime_ns, etag
+    records: RecordColumns
+    location: list[str]
+    size: Numbers
+    mtime_ns: Numbers
+    etag_digest: list[str | None]
+    shape: Numbers
+    dtype: list[str]
 
 
-def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]:
-    """Yield the files that have frames of their own bytes, in the order of the index.
+def walk_files(
+    archive: Archive, url_prefix: str = ""
+) -> Iterator[tuple[ExportedFiles, Iterator[FrameRows]]]:
+    """Yield files in the order of the index, some thousand together, and the rows of these.
+
+    Deflated and stream files are among them, without rows. The rows of a file follow each other;
+    `FrameRows.table` is the file's place in the columns.
 
     Parameters
     ----------
@@ -73,76 +84,89 @@ def walk_files(archive: Archive, url_prefix: str = "") -> Iterator[ExportedFile]
     StaleIndexError, MissingFileError
         A file that has to be opened changed, or is gone.
     """
-    for record in archive.records():
-        if record.status is not Status.INDEXED or record.frames is None:
-            continue
-        image = record.image_pixel
-        samples = image.samples_per_pixel or 1
-        shape = (image.rows or 0, image.columns or 0, *((samples,) if samples > 1 else ()))
-        path = os.fsdecode(record.path)
-        if url_prefix:
-            path = url_prefix + quote(record.path)
-        table = record.frames
-        ranges = _list_native(table) if table.layout is Layout.NATIVE else _list_fragments(table)
-        if ranges is None:
-            ranges = list(_walk_ranges(archive, record, table))
-        yield ExportedFile(record, path, shape, _name_dtype(record), ranges)
+    with closing(Store(archive.path)) as store:
+        for records in walk_columns(store):
+            yield _describe(records, url_prefix), _join_rows(_walk_rows(archive, records))
 
 
-def _walk_ranges(archive: Archive, record: InstanceRecord, table: FrameTable) -> Iterator[Range]:
-    if table.layout is Layout.TRUSTED:
-        with archive.file(record.key) as instance:
-            for frame_index in range(table.frames_located):
-                yield from _number(frame_index, instance.byte_ranges(frame_index))
-        return
-    for frame_index in range(table.frames_located):
-        yield from _number(frame_index, table.fragment_ranges(frame_index))
+def _describe(records: RecordColumns, url_prefix: str) -> ExportedFiles:
+    header = records.header
+    location = records.path
+    if url_prefix:
+        location = [
+            url_prefix + (path if _SAFE(path) else quote(os.fsencode(path))) for path in location
+        ]
+    etags: list[str | None] = [None] * len(location)
+    for at in np.flatnonzero(header["version_kind"] == VersionKind.REMOTE).tolist():
+        etags[at] = f"{int(header['inode'][at]):016x}"
+    samples = np.maximum(header["samples_per_pixel"], 1)
+    return ExportedFiles(
+        records,
+        location,
+        header["file_size"].astype(np.int64),
+        header["time_ns"].astype(np.int64),
+        etags,
+        np.stack([header["rows"], header["columns"], samples], axis=1).astype(np.int64),
+        _name_dtypes(header),
+    )
 
 
-def _list_native(table: FrameTable) -> list[Range]:
-    """Return the ranges of native frames, which cover their bits (see `fragment_ranges`)."""
-    begin, bits = table.value_offset, table.frame_bits
-    firsts = range(0, table.frames_located * table.stride_bits, table.stride_bits)
-    return [
-        (frame, 0, begin + (first >> 3), (first + bits + 7 >> 3) - (first >> 3), first & 7)
-        for frame, first in enumerate(firsts)
+def _name_dtypes(header: NDArray[Any]) -> list[str]:
+    kinds = header["bits_allocated"].astype(np.int64)
+    kinds = kinds << 1 | (header["pixel_representation"] != 0)
+    kinds = kinds << 1 | (header["flags"] & BIG_ENDIAN > 0)
+    kinds = kinds << 2 | header["pixel_keyword"]
+    found, places = np.unique(kinds, return_inverse=True)
+    names = [
+        _name_dtype(kind >> 4, PIXEL_KEYWORDS[kind & 3], kind >> 3 & 1, kind >> 2 & 1)
+        for kind in found.tolist()
     ]
+    return [names[at] for at in places.tolist()]
 
 
-def _list_fragments(table: FrameTable) -> list[Range] | None:
-    """Return the ranges of frames in fragments, by numpy; None of other tables."""
-    count = table.frames_located
-    if table.layout is Layout.TRUSTED or table.trimmed or count < _MANY:
-        return None
-    import numpy as np
-
-    entries = np.frombuffer(table.entries[:], f"<u{table.entry_size}").astype(np.int64)
-    firsts, starts = np.arange(count + 1), entries
-    if table.layout is Layout.FRAGMENTS:
-        firsts, starts = entries[: count + 1], entries[count + 1 :]
-    counts, lengths = np.diff(firsts), np.diff(starts) - ITEM_HEADER_LENGTH
-    first, last = int(firsts[0]), int(firsts[-1])
-    if int(counts.min()) < 1 or int(lengths.min()) < 0 or last > len(lengths):
-        return None  # damage, which is reported frame by frame
-    offsets = starts[first:last] + (table.value_offset + ITEM_HEADER_LENGTH)
-    frames = np.repeat(np.arange(count), counts)
-    fragments = np.arange(first, last) - np.repeat(firsts[:-1], counts)
-    columns = frames, fragments, offsets, lengths[first:last]
-    return list(zip(*(column.tolist() for column in columns), repeat(0), strict=False))
-
-
-def _number(frame_index: int, ranges: tuple[ByteRange, ...]) -> Iterator[Range]:
-    for fragment, (offset, length) in enumerate(ranges):
-        yield frame_index, fragment, offset, length, 0
-
-
-def _name_dtype(record: InstanceRecord) -> str:
-    image = record.image_pixel
-    bits = image.bits_allocated or 0
-    kind = "i" if image.pixel_representation else "u"
-    if image.pixel_keyword != "PixelData":
-        kind, bits = "f", 64 if image.pixel_keyword == "DoubleFloatPixelData" else 32
+def _name_dtype(bits: int, keyword: str, is_signed: int, big_endian: int) -> str:
+    kind = "i" if is_signed else "u"
+    if keyword != "PixelData":
+        kind, bits = "f", 64 if keyword == "DoubleFloatPixelData" else 32
     if bits not in (8, 16, 32, 64):
         return ""
-    order = "|" if bits == 8 else ">" if record.big_endian else "<"
+    order = "|" if bits == 8 else ">" if big_endian else "<"
     return f"{order}{kind}{bits // 8}"
+
+
+def _walk_rows(archive: Archive, records: RecordColumns) -> Iterator[FrameRows]:
+    yield records.rows
+    for at, record in records.others:
+        for rows in _walk_rows_of(archive, record):
+            yield rows._replace(table=rows.table + at)
+
+
+def _walk_rows_of(archive: Archive, record: InstanceRecord) -> Iterator[FrameRows]:
+    table = record.frames
+    if table is None or table.layout is not Layout.TRUSTED:
+        yield from () if table is None else walk_rows(table)
+        return
+    with archive.file(record.key) as instance:
+        frames = ((at, instance.byte_ranges(at)) for at in range(table.frames_located))
+        while some := list(islice(frames, _MOST_FRAMES)):
+            yield rows_of(some)
+
+
+def _join_rows(pieces: Iterator[FrameRows]) -> Iterator[FrameRows]:
+    """Yield rows in pieces that are worth the work."""
+    kept: list[FrameRows] = []
+    count = 0
+    for rows in pieces:
+        kept.append(rows)
+        count += len(rows.frame)
+        if count >= _TOGETHER:
+            yield _concatenate(kept)
+            kept, count = [], 0
+    if count:
+        yield _concatenate(kept)
+
+
+def _concatenate(pieces: list[FrameRows]) -> FrameRows:
+    if len(pieces) == 1:
+        return pieces[0]
+    return FrameRows(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))

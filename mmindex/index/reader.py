@@ -88,7 +88,10 @@ class Reader(OpenIndex):
         return None if sealed is None else self._unpack(txn, file_id, sealed)
 
     def _unpack(self, _: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
-        packed = unseal(FILE_ID.pack(file_id), sealed)
+        return self.unpack(file_id, unseal(FILE_ID.pack(file_id), sealed))
+
+    def unpack(self, file_id: int, packed: bytes | memoryview) -> InstanceRecord:
+        """Return a file's record, whose long entries stay in the index."""
         length = length_apart(packed)
         entries = None if length is None else StoredEntries(self, file_id, length)
         positions = None
@@ -202,11 +205,11 @@ class Reader(OpenIndex):
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""
-        return self._iterate(self._unpack, _BATCH)
+        return self.iterate(self._unpack)
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""
-        return self._iterate(self._join, _WHOLE_BATCH)
+        return self.iterate(self._join, _WHOLE_BATCH)
 
     def _join(self, txn: Transaction, file_id: int, sealed: memoryview) -> bytes:
         packed = bytes(unseal(FILE_ID.pack(file_id), sealed))
@@ -215,7 +218,7 @@ class Reader(OpenIndex):
             packed = join_record(packed, slice_chunks(txn, "entries", file_id, 0, length))
         return packed + slice_chunks(txn, "positions", file_id, 0, apart) if apart else packed
 
-    def _iterate(self, take: Take[Taken], most: int) -> Iterator[Taken]:
+    def iterate(self, take: Take[Taken], most: int = _BATCH) -> Iterator[Taken]:
         """Yield what `take` makes of every record.
 
         The walk follows the paths: a file keeps its path when a build gives the file another id.

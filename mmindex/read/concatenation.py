@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance import Instance
-from mmindex.read.tiles import check_sequence
+from mmindex.read.tiles import check_number_of_parts, check_sequence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ class Concatenation(FrameSequence):
         ordered = sorted(parts, key=lambda part: part[0])
         check_sequence(ordered)
         self.instances = tuple(instance for _, instance in ordered)
+        check_number_of_parts(self.instances)
         self._first_frames = [first_frame for first_frame, _ in ordered]
         self._count = sum(instance.number_of_frames for instance in self.instances)
 

@@ -232,13 +232,15 @@ class Decoded:
         as far as one frame has them: image_position_patient (n, 3) and image_orientation_patient
         (n, 6), segment_number, dimension_index_values, temporal_position_index, window_center,
         rescale_slope, column_position_in_total_image_pixel_matrix and others, and `position` along
-        the slice normal, in mm. float64 with NaN, int64 with -2147483648, or str with "" where a
-        frame has none. The header is read and walked once.
+        the slice normal, in mm. Frames of a TILED_FULL image have tile, focal_plane, and segment or
+        optical path by their order (C.7.6.17.3). float64 with NaN, int64 with -2147483648, or str
+        with "" where a frame has none. The header is read and walked once.
 
         Raises
         ------
         FormatError
-            The functional groups break the rules of structure, or are not one a frame.
+            The functional groups break the rules of structure, are not one a frame, or have a
+            value of another form; a TILED_FULL image has not as many frames as tiles.
         StaleIndexError, MissingFileError
             As `frame`.
         """

@@ -6,17 +6,21 @@ has, or else the file's header.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FormatError
 from mmindex.read.frame_values import read_scanned_header
+from mmindex.scan.functional_groups import read_groups
+from mmindex.scan.group_columns import Column
 from mmindex.scan.slide import scan_tile_positions
 from mmindex.tile_positions import SlideImage, TilePositions
 
 if TYPE_CHECKING:
     from mmindex.read.instance import Instance
 
+_TOTAL = Column("in_concatenation_total_number", "unsigned")
 Plane = tuple[str, float]  # Optical Path Identifier, height
 
 
@@ -123,6 +127,8 @@ def make_image(parts: list[Part]) -> TiledImage:
     if len({bool(part.tiles.number_of_tiles) for part in parts}) > 1:
         raise FormatError("only some parts of the concatenation have positions", path=path)
     if parts[0].tiles.number_of_tiles:
+        if image.concatenation_uid:
+            check_number_of_parts([part.instance for part in parts])
         return TiledImage(tuple(parts))
     count = sum(part.instance.number_of_frames for part in parts)
     planes, paths = len(image.heights), len(image.optical_paths)
@@ -153,6 +159,23 @@ def check_sequence(parts: list[tuple[int, Instance]]) -> None:
                 path=instance.path,
             )
         expected += instance.number_of_frames
+
+
+def check_number_of_parts(instances: Sequence[Instance]) -> None:
+    """Raise FormatError where the last part knows of more or fewer parts, if the part says so.
+
+    Parameters
+    ----------
+    instances : sequence of Instance
+        In order. A missing last part leaves no gap that the others show (PS3.3 C.7.6.16.2.2.4).
+    """
+    last = instances[-1]
+    groups = read_groups(read_scanned_header(last), {0x0020_9163: _TOTAL}, 0)
+    total = groups.top.get(_TOTAL)
+    if isinstance(total, int) and total and total != len(instances):
+        raise FormatError(
+            f"expected a concatenation of {total} instances, found {len(instances)}", path=last.path
+        )
 
 
 @dataclass(frozen=True, slots=True)

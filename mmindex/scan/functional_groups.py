@@ -16,11 +16,13 @@ from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH, Encoding
 from mmindex.scan.file_format import find_start, scan_file_meta
 from mmindex.scan.group_columns import (
-    LONGEST_VALUE,
     Column,
     Parts,
     Tree,
     Values,
+    freeze,
+    has_form,
+    longest_value,
     read_value,
     stack_values,
 )
@@ -28,6 +30,7 @@ from mmindex.scan.header import Header
 from mmindex.scan.lockstep import TakenItems, read_together
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
+from mmindex.scan.tiled_full import TILE_VALUES, TileValues
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,11 +76,14 @@ _GROUPS: Tree = {
     },
     0x0062_000A: {0x0062_000B: Column("segment_number", "unsigned")},
 }
+_TIMES = Column("frame_time_vector", "number", 0)
 _TOP_LEVEL: Tree = {
     **_MEASURES,
     **_WINDOW,
     **_RESCALE,
     0x0018_1063: Column("frame_time", "number"),
+    0x0018_1065: _TIMES,
+    **TILE_VALUES,
     tags.IMAGE_POSITION_PATIENT: POSITION,
     tags.IMAGE_ORIENTATION_PATIENT: ORIENTATION,
     SHARED_FUNCTIONAL_GROUPS: _GROUPS,
@@ -151,7 +157,14 @@ def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArra
         The functional groups break the rules of structure, or there is not one for each frame.
     """
     groups = read_groups(header, _TOP_LEVEL, number_of_frames)
-    return stack_values(number_of_frames, groups.parts, {**groups.top, **groups.shared})
+    top = groups.top
+    times, tiles = top.pop(_TIMES, None), TileValues.take(top)
+    found = stack_values(number_of_frames, groups.parts, {**top, **groups.shared})
+    if isinstance(times, tuple) and len(times) == number_of_frames:
+        found[_TIMES.name] = freeze(times)
+    if not groups.parts:
+        found |= tiles.list_tiles(number_of_frames)
+    return found
 
 
 @dataclass(slots=True)
@@ -215,11 +228,18 @@ class _Walk:
                 raise IrregularError
             elif isinstance(wanted, dict):
                 self.read_items(tag, value_offset, position, encoding, wanted, found)
-            elif wanted is not None and length <= LONGEST_VALUE:
+            elif wanted is not None and length <= longest_value(wanted):
+                if not encoding.implicit and not has_form(wanted, encoding.vr_of(vr), length):
+                    raise FormatError(
+                        f"{wanted.name} cannot be a value of VR {encoding.vr_of(vr)} and {length} "
+                        "bytes: use instance.dataset()",
+                        offset=self.position,
+                    )
                 value = read_value(wanted, bytes(buffer[value_offset:position]), encoding)
                 if wanted.kind == "text" and not wanted.width:  # of all items
-                    names = found.get(wanted, ())
-                    found[wanted] = (*(names if isinstance(names, tuple) else ()), str(value or ""))
+                    names = found.setdefault(wanted, [])
+                    assert isinstance(names, list)
+                    names.append(str(value or ""))
                 elif value is not None:
                     found.setdefault(wanted, value)
         return position
@@ -234,7 +254,11 @@ class _Walk:
         position, unpack = start, struct.Struct(encoding.byte_order + "II").unpack_from
         if tag == SHARED_FUNCTIONAL_GROUPS:
             found = self.shared
-        elif tag == PER_FRAME_FUNCTIONAL_GROUPS and not self.frames and self.together is None:
+        elif tag == PER_FRAME_FUNCTIONAL_GROUPS:
+            if self.frames or self.together is not None:
+                raise FormatError(
+                    "Per-frame Functional Groups are there twice", offset=self.position
+                )
             self.together = read_together(
                 self.buffer,
                 *(start, end, encoding, tree, self.most),

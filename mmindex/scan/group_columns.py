@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 
 MISSING_NUMBER = -(1 << 31)  # of a whole number that a frame does not have
 LONGEST_VALUE = 1024  # bytes
+_LONGEST_LIST = 1 << 24  # of decimals, a value a frame
 PADDING = b" \0\t\r\n"
 BINARY = {
     "double": {8: "d"},
     "signed": {2: "h", 4: "i"},
     "unsigned": {2: "H", 4: "I"},
 }
+_SIZES = {"FD": 8, "SL": 4, "SS": 2, "UL": 4, "US": 2}  # bytes of a binary number
+_BINARY_VRS = {"double": ("FD",), "signed": ("SL", "SS", "UL", "US")}
+_BINARY_VRS["unsigned"] = _BINARY_VRS["signed"]
+_TEXT_VRS = (
+    *("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT"),
+    *("PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"),
+)
 
 
 class Column(NamedTuple):
@@ -37,6 +45,34 @@ class Column(NamedTuple):
     name: str
     kind: str
     width: int = 1
+
+
+def longest_value(column: Column) -> int:
+    """Return the length up to which a column's values are read, in bytes."""
+    return LONGEST_VALUE if column.width or column.kind != "number" else _LONGEST_LIST
+
+
+def freeze(values: Sequence[object]) -> NDArray[np.generic]:
+    """Return values as a read-only array: float64, int64, or str."""
+    array = np.array(values)
+    array.flags.writeable = False
+    return array
+
+
+def has_form(column: Column, vr: str, length: int) -> bool:
+    """Return whether a value of this representation and length can be one of a column's.
+
+    One of another kind would be read as a number that the file does not have. Bytes whose
+    representation is unknown (UN) have the form that the standard gives their tag.
+    """
+    if vr == "UN" or not length:
+        return True
+    if column.kind not in BINARY:
+        return vr in _TEXT_VRS
+    if vr not in _BINARY_VRS[column.kind]:
+        return False
+    size = _SIZES[vr]
+    return length == size if column.width == 1 else size == 4 and length % size == 0
 
 
 Tree = dict[int, "Tree | Column"]
@@ -52,7 +88,7 @@ def read_value(column: Column, value: bytes, encoding: Encoding) -> object:
     numbers: list[float] | list[int]
     if column.kind == "number":
         try:
-            numbers = [float(part) for part in value.strip(PADDING).split(b"\\")]
+            numbers = parse_decimals(value.strip(PADDING))
         except ValueError:
             return None
     else:
@@ -65,13 +101,31 @@ def read_value(column: Column, value: bytes, encoding: Encoding) -> object:
     return tuple(numbers) if len(numbers) == column.width or not column.width else None
 
 
+def parse_decimals(text: bytes) -> list[float]:
+    """Return the numbers of Decimal Strings (PS3.5 6.2).
+
+    Raises
+    ------
+    ValueError
+        One is none, though Python may read it: NaN, infinity, digits with underscores.
+    """
+    numbers = [float(part) for part in text.split(b"\\")]
+    if b"_" in text or not all(map(isfinite, numbers)):
+        raise ValueError(f"no decimal numbers: {text[:80]!r}")
+    return numbers
+
+
 def stack_values(
     count: int, parts: Parts, shared: Mapping[Column, object]
 ) -> dict[str, NDArray[np.generic]]:
     """Return the values of `count` frames, a column an array; `shared` has those of all others."""
     found: dict[str, NDArray[np.generic]] = {}
     for column in sorted({*parts, *shared}):
-        array = _stack(column, count, parts.get(column, []), shared.get(column))
+        if column in parts:
+            array = _stack(column, count, parts[column], shared.get(column))
+        else:  # in the memory of one frame
+            one = _stack(column, 1, (), shared[column])
+            array = np.broadcast_to(one, (count, *one.shape[1:]))
         array.flags.writeable = False
         found[column.name] = array
     return found

@@ -26,6 +26,8 @@ from mmindex.scan.group_columns import (
     Parts,
     Tree,
     Values,
+    has_form,
+    parse_decimals,
     read_value,
 )
 
@@ -280,8 +282,18 @@ class _Walk:
             if isinstance(wanted, dict):
                 self._read_sequence(value_offset, next_offset, wanted, depth + 1, is_defined=True)
             elif wanted is not None:
+                self._check_form(wanted, leader, length)
                 self._found.setdefault(wanted, (value_offset, next_offset - value_offset))
             position = next_offset
+
+    def _check_form(self, column: Column, leader: int, lengths: Positions) -> None:
+        """Raise where values that were found are not of a column's form: a walk names them."""
+        if self._encoding.implicit:
+            return
+        vr = self._encoding.vr_of(leader >> 32 & 0xFFFF)
+        found = np.unique(lengths).tolist() if column.kind in BINARY else [1]
+        if not all(has_form(column, vr, length) for length in found):
+            raise _OddError
 
     def _read_length(
         self, position: Positions, head: NDArray[np.uint64], leader: int, end: Positions
@@ -367,7 +379,7 @@ class _Walk:
         ends = np.full((len(texts), 1), 0x5C, np.uint8)
         joined = np.concatenate([texts, ends], axis=1).tobytes()
         try:
-            numbers = np.array(list(map(float, joined[:-1].split(b"\\"))))
+            numbers = np.array(parse_decimals(joined[:-1]))
         except ValueError:
             return None
         return numbers if column.width == 1 else numbers.reshape(-1, column.width)

@@ -86,8 +86,12 @@ def scan_tile_positions(
         for column in (_TOTAL_COLUMNS, _TOTAL_ROWS, _FOCAL_PLANES, _FIRST_FRAME)
     }
     names = top.get(_OPTICAL_PATHS)
-    table = stack_values(number_of_frames, groups.parts, shared)
-    z = table.get(_Z.name, np.full(number_of_frames, np.nan)).astype(np.float64)
+    is_full = top.get(_ORGANIZATION) == "TILED_FULL"
+    # Where the order of frames says where they are, there may be more than memory holds.
+    count = 1 if is_full and not groups.parts else number_of_frames
+    table = stack_values(count, groups.parts, shared)
+    z = np.full(count, np.nan)
+    z[:] = table.get(_Z.name, np.nan)
     origin = top.get(_ORIGIN)
     z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
     image = SlideImage(
@@ -97,14 +101,14 @@ def scan_tile_positions(
         str(top.get(_CONCATENATION, "")),
         whole[_FIRST_FRAME],
         (0.0,),
-        names if isinstance(names, tuple) else ("",),
+        tuple(names) if isinstance(names, list) else ("",),
     )
     planes = max(1, whole[_FOCAL_PLANES])
     is_single = image.columns == image.rows == 1 and (
         number_of_frames == planes * len(image.optical_paths)
     )
     has_positions = _COLUMN.name in table and _ROW.name in table
-    if image.organization == "TILED_FULL" or (is_single and not has_positions):
+    if is_full or (is_single and not has_positions):
         if planes > _MOST_PLANES:
             raise FormatError(f"a slide has at most {_MOST_PLANES} focal planes, found {planes}")
         spacing = shared.get(_SPACING)

@@ -223,6 +223,52 @@ def test_kerchunk_refers_to_native_frames_and_says_what_is_left_out(archive, tmp
             assert np.array_equal(np.frombuffer(data, dtype).reshape(2, 3), PIXELS[frame])
 
 
+@pytest.mark.parametrize("newest", [0, 1, 2])
+def test_kerchunk_refers_to_the_file_that_is_served(tmp_path, newest):
+    """Of three files with one UID the one that was changed last, wherever the walk meets it."""
+    shape = {"rows": 2, "columns": 3, "number_of_frames": 3, "bits": 16}
+    for number in range(3):
+        pixels = element(0x7FE00010, "OW", (PIXELS + number).tobytes())
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(make_file("1.1", pixels, "1.2.840.10008.1.2.1", **shape))
+        seconds = 1_000_000 + (number == newest)
+        os.utime(path, (seconds, seconds))
+    mmindex.build(tmp_path, workers=1)
+    target = tmp_path / "frames.json"
+    result = run("export", str(tmp_path), "--format", "kerchunk", "-o", str(target))
+    assert result.stderr.count("another file has its SOP Instance UID") == 2
+    path, offset, length = json.loads(target.read_text())["refs"]["1.1/1.0.0"]
+    with mmindex.open(tmp_path) as archive:
+        data = Path(path).read_bytes()[offset : offset + length]
+        assert data == archive.frame("1.1", 1) == (PIXELS + newest)[1].tobytes()
+
+
+def test_text_of_a_file_is_quoted_in_json(tmp_path):
+    """A UID and a path with quotes, backslashes and line ends stay one string."""
+    shape = {"rows": 2, "columns": 3, "number_of_frames": 3, "bits": 16}
+    name, uid = 'a"b\\\n\u00e9.dcm', '1.2"\\'
+    pixels = element(0x7FE00010, "OW", PIXELS.tobytes())
+    (tmp_path / name).write_bytes(make_file(uid, pixels, "1.2.840.10008.1.2.1", **shape))
+    os.makedirs(os.fsencode(tmp_path) + b"/\xff")
+    with open(os.fsencode(tmp_path) + b"/\xff/b\nc.dcm", "wb") as file:
+        file.write(make_file("1." * 31 + "12", pixels, "1.2.840.10008.1.2.1", **shape))
+    mmindex.build(tmp_path, workers=1)
+    rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
+    assert {(row["path"], row["sop_instance_uid"]) for row in rows} == {
+        (name, uid),
+        ("\udcff/b\nc.dcm", "1." * 31 + "12"),
+    }
+    target = tmp_path / "frames.json"
+    run("export", str(tmp_path), "--format", "kerchunk", "-o", str(target))
+    refs = json.loads(target.read_text())["refs"]
+    assert refs[f"{uid}/2.0.0"][0] == str(tmp_path / name)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    target = tmp_path / "frames.parquet"
+    run("export", str(tmp_path), "--format", "parquet", "-o", str(target))
+    found = {row["path"] for row in parquet.read_table(target).to_pylist()}
+    assert found == {name, "\\udcff/b\nc.dcm"}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_zarr_opens_the_references(archive, tmp_path):
     """Through fsspec's reference file system, where both are installed."""

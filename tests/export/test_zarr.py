@@ -204,12 +204,22 @@ def test_xarray_opens_a_series_in_hounsfield_units(root):
         assert np.array_equal(frames.to_numpy(), stored * 2.0 - 1024)
 
 
-def test_napari_shows_the_dask_array(root):
-    """Layers of napari take the array as it is."""
-    layers = pytest.importorskip("napari.layers", reason="no napari")
+@pytest.mark.filterwarnings("ignore")  # of napari's own
+def test_napari_shows_the_zarr_store_and_the_dask_array(root):
+    """Layers of a viewer without a window take both as they are, and slice them lazily."""
+    components = pytest.importorskip("napari.components", reason="no napari")
+    zarr = pytest.importorskip("zarr")
+    import mmindex.export.zarr as export
+
     with mmindex.open(root) as archive:
-        layer = layers.Image(archive.to_dask("1.2.9"))
-        assert layer.data.shape == (4, 3, 4)
+        frames = zarr.open_group(export.open(archive, series_uid="1.2.9"), mode="r")["frames"]
+        viewer = components.ViewerModel()
+        for data in (frames, archive.to_dask("1.2.9")):
+            layer = viewer.add_image(data, contrast_limits=(0, 100))
+            assert layer.data.shape == (4, 3, 4)
+            viewer.dims.set_point(0, 2)
+            shown = np.asarray(layer.data[2])
+            assert np.array_equal(shown, frames[2])
 
 
 def test_a_series_is_a_dask_array(root):

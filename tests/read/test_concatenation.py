@@ -12,9 +12,13 @@ import mmindex
 from mmindex.errors import FormatError, FrameIndexError, InstanceNotFoundError
 
 
-def write_part(path: Path, uid: str, first: int, frames: list[bytes], name: str = "1.7") -> None:
+def write_part(
+    path: Path, uid: str, first: int, frames: list[bytes], name: str = "1.7", total: int = 0
+) -> None:
     data_set = element(0x00080018, "UI", uid) + element(0x0020000D, "UI", "1.2")
     data_set += element(0x0020000E, "UI", "1.3") + element(0x00209161, "UI", name)
+    if total:
+        data_set += element(0x00209163, "US", struct.pack("<H", total))
     data_set += element(0x00209228, "UL", struct.pack("<I", first))
     data_set += image_attributes(number_of_frames=len(frames))
     path.write_bytes(dicom_file(data_set + element(0x7FE00010, "OB", b"".join(frames))))
@@ -68,3 +72,18 @@ def test_parts_that_overlap_raise(tmp_path):
     mmindex.build(tmp_path, workers=1)
     with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="begins with frame"):
         archive.concatenation("1.7")
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 3])
+def test_the_number_of_parts_is_what_the_last_one_says(tmp_path, total):
+    """A last part that is missing leaves no gap; 0 is not said (PS3.3 C.7.6.16.2.2.4)."""
+    write_part(tmp_path / "a.dcm", "1.1.1", 0, FRAMES[:2], total=total)
+    write_part(tmp_path / "b.dcm", "1.1.2", 2, FRAMES[2:], total=total)
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        if total in (0, 2):
+            with archive.concatenation("1.7") as frames:
+                assert list(frames) == FRAMES
+            return
+        with pytest.raises(FormatError, match=f"concatenation of {total} instances, found 2"):
+            archive.concatenation("1.7")

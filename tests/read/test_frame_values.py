@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,9 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.errors import FormatError
+from mmindex.scan.functional_groups import read_frame_values
+from mmindex.scan.header import Header, scan_header
+from mmindex.scan.slide import scan_tile_positions
 
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 CORPUS = Path(os.environ.get("MMINDEX_CORPUS", _BESIDE))
@@ -230,3 +235,148 @@ def test_segments_are_found_where_highdicom_has_them(name):
                 )
                 ours = sum(int(instance.array(int(frame)).sum()) for frame in frames)
                 assert ours == int(pixels.sum())
+
+
+def make_values(count: int, tag: int, vr: str, value: bytes, *, odd: int | None = None) -> bytes:
+    """Return a file of frames whose Frame Content has one value; of one VR in all, or in one."""
+
+    def make_item(at: int) -> bytes:
+        is_odd = odd is None or at == odd
+        usual = element(0x00209157, "UL", struct.pack("<I", at))
+        inner = element(tag, vr, value) if is_odd else b""
+        return item(sequence(0x00209111, [item(inner + usual if tag < 0x00209157 else usual)]))
+
+    data_set = image_attributes(number_of_frames=count)
+    data_set += sequence(0x52009230, [make_item(at) for at in range(count)])
+    return dicom_file(data_set + element(0x7FE00010, "OW", bytes(4 * count)))
+
+
+@pytest.mark.parametrize("odd", [None, 2])
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize(
+    ("vr", "value"),
+    [
+        ("IS", b"3 "),
+        ("FD", struct.pack("<d", 3)),
+        ("UL", bytes(8)),
+        ("US", bytes(4)),
+        ("OB", b"12"),
+    ],
+)
+def test_a_number_of_another_form_raises(vr, value, count, odd):
+    """Its bytes would be read as another number; of few frames and of many, in all and in one."""
+    data = make_values(count, 0x00209128, vr, value, odd=odd)
+    with (
+        mmindex.open_file(data) as instance,
+        pytest.raises(FormatError, match=f"temporal_position_index .* VR {vr}"),
+    ):
+        instance.frame_table()
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize(("vr", "value"), [("US", b"\x07\0"), ("UL", b"\x07\0\0\0")])
+def test_whole_numbers_have_two_or_four_bytes(vr, value, count):
+    """As their representation says, which writers choose."""
+    with mmindex.open_file(make_values(count, 0x00209128, vr, value)) as instance:
+        assert instance.frame_table()["temporal_position_index"].tolist() == [7] * count
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1_0", "1e999", "1,5", "0x10"])
+def test_text_that_is_no_decimal_is_no_number(text, count):
+    """Python reads more than the standard has (PS3.5 6.2); such a frame is at no position."""
+    frames = [(1, at if at else text, (1,)) for at in range(count)]
+    with mmindex.open_file(make_file(frames)) as instance:
+        table = instance.frame_table()
+        assert np.isnan(table["position"]).tolist() == [True] + [False] * (count - 1)
+        assert instance.find(position=2).tolist() == [2]
+        assert instance.find(segment=1).tolist() == list(range(count))
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_groups_that_are_there_twice_raise(count):
+    """Either could be meant."""
+    groups = [make_groups(1, 0.0, (1,)) for _ in range(count)]
+    data_set = image_attributes(number_of_frames=count)
+    data_set += sequence(0x52009230, groups) + sequence(0x52009230, groups)
+    data = dicom_file(data_set + element(0x7FE00010, "OW", bytes(4 * count)))
+    with mmindex.open_file(data) as instance, pytest.raises(FormatError, match="twice"):
+        instance.frame_table()
+
+
+def measure_memory(call: Callable[[], object]) -> int:
+    """Return the most memory that a call had in use at once, in bytes."""
+    call()
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def make_header(*elements: bytes) -> Header:
+    data_set = b"".join(elements) + element(0x7FE00010, "OW", bytes(8))
+    return scan_header(dicom_file(data_set), force=True)
+
+
+def test_values_of_all_frames_cost_the_memory_of_one():
+    """A small file of a billion frames of one bit has no table of gigabytes."""
+    header = make_header(element(0x00181063, "DS", "40"), image_attributes(number_of_frames=2))
+    table = read_frame_values(header, 10**9)
+    assert table["frame_time"].shape == (10**9,)
+    assert table["frame_time"][-1] == 40
+    assert measure_memory(lambda: read_frame_values(header, 10**9)) < 1 << 20
+
+
+def test_tiles_of_a_full_slide_cost_no_memory():
+    """The order of a billion frames says where each is."""
+    header = make_header(
+        image_attributes(number_of_frames=2, rows=1, columns=1),
+        element(0x00209311, "CS", "TILED_FULL"),
+        element(0x00480006, "UL", struct.pack("<I", 50_000)),
+        element(0x00480007, "UL", struct.pack("<I", 20_000)),
+    )
+    assert measure_memory(lambda: scan_tile_positions(header, 10**9, 1, 1)) < 1 << 20
+
+
+def test_a_hundred_thousand_optical_paths_take_no_time_of_their_square():
+    """Their names are collected one after the other."""
+    paths = [item(element(0x00480106, "SH", "ab"))] * 100_000
+    header = make_header(image_attributes(), sequence(0x00480105, paths))
+    assert measure_memory(lambda: read_frame_values(header, 1)) < 1 << 23
+
+
+def test_a_part_of_a_full_image_has_the_tiles_of_its_frames():
+    """From the Concatenation Frame Offset Number on (PS3.3 C.7.6.16.2.2.4)."""
+    data_set = image_attributes(number_of_frames=3)
+    data_set += element(0x00209161, "UI", "1.2") + element(0x00209228, "UL", struct.pack("<I", 4))
+    data_set += element(0x00209311, "CS", "TILED_FULL")
+    for tag, size in ((0x00480006, 7), (0x00480007, 5)):  # 4 x 3 tiles of 2 x 2 pixels
+        data_set += element(tag, "UL", struct.pack("<I", size))
+    data = dicom_file(data_set + element(0x7FE00010, "OW", bytes(12)))
+    with mmindex.open_file(data) as instance:
+        table = instance.frame_table()
+    assert table["column_position_in_total_image_pixel_matrix"].tolist() == [1, 3, 5]
+    assert table["row_position_in_total_image_pixel_matrix"].tolist() == [3, 3, 3]
+
+
+def test_a_full_slide_counts_planes_and_paths():
+    """Columns, rows, focal planes, optical paths (PS3.3 C.7.6.17.3)."""
+    data_set = image_attributes(number_of_frames=8) + element(0x00209311, "CS", "TILED_FULL")
+    for tag, size in ((0x00480006, 4), (0x00480007, 2)):  # 2 x 1 tiles
+        data_set += element(tag, "UL", struct.pack("<I", size))
+    names = [item(element(0x00480106, "SH", name)) for name in ("DAPI", "FITC")]
+    data_set += sequence(0x00480105, names) + element(0x00480303, "UL", struct.pack("<I", 2))
+    data = dicom_file(data_set + element(0x7FE00010, "OW", bytes(32)))
+    with mmindex.open_file(data) as instance:
+        table = instance.frame_table()
+        assert table["column_position_in_total_image_pixel_matrix"].tolist() == [1, 3] * 4
+        assert table["focal_plane"].tolist() == [0, 0, 1, 1] * 2
+        assert table["optical_path_identifier"].tolist() == ["DAPI"] * 4 + ["FITC"] * 4
+        found = instance.find(
+            optical_path_identifier="FITC",
+            focal_plane=1,
+            column_position_in_total_image_pixel_matrix=3,
+        )
+        assert found.tolist() == [7]

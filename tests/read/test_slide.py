@@ -55,6 +55,7 @@ def make_slide(
     samples: int = 1,
     origin: float | None = None,
     spacing: float | None = None,
+    parts: int | None = None,
 ) -> bytes:
     """Return a whole slide image of 3 x 3 tiles of 4 x 2 pixels unless its size says otherwise."""
     data_set = element(0x00080008, "CS", f"ORIGINAL\\PRIMARY\\{flavor}\\NONE")
@@ -62,6 +63,8 @@ def make_slide(
     data_set += element(0x0020000D, "UI", "1.2.3") + element(0x0020000E, "UI", "1.2.4")
     if part is not None:
         data_set += element(0x00209161, "UI", part[0])
+        if parts is not None:
+            data_set += element(0x00209163, "US", struct.pack("<H", parts))
         data_set += element(0x00209228, "UL", struct.pack("<I", part[1]))
     organization = "TILED_FULL" if positions is None else "TILED_SPARSE"
     data_set += element(0x00209311, "CS", organization)
@@ -340,6 +343,28 @@ def test_a_concatenation_of_sparse_parts_is_one_image(tmp_path):
         assert slide.tile(0, 0, 0) == tiles[0]
         with pytest.raises(FormatError, match="in 2 instances"):
             slide.tile(0, 1, 0)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_sparse_concatenation_without_its_last_part_raises(tmp_path, parts):
+    """Its tiles are no background: the parts that are there say how many there are."""
+    places = [(number % 3 * 4 + 1, number // 3 * 2 + 1, 0.0, "1") for number in range(6)]
+    for at, uid in enumerate(("1.2.5.1", "1.2.5.2")):
+        own = slice(3 * at, 3 * at + 3)
+        data = make_slide(
+            uid,
+            [make_tile(number) for number in range(6)][own],
+            positions=[make_position(*place) for place in places[own]],
+            part=("1.2.6", 3 * at),
+            parts=parts,
+        )
+        (tmp_path / f"{at}.dcm").write_bytes(data)
+    if parts == 2:
+        with mmindex.open_slide(tmp_path) as slide:
+            assert slide.locate(0, 0, 2) is None
+        return
+    with pytest.raises(FormatError, match=f"concatenation of {parts} instances, found 2"):
+        mmindex.open_slide(tmp_path)
 
 
 def test_a_thumbnail_is_no_level_beside_others(tmp_path):
