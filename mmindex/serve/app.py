@@ -94,7 +94,8 @@ def application(
     Parameters
     ----------
     archive_or_path : Archive or path
-        An open archive, its folder or index; or one DICOM file, which is scanned.
+        An open archive, its folder or index; or one DICOM file, which is scanned. An index file
+        that is replaced (by compaction, say) is followed where a path is given.
     prefix : str
         Where DICOMweb begins.
     token : str, optional
@@ -217,9 +218,8 @@ class _FastFrames:
 
 
 def _make_starlette(routes: list[BaseRoute]) -> Starlette:
-    handlers = dict.fromkeys(
-        (RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError), _answer_error
-    )
+    errors = RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError, ValueError
+    handlers = dict.fromkeys(errors, _answer_error)
     return Starlette(
         routes=routes, exception_handlers={**handlers, HTTPException: _answer_http_error}
     )
