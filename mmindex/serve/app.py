@@ -35,7 +35,7 @@ from mmindex.serve.multipart import Multipart
 from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
 from mmindex.serve.qido import QueryService
-from mmindex.serve.responses import get_headers, send_body
+from mmindex.serve.responses import send_body
 from mmindex.serve.routes import Routes
 from mmindex.serve.security import LOOPBACK, Guard, Hardened
 from mmindex.serve.shelf import Shelf
@@ -207,8 +207,7 @@ class _FastFrames:
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
         study, series, instance, numbers = match.groups()
         try:
-            accept = get_headers(scope).accept(scope)
-            await self._frames.respond(scope, send, (study, series, instance), numbers, accept)
+            await self._frames.respond(scope, send, (study, series, instance), numbers)
         except Exception as error:
             known = explain(error)
             if known is None:

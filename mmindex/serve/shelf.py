@@ -16,7 +16,7 @@ from time import monotonic
 
 import mmindex
 from mmindex import Archive, Instance, InstanceRecord
-from mmindex.errors import InstanceNotFoundError, MMIndexError, NotContiguousError, StaleIndexError
+from mmindex.errors import InstanceNotFoundError, MMIndexError, StaleIndexError
 from mmindex.model import Boundaries, Fingerprint, Status
 from mmindex.serve.current import CurrentArchive
 
@@ -71,20 +71,17 @@ class Held:
         Raises
         ------
         MMIndexError
-            As `Instance.view`.
+            As `FrameTable.contiguous_range`.
         """
-        if self._descriptor < 0 or _AT_ONCE is None:
+        if self._descriptor < 0 or _AT_ONCE is None or self.record.frames is None:
             return None
-        try:
-            length = len(self.instance.view(frame_index))  # touches no byte of the file
-        except NotContiguousError:
+        place = self.record.frames.contiguous_range(frame_index)  # as `Instance.view` has it
+        if place is None:
             return None
-        (place,) = self.instance.byte_ranges(frame_index)
-        if place.length != length:
-            return None
+        offset, length = place
         found = bytearray(length)
         try:
-            count = os.preadv(self._descriptor, [found], place.offset, _AT_ONCE)
+            count = os.preadv(self._descriptor, [found], offset, _AT_ONCE)
         except OSError as error:
             if error.errno in _NOT_AT_ONCE:
                 return None
