@@ -95,7 +95,7 @@ def application(
     ----------
     archive_or_path : Archive or path
         An open archive, its folder or index; or one DICOM file, which is scanned. An index file
-        that is replaced (by compaction, say) is followed where a path is given.
+        that another one takes the place of is followed where a path is given.
     prefix : str
         Where DICOMweb begins.
     token : str, optional

@@ -342,7 +342,7 @@ def test_one_file_is_served_without_an_index(served):
         server.stop()
 
 
-@pytest.mark.parametrize("how", ["deleted", "renamed over", "compacted"])
+@pytest.mark.parametrize("how", ["deleted", "renamed over"])
 def test_an_index_that_was_replaced_shows(tmp_path, how):
     """Another index file at the same path is read without a restart, be it lists or frames."""
     from mmindex.serve import application
@@ -362,13 +362,10 @@ def test_an_index_that_was_replaced_shows(tmp_path, how):
             if how == "deleted":
                 (root / ".mmindex").unlink()
                 assert client.get(place.instance(CINE) + "/frames/1").status_code == 410
-                run_child("build", root)
-            elif how == "renamed over":
-                run_child("build", root, "--index", tmp_path / "new")
-                os.replace(tmp_path / "new", root / ".mmindex")
+                assert run_child("build", root).returncode == 0
             else:
-                run_child("build", root)
-                run_child("compact", root)
+                assert run_child("build", root, "--index", tmp_path / "new").returncode == 0
+                os.replace(tmp_path / "new", root / ".mmindex")
             assert client.get(place.instance(CT) + "/frames/1").status_code == 200
             assert client.get(place.instance(CINE) + "/frames/1").status_code == 200
             assert len(client.get("/dicom-web/instances").json()) == 4
