@@ -1,9 +1,8 @@
 """CurrentArchive: an archive that is opened again when another index file is at its path.
 
 A build commits to the index file, which an open archive follows by itself. A build after the index
-was deleted, and an index that is moved there, are a new file; the open archive keeps reading the old
-one.
-LMDB opens one file a path and process, so that the old one is closed first.
+was deleted, and an index that is moved there, are a new file: the open archive keeps reading the
+old one. LMDB opens one file a path and process, so that the old one is closed first.
 """
 
 from __future__ import annotations
