@@ -35,7 +35,7 @@ from mmindex.serve.multipart import Multipart
 from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
 from mmindex.serve.qido import QueryService
-from mmindex.serve.responses import get_headers, send_body
+from mmindex.serve.responses import send_body
 from mmindex.serve.routes import Routes
 from mmindex.serve.security import LOOPBACK, Guard, Hardened
 from mmindex.serve.shelf import Shelf
@@ -94,7 +94,8 @@ def application(
     Parameters
     ----------
     archive_or_path : Archive or path
-        An open archive, its folder or index; or one DICOM file, which is scanned.
+        An open archive, its folder or index; or one DICOM file, which is scanned. An index file
+        that another one takes the place of is followed where a path is given.
     prefix : str
         Where DICOMweb begins.
     token : str, optional
@@ -206,8 +207,7 @@ class _FastFrames:
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
         study, series, instance, numbers = match.groups()
         try:
-            accept = get_headers(scope).accept(scope)
-            await self._frames.respond(scope, send, (study, series, instance), numbers, accept)
+            await self._frames.respond(scope, send, (study, series, instance), numbers)
         except Exception as error:
             known = explain(error)
             if known is None:
@@ -217,9 +217,8 @@ class _FastFrames:
 
 
 def _make_starlette(routes: list[BaseRoute]) -> Starlette:
-    handlers = dict.fromkeys(
-        (RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError), _answer_error
-    )
+    errors = RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError, ValueError
+    handlers = dict.fromkeys(errors, _answer_error)
     return Starlette(
         routes=routes, exception_handlers={**handlers, HTTPException: _answer_http_error}
     )

@@ -55,6 +55,7 @@ _STATUS_CODES: tuple[tuple[type[MMIndexError], int], ...] = (
     (IndexFormatError, 503),
     (FormatError, 404),  # the frame or the header is not there to be sent
 )
+_CLOSED = "the index is closed"  # says the index of an archive that CurrentArchive closed
 
 
 def explain(error: Exception) -> RequestError | None:
@@ -66,6 +67,8 @@ def explain(error: Exception) -> RequestError | None:
     if isinstance(error, UnsatisfiableRangeError):
         content_range = (b"content-range", f"bytes */{error.size}".encode())
         return RequestError(416, str(error), (content_range,))
+    if isinstance(error, ValueError) and str(error) == _CLOSED:
+        return RequestError(503, "the index was replaced: ask again", ((b"retry-after", b"1"),))
     if isinstance(error, MMIndexError):
         for kind, status in _STATUS_CODES:
             if isinstance(error, kind):

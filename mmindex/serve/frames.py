@@ -7,7 +7,6 @@ no client waits for another one's disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -73,7 +72,7 @@ class FrameService:
         return held
 
     async def respond(
-        self, scope: Scope, send: Send, place: tuple[str, str, str], numbers: str, accept: str
+        self, scope: Scope, send: Send, place: tuple[str, str, str], numbers: str
     ) -> None:
         """Send the frames that a comma list of numbers, from 1 on, names.
 
@@ -84,8 +83,8 @@ class FrameService:
         """
         held = await self.find(*place)
         indices = self.parse_numbers(held, numbers)
-        choice = choose_stored(held, accept)
         headers = get_headers(scope)
+        choice = choose_stored(held, headers.accept(scope))
         form = "m" if choice.multipart else choice.media_type[-3:]
         which = numbers if len(indices) == 1 else _digest(numbers)
         etag = f'"{held.etag}-{which}-{form}"'.encode()
@@ -93,12 +92,14 @@ class FrameService:
         if headers.matches(etag):
             await send_not_modified(send, common)
             return
-        frames = [held.read_at_once(index) for index in indices[:1]]
-        bodies: Sequence[Body | None] = frames
-        if frames[0] is None or len(indices) > 1:
+        first = held.read_at_once(indices[0]) if len(indices) == 1 else None
+        bodies: list[Body]
+        if first is not None:
+            bodies = [first]
+        else:
             loop = asyncio.get_running_loop()
             bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
-        await self._send(send, headers, choice, [body or b"" for body in bodies], common)
+        await self._send(send, headers, choice, bodies, common)
 
     async def _send(
         self,
@@ -155,7 +156,8 @@ class FrameService:
         found: list[Body] = []
         left = self._limits.bytes
         for index in indices:
-            found.append(held.read_at_once(index) or held.read(index))
+            at_once = held.read_at_once(index)
+            found.append(held.read(index) if at_once is None else at_once)
             left -= len(found[-1])
             if left < 0 and len(indices) > 1:
                 raise RequestError(

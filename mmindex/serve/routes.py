@@ -200,22 +200,24 @@ class Routes:
             headers["etag"] = etag
             if get_headers(request.scope).matches(etag.encode()):
                 return _not_modified(etag)
-        multipart = _wants_multipart(accept)
-        wanted = None
-        if not multipart:
-            asked = get_headers(request.scope).range_unless_changed(etag.encode())
-            wanted = parse_range(asked, piece.end)
-        if multipart:
-            headers["content-type"] = self.multipart.content_type(OCTET_STREAM).decode()
-            opening = self.multipart.part_head(OCTET_STREAM.encode(), first=True)
-            return _stream(request, _chain(opening, piece.walk(), self.multipart.closing), headers)
-        headers["content-type"] = OCTET_STREAM
+        asked = get_headers(request.scope).range_unless_changed(etag.encode())
+        wanted = parse_range(asked, piece.end)
         start, end = wanted or (0, piece.end)
-        headers["content-length"] = str(end - start)
+        status, place = 200, ""
         if wanted is not None:
-            headers["content-range"] = f"bytes {start}-{end - 1}/{piece.end}"
+            status, place = 206, f"bytes {start}-{end - 1}/{piece.end}"
         part = Piece(piece.read, start, end)
-        return _stream(request, part.walk(), headers, status=206 if wanted else 200)
+        if _wants_multipart(accept):
+            headers["content-type"] = self.multipart.content_type(OCTET_STREAM).decode()
+            head = OCTET_STREAM + (f"\r\nContent-Range: {place}" if place else "")
+            opening = self.multipart.part_head(head.encode(), first=True)
+            chunks = _chain(opening, part.walk(), self.multipart.closing)
+            return _stream(request, chunks, headers, status=status)
+        headers["content-type"] = OCTET_STREAM
+        headers["content-length"] = str(end - start)
+        if place:
+            headers["content-range"] = place
+        return _stream(request, part.walk(), headers, status=status)
 
     async def rendered(self, request: Request) -> Response:
         """Answer WADO-RS rendered resources (PS3.18 10.4.1.1.3)."""

@@ -16,8 +16,9 @@ from time import monotonic
 
 import mmindex
 from mmindex import Archive, Instance, InstanceRecord
-from mmindex.errors import InstanceNotFoundError, MMIndexError, NotContiguousError, StaleIndexError
+from mmindex.errors import InstanceNotFoundError, MMIndexError, StaleIndexError
 from mmindex.model import Boundaries, Fingerprint, Status
+from mmindex.serve.current import CurrentArchive
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
 _READ_AHEAD = 2 << 20  # bytes after a frame that was not in memory: a player wants its neighbours
@@ -70,20 +71,17 @@ class Held:
         Raises
         ------
         MMIndexError
-            As `Instance.view`.
+            As `FrameTable.contiguous_range`.
         """
-        if self._descriptor < 0 or _AT_ONCE is None:
+        if self._descriptor < 0 or _AT_ONCE is None or self.record.frames is None:
             return None
-        try:
-            length = len(self.instance.view(frame_index))  # touches no byte of the file
-        except NotContiguousError:
+        place = self.record.frames.contiguous_range(frame_index)  # as `Instance.view` has it
+        if place is None:
             return None
-        (place,) = self.instance.byte_ranges(frame_index)
-        if place.length != length:
-            return None
+        offset, length = place
         found = bytearray(length)
         try:
-            count = os.preadv(self._descriptor, [found], place.offset, _AT_ONCE)
+            count = os.preadv(self._descriptor, [found], offset, _AT_ONCE)
         except OSError as error:
             if error.errno in _NOT_AT_ONCE:
                 return None
@@ -154,20 +152,27 @@ class Shelf:
         most_open: int = 256,
         revalidate_after: float = 1.0,
     ) -> None:
-        self._archive: Archive | None = None
+        self._given: Archive | None = None
+        self._current: CurrentArchive | None = None
         self._path = ""
         self._scanned: Instance | None = None
         if isinstance(source, Archive):
-            self._archive = source
+            self._given = source
         elif _is_dicom_file(source):
             self._path = os.path.abspath(source)
             self._file()  # says now if it cannot be read
         else:
-            self._archive = mmindex.open(source, revalidate_after=revalidate_after)
+            archive = mmindex.open(source, revalidate_after=revalidate_after)
+            self._current = CurrentArchive(archive, revalidate_after)
         self._most_open = most_open
         self._revalidate_after = revalidate_after
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def _archive(self) -> Archive | None:
+        """The archive that was given, or that of the index at the path now; None of a file."""
+        return self._given if self._current is None else self._current.get()
 
     def held(self, uid: str) -> Held | None:
         """Return an instance that is open and was looked at lately; waits for nothing."""
@@ -207,8 +212,9 @@ class Shelf:
         return held
 
     def _open_instance(self, uid: str) -> Instance:
-        if self._archive is not None:
-            return self._archive[uid]
+        archive = self._archive
+        if archive is not None:
+            return archive[uid]
         instance = self._file()
         if instance.record.sop_instance_uid != uid:
             raise InstanceNotFoundError(f"there is no SOP Instance UID {uid!r}")
@@ -224,16 +230,18 @@ class Shelf:
 
     def walk(self) -> Iterator[InstanceRecord]:
         """Yield the record of every file that has a SOP Instance UID."""
-        if self._archive is None:
+        archive = self._archive
+        if archive is None:
             yield self._file().record
             return
-        for record in self._archive.records():
+        for record in archive.records():
             if record.status.is_instance and record.sop_instance_uid:
                 yield record
 
     def version(self) -> Version:
         """Return what changes when a build commits; costs one `stat`."""
-        path = self._path if self._archive is None else self._archive.path
+        archive = self._archive
+        path = self._path if archive is None else archive.path
         try:
             status = os.stat(path)
         except FileNotFoundError:

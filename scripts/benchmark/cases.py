@@ -31,7 +31,8 @@ class Case:
     Attributes
     ----------
     contenders : sequence of Contender
-        mmindex, its peers and the limit. Of a `unit` of "B", what a call returns is the figure.
+        mmindex, its peers and the limit. Of a `unit` of "B" or "CPU" (seconds), what a
+        call returns is the figure.
     limit, bound, shown, curve, number_of_frames
         As in Result.
     least_budget : float

@@ -60,7 +60,7 @@ def format_amount(amount: float, unit: str) -> str:
     """Return seconds or bytes with at most three digits and the prefix that suits them."""
     steps = (
         (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
-        if unit == "s"
+        if unit in ("s", "CPU")
         else (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
     )
     fits = (step for step in steps if amount >= 0.9995 * step[1])  # 999.6 kB is 1.00 MB

@@ -10,6 +10,7 @@ import os
 import httpx
 import pydicom
 import pytest
+from cli_runner import run_child
 from served_archive import (
     CINE,
     CT,
@@ -337,5 +338,36 @@ def test_one_file_is_served_without_an_index(served):
             assert client.get(url, headers={"accept": "image/jpeg"}).content == FRAMES[1]
             assert client.get(served.instance(CT) + "/frames/1").status_code == 404
             assert len(client.get("/dicom-web/studies").json()) == 1
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed over"])
+def test_an_index_that_was_replaced_shows(tmp_path, how):
+    """Another index file at the same path is read without a restart, be it lists or frames."""
+    from mmindex.serve import application
+
+    root = tmp_path / "archive"
+    root.mkdir()
+    write_archive(root)
+    (root / "ct.dcm").rename(tmp_path / "ct.dcm")
+    mmindex.build(root)
+    server = Server(application(root, revalidate_after=0))
+    try:
+        place = Served(root, server.url)
+        with httpx.Client(base_url=server.url) as client:
+            assert client.get(place.instance(CINE) + "/frames/1").status_code == 200
+            assert len(client.get("/dicom-web/instances").json()) == 3
+            (tmp_path / "ct.dcm").rename(root / "ct.dcm")
+            if how == "deleted":
+                (root / ".mmindex").unlink()
+                assert client.get(place.instance(CINE) + "/frames/1").status_code == 410
+                assert run_child("build", root).returncode == 0
+            else:
+                assert run_child("build", root, "--index", tmp_path / "new").returncode == 0
+                os.replace(tmp_path / "new", root / ".mmindex")
+            assert client.get(place.instance(CT) + "/frames/1").status_code == 200
+            assert client.get(place.instance(CINE) + "/frames/1").status_code == 200
+            assert len(client.get("/dicom-web/instances").json()) == 4
     finally:
         server.stop()

@@ -43,8 +43,9 @@ export function openPlayer(main, { header, path, stack, frame }) {
   const slider = make("input", { type: "range", min: 1, max: count, value: at + 1, "aria-label": "Frame" });
   const field = make("input", { type: "number", min: 1, max: count, value: at + 1, "aria-label": "Frame number" });
   const play = make("button", { onclick: () => toggle(), title: "Space" }, "Play");
+  const total = make("span", { class: "soft" }, `of ${count.toLocaleString()}`);
   const bar = make(
-    "div", { class: "bar" }, play, slider, field, make("span", { class: "soft" }, `of ${count.toLocaleString()}`),
+    "div", { class: "bar" }, play, slider, field, total,
     make("button", { onclick: () => fit(), title: "0" }, "Fit"),
     make("button", { onclick: () => actual(), title: "1" }, "1:1"),
     make("button", { onclick: () => setWindow(null), title: "W", hidden: !isGray }, "Window"),
@@ -52,7 +53,7 @@ export function openPlayer(main, { header, path, stack, frame }) {
     make("button", { onclick: () => save("frame") }, "Frame"),
     make("button", { onclick: () => save("file") }, "File"),
   );
-  play.hidden = slider.hidden = field.hidden = count < 2;
+  play.hidden = slider.hidden = field.hidden = total.hidden = count < 2;
   main.replaceChildren(make("div", { class: "player" }, stage, bar));
   const context = canvas.getContext("2d");
   const title = [text(header, "00100010"), text(header, "0008103E") || text(header, "00081030")].filter(Boolean);

@@ -1,0 +1,67 @@
+"""CurrentArchive: an archive that is opened again when another index file is at its path.
+
+A build commits to the index file, which an open archive follows by itself. A build after the index
+was deleted, and an index that is moved there, are a new file: the open archive keeps reading the
+old one. LMDB opens one file a path and process, so that the old one is closed first.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from time import monotonic
+
+from mmindex import Archive
+from mmindex.errors import StaleIndexError
+
+_Identity = tuple[int, int]
+
+
+class CurrentArchive:
+    """Returns the archive of the index file that is at a path now.
+
+    Parameters
+    ----------
+    archive : Archive
+        The archive, open; nobody else uses it.
+    revalidate_after : float
+        Seconds after which `get` looks at the path again.
+    """
+
+    def __init__(self, archive: Archive, revalidate_after: float) -> None:
+        self._archive = archive
+        self._revalidate_after = revalidate_after
+        self._identity = _identify(archive.path)
+        self._due = monotonic() + revalidate_after
+        self._lock = threading.Lock()
+
+    def get(self) -> Archive:
+        """Return the archive; a thread calls this.
+
+        Raises
+        ------
+        StaleIndexError
+            The index is gone.
+        IndexFormatError
+            The index that took its place cannot be read.
+        """
+        if monotonic() < self._due:
+            return self._archive
+        with self._lock:
+            if monotonic() >= self._due:
+                identity = _identify(self._archive.path)
+                if identity != self._identity:
+                    self._archive.close()
+                    self._archive = copy.copy(self._archive)  # by its paths, as a pickle
+                    self._identity = identity
+                self._due = monotonic() + self._revalidate_after
+            return self._archive
+
+
+def _identify(path: str) -> _Identity:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise StaleIndexError("the index is gone; rebuild the archive") from None
+    return status.st_dev, status.st_ino
