@@ -47,14 +47,15 @@ class ExportedFile(NamedTuple):
 
     @property
     def version(self) -> tuple[int | None, int | None, str | None]:
-        """Size in bytes, modification time in ns, and of a remote file the digest of its ETag.
+        """Size in bytes, modification time in ns, and of an object the digest of its ETag, if any.
 
         The digest is the one that the record keeps (see `Fingerprint`), in 16 hexadecimal digits.
         """
         version = self.record.fingerprint
         if version is None:
             return None, None, None
-        etag = f"{version.inode:016x}" if version.kind == VersionKind.REMOTE else None
+        has_etag = version.kind == VersionKind.REMOTE and version.inode
+        etag = f"{version.inode:016x}" if has_etag else None
         return version.size, version.mtime_ns, etag
 
 

@@ -19,7 +19,7 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
 from mmindex.sources.stores import key_of, load_obstore, split_url
@@ -307,7 +307,7 @@ def version_of(meta: Any) -> Fingerprint:
         plain = e_tag.removeprefix("W/").strip('"').encode()
         hashed = hashlib.blake2b(plain, digest_size=8).digest()
         digest = int.from_bytes(hashed, "little") >> 1 or 1
-    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest)
+    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest, VersionKind.REMOTE)
 
 
 def _strong(e_tag: str | None) -> str | None:

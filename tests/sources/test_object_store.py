@@ -38,7 +38,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.frame_table import ByteRange
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, VersionKind
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource, FoundFile
 from mmindex.sources.object_store import Bucket, ObjectSource, open_url, version_of
@@ -137,6 +137,7 @@ def test_a_version_is_size_time_and_e_tag(server: RangeServer) -> None:
     assert version.size == SIZE
     assert version.mtime_ns == 1_700_000_000_000_000_000
     assert 0 < version.inode < 1 << 63
+    assert version.kind == VersionKind.REMOTE
 
     def read(version: Fingerprint) -> bytes:
         return ObjectSource(store, "a", "a", version).read(5, 5)
