@@ -631,6 +631,17 @@ def test_index_elsewhere_moves_without_its_archive(tmp_path: Path) -> None:
         assert archive.frame("1.2.3", 0) == b"abcd"
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/a b//c", "https://example.org"])
+def test_the_root_of_a_bucket_is_its_url_wherever_the_index_is(tmp_path: Path, url: str) -> None:
+    """A URL is no path: neither the index's folder nor a move changes it."""
+    Store(str(tmp_path / "index"), root=url.encode()).close()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "index").rename(tmp_path / "elsewhere" / "index")
+    store = Store(str(tmp_path / "elsewhere" / "index"))
+    assert store.root == store.stored_root == url.encode()
+    store.close()
+
+
 def test_archive_root_serves_an_archive_that_moved_away(tmp_path: Path) -> None:
     """Without it, the files are missed where they were."""
     write_archive(tmp_path / "old", tmp_path / "index")
