@@ -14,8 +14,8 @@ from mmindex.index.lmdb.environment import LMDBError
 from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import create
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.names import is_url_root
 from mmindex.index.record import FORMAT_VERSION
-from mmindex.model import is_url
 
 _FIRST_SEALED = 3  # format whose values of meta have checksums
 _OUR_FORMAT = FORMAT.pack(b"mmindex", FORMAT_VERSION)
@@ -92,9 +92,9 @@ def _empty(txn: Transaction) -> None:
 def _portable_root(index: str, root: bytes) -> bytes:
     """Return the root relative to the index's folder where the index lies inside, else absolute.
 
-    A URL stays as it is.
+    A bucket's URL stays what it is.
     """
-    if is_url(os.fsdecode(root)):
+    if is_url_root(root):
         return root
     folder = os.path.realpath(os.path.dirname(os.fsencode(index)))
     root = os.path.realpath(root)

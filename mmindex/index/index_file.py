@@ -17,7 +17,7 @@ from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import used_length
 from mmindex.index.lmdb.transaction import OvertakenError, Transaction
-from mmindex.model import is_url
+from mmindex.index.names import is_url_root
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 _MOST_READINGS = 100  # of what commits overtake each time
@@ -124,11 +124,12 @@ class OpenIndex:
 
     @property
     def root(self) -> bytes:
-        """The archive's root: an absolute path, or a URL."""
+        """The archive's root: a folder's absolute path, or a bucket's URL."""
         root = self.stored_root
-        if is_url(os.fsdecode(root)):
+        if is_url_root(root):
             return root
-        return os.path.normpath(os.path.join(os.path.dirname(os.fsencode(self.path)), root))
+        folder = os.path.dirname(os.fsencode(self.path))
+        return os.path.normpath(os.path.join(folder, root))
 
     @property
     def stored_root(self) -> bytes:

@@ -230,7 +230,7 @@ class Bucket(Root):
         s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; http(s):// and memory://
         where the server lists objects or only `open` is used.
     store : obstore store, optional
-        Where the objects are; then `url` is only a name, and paths are those of the store.
+        Where the objects are; then the URL's path is the prefix in that store.
     revalidate_after : float
         Seconds after which `check_if_due` asks the store again.
     """
@@ -239,8 +239,8 @@ class Bucket(Root):
 
     def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
         self.name = url.rstrip("/")
-        self._store, self._prefix = (store, "") if store is not None else split_url(url)
-        self._prefix = self._prefix.rstrip("/")
+        self._store, prefix = split_url(url) if store is None else (store, key_of(url))
+        self._prefix = prefix.rstrip("/")
         self._revalidate_after = revalidate_after
 
     def walk(self) -> Iterator[FoundFile | Skipped]:
@@ -265,7 +265,12 @@ class Bucket(Root):
 
     def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
         """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
-        key = path.decode()
+        try:
+            key = path.decode()
+        except UnicodeDecodeError:
+            raise MissingFileError(
+                "no object has a path that is no UTF-8", path=f"{self.name}/{path!r}"
+            ) from None
         name = f"{self.name}/{key}"
         if self._prefix:
             key = f"{self._prefix}/{key}"
