@@ -18,13 +18,15 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
+from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
-from mmindex.sources.requests import claim_process, report_request, run_at_once, watchers
-from mmindex.sources.stores import key_of, load_obstore, split_url
+from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
+from mmindex.sources.stores import join_url, key_of, load_obstore, split_url
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
+_NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
 _PAGE = 1000  # objects of a listing's page
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,6 +57,7 @@ class ObjectSource(ByteSource):
 
     gap = 1 << 20
     together = 16 << 20
+    at_once = AT_ONCE
 
     def __init__(
         self,
@@ -122,6 +125,18 @@ class ObjectSource(ByteSource):
 
         run_at_once(read, groups)
         return found
+
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ascending ranges, joined: by one request where they lie together."""
+        if len(ranges) > 1:
+            start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
+            wanted = sum(piece.length for piece in ranges)
+            if wanted <= end - start <= min(2 * wanted + _NEAR, self.together):
+                data = self.read(start, end - start)
+                return b"".join(
+                    [data[offset - start : offset - start + length] for offset, length in ranges]
+                )
+        return super().read_joined(ranges)
 
     def check(self) -> None:
         """Ask the store for the object's version; see `ByteSource.check`."""
@@ -265,13 +280,11 @@ class Bucket(Root):
 
     def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
         """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
+        name = join_url(self.name, path)
         try:
             key = path.decode()
         except UnicodeDecodeError:
-            raise MissingFileError(
-                "no object has a path that is no UTF-8", path=f"{self.name}/{path!r}"
-            ) from None
-        name = f"{self.name}/{key}"
+            raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
         if self._prefix:
             key = f"{self._prefix}/{key}"
         return ObjectSource(self._store, key, name, version, self._revalidate_after)
