@@ -12,13 +12,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError
-from mmindex.read.instance import Instance
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -129,7 +130,7 @@ def _hold(
         try:
             source = instance.source
             if source.at_once > 1:
-                held[key] = Instance(instance.record, HeldSource(source, ranges[key]))
+                held[key] = type(instance)(instance.record, HeldSource(source, ranges[key]))
         except MMIndexError:
             pass  # its frames are read one by one
 
