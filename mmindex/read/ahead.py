@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError
+from mmindex.model import Status
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
 
@@ -109,6 +110,17 @@ class FramesAhead(Generic[Key]):
             self._planned += 1
         held = _hold(ranges, opened)
         self._batches = [*self._batches, (range(start, self._planned), held)][-_KEPT:]
+
+
+def read_ahead(wanted: Sequence[tuple[Instance, int]]) -> FramesAhead[Instance] | None:
+    """Return what reads frames of open instances in batches; None where they are local."""
+    if len(wanted) <= 1 or not any(map(_is_far, {instance for instance, _ in wanted})):
+        return None
+    return FramesAhead(wanted, lambda instance: instance)
+
+
+def _is_far(instance: Instance) -> bool:
+    return instance.record.status is Status.INDEXED and instance.source.at_once > 1
 
 
 def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
