@@ -7,7 +7,6 @@ files are read one by one when they are decoded: nothing here is used for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -150,6 +149,8 @@ def _hold(
         for key in ranges:
             read(key)
         return held
+    from concurrent.futures import ThreadPoolExecutor  # for which local files do not wait
+
     with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(ranges))) as threads:
         list(threads.map(read, ranges))
     return held

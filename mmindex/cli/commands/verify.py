@@ -13,6 +13,7 @@ import click
 
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
+@verbose_option
 def command(
     root: str,
     sample: int | None,
