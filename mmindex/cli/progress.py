@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mmindex.cli.printing import counted, print_message
 from mmindex.cli.requests_shown import RequestCounter
-from mmindex.sources.requests import watching
+from mmindex.sources.requests import Request, watching
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
@@ -65,6 +65,25 @@ def showing_files(
             yield line.show_files
     finally:
         line.wipe()
+
+
+@contextmanager
+def showing_requests() -> Iterator[None]:
+    """Show on a terminal how much was requested while something is opened."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    counter, line = RequestCounter(), ProgressLine()
+
+    def show(request: Request) -> None:
+        counter.take(request)
+        line.show_text(str(counter))
+
+    with watching(show):
+        try:
+            yield
+        finally:
+            line.wipe()
 
 
 class ProgressLog:

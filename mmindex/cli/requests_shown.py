@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
 import click
@@ -52,24 +49,3 @@ verbose_option = click.option(
     callback=print_requests,
     help="Print what is read of URLs: each range.",
 )
-
-
-@contextmanager
-def showing_requests() -> Iterator[None]:
-    """Show on a terminal how much was requested while something is opened."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from mmindex.cli.progress import ProgressLine
-
-    counter, line = RequestCounter(), ProgressLine()
-
-    def show(request: Request) -> None:
-        counter.take(request)
-        line.show_text(str(counter))
-
-    with watching(show):
-        try:
-            yield
-        finally:
-            line.wipe()

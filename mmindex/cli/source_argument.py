@@ -15,7 +15,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import plain, print_message
-from mmindex.cli.requests_shown import showing_requests
+from mmindex.cli.progress import showing_requests
 from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME, is_url
