@@ -13,11 +13,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from dicom_bytes import JPEG_BASELINE, dicom_file, encapsulate, image_attributes
+from dicom_bytes import (
+    JPEG_BASELINE,
+    PIXEL_DATA,
+    dicom_file,
+    element,
+    encapsulate,
+    image_attributes,
+)
 from remote_archive import index_objects, native_object, tiled_object
+from sample_archive import testdata
+from slide_files import cut, draw, write_slide_file
 from sources.range_server import RangeServer
 
 import mmindex
@@ -30,6 +40,7 @@ from mmindex.errors import (
 )
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
+from mmindex.sources.requests import Request, watching
 from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
@@ -517,3 +528,86 @@ def test_workers_read_a_bucket(server: RangeServer, tmp_path: Path, method: str)
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )
     assert done.stdout.split() == ["12", "7"], done.stderr
+
+
+# What an instance is beside its frames.
+
+
+class TestBesideFrames:
+    """Header, values, pictures and slides of objects are those of local files."""
+
+    @pytest.fixture
+    def store(self) -> Any:
+        return stores.MemoryStore()
+
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+    def test_header_values_and_pictures(self, store: Any) -> None:
+        """A file that pydicom carries: everything is as it is read locally."""
+        name = testdata("rtdose.dcm")
+        obstore.put(store, "a.dcm", name.read_bytes())
+        with (
+            mmindex.open_file(name) as local,
+            mmindex.open_file("s3://bucket/a.dcm", store=store) as remote,
+        ):
+            assert remote.dataset() == local.dataset()
+            assert remote.frame_table().keys() == local.frame_table().keys()
+            for key, column in local.frame_table().items():
+                found = remote.frame_table()[key]
+                assert np.array_equal(found, column, equal_nan=column.dtype == float)
+            assert np.array_equal(remote.picture(1), local.picture(1))
+            assert np.array_equal(remote.array(1, rescale=True), local.array(1, rescale=True))
+            assert np.array_equal(remote.arrays(rescale=True), local.arrays(rescale=True))
+            assert remote.view(0) == local.view(0)
+            assert remote.byte_ranges(1) == local.byte_ranges(1)
+            assert [bytes(each) for each in remote.fragments(1)] == [
+                bytes(each) for each in local.fragments(1)
+            ]
+
+    def test_header_is_read_once_for_many_frames(self, server: RangeServer) -> None:
+        """Rescaled pictures of an instance take one header and a request a frame, or fewer."""
+        server.objects["/a"] = testdata("rtdose.dcm").read_bytes()
+        with mmindex.open_file(f"{server.url}/a") as instance:
+            server.served.clear()
+            for at in range(len(instance)):
+                instance.picture(at)
+                instance.frame_table()
+            assert len(server.gets) <= len(instance) + 2
+
+    def test_slide(self, store: Any, tmp_path: Path) -> None:
+        """Regions and thumbnails; of a region, tiles that lie together are one request."""
+        picture = draw(200, 150)
+        tiles = [data for _, _, data in cut(picture)]
+        data = write_slide_file(1, (200, 150), tiles)
+        obstore.put(store, "case/1.dcm", data)
+        requests: list[Request] = []
+        with mmindex.open_slide("s3://bucket/case/", store=store) as slide:
+            assert np.array_equal(slide.read_region(0, 0, 0, 200, 150), picture)
+            with watching(requests.append):
+                region = slide.read_region(0, 40, 50, 100, 60)
+            assert np.array_equal(region, picture[50:110, 40:140])
+            assert len(requests) <= 3
+            assert slide.thumbnail(100).shape == (75, 100, 3)
+            assert slide.tile(0, 1, 2) == tiles[2 * 7 + 1]
+        index = index_objects(tmp_path / "index", "s3://bucket", ["case/1.dcm"], store=store)
+        with (
+            mmindex.open(index, store=store) as archive,
+            archive.slide("1.2.3.4.2") as slide,
+        ):
+            assert np.array_equal(slide.read_region(0, 40, 50, 100, 60), picture[50:110, 40:140])
+
+    def test_volume_is_read_in_batches(self, server: RangeServer, tmp_path: Path) -> None:
+        """A series of single slices: each a request for the header and one for the frame."""
+        objects = {}
+        for at in range(6):
+            data_set = element(0x00080018, "UI", f"1.2.{at}") + element(0x0020000E, "UI", "1.2.8")
+            data_set += element(0x00200032, "DS", rf"0\0\{at}")
+            data_set += element(0x00200037, "DS", r"1\0\0\0\1\0")
+            data_set += image_attributes(rows=4, columns=4)
+            data_set += element(0x00280030, "DS", r"1\1")
+            objects[f"{at}.dcm"] = dicom_file(data_set + element(PIXEL_DATA, "OW", FRAMES[at]))
+        index = index_objects(tmp_path / "index", put(server, objects), objects)
+        with mmindex.open(index) as archive:
+            server.served.clear()
+            volume = archive.volume("1.2.8")
+            assert [plane.tobytes() for plane in volume.array] == FRAMES
+            assert len(server.gets) <= 12
