@@ -38,6 +38,25 @@ def key_of(url: str) -> str:
     return url.partition("://")[2].partition("/")[2]
 
 
+def plain_url(url: str) -> str:
+    """Return the URL of a bucket, or a folder of one, without a user's name and password.
+
+    Raises
+    ------
+    ValueError
+        The URL has a query or a fragment, in which signatures and tokens are given.
+    """
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    if "?" in rest or "#" in rest:
+        place = url[: min(at for at in (url.find("?"), url.find("#")) if at >= 0)]
+        raise ValueError(
+            f"expected a URL without a query or fragment, found more after {place!r}: give "
+            "credentials by the environment or a store"
+        )
+    return f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
 @lru_cache(maxsize=64)
 def make_store(scheme: str, host: str) -> Any:
     """Return the store of a scheme and host; its connections serve all objects of it."""

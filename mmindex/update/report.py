@@ -50,6 +50,8 @@ class BuildReport:
         How long it took.
     started : float
         When it began, in seconds since 1970.
+    requests, received : int
+        Requests to a store that this process made, and bytes of their answers.
     removed_paths : list of str
         Files that were dropped because they are gone, the first thousand.
     totals : Counters or None
@@ -73,6 +75,8 @@ class BuildReport:
     duplicates: int = 0
     seconds: float = 0.0
     started: float = field(default_factory=time.time)
+    requests: int = 0
+    received: int = 0
     removed_paths: list[str] = field(default_factory=list)
     totals: Counters | None = None
 

@@ -23,7 +23,8 @@ from sources.source_conformance import CONTENT, SourceConformance
 import mmindex
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.sources.base import ByteSource, FoundFile
-from mmindex.sources.object_store import Bucket, ObjectSource, open_url
+from mmindex.sources.bucket import Bucket
+from mmindex.sources.object_store import ObjectSource, open_url
 from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")

@@ -1,0 +1,233 @@
+"""An archive in a bucket: the listing of its objects, and its objects, opened by their paths.
+
+obstore lists no page in which a key has an empty part, or "." or ".." as a part. Then folder by
+folder is listed, and only the folder that holds such a key is left out, with its reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from mmindex.errors import MissingFileError, RemoteReadError
+from mmindex.model import Fingerprint
+from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.object_store import ObjectSource, version_of
+from mmindex.sources.stores import key_of, load_obstore, plain_url, split_url
+
+_PAGE = 1000  # objects of a listing's page
+_UNLISTED = ("http", "https")  # schemes of servers that list nothing
+
+
+class Traffic:
+    """Counts requests and the bytes that came back; many threads may add to it."""
+
+    __slots__ = ("_lock", "received", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.received = 0
+        self._lock = threading.Lock()
+
+    def add(self, received: int = 0) -> None:
+        """Count one request, and the bytes of its answer."""
+        with self._lock:
+            self.requests += 1
+            self.received += received
+
+    def __reduce__(self) -> tuple[type[Traffic], tuple[()]]:
+        return Traffic, ()  # another process counts anew
+
+
+class Bucket(Root):
+    """Objects below a URL.
+
+    Parameters
+    ----------
+    url : str
+        s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, memory://name/prefix; of a
+        web server (http, https), `open` and `find` alone.
+    store : obstore store, optional
+        Where the objects are; then the path of `url` is that in the store, and its host only a
+        name.
+    revalidate_after : float
+        Seconds after which `check_if_due` asks the store again.
+
+    Attributes
+    ----------
+    traffic : Traffic
+        What was asked of the store by way of this bucket, in this process.
+
+    Raises
+    ------
+    ValueError
+        The URL has a query or a fragment.
+    """
+
+    __slots__ = ("_prefix", "_revalidate_after", "_store", "_url", "name", "traffic")
+
+    def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
+        self.name = plain_url(url)
+        self._url = url
+        self._store = store
+        self._prefix = key_of(self.name).strip("/")
+        self._revalidate_after = revalidate_after
+        self.traffic = Traffic()
+
+    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
+        """Yield every object with its version, as the listing has them; see `Root.walk`.
+
+        Raises
+        ------
+        RemoteReadError
+            The store gives no listing.
+        """
+        obstore = load_obstore()
+        if not self.has_listing:
+            raise RemoteReadError(
+                "no listing: a web server lists no objects; name them: mmindex update URL "
+                "--files-from FILE (mmindex.update)",
+                path=self.name,
+            )
+        prefix = self._key(start).rstrip("/")
+        last, is_ascending = b"", True
+        try:
+            try:
+                for file in self._walk_pages(prefix):
+                    is_ascending = is_ascending and file.path > last
+                    last = file.path
+                    yield file
+            except obstore.exceptions.InvalidPathError:
+                for found in self._walk_folders(prefix):
+                    if isinstance(found, Skipped) or not is_ascending or found.path > last:
+                        yield found  # others were yielded before
+        except (obstore.exceptions.BaseError, OSError) as error:
+            raise RemoteReadError(f"no listing: {_explain(error)}", path=self.name) from None
+
+    @property
+    def has_listing(self) -> bool:
+        """Whether the store lists objects; a web server does not."""
+        return self.name.partition("://")[0] not in _UNLISTED
+
+    def _walk_pages(self, prefix: str) -> Iterator[FoundFile]:
+        """Yield the objects below a prefix, a page a request.
+
+        An empty object whose name those after it have as a folder marks that folder.
+        """
+        obstore = load_obstore()
+        marker: FoundFile | None = None
+        for page in obstore.list(self._open_store(), prefix or None, chunk_size=_PAGE):
+            self.traffic.add()
+            for meta in page:
+                file = self._found(meta)
+                if marker is not None and not file.path.startswith(marker.path + b"/"):
+                    yield marker
+                marker = None
+                if file.fingerprint.size:
+                    yield file
+                else:
+                    marker = file
+        if marker is not None:
+            yield marker
+
+    def _walk_folders(self, prefix: str) -> Iterator[FoundFile | Skipped]:
+        """Yield the objects below a prefix, a folder a request or some."""
+        obstore = load_obstore()
+        folders = [prefix]
+        while folders:
+            folder = folders.pop()
+            try:
+                listed = obstore.list_with_delimiter(self._open_store(), folder or None)
+            except obstore.exceptions.InvalidPathError as error:
+                reason = f"obstore lists no folder with such a key: {_explain(error)}"
+                yield Skipped(self._relative(folder), reason, True)
+                continue
+            self.traffic.add()
+            yield from map(self._found, listed["objects"])
+            for below in listed["common_prefixes"]:
+                if below.startswith(f"{folder}/" if folder else "") and len(below) > len(folder):
+                    folders.append(below)
+                else:
+                    reason = "keys that begin with a slash, or hold two, are not read"
+                    yield Skipped(self._relative(folder), reason, True)
+
+    def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
+        """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
+        name = f"{self.name}/{path.decode()}"
+        return _CountedSource(
+            self._open_store(),
+            self._key(path),
+            name,
+            version,
+            self._revalidate_after,
+            self.traffic,
+        )
+
+    def find(self, path: bytes) -> FoundFile | None:
+        """Return the object at `path` as it is now; None where there is none.
+
+        Raises
+        ------
+        RemoteReadError
+            The store does not answer.
+        """
+        try:
+            version = self.open(path).version
+        except (MissingFileError, UnicodeDecodeError):  # keys are UTF-8
+            return None
+        return FoundFile(path, version)
+
+    def _open_store(self) -> Any:
+        if self._store is None:
+            self._store, _ = split_url(self._url)
+        return self._store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the URL and the store that was given, if one was."""
+        return _restore, (self._url, self._store, self._revalidate_after)
+
+    def _found(self, meta: Any) -> FoundFile:
+        return FoundFile(self._relative(meta["path"]), version_of(meta))
+
+    def _relative(self, key: str) -> bytes:
+        return key[len(self._prefix) :].lstrip("/").encode()
+
+    def _key(self, path: bytes) -> str:
+        key = path.decode()
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+
+class _CountedSource(ObjectSource):
+    """An object whose requests are counted."""
+
+    __slots__ = ("_traffic",)
+
+    def __init__(
+        self,
+        store: Any,
+        key: str,
+        name: str,
+        version: Fingerprint | None,
+        revalidate_after: float,
+        traffic: Traffic,
+    ) -> None:
+        self._traffic = traffic
+        super().__init__(store, key, name, version, revalidate_after)
+
+    def _ask(self) -> Any:
+        self._traffic.add()
+        return super()._ask()
+
+    def _get(self, offset: int, length: int) -> bytes:
+        data = super()._get(offset, length)
+        self._traffic.add(length)
+        return data
+
+
+def _restore(url: str, store: Any, revalidate_after: float) -> Bucket:
+    return Bucket(url, store=store, revalidate_after=revalidate_after)
+
+
+def _explain(error: Exception) -> str:
+    return str(error).partition("\n")[0]
