@@ -23,6 +23,7 @@ WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
 INDEX_NAME = ".mmindex"  # of an archive's index, in its root
 LOCK, WRITING = "-lock", "-writing"  # added to an index's name: the files beside it
 SEPARATOR = "!/"  # between the path of a container and the name of a file in it
+SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
 
 
 class Status(str, Enum):
@@ -159,6 +160,14 @@ def split_path(path: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at >= 0:
         yield path[:at], path[at + len(separator) :]
         at = path.find(separator, at + 1)
+
+
+def is_url(source: object) -> bool:
+    """Return whether a source is the URL of an object, or of a folder of objects."""
+    if not isinstance(source, str):
+        return False
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,11 +125,16 @@ class OpenIndex:
     @property
     def root(self) -> bytes:
         """The archive's root: a folder's absolute path, or a bucket's URL."""
-        root = self._get_meta(b"root")
+        root = self.stored_root
         if is_url_root(root):
             return root
         folder = os.path.dirname(os.fsencode(self.path))
         return os.path.normpath(os.path.join(folder, root))
+
+    @property
+    def stored_root(self) -> bytes:
+        """The archive's root as the index has it: relative to its folder where it lies inside."""
+        return self._get_meta(b"root")
 
     def used_bytes(self) -> int:
         """Return the length of the pages of the index, without the room after them."""

@@ -16,8 +16,6 @@ from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
 
-SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
-
 
 class ByteSource(ABC):
     """The bytes of one data set, by offset; serves many threads at once.
@@ -173,11 +171,3 @@ def cut(name: str | None, offset: int, length: int, found: int) -> TruncatedFram
         path=name,
         offset=offset,
     )
-
-
-def is_url(source: object) -> bool:
-    """Return whether a source is the URL of an object or of a folder of objects."""
-    if not isinstance(source, str):
-        return False
-    scheme, separator, _ = source.partition("://")
-    return bool(separator) and scheme.lower() in SCHEMES

@@ -6,7 +6,6 @@ folder is listed, and only the folder that holds such a key is left out, with it
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,30 +13,11 @@ from mmindex.errors import MissingFileError, RemoteReadError
 from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Root, Skipped
 from mmindex.sources.object_store import ObjectSource, version_of
+from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import key_of, load_obstore, plain_url, split_url
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
-
-
-class Traffic:
-    """Counts requests and the bytes that came back; many threads may add to it."""
-
-    __slots__ = ("_lock", "received", "requests")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.received = 0
-        self._lock = threading.Lock()
-
-    def add(self, received: int = 0) -> None:
-        """Count one request, and the bytes of its answer."""
-        with self._lock:
-            self.requests += 1
-            self.received += received
-
-    def __reduce__(self) -> tuple[type[Traffic], tuple[()]]:
-        return Traffic, ()  # another process counts anew
 
 
 class Bucket(Root):
@@ -54,18 +34,13 @@ class Bucket(Root):
     revalidate_after : float
         Seconds after which `check_if_due` asks the store again.
 
-    Attributes
-    ----------
-    traffic : Traffic
-        What was asked of the store by way of this bucket, in this process.
-
     Raises
     ------
     ValueError
         The URL has a query or a fragment.
     """
 
-    __slots__ = ("_prefix", "_revalidate_after", "_store", "_url", "name", "traffic")
+    __slots__ = ("_prefix", "_revalidate_after", "_store", "_url", "name")
 
     def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
         self.name = plain_url(url)
@@ -73,7 +48,6 @@ class Bucket(Root):
         self._store = store
         self._prefix = key_of(self.name).strip("/")
         self._revalidate_after = revalidate_after
-        self.traffic = Traffic()
 
     def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
         """Yield every object with its version, as the listing has them; see `Root.walk`.
@@ -83,6 +57,7 @@ class Bucket(Root):
         RemoteReadError
             The store gives no listing.
         """
+        claim_process()
         obstore = load_obstore()
         if not self.has_listing:
             raise RemoteReadError(
@@ -118,7 +93,7 @@ class Bucket(Root):
         obstore = load_obstore()
         marker: FoundFile | None = None
         for page in obstore.list(self._open_store(), prefix or None, chunk_size=_PAGE):
-            self.traffic.add()
+            report_request(self.name)
             for meta in page:
                 file = self._found(meta)
                 if marker is not None and not file.path.startswith(marker.path + b"/"):
@@ -143,7 +118,7 @@ class Bucket(Root):
                 reason = f"obstore lists no folder with such a key: {_explain(error)}"
                 yield Skipped(self._relative(folder), reason, True)
                 continue
-            self.traffic.add()
+            report_request(self.name)
             yield from map(self._found, listed["objects"])
             for below in listed["common_prefixes"]:
                 if below.startswith(f"{folder}/" if folder else "") and len(below) > len(folder):
@@ -154,15 +129,14 @@ class Bucket(Root):
 
     def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
         """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
+        try:
+            key = self._key(path)
+        except UnicodeDecodeError:
+            raise MissingFileError(
+                "no object has a path that is no UTF-8", path=f"{self.name}/{path!r}"
+            ) from None
         name = f"{self.name}/{path.decode()}"
-        return _CountedSource(
-            self._open_store(),
-            self._key(path),
-            name,
-            version,
-            self._revalidate_after,
-            self.traffic,
-        )
+        return ObjectSource(self._open_store(), key, name, version, self._revalidate_after)
 
     def find(self, path: bytes) -> FoundFile | None:
         """Return the object at `path` as it is now; None where there is none.
@@ -174,7 +148,7 @@ class Bucket(Root):
         """
         try:
             version = self.open(path).version
-        except (MissingFileError, UnicodeDecodeError):  # keys are UTF-8
+        except MissingFileError:
             return None
         return FoundFile(path, version)
 
@@ -196,33 +170,6 @@ class Bucket(Root):
     def _key(self, path: bytes) -> str:
         key = path.decode()
         return f"{self._prefix}/{key}" if self._prefix else key
-
-
-class _CountedSource(ObjectSource):
-    """An object whose requests are counted."""
-
-    __slots__ = ("_traffic",)
-
-    def __init__(
-        self,
-        store: Any,
-        key: str,
-        name: str,
-        version: Fingerprint | None,
-        revalidate_after: float,
-        traffic: Traffic,
-    ) -> None:
-        self._traffic = traffic
-        super().__init__(store, key, name, version, revalidate_after)
-
-    def _ask(self) -> Any:
-        self._traffic.add()
-        return super()._ask()
-
-    def _get(self, offset: int, length: int) -> bytes:
-        data = super()._get(offset, length)
-        self._traffic.add(length)
-        return data
 
 
 def _restore(url: str, store: Any, revalidate_after: float) -> Bucket:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
@@ -22,9 +21,9 @@ from mmindex.errors import (
 from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
+from mmindex.sources.requests import claim_process, report_request, run_at_once, watchers
 from mmindex.sources.stores import key_of, load_obstore, split_url
 
-_AT_ONCE = 16  # requests
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,6 +47,7 @@ class ObjectSource(ByteSource):
     """
 
     __slots__ = (
+        "__weakref__",  # members of a container share it while one of them is in use
         *("_due", "_e_tag", "_key", "_revalidate_after", "_seen", "_store"),
         *("name", "size", "version"),
     )
@@ -119,19 +119,7 @@ class ObjectSource(ByteSource):
             for offset, length, wanted in members:
                 found[wanted] = data[offset - start : offset - start + length]
 
-        if len(groups) <= 1:
-            for group in groups:
-                read(group)
-            return found
-        with ThreadPoolExecutor(min(_AT_ONCE, len(groups))) as threads:
-            futures = [threads.submit(read, group) for group in groups]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
+        run_at_once(read, groups)
         return found
 
     def check(self) -> None:
@@ -153,33 +141,40 @@ class ObjectSource(ByteSource):
             raise ValueError("the source is closed")
 
     def _ask(self) -> Any:
+        claim_process()
         obstore = load_obstore()
         try:
-            return obstore.head(self._store, self._key)
+            found = obstore.head(self._store, self._key)
         except Exception as error:
             self._raise(error, None)
+        report_request(self.name)
+        return found
 
     def _get(self, offset: int, length: int) -> bytes:
         """Return bytes that are within the object, by one GET."""
-        obstore = load_obstore()
-        options: dict[str, Any] = {"range": (offset, offset + length)}
+        claim_process()
+        end = offset + length
+        options: dict[str, Any] = {"range": (offset, end)}
         if self._e_tag is not None:
             options["if_match"] = self._e_tag
         try:
-            result = obstore.get(self._store, self._key, options=options)
+            result = load_obstore().get(self._store, self._key, options=options)
             self._compare(result.meta)
-            data = bytes(result.bytes())
+            # All of a right body, and not much of one that never ends.
+            data = bytes(next(iter(result.stream(min_chunk_size=length + 1)), b""))
         except MMIndexError:
             raise
         except Exception as error:
             self._raise(error, offset)
-        if tuple(result.range) != (offset, offset + length) or len(data) != length:
+        if len(data) != length or tuple(result.range) != (offset, end):
             raise RemoteReadError(
-                f"expected bytes {offset} to {offset + length}, found {len(data)} bytes from "
+                f"expected bytes {offset} to {end}, found {len(data)} bytes from "
                 f"{result.range[0]} on",
                 path=self.name,
                 offset=offset,
             )
+        if watchers:
+            report_request(self.name, offset, length)
         return data
 
     def _compare(self, meta: Any) -> None:

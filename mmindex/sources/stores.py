@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mmindex.errors import MissingDependencyError, RemoteReadError
+from mmindex.errors import MissingDependencyError
 
 _RETRIES = {
     "max_retries": 5,
@@ -73,30 +72,16 @@ def make_store(scheme: str, host: str) -> Any:
     return stores.from_url(f"{scheme}://{host}", **options)
 
 
-_used_by: int | None = None  # the process whose threads serve obstore
-
-
 def load_obstore() -> Any:
-    """Return obstore, which serves one process alone: its threads do not outlive a fork.
+    """Return obstore.
 
     Raises
     ------
     MissingDependencyError
         It is not installed.
-    RemoteReadError
-        A forked process asks for what its parent used already.
     """
-    global _used_by
     try:
         import obstore
     except ImportError:
         raise MissingDependencyError("URLs need obstore: pip install 'mmindex[remote]'") from None
-    process = os.getpid()
-    if _used_by is None:
-        _used_by = process
-    elif _used_by != process:
-        raise RemoteReadError(
-            "object stores cannot be read in a forked process after its parent read from one: "
-            "start processes by spawn or forkserver"
-        )
     return obstore

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mmindex.model import Fingerprint, InstanceRecord
-from mmindex.sources.base import ByteSource, FoundFile, Skipped, is_url
+from mmindex.model import Fingerprint, InstanceRecord, is_url
+from mmindex.sources.base import ByteSource, FoundFile, Skipped
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.folder import (
     WalkRules,
@@ -45,15 +45,11 @@ class ArchiveRoot(ABC):
         What the walk leaves out.
     threads : int
         Threads that scan; 0 where processes do.
-    requests, received : int
-        Requests so far, and bytes of their answers; 0 of a folder.
     """
 
     path: bytes
     rules: WalkRules
     threads = 0
-    requests = 0
-    received = 0
 
     @property
     def name(self) -> str:
@@ -140,16 +136,6 @@ class BucketRoot(ArchiveRoot):
         self.rules = rules
         self.bucket = bucket
         self.threads = concurrency or CONCURRENCY
-
-    @property
-    def requests(self) -> int:  # type: ignore[override]
-        """Requests of this process."""
-        return self.bucket.traffic.requests
-
-    @property
-    def received(self) -> int:  # type: ignore[override]
-        """Bytes of their answers."""
-        return self.bucket.traffic.received
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
         """Yield every object; see `ArchiveRoot.walk`."""

@@ -16,13 +16,13 @@ from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
-from mmindex.update.archive_root import ArchiveRoot, find_archive
+from mmindex.update.archive_root import find_archive
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
-from mmindex.update.report import BuildReport, Progress
+from mmindex.update.report import BuildReport, Progress, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.workers import Workers
 
@@ -123,10 +123,11 @@ def build(
     archive = find_archive(root, rules, store, concurrency)
     index_path = find_index(archive.path, index)
     report = BuildReport(archive.name, index_path)
-    show = _counting_requests(archive, progress or (lambda report: None))
+    show = progress or (lambda report: None)
     options = ScanOptions(force, prove, containers)
     create_index(index_path, archive.path)
     with ExitStack() as stack:
+        stack.enter_context(counting_requests(report))
         stack.enter_context(only_writer(index_path))
         empty_older_index(index_path)
         index_store = stack.enter_context(open_to_build(index_path, archive.path))
@@ -162,15 +163,4 @@ def build(
         plan.skips.write(index_store, note, set(), [b""])
         forget_settled(index_store, archive)
         mark_accepted(index_store, report)
-    report.requests, report.received = archive.requests, archive.received
     return report
-
-
-def _counting_requests(archive: ArchiveRoot, show: Progress) -> Progress:
-    """Return what shows a report with the requests so far."""
-
-    def count(report: BuildReport) -> None:
-        report.requests, report.received = archive.requests, archive.received
-        show(report)
-
-    return count

@@ -12,8 +12,7 @@ from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.names import is_url_root
 from mmindex.index.store import Store
 from mmindex.index.trust import is_own
-from mmindex.model import INDEX_NAME
-from mmindex.sources.base import is_url
+from mmindex.model import INDEX_NAME, is_url
 from mmindex.sources.folder import match_index_files
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from mmindex.update.guards import (
 from mmindex.update.met import is_version
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
-from mmindex.update.report import BuildReport
+from mmindex.update.report import BuildReport, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.scan_file import Target
 
@@ -144,7 +144,11 @@ def update_files(
     wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
     report = BuildReport(archive.name, index_path, listing=False)
     create_index(index_path, archive.path)
-    with only_writer(index_path, options.wait), open_to_build(index_path, archive.path) as store:
+    with (
+        counting_requests(report),
+        only_writer(index_path, options.wait),
+        open_to_build(index_path, archive.path) as store,
+    ):
         if not options.check_pages:
             store.trust_pages()
         found = _Look(archive, places, options, store, report)
@@ -167,7 +171,6 @@ def update_files(
         mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
-    report.requests, report.received = archive.requests, archive.received
     return report
 
 

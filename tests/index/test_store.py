@@ -666,4 +666,4 @@ def test_root_that_is_a_url_stays_what_it_is(tmp_path: Path, url: bytes) -> None
     with closing(Store(path, root=url)) as store:
         assert store.root == url
     with closing(Store(path)) as store:
-        assert store.root == url
+        assert store.root == store.stored_root == url
