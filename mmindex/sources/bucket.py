@@ -101,7 +101,7 @@ class Bucket(Root):
                 marker = None
                 if file.fingerprint.size:
                     yield file
-                else:
+                elif file.path:  # else the marker of the prefix itself
                     marker = file
         if marker is not None:
             yield marker

@@ -173,8 +173,8 @@ class BucketRoot(ArchiveRoot):
         return is_left_out
 
     def is_empty(self, index: str) -> bool:
-        """Return whether the listing has no object."""
-        return next(self.bucket.walk(), None) is None
+        """Return whether the listing has no object; of a web server nobody knows."""
+        return self.bucket.has_listing and next(self.bucket.walk(), None) is None
 
     def target(self, file: FoundFile) -> Target:
         """Return the object with its version, of which the scan has to be."""

@@ -23,6 +23,7 @@ from mmindex.sources.bucket import Bucket
 from mmindex.sources.container import is_plain_container, place_in_container
 from mmindex.sources.member import STORED, check_lengths, inflate_head, inflate_member
 from mmindex.sources.remote_scan import Scan, scan_remote
+from mmindex.sources.requests import claim_process
 from mmindex.sources.tar import BLOCK
 from mmindex.update.archive_root import SCANNED_TOGETHER
 from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
@@ -37,7 +38,14 @@ _inflating = Lock()
 def scan_objects(
     bucket: Bucket, targets: Sequence[Target], options: ScanOptions, threads: int
 ) -> list[bytes]:
-    """Return the packed records of objects and of files in containers, by at most `threads`."""
+    """Return the packed records of objects and of files in containers, by at most `threads`.
+
+    Raises
+    ------
+    RemoteReadError
+        This process was forked from one that uses obstore, and can read nothing.
+    """
+    claim_process()
     if len(targets) <= SCANNED_TOGETHER:
         return _scan_some(bucket, options, targets)
     groups = [

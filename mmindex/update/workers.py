@@ -142,8 +142,7 @@ class Workers:
     def _scan_one_by_one(self, files: list[Target]) -> None:
         """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
         if self._root.threads:  # no process dies of an object
-            for file in files:
-                self._take(self._root.scan([file], self._options))
+            self._take(self._root.scan(files, self._options))
             return
         while files:
             with ProcessPoolExecutor(1, initializer=_begin_worker) as pool:
