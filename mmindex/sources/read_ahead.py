@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from mmindex.sources.base import ByteSource
 
-_SHORTEST, _LONGEST = 1 << 14, 1 << 20  # bytes that are read at once
-_USED = 8  # times the last step between reads that is worth reading ahead
+_SHORTEST, _LONGEST = 1 << 14, 1 << 18  # bytes that are read at once
+_STEPS = 4  # as long as the last step between reads, that are read ahead
 
 
 class ReadAhead(ByteSource):
@@ -33,8 +33,8 @@ class ReadAhead(ByteSource):
         at = offset - self._start
         step, self._last = offset - self._last, offset
         if at < 0 or at + length > len(self._data):
-            is_near = 0 <= step * _USED <= _LONGEST
-            ahead = min(max(_SHORTEST, step * _USED), _LONGEST) if is_near else length
+            is_near = 0 <= step * _STEPS <= _LONGEST
+            ahead = min(max(_SHORTEST, step * _STEPS), _LONGEST) if is_near else length
             wanted = max(length, ahead)
             if offset + wanted > self.size:
                 wanted = max(length, self.size - offset)
