@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,6 +38,15 @@ _WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched 
 _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
 _ROUNDS = 1000  # items of the last frame
+_passes = threading.BoundedSemaphore(4)  # reads of whole objects at once, some 40 MiB each
+
+
+class ForgetfulMap(mmap.mmap):
+    """A map of a file, of whose pages a long scan keeps few in memory: see `items.gather`."""
+
+    def forget(self) -> None:
+        """Let go of the pages that were read; they stay in the file."""
+        self.madvise(mmap.MADV_DONTNEED)
 
 
 def scan_remote(
@@ -87,8 +97,9 @@ def scan_remote(
             record = scan(copy.buffer)
             if record.frames is not None and record.frames.layout is Layout.TRUSTED:
                 return record
-        _fetch_items(copy, start, item, _name_order(byte_order))
-        return scan(copy.buffer)
+        with _passes:
+            _fetch_items(copy, start, item, _name_order(byte_order))
+            return scan(copy.buffer)
 
 
 class _SparseCopy(Closing):
@@ -104,7 +115,7 @@ class _SparseCopy(Closing):
         try:
             os.truncate(self._file.fileno(), self.size)
             if self.size:
-                self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+                self.buffer = ForgetfulMap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
         except (OSError, OverflowError, ValueError) as error:
             self._file.close()
             raise FormatError(f"no file is as long as {self.size} bytes: {error}") from None

@@ -72,9 +72,7 @@ def walk_zip(container: ByteSource) -> Iterator[FoundMember]:
         starts = array("Q", (entry.header_offset for entry in _walk_entries(container, directory)))
         ascending: Sequence[int] = sorted(starts)
         files = (
-            entry
-            for entry in _walk_entries(container, directory)
-            if not entry.name.endswith(b"/")
+            entry for entry in _walk_entries(container, directory) if not entry.name.endswith(b"/")
         )
         while entries := list(islice(files, _TOGETHER)):
             headers = container.read_many([_locate(entry, directory) for entry in entries])
