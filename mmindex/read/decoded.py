@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
+    from mmindex.read.ahead import FramesAhead
     from mmindex.read.instance import Instance
 
 
@@ -120,8 +121,16 @@ class Decoded:
 
         instance = self._instance()
         indices = instance.list_indices(frame_indices)
+        ahead: FramesAhead[None] | None = None
+        if len(indices) > 1 and instance.record.frames and instance.source.at_once > 1:
+            from mmindex.read.ahead import FramesAhead  # most files are local
+
+            ahead = FramesAhead([(None, index) for index in indices], lambda _: instance)
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            if ahead is not None:
+                copy = place is None
+                return ahead.array(position, raw=raw, rescale=rescale, copy=copy, out=place)
             if rescale:
                 return self.array(indices[position], rescale=True)
             return read_array(instance, indices[position], raw=raw, copy=place is None, out=place)

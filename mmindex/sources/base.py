@@ -38,6 +38,8 @@ class ByteSource(ABC):
         Bytes between two ranges that cost less to read over than a second read does.
     together : int
         Bytes that `read_many` reads at once, unless one range alone is longer.
+    at_once : int
+        Reads that gain by running at the same time: 1 of a disk or memory.
     """
 
     __slots__ = ()
@@ -48,6 +50,7 @@ class ByteSource(ABC):
     version: Fingerprint | None
     gap = 1 << 12  # of a disk
     together = 1 << 20
+    at_once = 1
 
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:

@@ -14,7 +14,7 @@ from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Root, Skipped
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
-from mmindex.sources.stores import key_of, load_obstore, plain_url, split_url
+from mmindex.sources.stores import join_url, key_of, load_obstore, plain_url, split_url
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
@@ -129,13 +129,11 @@ class Bucket(Root):
 
     def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
         """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
+        name = join_url(self.name, path)
         try:
             key = self._key(path)
         except UnicodeDecodeError:
-            raise MissingFileError(
-                "no object has a path that is no UTF-8", path=f"{self.name}/{path!r}"
-            ) from None
-        name = f"{self.name}/{path.decode()}"
+            raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
         return ObjectSource(self._open_store(), key, name, version, self._revalidate_after)
 
     def find(self, path: bytes) -> FoundFile | None:

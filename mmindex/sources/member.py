@@ -109,6 +109,11 @@ class _MemberSource(ByteSource):
         self.version: Fingerprint | None = container.version
         self._container = container
 
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        """As of the container."""
+        return self._container.at_once
+
     def check(self) -> None:
         """Look at the container; see `ByteSource.check`."""
         try:

@@ -18,13 +18,15 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
+from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
-from mmindex.sources.requests import claim_process, report_request, run_at_once, watchers
+from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
 from mmindex.sources.stores import key_of, load_obstore, split_url
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
+_NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,6 +56,7 @@ class ObjectSource(ByteSource):
 
     gap = 1 << 20
     together = 16 << 20
+    at_once = AT_ONCE
 
     def __init__(
         self,
@@ -121,6 +124,18 @@ class ObjectSource(ByteSource):
 
         run_at_once(read, groups)
         return found
+
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ascending ranges, joined: by one request where they lie together."""
+        if len(ranges) > 1:
+            start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
+            wanted = sum(piece.length for piece in ranges)
+            if wanted <= end - start <= min(2 * wanted + _NEAR, self.together):
+                data = self.read(start, end - start)
+                return b"".join(
+                    [data[offset - start : offset - start + length] for offset, length in ranges]
+                )
+        return super().read_joined(ranges)
 
     def check(self) -> None:
         """Ask the store for the object's version; see `ByteSource.check`."""

@@ -23,16 +23,17 @@ from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header, scan_header
+from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
 
 Order = Literal["little", "big"]
 Scan = Callable[[Buffer], InstanceRecord]
 
-_HEAD = 1 << 16  # bytes that are read first; doubled until the pixel data is reached
+_HEAD = 1 << 16  # bytes that are read first
+_GROWTH = 4  # by which the head grows until the pixel data is reached
 _LOOK = 72  # bytes of an item's header and of its fragment's beginning
 _BLOCK = 512  # bytes that show what a file is
 _TAIL = 8192  # bytes before the end of the last fragment
-_SAMPLES = 16  # entries of a table that is not proved
 _MOST_TABLE = 1 << 30
 _WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched at once
 _FAR = 1 << 20  # bytes of an item that is skipped rather than read
@@ -186,7 +187,7 @@ def _fetch_header(
         if pixel_data is not None and pixel_data.value_offset <= copy.head:
             copy.know(0, copy.head)
             return header
-        length = min(2 * length, copy.size)
+        length = min(_GROWTH * length, copy.size)
     return None
 
 
@@ -204,8 +205,9 @@ def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, i
     if not len(starts) or int(starts.min()) < 0 or int(starts.max()) >= copy.size:
         return False
     last = len(starts) - 1
-    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
-    copy.fetch_many([(origin + int(starts[at]), _LOOK) for at in samples])
+    samples = sample_entries(len(starts))
+    tail = (copy.size - _LOOK, _LOOK)  # where most last frames end
+    copy.fetch_many([*((origin + int(starts[at]), _LOOK) for at in samples), tail])
     spans = []
     for at in samples[:-1]:
         begin, end = origin + int(starts[at]), origin + int(starts[at + 1])

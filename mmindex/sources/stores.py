@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mmindex.errors import MissingDependencyError
 
@@ -54,6 +54,13 @@ def plain_url(url: str) -> str:
             "credentials by the environment or a store"
         )
     return f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def join_url(root: str, path: bytes) -> str:
+    """Return the URL of the object at a path below a root's: quoted for web servers alone."""
+    key = path.decode(errors="backslashreplace")
+    is_web = root.partition("://")[0].lower() in ("http", "https")
+    return f"{root}/{quote(path) if is_web else key}"
 
 
 @lru_cache(maxsize=64)

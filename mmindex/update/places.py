@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import IndexWriteError, is_missing
 from mmindex.model import Fingerprint
@@ -83,7 +84,11 @@ class BucketPlaces(Places):
     def locate(self, path: bytes) -> bytes:
         """Return a key, relative to the root; see `Places.locate`."""
         root = self._archive.path
-        found = _below(root, path.rstrip(b"/")) if b"://" in path else path.strip(b"/")
+        found: bytes | None = path.strip(b"/")
+        if b"://" in path:
+            found = _below(root, path.rstrip(b"/"))
+            if found and not self._has_folders:  # of URLs of web servers alone, keys are quoted
+                found = unquote_to_bytes(found)
         try:
             if found is None or (found and not _ODD_PARTS.isdisjoint(found.split(b"/"))):
                 raise ValueError("one outside")

@@ -505,7 +505,9 @@ def test_web_servers_are_not_listed_but_updated(tmp_path: Path) -> None:
         with pytest.raises(RemoteReadError, match="--files-from"):
             mmindex.build(f"{server.url}/a", tmp_path / "index")
         report = mmindex.update(
-            f"{server.url}/a", ["1.dcm", "2 x.dcm", "none.dcm"], tmp_path / "index"
+            f"{server.url}/a",
+            ["1.dcm", f"{server.url}/a/2%20x.dcm", "none.dcm"],
+            tmp_path / "index",
         )
         assert counts(report) == (2, 2, 0, 0)
         server.objects["/a/1.dcm"] = image(1, 4)
