@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -76,6 +77,8 @@ def make_store(scheme: str, host: str) -> Any:
         plain = {"allow_http": True} if scheme == "http" else {}
         options["client_options"] = {**_CLIENT, **plain}
         return stores.HTTPStore(f"{scheme}://{host}", **options)
+    if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):  # which options overrule
+        options["client_options"] = {**_CLIENT, "allow_http": True}
     return stores.from_url(f"{scheme}://{host}", **options)
 
 
