@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmindex.sources.base import ByteSource
+from mmindex.sources.coalesce import group_pieces
 
 _SHORTEST, _LONGEST = 1 << 14, 1 << 18  # bytes that are read at once
+_GAP = 1 << 14  # bytes between two of many ranges that are read over
 _STEPS = 4  # as long as the last step between reads, that are read ahead
 
 
@@ -42,8 +44,15 @@ class ReadAhead(ByteSource):
         return self._data[at : at + length]
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of each range; see `ByteSource.read_many`."""
-        return self._source.read_many(ranges)
+        """Return the bytes of each range; see `ByteSource.read_many`. Near ones are read at once."""
+        found = [b""] * len(ranges)
+        pieces = sorted((*piece, at) for at, piece in enumerate(ranges))
+        groups = list(group_pieces(pieces, _GAP, _LONGEST))
+        joined = self._source.read_many([(start, end - start) for start, end, _ in groups])
+        for (start, _, members), data in zip(groups, joined, strict=True):
+            for offset, length, wanted in members:
+                found[wanted] = data[offset - start : offset - start + length]
+        return found
 
     def check(self) -> None:
         """Look at the source; see `ByteSource.check`."""

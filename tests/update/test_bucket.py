@@ -566,3 +566,65 @@ def test_executors_scan_objects(tmp_path: Path, server: S3Server, kind: str) -> 
     assert {record.sop_instance_uid for record in records.values()} == {
         f"1.{number}" for number in range(600)
     }
+
+
+def test_indexes_of_prefixes_are_merged(tmp_path: Path, server: S3Server) -> None:
+    """Into one of what they share of the URL; those of other buckets or of folders are refused."""
+    store = server.connect()
+    for number, key in enumerate(["a/x/1.dcm", "a/y/2.dcm", "ab/3.dcm"]):
+        server.objects[key] = image(number)
+    for prefix in ("a/x", "a/y", "ab"):
+        mmindex.build(f"s3://archive/{prefix}", tmp_path / prefix.replace("/", "-"), store=store)
+    one = mmindex.merge(tmp_path / "one", [tmp_path / "a-x", tmp_path / "a-y"])
+    assert one.root == "s3://archive/a"
+    assert records_of(tmp_path / "one").keys() == {b"x/1.dcm", b"y/2.dcm"}
+    two = mmindex.merge(tmp_path / "two", [tmp_path / "one", tmp_path / "ab"])
+    assert two.root == "s3://archive"
+    with mmindex.open(tmp_path / "two", store=store) as archive:
+        assert archive.frame("1.1", 0) == server.objects["a/y/2.dcm"][-4:]
+        assert archive.frame("1.2", 0) == server.objects["ab/3.dcm"][-4:]
+    assert counts(mmindex.build("s3://archive", tmp_path / "two", store=store)) == (3, 0, 3, 0)
+    (tmp_path / "folder").mkdir()
+    mmindex.build(tmp_path / "folder", tmp_path / "local")
+    mmindex.build("s3://other/a", tmp_path / "other", store=store)
+    for wrong in ("local", "other"):
+        with pytest.raises(IndexWriteError, match="one bucket"):
+            mmindex.merge(tmp_path / "three", [tmp_path / "ab", tmp_path / wrong])
+        with pytest.raises(IndexWriteError, match="not under"):
+            mmindex.merge(tmp_path / "two", [tmp_path / wrong])
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_container_in_a_bucket_costs_its_headers(
+    tmp_path: Path, server: S3Server, kind: str
+) -> None:
+    """A request for each header of tar, some for the directory of zip, and one for each file."""
+    files = [
+        (f"{number}.dcm", native(f"1.{number}", [b"%04d" % number] * 100_000))
+        for number in range(40)
+    ]
+    data = WRITERS[kind](files)
+    server.objects["study/x"] = data
+    index, store = tmp_path / "index", server.connect()
+    report = mmindex.build(URL, index, store=store)
+    assert report.scanned == 41
+    assert server.count("GET") <= (85 if kind == "tar" else 90)
+    assert server.received("study/x") <= 41 * (1 << 16) + 40 * 512 + (1 << 17)
+    assert server.received("study/x") < len(data) / 4
+    with mmindex.open(index, store=store) as archive:
+        for number in (0, 17, 39):
+            assert archive.frame(f"1.{number}", 99_999) == b"%04d" % number
+
+
+def test_small_files_of_a_container_cost_few_requests_to_walk(
+    tmp_path: Path, server: S3Server
+) -> None:
+    """Near headers are read together."""
+    for kind in ("tar", "zip"):
+        server.objects[f"study/x.{kind}"] = WRITERS[kind](
+            [(f"{number}.dcm", image(number)) for number in range(500)]
+        )
+    index, store = tmp_path / "index", server.connect()
+    report = mmindex.build(URL, index, store=store)
+    assert report.scanned == 1002
+    assert server.count("GET") <= 1000 + 80
