@@ -44,7 +44,7 @@ class ReadAhead(ByteSource):
         return self._data[at : at + length]
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of each range; see `ByteSource.read_many`. Near ones are read at once."""
+        """Return the bytes of each range, near ones at once; see `ByteSource.read_many`."""
         found = [b""] * len(ranges)
         pieces = sorted((*piece, at) for at, piece in enumerate(ranges))
         groups = list(group_pieces(pieces, _GAP, _LONGEST))
