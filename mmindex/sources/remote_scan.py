@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -38,6 +39,7 @@ _MOST_TABLE = 1 << 30
 _WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched at once
 _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
+_DIGITS = re.compile(r"[0-9]+")
 _ROUNDS = 1000  # items of the last frame
 _passes = threading.BoundedSemaphore(4)  # reads of whole objects at once, some 40 MiB each
 
@@ -164,8 +166,8 @@ class _SparseCopy(Closing):
 def _fetch_header(
     copy: _SparseCopy, force: bool, is_enough: Callable[[bytes], bool]
 ) -> Header | None:
-    """Fetch until the pixel data is reached; None where the first `copy.head` bytes say it all."""
-    length, previous = min(_HEAD, copy.size), ""
+    """Fetch until the pixel data is reached; None where `copy.head` bytes say it all."""
+    length = min(_HEAD, copy.size)
     while copy.head < copy.size:
         while copy.head < length:
             data = copy.read(copy.head, min(length - copy.head, _WINDOW))
@@ -173,22 +175,36 @@ def _fetch_header(
             copy.head += len(data)
         if copy.head == copy.size or is_enough(copy.at(0, _BLOCK)):
             return None
-        header, problem = None, ""
+        header = None
         try:
             header = scan_header(memoryview(copy.buffer)[: copy.head], force=force)
         except NotDicomError:
             return None
         except MMIndexError as error:  # the header may be whole with more bytes
-            problem = str(error)
-        if problem and problem == previous:  # that there are more bytes changes nothing
-            return None
-        previous = problem
+            if _is_final(copy, error, force):
+                copy.head = copy.size
+                return None
         pixel_data = None if header is None else header.data_set.pixel_data
         if pixel_data is not None and pixel_data.value_offset <= copy.head:
             copy.know(0, copy.head)
             return header
         length = min(_GROWTH * length, copy.size)
     return None
+
+
+def _is_final(copy: _SparseCopy, error: MMIndexError, force: bool) -> bool:
+    """Return whether an error of the head is that of the whole object, too.
+
+    It is where the object's length changes nothing but the number of bytes that were found.
+    """
+    if error.offset is None or error.offset + _LOOK > copy.head:
+        return False
+    try:
+        scan_header(copy.buffer, force=force)
+    except MMIndexError as other:
+        same = type(error) is type(other) and error.offset == other.offset
+        return same and _DIGITS.sub("", error.message) == _DIGITS.sub("", other.message)
+    return False
 
 
 def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, item: bytes) -> bool:
