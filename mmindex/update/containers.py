@@ -203,7 +203,9 @@ class Containers:
         names = [locate(path, member.name) for member in members]
         known_files = self._store.find_paths(names)
         for member, known in zip(members, known_files, strict=True):
-            if self._met.is_unchanged(known, fingerprint):
+            is_unchanged = self._met.is_unchanged(known, fingerprint)
+            # Files of a container have its version to the time, which an ETag may outlive.
+            if is_unchanged and known is not None and known[1] == fingerprint:
                 self._report.unchanged += 1
             else:
                 yield MemberTarget(path, fingerprint, member)

@@ -14,7 +14,13 @@ from itertools import chain
 from threading import Lock
 from time import perf_counter_ns
 
-from mmindex.errors import FormatError, MissingFileError, MMIndexError, StaleIndexError
+from mmindex.errors import (
+    FormatError,
+    MissingFileError,
+    MMIndexError,
+    RemoteReadError,
+    StaleIndexError,
+)
 from mmindex.index.record import pack_record
 from mmindex.model import InstanceRecord, Member
 from mmindex.scan.known_runs import KnownRuns
@@ -78,9 +84,11 @@ def _scan(bucket: Bucket, target: Target, options: ScanOptions, known_runs: Know
         else:
             try:
                 record = _scan_object(source, options, known_runs)
-            except StaleIndexError:  # it changed after it was listed
-                source = bucket.open(path)
+            except (StaleIndexError, RemoteReadError):
+                listed, source = version, bucket.open(path)
                 version = source.version or version
+                if version.is_same(listed):
+                    raise
                 record = _scan_object(source, options, known_runs)
     except Exception as error:  # the line around one object
         record, version = _explain(error), UNKNOWN

@@ -217,6 +217,33 @@ def test_an_object_that_changes_after_the_listing_is_scanned_as_it_is(
     assert records_of(index)[b"11.dcm"].status is Status.INDEXED
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_object_that_is_cut_after_the_listing_is_scanned_as_it_is(
+    tmp_path: Path, server: S3Server, seed: int
+) -> None:
+    """A range that runs past its new end is no problem of the store."""
+    large = encapsulated("1.1", [b"\xff\xd8" + bytes(90_000) + b"\xff\xd9"] * 9)
+    server.objects["study/1.dcm"] = large
+    gets = Counter[str]()
+
+    def cut(kind: str, key: str) -> int:
+        gets[kind] += 1
+        if kind == "GET" and gets["GET"] == seed + 1:
+            server.objects[key] = image(7)
+        return 0
+
+    server.faults = cut
+    index, store = tmp_path / "index", server.connect()
+    mmindex.build(URL, index, store=store)
+    (record,) = records_of(index).values()
+    assert (record.status, record.sop_instance_uid) in (
+        (Status.INDEXED, "1.7"),
+        (Status.INDEXED, "1.1"),  # cut after its last request
+    )
+    if record.sop_instance_uid == "1.1":
+        assert gets["GET"] <= seed
+
+
 def test_an_object_that_vanishes_after_the_listing_is_a_problem_and_then_gone(
     tmp_path: Path, server: S3Server
 ) -> None:
@@ -304,6 +331,22 @@ def test_a_container_whose_file_could_not_be_read_is_looked_at_again(
     assert {record.sop_instance_uid for record in records.values() if record.member} == {
         f"1.{number}" for number in range(10)
     }
+
+
+def test_a_container_that_was_put_again_keeps_its_files(tmp_path: Path, server: S3Server) -> None:
+    """Its time changes, its ETag does not: its files stay in the index, whatever is asked."""
+    server.objects["study/x.tar"] = write_tar([("1.dcm", image(1)), ("2.dcm", image(2))])
+    index, store = tmp_path / "index", server.connect()
+    for options in ({}, {"full": True}, {"force": True}, {"containers": False}, {}, {}):
+        server.modified += 1000
+        mmindex.build(URL, index, store=store, **options)
+        expected = {b"x.tar", b"x.tar!/1.dcm", b"x.tar!/2.dcm"}
+        if options == {"containers": False}:
+            expected = {b"x.tar"}
+        assert records_of(index).keys() == expected, options
+        with mmindex.open(index, store=store) as archive:
+            for uid in archive:
+                assert archive.frame(uid, 0) == image(int(uid[2:]))[-4:]
 
 
 ODD_KEYS = ["a b.dcm", "a%20b.dcm", "größe/ü.dcm", "q?x#y&z=.dcm", "+.dcm", "e\u0301.dcm", "c.dcm"]
