@@ -175,7 +175,7 @@ def update_files(
 
 
 class _Look:
-    """What some paths of an archive are now, beside what the index knows of them."""
+    """The present state of some paths of an archive, beside their state in the index."""
 
     def __init__(
         self,
