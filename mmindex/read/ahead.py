@@ -7,11 +7,11 @@ files are read one by one when they are decoded: nothing here is used for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError
+from mmindex.model import Status
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
 
@@ -111,6 +111,17 @@ class FramesAhead(Generic[Key]):
         self._batches = [*self._batches, (range(start, self._planned), held)][-_KEPT:]
 
 
+def read_ahead(wanted: Sequence[tuple[Instance, int]]) -> FramesAhead[Instance] | None:
+    """Return what reads frames of open instances in batches; None where they are local."""
+    if len(wanted) <= 1 or not any(map(_is_far, {instance for instance, _ in wanted})):
+        return None
+    return FramesAhead(wanted, lambda instance: instance)
+
+
+def _is_far(instance: Instance) -> bool:
+    return instance.record.status is Status.INDEXED and instance.source.at_once > 1
+
+
 def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
     table = instance.record.frames
     if table is None or not 0 <= frame_index < len(instance):
@@ -138,6 +149,8 @@ def _hold(
         for key in ranges:
             read(key)
         return held
+    from concurrent.futures import ThreadPoolExecutor  # for which local files do not wait
+
     with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(ranges))) as threads:
         list(threads.map(read, ranges))
     return held

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmindex.sources.base import ByteSource
+    from mmindex.sources.bucket import Bucket
+
 
 Read = TypeVar("Read")
 
@@ -77,6 +80,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         self.root: str = root.name
         self._root = os.fsencode(root.name)
         self._moved = archive_root is not None
+        self._is_mirror = root.is_mirror
         self._is_plain = not (self._moved or root.is_remote or root.is_mirror)
         self._revalidate_after = revalidate_after
         self._sources = RecordSources(root, revalidate_after, store)
@@ -193,10 +197,13 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def expected_fingerprint(self, record: InstanceRecord, found: os.stat_result) -> Fingerprint:
         """Return what the fingerprint of a record's file has to be.
 
-        In an archive that was moved away from its index, inodes may be others.
+        In an archive that was moved away from its index, inodes may be others; in a mirror of a
+        bucket, times, too.
         """
         fingerprint = record.fingerprint
         assert fingerprint is not None
+        if self._is_mirror:
+            return Fingerprint.of(found)._replace(size=fingerprint.size)
         return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
 
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
@@ -215,8 +222,16 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def _open_instance(self, record: InstanceRecord) -> Instance:
         if not record.status.is_instance:
             raise recorded_error(record, os.fsdecode(os.path.join(self._root, record.location)))
-        source = self._sources.open(record, self.full_path(record), self.expected_fingerprint)
-        return Instance(record, source)
+        return Instance(record, self.open_source(record))
+
+    def open_source(self, record: InstanceRecord) -> ByteSource:
+        """Return the bytes of a record's file, which raises as `Archive.file`."""
+        return self._sources.open(record, self.full_path(record), self.expected_fingerprint)
+
+    @property
+    def bucket(self) -> tuple[Bucket, bool]:
+        """The bucket of a remote archive, and whether it is a mirror of what was indexed."""
+        return self._sources.connect(), self._is_mirror
 
     def _read_once(self, uid: str, frame_index: int) -> bytes | None:
         """Return a frame of a file that is not open and was not read lately; None where not.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-    from mmindex.read.ahead import FramesAhead
     from mmindex.read.instance import Instance
 
 
@@ -117,15 +116,12 @@ class Decoded:
         DecodeError
             As `array`; or the frames asked for are none, all fail, or do not fit in `out`.
         """
+        from mmindex.read.ahead import read_ahead
         from mmindex.read.pixels import read_array, stack_arrays
 
         instance = self._instance()
         indices = instance.list_indices(frame_indices)
-        ahead: FramesAhead[None] | None = None
-        if len(indices) > 1 and instance.record.frames and instance.source.at_once > 1:
-            from mmindex.read.ahead import FramesAhead  # most files are local
-
-            ahead = FramesAhead([(None, index) for index in indices], lambda _: instance)
+        ahead = read_ahead([(instance, index) for index in indices])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
             if ahead is not None:

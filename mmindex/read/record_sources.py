@@ -94,14 +94,13 @@ class RecordSources:
     def _open_file(self, record: InstanceRecord, path: str, expect: Expect) -> ByteSource:
         if self._root.is_remote:
             version = None if self._root.is_mirror else record.fingerprint
-            return self._connect().open(record.path, version)
+            return self.connect().open(record.path, version)
         descriptor = open_descriptor(path)
         status = os.stat(descriptor.number)
-        is_mirror = self._root.is_mirror
-        fingerprint = Fingerprint.of(status) if is_mirror else expect(record, status)
-        return FileSource(descriptor, path, fingerprint, self._revalidate_after)
+        return FileSource(descriptor, path, expect(record, status), self._revalidate_after)
 
-    def _connect(self) -> Bucket:
+    def connect(self) -> Bucket:
+        """Return the bucket of a remote root; nothing is requested."""
         if self._bucket is None:
             from mmindex.sources.bucket import Bucket  # most archives are local
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mmindex.errors import RemoteReadError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Item = TypeVar("Item")
 
@@ -106,6 +108,8 @@ def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
 def _share_threads() -> ThreadPoolExecutor:
     global _threads
     if _threads is None:
+        from concurrent.futures import ThreadPoolExecutor  # for which local files do not wait
+
         _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="mmindex-requests")
     return _threads
 

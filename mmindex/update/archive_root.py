@@ -203,7 +203,7 @@ class BucketRoot(ArchiveRoot):
             return "missing", ""
         known = record.fingerprint
         same = known is not None and known.is_same(found.fingerprint)
-        return ("", "") if same else ("stale", "the object changed")
+        return ("", "") if same else ("stale", "the object changed after it was indexed")
 
 
 def find_archive(

@@ -25,7 +25,7 @@ from mmindex.cli.build_options import (
 from mmindex.cli.log import Log, logging_errors
 from mmindex.cli.printing import FAILED, counted, print_message
 from mmindex.cli.progress import showing_progress
-from mmindex.cli.requests import telling_requests
+from mmindex.cli.requests_shown import telling_requests
 from mmindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mmindex.cli.build_options import (
     walk_options,
 )
 from mmindex.cli.log import Log, logging_errors
-from mmindex.cli.requests import telling_requests
+from mmindex.cli.requests_shown import telling_requests
 
 
 @click.command("update", short_help="Look at these files alone, whatever the archive's size.")
