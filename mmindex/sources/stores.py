@@ -54,7 +54,8 @@ def plain_url(url: str) -> str:
             f"expected a URL without a query or fragment, found more after {place!r}: give "
             "credentials by the environment or a store"
         )
-    return f"{scheme.lower()}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+    rest = f"{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+    return f"{scheme.lower()}://{rest}"
 
 
 def join_url(root: str, path: bytes) -> str:

@@ -8,6 +8,7 @@ and does not survive a fork, and threads share the connections and the credentia
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 64  # objects scanned at once
 SCANNED_TOGETHER = 4  # objects that one thread scans one after the other
-_FOLDERS_KEPT = 4096
+_SLASH = re.compile(b"/")
 
 
 class ArchiveRoot(ABC):
@@ -153,18 +154,14 @@ class BucketRoot(ArchiveRoot):
         """Return what reports whether an object is of an index, or excluded with its folders."""
         is_of_index = match_index_files(os.fsencode(index))(b"")
         is_excluded = match_excluded(self.rules.exclude)
-        folders: dict[bytes, bool] = {b"": False}  # the last one, and those that it is in
+        last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
 
         def is_folder_left_out(folder: bytes) -> bool:
-            known = folders.get(folder)
-            if known is None:
-                parent = folder.rpartition(b"/")[0]
-                known = is_folder_left_out(parent) or bool(is_excluded(folder))
-                if len(folders) > _FOLDERS_KEPT:
-                    folders.clear()
-                    folders[b""] = False
-                folders[folder] = known
-            return known
+            if last[0][0] != folder:
+                parents = (match.start() for match in _SLASH.finditer(folder))
+                is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
+                last[0] = folder, is_out
+            return last[0][1]
 
         def is_left_out(path: bytes) -> bool:
             folder, _, name = path.rpartition(b"/")

@@ -671,3 +671,37 @@ def test_small_files_of_a_container_cost_few_requests_to_walk(
     report = mmindex.build(URL, index, store=store)
     assert report.scanned == 1002
     assert server.count("GET") <= 1000 + 80
+
+
+def test_keys_that_begin_with_a_slash_are_no_other_objects(
+    tmp_path: Path, server: S3Server
+) -> None:
+    """They are listed without it: such a record is of the object without it, or of none."""
+    server.objects.update({"/1.dcm": image(1), "1.dcm": image(2), "/3.dcm": image(3)})
+    index, store = tmp_path / "index", server.connect()
+    for _ in range(2):
+        mmindex.build("s3://archive", index, store=store)
+        records = records_of(index)
+        assert records[b"1.dcm"].sop_instance_uid == "1.2"
+        assert records[b"3.dcm"].status is Status.UNREADABLE
+    with mmindex.open(index, store=store) as archive:
+        assert archive.frame("1.2", 0) == image(2)[-4:]
+
+
+def test_a_store_without_prefix_is_built(tmp_path: Path) -> None:
+    """A URL may be a scheme alone where the store is given."""
+    store, index = stores.MemoryStore(), tmp_path / "index"
+    obstore.put(store, "a/1.dcm", image(1))
+    assert mmindex.build("memory://", index, store=store).root == "memory://"
+    with mmindex.open(index, store=store) as archive:
+        assert archive.frame("1.1", 0) == image(1)[-4:]
+
+
+def test_deep_keys_are_left_out_with_their_folders(tmp_path: Path) -> None:
+    """However many folders they are in."""
+    store, index = stores.MemoryStore(), tmp_path / "index"
+    deep = "/".join("d" * 1000)
+    obstore.put(store, f"{deep}/x/1.dcm", image(1))
+    obstore.put(store, f"{deep}/y/2.dcm", image(2))
+    mmindex.build("memory://x", index, store=store, exclude=["x"])
+    assert records_of(index).keys() == {f"{deep}/y/2.dcm".encode()}
