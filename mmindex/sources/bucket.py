@@ -14,7 +14,14 @@ from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Root, Skipped
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
-from mmindex.sources.stores import join_url, key_of, load_obstore, plain_url, split_url
+from mmindex.sources.stores import (
+    describe_error,
+    join_url,
+    key_of,
+    load_obstore,
+    plain_url,
+    split_url,
+)
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
@@ -78,7 +85,7 @@ class Bucket(Root):
                     if isinstance(found, Skipped) or not is_ascending or found.path > last:
                         yield found  # others were yielded before
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise RemoteReadError(f"no listing: {_explain(error)}", path=self.name) from None
+            raise RemoteReadError(f"no listing: {describe_error(error)}", path=self.name) from None
 
     @property
     def has_listing(self) -> bool:
@@ -115,7 +122,7 @@ class Bucket(Root):
             try:
                 listed = obstore.list_with_delimiter(self._open_store(), folder or None)
             except obstore.exceptions.InvalidPathError as error:
-                reason = f"obstore lists no folder with such a key: {_explain(error)}"
+                reason = f"obstore lists no folder with such a key: {describe_error(error)}"
                 yield Skipped(self._relative(folder), reason, True)
                 continue
             report_request(self.name)
@@ -172,7 +179,3 @@ class Bucket(Root):
 
 def _restore(url: str, store: Any, revalidate_after: float) -> Bucket:
     return Bucket(url, store=store, revalidate_after=revalidate_after)
-
-
-def _explain(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -23,7 +23,7 @@ from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
 from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
-from mmindex.sources.stores import key_of, load_obstore, split_url
+from mmindex.sources.stores import describe_error, key_of, load_obstore, split_url
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
@@ -226,7 +226,7 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        message = str(error).partition("\n")[0]
+        message = describe_error(error)
         if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "

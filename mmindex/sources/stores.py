@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,8 @@ _RETRIES = {
         "base": 2,
     },
 }
+_QUERY = re.compile(r"(\b[a-z]+://[^\s?\"'()]*)\?[^\s\"'()]*")
+_PASSWORD = re.compile(r"(\b[a-z]+://)[^\s/@]*@")
 _CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
 
 
@@ -63,6 +66,15 @@ def join_url(root: str, path: bytes) -> str:
     key = path.decode(errors="backslashreplace")
     is_web = root.partition("://")[0].lower() in ("http", "https")
     return f"{root}/{quote(path) if is_web else key}"
+
+
+def describe_error(error: Exception) -> str:
+    """Return the first line of an error of a store, without queries and passwords of its URLs.
+
+    These may be signatures, and the index keeps why an object could not be read.
+    """
+    line = str(error).partition("\n")[0]
+    return _PASSWORD.sub(r"\1", _QUERY.sub(r"\1", line))
 
 
 @lru_cache(maxsize=64)

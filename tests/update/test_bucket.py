@@ -31,8 +31,9 @@ from sources.s3_server import S3Server
 import mmindex
 from mmindex.errors import IndexWriteError, RemoteReadError
 from mmindex.index.store import Store
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 from mmindex.sources.bucket import Bucket
+from mmindex.sources.stores import describe_error
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
@@ -705,3 +706,42 @@ def test_deep_keys_are_left_out_with_their_folders(tmp_path: Path) -> None:
     obstore.put(store, f"{deep}/y/2.dcm", image(2))
     mmindex.build("memory://x", index, store=store, exclude=["x"])
     assert records_of(index).keys() == {f"{deep}/y/2.dcm".encode()}
+
+
+def test_signatures_are_in_no_problem_and_no_index(tmp_path: Path) -> None:
+    """A token of Azure's is in the query of each request, and a store's errors name requests."""
+    from sources.range_server import RangeServer
+
+    with RangeServer() as server:
+        account = stores.AzureStore(
+            "box",
+            account_name="account",
+            sas_key="sv=2024-01-01&sig=geheim",
+            endpoint=server.url,
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+        server.faults = lambda path: "status 403"
+        index = tmp_path / "index"
+        with pytest.raises(RemoteReadError) as caught:
+            mmindex.build("az://box", index, store=account)
+        assert "geheim" not in str(caught.value)
+        version = Fingerprint(100, 0, 1, VersionKind.REMOTE)
+        with pytest.raises(RemoteReadError) as caught:
+            Bucket("az://box", store=account).open(b"a.dcm", version).read(0, 9)
+        assert "403" in str(caught.value)
+        assert "geheim" not in str(caught.value)
+    assert b"geheim" not in index.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("GET https://h/a?sig=x in 3 s - 403", "GET https://h/a in 3 s - 403"),
+        ("(https://user:pw@h/a?b=c) refused\nmore", "(https://h/a) refused"),
+        ("no URL? none", "no URL? none"),
+    ],
+)
+def test_errors_of_stores_lose_their_secrets(message: str, expected: str) -> None:
+    """Queries, users and passwords; the rest stays."""
+    assert describe_error(OSError(message)) == expected
