@@ -157,6 +157,13 @@ class Bucket(Root):
             return None
         return FoundFile(path, version)
 
+    def is_object(self) -> bool:
+        """Return whether the URL is that of an object."""
+        try:
+            return bool(self._prefix and ObjectSource(self._open_store(), self._prefix, self.name))
+        except MissingFileError:
+            return False
+
     def _open_store(self) -> Any:
         if self._store is None:
             self._store, _ = split_url(self._url)

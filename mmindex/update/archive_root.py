@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mmindex.errors import MissingFileError
 from mmindex.model import Fingerprint, InstanceRecord, is_url
 from mmindex.sources.base import ByteSource, FoundFile, Skipped
 from mmindex.sources.file import FileSource, open_descriptor
@@ -139,8 +140,24 @@ class BucketRoot(ArchiveRoot):
         self.threads = concurrency or CONCURRENCY
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
-        """Yield every object; see `ArchiveRoot.walk`."""
-        return self.walk_below(b"", self.match_left_out(index))
+        """Yield every object; see `ArchiveRoot.walk`.
+
+        Raises
+        ------
+        MissingFileError
+            The URL is that of an object.
+        """
+        is_left_out, is_empty = self.match_left_out(index), True
+        for found in self.bucket.walk():
+            is_empty = False
+            if isinstance(found, Skipped) or not is_left_out(found.path):
+                yield found
+        if is_empty and self.bucket.is_object():
+            raise MissingFileError(
+                "expected objects below the URL, found one there: name what lies before its last "
+                "slash",
+                path=self.name,
+            )
 
     def walk_below(
         self, start: bytes, is_left_out: Callable[[bytes], bool]

@@ -102,7 +102,7 @@ def build(
     Raises
     ------
     MissingFileError
-        There is no such folder, or `root` is an empty text.
+        There is no such folder, or `root` is an empty text; the URL is that of an object.
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError

@@ -29,7 +29,7 @@ from dicom_bytes import (
 from sources.s3_server import S3Server
 
 import mmindex
-from mmindex.errors import IndexWriteError, RemoteReadError
+from mmindex.errors import IndexWriteError, MissingFileError, RemoteReadError
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 from mmindex.sources.bucket import Bucket
@@ -745,3 +745,12 @@ def test_signatures_are_in_no_problem_and_no_index(tmp_path: Path) -> None:
 def test_errors_of_stores_lose_their_secrets(message: str, expected: str) -> None:
     """Queries, users and passwords; the rest stays."""
     assert describe_error(OSError(message)) == expected
+
+
+def test_the_url_of_an_object_is_no_root(tmp_path: Path, server: S3Server) -> None:
+    """Below it nothing lies; an empty prefix is an empty archive."""
+    server.objects["study/a.dcm"] = image(1)
+    store = server.connect()
+    with pytest.raises(MissingFileError, match="last slash"):
+        mmindex.build(f"{URL}/a.dcm", tmp_path / "index", store=store)
+    assert mmindex.build(f"{URL}/none", tmp_path / "other", store=store).found == 0
