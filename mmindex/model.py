@@ -104,6 +104,15 @@ class Fingerprint(NamedTuple):
             time_ns = (time_ns + _TIMES) % (2 * _TIMES) - _TIMES
         return cls(status.st_size, time_ns, status.st_ino)
 
+    def is_same(self, other: Fingerprint) -> bool:
+        """Return whether another version of a file is this one; of an object by its ETag alone.
+
+        An object's time counts only where there is no ETag.
+        """
+        if self.kind != VersionKind.REMOTE or not (self.inode and other.inode):
+            return self == other
+        return (self.size, self.inode, self.kind) == (other.size, other.inode, other.kind)
+
     def without_inode(self) -> Fingerprint:
         """Return the fingerprint of the same file where inodes are not looked at."""
         return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)

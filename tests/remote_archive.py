@@ -21,7 +21,7 @@ from dicom_bytes import (
 import mmindex
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.sources.object_store import Bucket
+from mmindex.sources.bucket import Bucket
 
 
 def native_object(uid: str, frames: list[bytes], *, patient: str = "") -> bytes:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mmindex.cli.printing import counted, print_message
+from mmindex.cli.printing import counted, print_message, rounded_size
 from mmindex.cli.requests_shown import RequestCounter
 from mmindex.sources.requests import Request, watching
 
@@ -190,9 +190,17 @@ def describe_progress(report: BuildReport, seconds: float) -> str:
             parts.append(f"{_clock_time(max(0, report.found - done) * seconds / done)} left")
     if report.frames:
         parts.append(counted(report.frames, "frame", grouped=True))
+    if report.requests:
+        parts.append(describe_requests(report))
     if report.problem_count:
         parts.append(counted(report.problem_count, "problem", grouped=True))
     return ", ".join(parts)
+
+
+def describe_requests(report: BuildReport) -> str:
+    """Return how many requests a report counts, and the bytes of their answers."""
+    requests = counted(report.requests, "request", grouped=True)
+    return f"{requests}, {rounded_size(report.received)}"
 
 
 def _done(report: BuildReport) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 import click
@@ -49,3 +51,13 @@ verbose_option = click.option(
     callback=print_requests,
     help="Print what is read of URLs: each range.",
 )
+
+
+@contextmanager
+def telling_requests(*, is_told: bool) -> Iterator[None]:
+    """Print each request of a build, unless its log is for programs."""
+    if not is_told:
+        yield
+        return
+    with watching(RequestCounter(verbose=True).take):
+        yield

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.sources.base import ByteSource
-    from mmindex.sources.object_store import Bucket
+    from mmindex.sources.bucket import Bucket
 
 
 Read = TypeVar("Read")

@@ -66,7 +66,7 @@ def open_slide(
 
 def _list_objects(url: str, store: object) -> list[str | os.PathLike[str]]:
     """Return the URLs of the objects of a folder, without those in folders below."""
-    from mmindex.sources.object_store import Bucket
+    from mmindex.sources.bucket import Bucket
 
     bucket = Bucket(url, store=store)
     found = (each.path for each in bucket.walk() if isinstance(each, FoundFile))

@@ -13,8 +13,8 @@ from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 
 if TYPE_CHECKING:
+    from mmindex.sources.bucket import Bucket
     from mmindex.sources.member import InflatedFiles
-    from mmindex.sources.object_store import Bucket
 
 Expect = Callable[[InstanceRecord, os.stat_result], Fingerprint]
 
@@ -102,7 +102,7 @@ class RecordSources:
     def connect(self) -> Bucket:
         """Return the bucket of a remote root; nothing is requested."""
         if self._bucket is None:
-            from mmindex.sources.object_store import Bucket  # most archives are local
+            from mmindex.sources.bucket import Bucket  # most archives are local
 
             self._bucket = Bucket(
                 self._root.name, store=self._store, revalidate_after=self._revalidate_after

@@ -137,8 +137,8 @@ class Root(ABC):
     name: str
 
     @abstractmethod
-    def walk(self) -> Iterator[FoundFile | Skipped]:
-        """Yield every file once, and what could not be looked at."""
+    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
+        """Yield every file below `start` once, and what could not be looked at."""
 
     @abstractmethod
     def open(self, path: bytes, version: Fingerprint | None = None) -> ByteSource:

@@ -7,7 +7,7 @@ than those of the version raises, whatever the store makes of If-Match.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
@@ -20,14 +20,13 @@ from mmindex.errors import (
 )
 from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint, VersionKind
-from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
+from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
 from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
-from mmindex.sources.stores import join_url, key_of, load_obstore, split_url
+from mmindex.sources.stores import describe_error, key_of, load_obstore, split_url
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
-_PAGE = 1000  # objects of a listing's page
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -227,67 +226,13 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        message = str(error).partition("\n")[0]
+        message = describe_error(error)
         if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "
                 "downloaded: frames need a server that serves byte ranges"
             )
         raise RemoteReadError(message, path=self.name, offset=offset) from None
-
-
-class Bucket(Root):
-    """Objects below a URL.
-
-    Parameters
-    ----------
-    url : str
-        s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; http(s):// and memory://
-        where the server lists objects or only `open` is used.
-    store : obstore store, optional
-        Where the objects are; then the URL's path is the prefix in that store.
-    revalidate_after : float
-        Seconds after which `check_if_due` asks the store again.
-    """
-
-    __slots__ = ("_prefix", "_revalidate_after", "_store", "name")
-
-    def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
-        self.name = url.rstrip("/")
-        self._store, prefix = split_url(url) if store is None else (store, key_of(url))
-        self._prefix = prefix.rstrip("/")
-        self._revalidate_after = revalidate_after
-
-    def walk(self) -> Iterator[FoundFile | Skipped]:
-        """Yield every object with its version, as the listing has them; see `Root.walk`.
-
-        Raises
-        ------
-        RemoteReadError
-            The store gives no listing.
-        """
-        claim_process()
-        obstore = load_obstore()
-        start = len(self._prefix) + 1 if self._prefix else 0
-        try:
-            for page in obstore.list(self._store, self._prefix or None, chunk_size=_PAGE):
-                report_request(self.name)
-                for meta in page:
-                    yield FoundFile(meta["path"][start:].encode(), version_of(meta))
-        except (obstore.exceptions.BaseError, OSError) as error:
-            message = str(error).partition("\n")[0]
-            raise RemoteReadError(f"no listing: {message}", path=self.name) from None
-
-    def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
-        """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
-        name = join_url(self.name, path)
-        try:
-            key = path.decode()
-        except UnicodeDecodeError:
-            raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
-        if self._prefix:
-            key = f"{self._prefix}/{key}"
-        return ObjectSource(self._store, key, name, version, self._revalidate_after)
 
 
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:
