@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mmindex.update.scan_buffer import ScanOptions
 
 CONCURRENCY = 64  # objects scanned at once
-SCANNED_TOGETHER = 4  # objects that one thread scans one after the other
 _SLASH = re.compile(b"/")
 
 

@@ -25,6 +25,7 @@ from mmindex.update.scan_buffer import (
 from mmindex.update.scan_members import MemberScanner, MemberTarget
 
 UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
+SCANNED_TOGETHER = 4  # objects that one thread scans one after the other
 
 # What is scanned: a file of a folder by its path, an object as it was listed, or a container's.
 Target = bytes | FoundFile | MemberTarget

@@ -31,9 +31,8 @@ from mmindex.sources.member import STORED, check_lengths, inflate_head, inflate_
 from mmindex.sources.remote_scan import Scan, scan_remote
 from mmindex.sources.requests import claim_process
 from mmindex.sources.tar import BLOCK
-from mmindex.update.archive_root import SCANNED_TOGETHER
 from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
-from mmindex.update.scan_file import UNKNOWN, Target, scan_content
+from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, scan_content
 from mmindex.update.scan_members import HEAD, MemberTarget, pack_refused, scan_member_content
 
 _SHORT = 1 << 18  # deflated bytes that are read without a look at their beginning

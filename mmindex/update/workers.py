@@ -24,9 +24,9 @@ from concurrent.futures import (
 )
 
 from mmindex.index.record import pack_record
-from mmindex.update.archive_root import SCANNED_TOGETHER, ArchiveRoot
+from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.scan_buffer import ScanOptions, unreadable
-from mmindex.update.scan_file import UNKNOWN, Target, path_of
+from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, path_of
 from mmindex.update.scan_members import MemberTarget, pack_refused
 
 _CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
