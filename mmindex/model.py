@@ -23,6 +23,7 @@ WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
 INDEX_NAME = ".mmindex"  # of an archive's index, in its root
 LOCK, WRITING = "-lock", "-writing"  # added to an index's name: the files beside it
 SEPARATOR = "!/"  # between the path of a container and the name of a file in it
+SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
 
 
 class Status(str, Enum):
@@ -103,6 +104,15 @@ class Fingerprint(NamedTuple):
             time_ns = (time_ns + _TIMES) % (2 * _TIMES) - _TIMES
         return cls(status.st_size, time_ns, status.st_ino)
 
+    def is_same(self, other: Fingerprint) -> bool:
+        """Return whether another version of a file is this one; of an object by its ETag alone.
+
+        An object's time counts only where there is no ETag.
+        """
+        if self.kind != VersionKind.REMOTE or not (self.inode and other.inode):
+            return self == other
+        return (self.size, self.inode, self.kind) == (other.size, other.inode, other.kind)
+
     def without_inode(self) -> Fingerprint:
         """Return the fingerprint of the same file where inodes are not looked at."""
         return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)
@@ -150,6 +160,14 @@ def split_path(path: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at >= 0:
         yield path[:at], path[at + len(separator) :]
         at = path.find(separator, at + 1)
+
+
+def is_url(source: object) -> bool:
+    """Return whether a source is the URL of an object, or of a folder of objects."""
+    if not isinstance(source, str):
+        return False
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import click
 
 from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
+from mmindex.cli.progress import describe_requests
 from mmindex.cli.suggestions import NearChoice
+from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
@@ -81,6 +83,41 @@ index_option = click.option(
     type=click.Path(),
     help="The index file; .mmindex in ROOT unless given.",
 )
+
+
+concurrency_option = click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Objects of a URL that are scanned at once; 64 unless given.",
+)
+
+
+def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
+    """Return whether ROOT is a URL.
+
+    Raises
+    ------
+    click.UsageError
+        An option has no meaning for ROOT, or a URL comes without an index.
+    """
+    if not is_url(root):
+        if options.get("concurrency") is not None:
+            raise click.UsageError("--concurrency is for a URL; ROOT is a folder")
+        return False
+    from mmindex.sources.stores import plain_url
+
+    try:
+        plain_url(root)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if index is None:
+        raise click.UsageError(f"ROOT is a URL: say where the index goes, as --index {INDEX_NAME}")
+    if not options.get("follow_links", True) or options.get("one_file_system"):
+        raise click.UsageError(
+            "--no-follow-links and --one-file-system are for a folder; ROOT is a URL"
+        )
+    return True
 
 
 def walk_options(command: Command) -> Command:
@@ -170,6 +207,8 @@ def _print_summary(report: BuildReport) -> None:
     )
     if report.scanned:
         click.echo(f"Scanned: {statuses}; {counted(report.frames, 'frame', grouped=True)}")
+    if report.requests:
+        click.echo(describe_requests(report))
     if report.postponed:
         click.echo(f"{counted(report.postponed, 'file', grouped=True)} too young: left for later")
     if report.problem_count:
@@ -202,6 +241,8 @@ def describe_report(report: BuildReport) -> dict[str, object]:
         "problem_count": report.problem_count,
         "unreadable": report.unreadable,
         "duplicates": report.duplicates,
+        "requests": report.requests,
+        "received": report.received,
         "removed_paths": report.removed_paths,
         "totals": report.totals and describe_totals(report.totals),
         "started": describe_time(report.started),

@@ -54,6 +54,8 @@ class Log:
             unchanged=report.unchanged,
             frames=report.frames,
             problem_count=report.problem_count,
+            requests=report.requests,
+            received=report.received,
         )
 
 

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mmindex.cli.printing import counted, print_message
+from mmindex.cli.printing import counted, print_message, rounded_size
+from mmindex.cli.requests_shown import RequestCounter
+from mmindex.sources.requests import Request, watching
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
@@ -56,11 +58,32 @@ def showing_files(
     if quiet or not sys.stderr.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         yield None
         return
-    line = ProgressLine(noun=noun)
+    counter = RequestCounter()
+    line = ProgressLine(noun=noun, counter=counter)
     try:
-        yield line.show_files
+        with watching(counter.take):
+            yield line.show_files
     finally:
         line.wipe()
+
+
+@contextmanager
+def showing_requests() -> Iterator[None]:
+    """Show on a terminal how much was requested while something is opened."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    counter, line = RequestCounter(), ProgressLine()
+
+    def show(request: Request) -> None:
+        counter.take(request)
+        line.show_text(str(counter))
+
+    with watching(show):
+        try:
+            yield
+        finally:
+            line.wipe()
 
 
 class ProgressLog:
@@ -82,9 +105,15 @@ class ProgressLog:
 class ProgressLine:
     """A line that is written over, and wiped in the end."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic, noun: str = "file") -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = monotonic,
+        noun: str = "file",
+        counter: RequestCounter | None = None,
+    ) -> None:
         self._clock = clock
         self._noun = noun
+        self._counter = counter
         self._started = clock()
         self._due = self._started
         self._shown = 0
@@ -104,7 +133,14 @@ class ProgressLine:
         if self._is_due(now):
             line = describe_files(done, total, now - self._started, self._noun)
             line = f"[{_draw_bar(done, total)}] {line}"
+            if self._counter is not None and self._counter.requests:
+                line += f", {self._counter}"
             self._write(line[: shutil.get_terminal_size().columns - 1])
+
+    def show_text(self, text: str) -> None:
+        """Show a text, unless one was shown a moment ago."""
+        if self._is_due(self._clock()):
+            self._write(text[: shutil.get_terminal_size().columns - 1])
 
     def _is_due(self, now: float) -> bool:
         if now < self._due:
@@ -154,9 +190,17 @@ def describe_progress(report: BuildReport, seconds: float) -> str:
             parts.append(f"{_clock_time(max(0, report.found - done) * seconds / done)} left")
     if report.frames:
         parts.append(counted(report.frames, "frame", grouped=True))
+    if report.requests:
+        parts.append(describe_requests(report))
     if report.problem_count:
         parts.append(counted(report.problem_count, "problem", grouped=True))
     return ", ".join(parts)
+
+
+def describe_requests(report: BuildReport) -> str:
+    """Return how many requests a report counts, and the bytes of their answers."""
+    requests = counted(report.requests, "request", grouped=True)
+    return f"{requests}, {rounded_size(report.received)}"
 
 
 def _done(report: BuildReport) -> int:

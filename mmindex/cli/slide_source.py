@@ -15,6 +15,7 @@ from mmindex.cli.printing import quote
 from mmindex.cli.source_argument import Opened, open_archive
 from mmindex.errors import FrameIndexError
 from mmindex.index.names import is_index
+from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
     from mmindex import Slide
@@ -64,7 +65,7 @@ def open_slide_source(source: str, instance_uid: str | None) -> Iterator[Slide]:
             with archive.slide(series) as slide:
                 yield slide
         return
-    if is_index(source):
+    if is_index(source) or (is_url(source) and source.endswith(INDEX_NAME)):
         raise click.UsageError(
             f"{source} is an index: say which slide with --instance UID, of any of its instances "
             f"(`mmindex ls {quote(source)}` lists them)"

@@ -15,7 +15,7 @@ import mmindex
 from mmindex.cli.printing import plain, print_message, quote
 from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
 from mmindex.index.names import is_index
-from mmindex.model import INDEX_NAME
+from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
     from mmindex import Archive, Instance
@@ -56,7 +56,7 @@ instance_option = click.option(
 
 
 def open_archive(path: str) -> Archive:
-    """Open the index of an archive's folder, or an index file.
+    """Open the index of an archive's folder, or an index file; of a bucket that at its URL.
 
     Raises
     ------
@@ -65,6 +65,11 @@ def open_archive(path: str) -> Archive:
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged.
     """
+    if is_url(path):
+        from mmindex.cli.progress import showing_requests
+
+        with showing_requests():
+            return mmindex.open(path)
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
         remedy = f": `mmindex build FOLDER --index {quote(path)}` makes one" if index else ""
@@ -101,7 +106,8 @@ def open_source(
     """
     with ExitStack() as stack:
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
-        if os.path.isdir(source) or is_index(source) or is_missing_archive:
+        is_remote_index = is_url(source) and source.endswith(INDEX_NAME)
+        if os.path.isdir(source) or is_index(source) or is_missing_archive or is_remote_index:
             archive = stack.enter_context(open_archive(source))
             if instance_uid is None:
                 raise click.UsageError(
@@ -110,7 +116,8 @@ def open_source(
                 )
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             _warn_of_duplicates(archive, instance)
-            yield Opened(instance, instance.path or "", archive.path)
+            index = source if is_url(source) else archive.path
+            yield Opened(instance, instance.path or "", index)
             return
         if instance_uid is not None:
             raise click.UsageError(
@@ -118,6 +125,13 @@ def open_source(
             )
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
+            return
+        if is_url(source):
+            from mmindex.cli.progress import showing_requests
+
+            with showing_requests():
+                instance = mmindex.open_file(source, force=force, prove=prove)
+            yield Opened(stack.enter_context(instance), source, None)
             return
         from mmindex.read.find_index import find_in_indexes
 

@@ -47,7 +47,7 @@ class ExportedFiles(NamedTuple):
     size, mtime_ns : ndarray of int64
         Of the file, in bytes and ns.
     etag_digest : list of str or None
-        Of a remote file, the digest of its ETag that the record keeps (see `Fingerprint`), in 16
+        Of an object, the digest of its ETag, if any, that the record keeps (see `Fingerprint`), in 16
         hexadecimal digits.
     shape : ndarray of int64
         (files, 3): rows, columns and samples of a frame.
@@ -97,7 +97,8 @@ def _describe(records: RecordColumns, url_prefix: str) -> ExportedFiles:
             url_prefix + (path if _SAFE(path) else quote(os.fsencode(path))) for path in location
         ]
     etags: list[str | None] = [None] * len(location)
-    for at in np.flatnonzero(header["version_kind"] == VersionKind.REMOTE).tolist():
+    has_etag = (header["version_kind"] == VersionKind.REMOTE) & (header["inode"] != 0)
+    for at in np.flatnonzero(has_etag).tolist():
         etags[at] = f"{int(header['inode'][at]):016x}"
     samples = np.maximum(header["samples_per_pixel"], 1)
     return ExportedFiles(

@@ -16,6 +16,7 @@ from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import create
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.names import is_url_root
 from mmindex.index.record import FORMAT_VERSION
 
 _FIRST_SEALED = 3  # format whose values of meta have checksums
@@ -101,7 +102,12 @@ def _empty(txn: Transaction) -> None:
 
 
 def _portable_root(index: str, root: bytes) -> bytes:
-    """Return the root relative to the index's folder where the index lies inside, else absolute."""
+    """Return the root relative to the index's folder where the index lies inside, else absolute.
+
+    A bucket's URL stays what it is.
+    """
+    if is_url_root(root):
+        return root
     folder = os.path.realpath(os.path.dirname(os.fsencode(index)))
     root = os.path.realpath(root)
     if os.path.commonpath([folder, root]) == root:

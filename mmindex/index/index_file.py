@@ -17,6 +17,7 @@ from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import used_length
 from mmindex.index.lmdb.transaction import OvertakenError, Transaction
+from mmindex.index.names import is_url_root
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 _MOST_READINGS = 100  # of what commits overtake each time
@@ -121,9 +122,17 @@ class OpenIndex:
 
     @property
     def root(self) -> bytes:
-        """The archive's root, absolute."""
+        """The archive's root: a folder's absolute path, or a bucket's URL."""
+        root = self.stored_root
+        if is_url_root(root):
+            return root
         folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, self._get_meta(b"root")))
+        return os.path.normpath(os.path.join(folder, root))
+
+    @property
+    def stored_root(self) -> bytes:
+        """The archive's root as the index has it: relative to its folder where it lies inside."""
+        return self._get_meta(b"root")
 
     def used_bytes(self) -> int:
         """Return the length of the pages of the index, without the room after them."""

@@ -12,11 +12,12 @@ from mmindex.errors import IndexWriteError
 from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
-from mmindex.index.names import find_index_file
+from mmindex.index.names import find_index_file, is_url_root
 from mmindex.index.record import pack_record, unpack_record
 from mmindex.index.store import Store
 
 _BATCH_FILES, _BATCH_BYTES = 10_000, 1 << 26
+_BUCKET = 2  # parts of a URL before its bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,13 @@ def merge_indexes(
     out = os.path.realpath(out)
     paths = list(map(find_index_file, indexes))
     roots = [_find_root(path, out) for path in paths]
-    merged_root = os.path.realpath(os.fsencode(root)) if root else os.path.commonpath(roots)
+    merged_root = _real_root(os.fsencode(root)) if root else _share_root(roots)
     if os.path.exists(out):
         merged_root = _find_root(out)
+    if not merged_root:
+        raise IndexWriteError("expected archives of one bucket, or of folders alone", path=out)
     for path, source_root in zip(paths, roots, strict=True):
-        if os.path.commonpath([source_root, merged_root]) != merged_root:
+        if _share_root([source_root, merged_root]) != merged_root:
             raise IndexWriteError(
                 f"the archive of {path}, {os.fsdecode(source_root)}, is not under "
                 f"{os.fsdecode(merged_root)}, the root of this index",
@@ -76,9 +79,9 @@ def merge_indexes(
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
     with only_writer(out), closing(Store(out, write=True)) as merged:
         for path, source_root in zip(paths, roots, strict=True):
-            prefix = os.path.relpath(source_root, merged_root)
+            prefix = source_root[len(merged_root) :].strip(b"/")
             with closing(Store(path)) as source:
-                for copied in _copy(source, merged, b"" if prefix == b"." else prefix):
+                for copied in _copy(source, merged, prefix):
                     files += copied
                     if progress is not None:
                         progress(files, total)
@@ -90,7 +93,23 @@ def _find_root(index: str, out: str | None = None) -> bytes:
     if out is not None and os.path.realpath(index) == out:
         raise IndexWriteError("the index cannot be merged into itself", path=out)
     with closing(Store(index)) as store:
-        return os.path.realpath(store.root)
+        return _real_root(store.root)
+
+
+def _real_root(root: bytes) -> bytes:
+    return root.rstrip(b"/") if is_url_root(root) else os.path.realpath(root)
+
+
+def _share_root(roots: list[bytes]) -> bytes:
+    """Return the folder, or the URL, that all of these lie below; empty where none is."""
+    if not any(map(is_url_root, roots)):
+        return os.path.commonpath(roots)
+    shared: list[bytes] = []
+    for parts in zip(*(root.split(b"/") for root in roots), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return b"/".join(shared) if len(shared) > _BUCKET else b""
 
 
 def _count_files(index: str) -> int:

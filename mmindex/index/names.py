@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 
 from mmindex.model import INDEX_NAME, LOCK, WRITING
 
 LMDB_MAGIC = struct.pack("=I", 0xBEEF_C0DE)  # in the first page, after its 32- or 64-bit header
 _HEAD = 132  # bytes, up to the magic of a DICOM file
+
+
+def is_url_root(root: bytes) -> bool:
+    """Return whether an archive's root is the URL of a bucket, and no folder.
+
+    A folder's root begins with a slash or, relative to the index, with a dot.
+    """
+    return re.match(rb"[A-Za-z][A-Za-z0-9+.-]*://", root) is not None
 
 
 def find_index_file(path: str | os.PathLike[str]) -> str:

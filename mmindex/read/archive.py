@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
@@ -12,13 +12,16 @@ from mmindex.closing import Closing
 from mmindex.errors import (
     InstanceNotFoundError,
     MissingFileError,
+    MMIndexError,
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
 from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord
+from mmindex.model import Fingerprint, InstanceRecord, is_url
+from mmindex.read.archive_root import find_archive_root, find_index_url
+from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
@@ -27,22 +30,24 @@ from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
 from mmindex.read.record_sources import RecordSources
 from mmindex.sources.file import read_range
+from mmindex.sources.stores import join_url
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmindex.sources.base import ByteSource
+    from mmindex.sources.bucket import Bucket
 
 
 Read = TypeVar("Read")
 
 
-class Archive(Composed, Checked, Listings, Closing):
+class Archive(Batches, Composed, Checked, Listings, Closing):
     """An index, open for reading; see `mmindex.open`.
 
     It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
-    folder.
+    folder, or the URL of its bucket: a bucket that a process has read is not read after a fork.
     """
 
     def __init__(
@@ -50,25 +55,36 @@ class Archive(Composed, Checked, Listings, Closing):
         path: str | os.PathLike[str],
         *,
         archive_root: str | os.PathLike[str] | None = None,
+        store: object = None,
         revalidate_after: float = 1.0,
         max_open_files: int | None = None,
     ) -> None:
-        if archive_root is not None:
+        index_url = find_index_url(path)
+        if archive_root is not None and not is_url(archive_root):
             archive_root = os.path.realpath(archive_root)
-        self._store = Store(find_index_file(path))
+        self._store = Store(
+            find_index_file(path) if index_url is None else _fetch(index_url, store)
+        )
         self._reopen = partial(
             open_archive,
-            self._store.path,
+            index_url or self._store.path,
             archive_root=archive_root,
+            store=store,
             revalidate_after=revalidate_after,
             max_open_files=max_open_files,
         )
-        root = self._store.root if archive_root is None else archive_root
-        self.root: str = os.fsdecode(root)
-        self._root = os.fsencode(root)
+        try:
+            root = find_archive_root(self._store, archive_root, index_url)
+        except MMIndexError:
+            self._store.close()
+            raise
+        self.root: str = root.name
+        self._root = os.fsencode(root.name)
         self._moved = archive_root is not None
+        self._is_mirror = root.is_mirror
+        self._is_plain = not (self._moved or root.is_remote or root.is_mirror)
         self._revalidate_after = revalidate_after
-        self._sources = RecordSources(revalidate_after)
+        self._sources = RecordSources(root, revalidate_after, store)
         self._open = OpenInstances(max_open_files)
 
     @property
@@ -79,7 +95,7 @@ class Archive(Composed, Checked, Listings, Closing):
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
         self._open.clear()
-        self._sources = RecordSources(self._revalidate_after)
+        self._sources.clear()
         self._store.close()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -163,72 +179,6 @@ class Archive(Composed, Checked, Listings, Closing):
         read = partial(Instance.array, frame_index=frame_index, raw=raw, copy=copy, rescale=rescale)
         return self._retry(sop_instance_uid, read)
 
-    def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
-        """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
-
-        They are read file by file and in the order of the file, neighbours at once.
-
-        Raises
-        ------
-        MMIndexError
-            As `frame`, for one of the pairs that fail.
-        """
-        wanted = list(pairs)
-        found: list[bytes] = [b""] * len(wanted)
-        by_uid: dict[str, list[int]] = {}
-        for at, (uid, _) in enumerate(wanted):
-            by_uid.setdefault(uid, []).append(at)
-        for uid, places in by_uid.items():
-            indices = [wanted[at][1] for at in places]
-            frames = self._retry(uid, partial(Instance.frames, frame_indices=indices))
-            for at, frame in zip(places, frames, strict=True):
-                found[at] = frame
-        return found
-
-    def arrays(
-        self,
-        pairs: Iterable[tuple[str, int]],
-        *,
-        raw: bool = False,
-        executor: Executor | None = None,
-    ) -> NDArray[np.generic]:
-        """Return the decoded pixels of frames of one shape, stacked, in the order of the pairs.
-
-        Parameters
-        ----------
-        pairs : iterable of (str, int)
-            SOP Instance UID and frame index.
-        raw, executor
-            As in `Instance.arrays`.
-
-        Returns
-        -------
-        ndarray
-            Shape (n, rows, columns[, samples]); its own, writable.
-
-        Raises
-        ------
-        DecodeError
-            A frame cannot be decoded, or differs from the first one in shape or dtype.
-        MMIndexError
-            As `frame`.
-        """
-        from mmindex.read.pixels import read_array, stack_arrays
-
-        wanted = list(pairs)
-
-        def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-            uid, frame_index = wanted[position]
-            return self._retry(
-                uid,
-                lambda instance: read_array(
-                    instance, frame_index, raw=raw, copy=place is None, out=place
-                ),
-            )
-
-        stack, _ = stack_arrays(decode, len(wanted), executor=executor)
-        return stack
-
     def record(self, sop_instance_uid: str) -> InstanceRecord:
         """Return the record of the instance that `archive[uid]` opens; opens no file.
 
@@ -240,16 +190,21 @@ class Archive(Composed, Checked, Listings, Closing):
         return self._find_newest(sop_instance_uid)[1]
 
     def full_path(self, record: InstanceRecord) -> str:
-        """Return where the file of a record is; of a member, its container."""
+        """Return where the file of a record is, a path or a URL; of a member, its container."""
+        if self.is_remote:
+            return join_url(self.root, record.path)
         return os.fsdecode(os.path.join(self._root, record.path))
 
     def expected_fingerprint(self, record: InstanceRecord, found: os.stat_result) -> Fingerprint:
         """Return what the fingerprint of a record's file has to be.
 
-        In an archive that was moved away from its index, inodes may be others.
+        In an archive that was moved away from its index, inodes may be others; in a mirror of a
+        bucket, times, too.
         """
         fingerprint = record.fingerprint
         assert fingerprint is not None
+        if self._is_mirror:
+            return Fingerprint.of(found)._replace(size=fingerprint.size)
         return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
 
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
@@ -268,8 +223,16 @@ class Archive(Composed, Checked, Listings, Closing):
     def _open_instance(self, record: InstanceRecord) -> Instance:
         if not record.status.is_instance:
             raise recorded_error(record, os.fsdecode(os.path.join(self._root, record.location)))
-        source = self._sources.open(record, self.full_path(record), self.expected_fingerprint)
-        return Instance(record, source)
+        return Instance(record, self.open_source(record))
+
+    def open_source(self, record: InstanceRecord) -> ByteSource:
+        """Return the bytes of a record's file, which raises as `Archive.file`."""
+        return self._sources.open(record, self.full_path(record), self.expected_fingerprint)
+
+    @property
+    def bucket(self) -> tuple[Bucket, bool]:
+        """The bucket of a remote archive, and whether it is a mirror of what was indexed."""
+        return self._sources.connect(), self._is_mirror
 
     def _read_once(self, uid: str, frame_index: int) -> bytes | None:
         """Return a frame of a file that is not open and was not read lately; None where not.
@@ -277,7 +240,7 @@ class Archive(Composed, Checked, Listings, Closing):
         A file that is read for the first time is not kept open, nor its record unpacked: in an
         archive of many files with one frame, most are read once.
         """
-        if self._moved or not self._open.is_first_read(uid):
+        if not self._is_plain or not self._open.is_first_read(uid):
             return None
         location = self._store.locate_frame(uid, frame_index)
         if location is None:
@@ -316,6 +279,7 @@ def open_archive(
     path: str | os.PathLike[str],
     *,
     archive_root: str | os.PathLike[str] | None = None,
+    store: object = None,
     revalidate_after: float = 1.0,
     max_open_files: int | None = None,
 ) -> Archive:
@@ -323,11 +287,17 @@ def open_archive(
 
     Parameters
     ----------
-    path : path
-        The archive's root, or the index file.
-    archive_root : path, optional
+    path : path or URL
+        The archive's root, or the index file; a URL of one that ends in `.mmindex`, or of a root
+        with a `.mmindex` below it. An index at a URL is copied to the folder `mmindex` of the
+        user's cache (XDG_CACHE_HOME), once for each version. It reads objects of its own host,
+        and others only where `archive_root` names them.
+    archive_root : path or URL, optional
         Where the archive is now, if it was moved away from its index. Its files may have other
-        inodes there, but the sizes and modification times that they had.
+        inodes there, but the sizes and modification times that they had. Of a bucket that was
+        indexed as a folder, the reverse, or another bucket: the sizes and SOP Instance UIDs.
+    store : obstore store, optional
+        Where the objects of URLs are; made of the URL and the environment unless given.
     revalidate_after : float
         Seconds after which a read looks anew whether a file has changed; 0 for every read.
     max_open_files : int, optional
@@ -339,11 +309,21 @@ def open_archive(
     MissingFileError
         There is no index.
     IndexFormatError
-        It is no mmindex index, is damaged, or has another format version.
+        It is no mmindex index, is damaged, or has another format version; or the index at a URL is
+        of an archive elsewhere, which `archive_root` does not name.
+    RemoteReadError, IndexWriteError
+        A server does not give the index; its copy cannot be kept.
     """
     return Archive(
         path,
         archive_root=archive_root,
+        store=store,
         revalidate_after=revalidate_after,
         max_open_files=max_open_files,
     )
+
+
+def _fetch(index_url: str, store: object) -> str:
+    from mmindex.read.fetched_index import fetch_index  # most indexes are local
+
+    return fetch_index(index_url, store)

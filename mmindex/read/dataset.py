@@ -187,13 +187,40 @@ class FrameDataset(Sequence[Any]):
                 warnings.warn(f"item {at} is skipped: {error}", RuntimeWarning, stacklevel=2)
         raise FormatError("no frame of the dataset can be read", path=self.archive.path)
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return the items of a batch, as a DataLoader asks; of a bucket, frames are read at once.
+
+        Raises what `__getitem__` raises.
+        """
+        ahead = self.archive.read_ahead([self.locate(index) for index in indices])
+        if ahead is None or self._paths:
+            return [self[index] for index in indices]
+        items = []
+        for position, index in enumerate(indices):
+            try:
+                if self.decoded:
+                    frame: NDArray[np.generic] | bytes = self._order_bytes(
+                        ahead.array(position, raw=self.raw, rescale=self.rescale, copy=True)
+                    )
+                else:
+                    frame = ahead.frame(position)
+            except MMIndexError:  # as `on_error` says
+                items.append(self[index])
+            else:
+                items.append(self._finish(frame, index))
+        return items
+
     def _read(self, index: int) -> Any:
+        return self._finish(self._read_frame(*self._find(index)), index)
+
+    def _finish(self, frame: NDArray[np.generic] | bytes, index: int) -> Any:
+        """Return the item that a frame becomes."""
         at, frame_index = self._find(index)
         uid = self._uids[at]
-        frame = self._read_frame(at, frame_index)
+        item: Any = frame
         if self.transform is not None:
-            frame = self.transform(frame)
-        return (frame, uid, frame_index) if self.with_ids else frame
+            item = self.transform(frame)
+        return (item, uid, frame_index) if self.with_ids else item
 
     def _read_frame(self, at: int, frame_index: int) -> NDArray[np.generic] | bytes:
         uid = self._uids[at]

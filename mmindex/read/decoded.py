@@ -118,6 +118,7 @@ class Decoded:
         ValueError
             `out` is read-only, or `on_error` has no meaning.
         """
+        from mmindex.read.ahead import read_ahead
         from mmindex.read.order import check_choice
         from mmindex.read.pixels import read_array, stack_arrays
 
@@ -125,8 +126,12 @@ class Decoded:
 
         instance = self._instance()
         indices = instance.list_indices(frame_indices)
+        ahead = read_ahead([(instance, index) for index in indices])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            if ahead is not None:
+                copy = place is None
+                return ahead.array(position, raw=raw, rescale=rescale, copy=copy, out=place)
             if rescale:
                 return self.array(indices[position], rescale=True)
             return read_array(instance, indices[position], raw=raw, copy=place is None, out=place)

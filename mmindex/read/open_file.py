@@ -12,10 +12,10 @@ from functools import partial
 from typing import BinaryIO, NoReturn
 
 from mmindex.errors import MissingFileError, NotDicomError, naming
-from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord
+from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord, is_url
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
-from mmindex.sources.base import ByteSource, is_url
+from mmindex.sources.base import ByteSource
 from mmindex.sources.container import count_from, open_member_path, place_in_container
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource

@@ -8,21 +8,28 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mmindex.errors import NotDicomError, naming
+from mmindex.model import is_url
 from mmindex.read.open_file import open_file
 from mmindex.read.slide import Slide
+from mmindex.sources.base import FoundFile
+from mmindex.sources.stores import join_url
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 
-def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Slide:
+def open_slide(
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, store: object = None
+) -> Slide:
     """Open a slide: a folder of its files, or the files.
 
     Parameters
     ----------
-    source : path, or iterable of paths
-        A folder (not the folders in it), one file, or several. Files of a folder that are not DICOM
-        are left out.
+    source : path, URL, or iterable of these
+        A folder (not the folders in it), one file, or several; a URL that ends in a slash is a
+        folder of objects, which the store lists. Files of a folder that are not DICOM are left out.
+    store : obstore store, optional
+        As for `open_file`.
 
     Raises
     ------
@@ -32,11 +39,14 @@ def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     MissingFileError
         There is no such file.
     """
-    is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
+    is_bucket = isinstance(source, str) and is_url(source) and source.endswith("/")
+    is_folder = is_bucket or (isinstance(source, (str, os.PathLike)) and os.path.isdir(source))
     paths: list[str | os.PathLike[str]]
     if isinstance(source, (str, os.PathLike)):
         paths = [source]
-        if is_folder:
+        if is_bucket:
+            paths = _list_objects(str(source), store)
+        elif is_folder:
             names = sorted(os.listdir(source))
             paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
     else:
@@ -45,13 +55,22 @@ def open_slide(source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         instances = []
         for path in paths:
             try:
-                instances.append(stack.enter_context(open_file(path)))
+                instances.append(stack.enter_context(open_file(path, store=store)))
             except NotDicomError:
                 if not is_folder:
                     raise
         slide = Slide(instances)
         stack.pop_all()
     return slide
+
+
+def _list_objects(url: str, store: object) -> list[str | os.PathLike[str]]:
+    """Return the URLs of the objects of a folder, without those in folders below."""
+    from mmindex.sources.bucket import Bucket
+
+    bucket = Bucket(url, store=store)
+    found = (each.path for each in bucket.walk() if isinstance(each, FoundFile))
+    return [join_url(bucket.name, path) for path in sorted(found) if b"/" not in path]
 
 
 def open_series(archive: Archive, series_instance_uid: str) -> Slide:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mmindex.errors import RemoteReadError
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read.new_files import walk_new_files
@@ -92,13 +93,15 @@ def _walk_all(
     if checks_index:
         archive.check_index()
     walk_file: Callable[[Archive, InstanceRecord], Iterator[Problem]] = _walk_file_problems
-    if not {"missing", "stale"}.intersection(kinds):
+    if archive.is_remote or not {"missing", "stale"}.intersection(kinds):
         walk_file = _walk_scan_problems
+    if archive.is_remote and {"missing", "stale", "new"}.intersection(kinds):
+        yield from _walk_remote(archive, store, rules)
     for record in _records(archive, store, progress, kinds):
         yield from walk_file(archive, record)
     if "unreadable" in kinds:
         yield from _walk_skipped(store)
-    if "new" in kinds:
+    if "new" in kinds and not archive.is_remote:
         yield from _walk_new(archive, store, rules)
     if "duplicate" in kinds:
         yield from _walk_duplicates(archive)
@@ -121,6 +124,23 @@ def _walk_skipped(store: Store) -> Iterator[Problem]:
     for note in store.iterate_problem_notes():
         if isinstance(note, SkippedPath):
             yield Problem(os.fsdecode(note.path), "unreadable", note.reason)
+
+
+def _walk_remote(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Problem]:
+    """Yield which objects are missing, changed or new; what is new needs a listing."""
+    from mmindex.read.remote_problems import Listing, walk_changes
+
+    bucket, is_mirror = archive.bucket
+    listing = Listing(store, bucket, is_mirror=is_mirror, exclude=rules.exclude)
+    try:
+        for kind, path, detail in listing.walk():
+            yield Problem(os.fsdecode(path), kind, detail)
+        found = listing.walk_missing()
+    except RemoteReadError as error:
+        yield Problem(".", "unreadable", f"new objects cannot be looked for: {error.message}")
+        found = walk_changes(store.iterate_records(), archive.open_source)
+    for kind, path, detail in found:
+        yield Problem(os.fsdecode(path), kind, detail)
 
 
 def _walk_new(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Problem]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from mmindex.model import Fingerprint, InstanceRecord, Member
+from mmindex.read.archive_root import ArchiveRoot, check_mirror
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 
 if TYPE_CHECKING:
+    from mmindex.sources.bucket import Bucket
     from mmindex.sources.member import InflatedFiles
 
 Expect = Callable[[InstanceRecord, os.stat_result], Fingerprint]
@@ -25,13 +27,24 @@ class RecordSources:
 
     Parameters
     ----------
+    root : ArchiveRoot
+        Where the files are.
     revalidate_after : float
         Seconds after which a read looks at a file anew.
+    store : obstore store, optional
+        Where the objects of a remote root are; made of its URL unless given.
     """
 
-    def __init__(self, revalidate_after: float) -> None:
+    def __init__(self, root: ArchiveRoot, revalidate_after: float, store: object = None) -> None:
+        self._root = root
         self._revalidate_after = revalidate_after
-        self._containers: WeakValueDictionary[tuple[str, Fingerprint | None], FileSource] = (
+        self._store = store
+        self.clear()
+
+    def clear(self) -> None:
+        """Let go of all that members of containers share."""
+        self._bucket: Bucket | None = None
+        self._containers: WeakValueDictionary[tuple[str, Fingerprint | None], ByteSource] = (
             WeakValueDictionary()
         )
         self._inflated: InflatedFiles | None = None
@@ -52,16 +65,25 @@ class RecordSources:
             The file changed after it was indexed, or is gone.
         """
         if record.member is None:
-            return self._open_file(record, path, expect)
+            file = self._open_file(record, path, expect)
+            return self._checked(record, file, file)
         key = path, record.fingerprint
         container = self._containers.get(key)
         if container is None:
             container = self._containers[key] = self._open_file(record, path, expect)
         else:
             container.check_if_due()
-        return self._open_member(container, record.member)
+        return self._checked(record, self._open_member(container, record.member), container)
 
-    def _open_member(self, container: FileSource, member: Member) -> ByteSource:
+    def _checked(
+        self, record: InstanceRecord, source: ByteSource, container: ByteSource
+    ) -> ByteSource:
+        """Return a source, which is that of a record as far as a mirror shows."""
+        if self._root.is_mirror:
+            check_mirror(record, source, container.size)
+        return source
+
+    def _open_member(self, container: ByteSource, member: Member) -> ByteSource:
         from mmindex.sources.container import open_member  # most archives have no containers
         from mmindex.sources.member import InflatedFiles
 
@@ -69,7 +91,20 @@ class RecordSources:
             self._inflated = InflatedFiles()
         return open_member(container, member, self._inflated)
 
-    def _open_file(self, record: InstanceRecord, path: str, expect: Expect) -> FileSource:
+    def _open_file(self, record: InstanceRecord, path: str, expect: Expect) -> ByteSource:
+        if self._root.is_remote:
+            version = None if self._root.is_mirror else record.fingerprint
+            return self.connect().open(record.path, version)
         descriptor = open_descriptor(path)
-        fingerprint = expect(record, os.stat(descriptor.number))
-        return FileSource(descriptor, path, fingerprint, self._revalidate_after)
+        status = os.stat(descriptor.number)
+        return FileSource(descriptor, path, expect(record, status), self._revalidate_after)
+
+    def connect(self) -> Bucket:
+        """Return the bucket of a remote root; nothing is requested."""
+        if self._bucket is None:
+            from mmindex.sources.bucket import Bucket  # most archives are local
+
+            self._bucket = Bucket(
+                self._root.name, store=self._store, revalidate_after=self._revalidate_after
+            )
+        return self._bucket

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from mmindex.closing import Closing
 from mmindex.errors import DecodeError, FormatError, FrameIndexError, naming
 from mmindex.model import WHOLE_SLIDE_IMAGE
+from mmindex.read.ahead import FramesAhead, read_ahead
 from mmindex.read.instance import Instance
 from mmindex.read.pixels import read_array
 from mmindex.read.shrink import shrink
@@ -241,23 +243,43 @@ class Slide(Closing):
         if (left, top, right, bottom) != (x, y, x + width, y + height):
             region[:] = background
         tile = np.empty((tall, wide, *background.shape[2:]), background.dtype)  # used again
-        for row in range(top // tall, -(-bottom // tall) if bottom > top else 0):
-            for column in range(left // wide, -(-right // wide) if right > left else 0):
-                first_x, first_y = max(left, column * wide), max(top, row * tall)
-                last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
-                part = region[first_y - y : last_y - y, first_x - x : last_x - x]
-                found = self.locate(
-                    level, column, row, focal_plane=focal_plane, optical_path=optical_path
-                )
-                if found is None:
-                    part[:] = background
-                    continue
-                pixels = _decode(*found, tile)
-                part[:] = pixels[
-                    first_y - row * tall : last_y - row * tall,
-                    first_x - column * wide : last_x - column * wide,
-                ]
+        rows = range(top // tall, -(-bottom // tall) if bottom > top else 0)
+        columns = range(left // wide, -(-right // wide) if right > left else 0)
+        places = [(column, row) for row in rows for column in columns]
+        for column, row, pixels in self._walk_tiles(level, places, tile, focal_plane, optical_path):
+            first_x, first_y = max(left, column * wide), max(top, row * tall)
+            last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
+            part = region[first_y - y : last_y - y, first_x - x : last_x - x]
+            if pixels is None:
+                part[:] = background
+                continue
+            part[:] = pixels[
+                first_y - row * tall : last_y - row * tall,
+                first_x - column * wide : last_x - column * wide,
+            ]
         return region
+
+    def _walk_tiles(
+        self,
+        level: int,
+        places: Sequence[tuple[int, int]],
+        tile: NDArray[np.generic],
+        focal_plane: int = 0,
+        optical_path: str | None = None,
+    ) -> Iterator[tuple[int, int, NDArray[np.generic] | None]]:
+        """Yield column, row and pixels of tiles, in `tile`; None of one that is not stored."""
+        located = [
+            self.locate(level, column, row, focal_plane=focal_plane, optical_path=optical_path)
+            for column, row in places
+        ]
+        stored = [found for found in located if found is not None]
+        ahead = read_ahead(stored)
+        positions = count()
+        for (column, row), found in zip(places, located, strict=True):
+            if found is None:
+                yield column, row, None
+            else:
+                yield column, row, _decode(*found, tile, ahead, next(positions))
 
     def thumbnail(self, size: int = 512) -> NDArray[np.generic]:
         """Return the slide at most `size` pixels wide and high: means of whole blocks of pixels.
@@ -292,16 +314,15 @@ class Slide(Closing):
         wide, tall = level.tile_width // step, level.tile_height // step
         means = self._make_background(number, -(-level.height // step), -(-level.width // step))
         tile = np.empty((level.tile_height, level.tile_width, *means.shape[2:]), means.dtype)
-        for row in range(level.rows):
-            for column in range(level.columns):
-                found = self.locate(number, column, row)
-                if found is None:
-                    continue
-                rows = level.height - row * level.tile_height
-                columns = level.width - column * level.tile_width
-                block = shrink(_decode(*found, tile)[:rows, :columns], step)
-                top, left = row * tall, column * wide
-                means[top : top + block.shape[0], left : left + block.shape[1]] = block
+        places = [(column, row) for row in range(level.rows) for column in range(level.columns)]
+        for column, row, pixels in self._walk_tiles(number, places, tile):
+            if pixels is None:
+                continue
+            rows = level.height - row * level.tile_height
+            columns = level.width - column * level.tile_width
+            block = shrink(pixels[:rows, :columns], step)
+            top, left = row * tall, column * wide
+            means[top : top + block.shape[0], left : left + block.shape[1]] = block
         return means
 
     @property
@@ -324,8 +345,14 @@ class Slide(Closing):
         return np.full(shape, white, instance.dtype)
 
 
-def _decode(instance: Instance, frame_index: int, out: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the pixels of a tile, in `out`.
+def _decode(
+    instance: Instance,
+    frame_index: int,
+    out: NDArray[np.generic],
+    ahead: FramesAhead[Instance] | None,
+    position: int,
+) -> NDArray[np.generic]:
+    """Return the pixels of a tile, in `out`; `ahead` has the tile at `position`.
 
     Raises
     ------
@@ -333,7 +360,10 @@ def _decode(instance: Instance, frame_index: int, out: NDArray[np.generic]) -> N
         The tile cannot be decoded, or is of another shape or type.
     """
     with naming(instance.path):
-        pixels = read_array(instance, frame_index, raw=False, out=out)
+        if ahead is None:
+            pixels = read_array(instance, frame_index, raw=False, out=out)
+        else:
+            pixels = ahead.array(position, raw=False, out=out)
         if (pixels.shape, pixels.dtype) != (out.shape, out.dtype):
             raise DecodeError(
                 f"expected a tile of {out.shape} as {out.dtype}, found {pixels.shape} as "

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MMIndexError
+from mmindex.read.ahead import read_ahead
 from mmindex.read.pixels import read_array
 
 if TYPE_CHECKING:
@@ -80,13 +81,17 @@ def verify_file(archive: Archive, record: InstanceRecord, sample: int | None) ->
     if sample is not None and sample < count:
         indices = sorted({at * (count - 1) // max(1, sample - 1) for at in range(sample)})
     failures: list[tuple[int, str]] = []
-    tried = 0
+    tried, is_remote = 0, archive.is_remote
     try:
         with archive.file(record.key) as instance:
-            for frame_index in indices:
+            ahead = read_ahead([(instance, index) for index in indices]) if is_remote else None
+            for position, frame_index in enumerate(indices):
                 tried += 1
                 try:
-                    read_array(instance, frame_index, raw=True, copy=True)
+                    if ahead is not None:
+                        ahead.array(position, raw=True, copy=True)
+                    else:
+                        read_array(instance, frame_index, raw=True, copy=True)
                 except MMIndexError as error:
                     failures.append((frame_index, error.message))
     except MMIndexError as error:

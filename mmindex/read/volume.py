@@ -81,8 +81,13 @@ def read_volume(
         error.message = f"series {series_instance_uid} is no volume: {error.message}"
         raise error.at(archive.path) from None
 
+    ahead = archive.read_ahead([(each.uid, each.frame_index) for each in slices])
+
     def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
         wanted = slices[position]
+        if ahead is not None:
+            copy = place is None
+            return ahead.array(position, raw=False, rescale=rescale, copy=copy, out=place)
         if rescale:
             return archive.array(wanted.uid, wanted.frame_index, rescale=True)
         instance: Instance = archive[wanted.uid]

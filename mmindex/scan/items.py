@@ -10,7 +10,8 @@ import struct
 from array import array
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ RAW_TAGS = {  # item and sequence delimiter as the first half of an 8-byte heade
 }
 LONGEST_HEAD = 192  # bytes that show how a frame or a stream begins
 _TAIL = 4096  # bytes looked at together for the end of a frame
+_BLOCK = 2048  # items that are read before a ForgetfulMap forgets them
 _MOST_ZEROS = 1 << 16  # bytes looked at behind the last item
 
 
@@ -142,7 +144,7 @@ class Items:
         word = np.dtype("<u2" if max(map(len, codec.start_markers)) == 2 else "<u8")
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = int(np.searchsorted(near, len(buffer) - 7))
-        heads = np.ndarray((max(len(buffer) - 7, 0),), word, buffer, strides=(1,))[near[:within]]
+        heads = gather(buffer, near[:within], word)
         for marker in codec.start_markers:
             begin = word.type(int.from_bytes(marker[:8], "little"))
             mask = word.type((1 << 8 * min(len(marker), 8)) - 1)
@@ -211,13 +213,29 @@ def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | 
     return close_items(value, origin, starts, int(ends[-1]))
 
 
+def gather(buffer: Buffer, positions: Offsets, number: np.dtype[Any]) -> NDArray[Any]:
+    """Return the number at each position of a buffer, 8 bytes of which are there, in one gather.
+
+    Of a map of more than memory should hold, a ForgetfulMap, in several.
+    """
+    numbers = np.ndarray((max(len(buffer) - 7, 0),), number, buffer, strides=(1,))
+    forget = getattr(buffer, "forget", None)
+    if forget is None:
+        return numbers[positions]
+    found = np.empty(len(positions), number)
+    for at in range(0, len(positions), _BLOCK):
+        found[at : at + _BLOCK] = numbers[positions[at : at + _BLOCK]]
+        forget()
+    return found
+
+
 def gather_headers(
     value: PixelDataValue, origin: int, starts: Offsets
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the raw tags and the lengths of the headers at `starts`, all within the data."""
     # Every 8 bytes of the data as one integer, overlapping, so that one index gathers a header.
     order, buffer = value.byte_order, value.buffer
-    headers = np.ndarray((len(buffer) - 7,), order + "u8", buffer, strides=(1,))[starts + origin]
+    headers = gather(buffer, starts + origin, np.dtype(order + "u8"))
     upper, lower = headers >> np.uint64(32), headers & np.uint64(0xFFFF_FFFF)
     return (lower, upper) if order == "<" else (upper, lower)
 
@@ -229,14 +247,20 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     found = array("q")
     append = found.append
     position = origin
+    forget = getattr(value.buffer, "forget", None)
+    is_item = True
     with memoryview(value.buffer) as whole, whole[: value.end] as view:
         try:
-            while True:
-                tag, length = unpack(view, position)
-                if tag != item:
-                    break
-                append(position)
-                position += 8 + length
+            while is_item:
+                for _ in repeat(None) if forget is None else repeat(None, _BLOCK):
+                    tag, length = unpack(view, position)
+                    if tag != item:
+                        is_item = False
+                        break
+                    append(position)
+                    position += 8 + length
+                if forget is not None:
+                    forget()
         except struct.error:  # no whole header is left
             pass
     starts = np.array(found, np.int64)

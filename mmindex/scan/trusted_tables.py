@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmindex.model import Anomaly
     from mmindex.scan.items import Flags, Offsets
 
-_SAMPLES = 16  # entries that are looked at
+_SAMPLES = 5  # entries that are looked at: of an object, each is a request
 _LOOK = ITEM_HEADER_LENGTH + 16  # bytes of an item that are looked at
 _HEAD = 16  # bytes of a fragment that show its start marker
 
@@ -65,6 +65,12 @@ def trust_table(
     return make_trusted(origin, starts, table.count, find_padding(table, lengths, anomalies))
 
 
+def sample_entries(count: int) -> list[int]:
+    """Return which entries of a table are looked at: the first, the last and some between."""
+    samples: list[int] = np.unique(np.linspace(0, count - 1, _SAMPLES).astype(np.int64)).tolist()
+    return samples
+
+
 def make_trusted(
     origin: int, starts: Offsets, number_of_frames: int, trimmed: Flags | None
 ) -> FrameTable:
@@ -94,7 +100,7 @@ def _look_at_samples(
     last = len(starts) - 1
     one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
     end, begun = origin, set()
-    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
+    samples = sample_entries(len(starts))
     places = [origin + int(starts[at]) for at in samples]
     will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
     for frame_index in samples:

@@ -16,8 +16,6 @@ from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
 
-SCHEMES = ("s3", "gs", "az", "http", "https", "memory")  # of URLs that are read
-
 
 class ByteSource(ABC):
     """The bytes of one data set, by offset; serves many threads at once.
@@ -40,6 +38,8 @@ class ByteSource(ABC):
         Bytes between two ranges that cost less to read over than a second read does.
     together : int
         Bytes that `read_many` reads at once, unless one range alone is longer.
+    at_once : int
+        Reads that gain by running at the same time: 1 of a disk or memory.
     """
 
     __slots__ = ()
@@ -50,6 +50,7 @@ class ByteSource(ABC):
     version: Fingerprint | None
     gap = 1 << 12  # of a disk
     together = 1 << 20
+    at_once = 1
 
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
@@ -136,8 +137,8 @@ class Root(ABC):
     name: str
 
     @abstractmethod
-    def walk(self) -> Iterator[FoundFile | Skipped]:
-        """Yield every file once, and what could not be looked at."""
+    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
+        """Yield every file below `start` once, and what could not be looked at."""
 
     @abstractmethod
     def open(self, path: bytes, version: Fingerprint | None = None) -> ByteSource:
@@ -173,11 +174,3 @@ def cut(name: str | None, offset: int, length: int, found: int) -> TruncatedFram
         path=name,
         offset=offset,
     )
-
-
-def is_url(source: object) -> bool:
-    """Return whether a source is the URL of an object or of a folder of objects."""
-    if not isinstance(source, str):
-        return False
-    scheme, separator, _ = source.partition("://")
-    return bool(separator) and scheme.lower() in SCHEMES

@@ -31,6 +31,11 @@ def is_container(head: bytes) -> bool:
     return is_zip(head) or is_tar(head)
 
 
+def is_plain_container(head: bytes) -> bool:
+    """Return whether the first 512 bytes are those of a container, and not of a DICOM file."""
+    return head[128:132] != b"DICM" and is_container(head)
+
+
 def walk_members(container: ByteSource) -> Iterator[FoundMember]:
     """Yield the files of a container, in its order; of two with one name the last counts.
 

@@ -52,10 +52,10 @@ class Folder(Root):
         self._ignore_inode = ignore_inode
         self._revalidate_after = revalidate_after
 
-    def walk(self) -> Iterator[FoundFile | Skipped]:
+    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
         """Yield the files under the folder; see `Root.walk` and `walk_archive`."""
         default = os.path.join(self._root, os.fsencode(INDEX_NAME))
-        return walk_archive(self._root, self._index or default)
+        return walk_archive(self._root, self._index or default, start=start)
 
     def full_path(self, path: bytes) -> str:
         """Return where the file at `path`, relative to the folder, is."""

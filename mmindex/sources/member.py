@@ -110,6 +110,11 @@ class _MemberSource(ByteSource):
         self._container = container
         self._naming = naming(name, instead_of=container.name)
 
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        """As of the container."""
+        return self._container.at_once
+
     def check(self) -> None:
         """Look at the container; see `ByteSource.check`."""
         with self._naming:

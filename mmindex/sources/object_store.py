@@ -7,8 +7,7 @@ than those of the version raises, whatever the store makes of If-Match.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
@@ -19,14 +18,15 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
-from mmindex.model import Fingerprint
-from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, outside
+from mmindex.frame_table import ByteRange
+from mmindex.model import Fingerprint, VersionKind
+from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
-from mmindex.sources.stores import key_of, load_obstore, split_url
+from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
+from mmindex.sources.stores import describe_error, key_of, load_obstore, split_url
 
-_AT_ONCE = 16  # requests
 _WASTE = 0.04  # of the bytes wanted that may be read between them
-_PAGE = 1000  # objects of a listing's page
+_NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,12 +49,14 @@ class ObjectSource(ByteSource):
     """
 
     __slots__ = (
+        "__weakref__",  # members of a container share it while one of them is in use
         *("_due", "_e_tag", "_key", "_revalidate_after", "_seen", "_store"),
         *("name", "size", "version"),
     )
 
     gap = 1 << 20
     together = 16 << 20
+    at_once = AT_ONCE
 
     def __init__(
         self,
@@ -120,20 +122,20 @@ class ObjectSource(ByteSource):
             for offset, length, wanted in members:
                 found[wanted] = data[offset - start : offset - start + length]
 
-        if len(groups) <= 1:
-            for group in groups:
-                read(group)
-            return found
-        with ThreadPoolExecutor(min(_AT_ONCE, len(groups))) as threads:
-            futures = [threads.submit(read, group) for group in groups]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
+        run_at_once(read, groups)
         return found
+
+    def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
+        """Return the bytes of ascending ranges, joined: by one request where they lie together."""
+        if len(ranges) > 1:
+            start, end = ranges[0].offset, ranges[-1].offset + ranges[-1].length
+            wanted = sum(piece.length for piece in ranges)
+            if wanted <= end - start <= min(2 * wanted + _NEAR, self.together):
+                data = self.read(start, end - start)
+                return b"".join(
+                    [data[offset - start : offset - start + length] for offset, length in ranges]
+                )
+        return super().read_joined(ranges)
 
     def check(self) -> None:
         """Ask the store for the object's version; see `ByteSource.check`."""
@@ -154,33 +156,40 @@ class ObjectSource(ByteSource):
             raise ValueError("the source is closed")
 
     def _ask(self) -> Any:
+        claim_process()
         obstore = load_obstore()
         try:
-            return obstore.head(self._store, self._key)
+            found = obstore.head(self._store, self._key)
         except Exception as error:
             self._raise(error, None)
+        report_request(self.name)
+        return found
 
     def _get(self, offset: int, length: int) -> bytes:
         """Return bytes that are within the object, by one GET."""
-        obstore = load_obstore()
-        options: dict[str, Any] = {"range": (offset, offset + length)}
+        claim_process()
+        end = offset + length
+        options: dict[str, Any] = {"range": (offset, end)}
         if self._e_tag is not None:
             options["if_match"] = self._e_tag
         try:
-            result = obstore.get(self._store, self._key, options=options)
+            result = load_obstore().get(self._store, self._key, options=options)
             self._compare(result.meta)
-            data = bytes(result.bytes())
+            # All of a right body, and not much of one that never ends.
+            data = bytes(next(iter(result.stream(min_chunk_size=length + 1)), b""))
         except MMIndexError:
             raise
         except Exception as error:
             self._raise(error, offset)
-        if tuple(result.range) != (offset, offset + length) or len(data) != length:
+        if len(data) != length or tuple(result.range) != (offset, end):
             raise RemoteReadError(
-                f"expected bytes {offset} to {offset + length}, found {len(data)} bytes from "
+                f"expected bytes {offset} to {end}, found {len(data)} bytes from "
                 f"{result.range[0]} on",
                 path=self.name,
                 offset=offset,
             )
+        if watchers:
+            report_request(self.name, offset, length)
         return data
 
     def _compare(self, meta: Any) -> None:
@@ -217,62 +226,13 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        message = str(error).partition("\n")[0]
+        message = describe_error(error)
         if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "
                 "downloaded: frames need a server that serves byte ranges"
             )
         raise RemoteReadError(message, path=self.name, offset=offset) from None
-
-
-class Bucket(Root):
-    """Objects below a URL.
-
-    Parameters
-    ----------
-    url : str
-        s3://bucket/prefix, gs://bucket/prefix, az://container/prefix; http(s):// and memory://
-        where the server lists objects or only `open` is used.
-    store : obstore store, optional
-        Where the objects are; then `url` is only a name, and paths are those of the store.
-    revalidate_after : float
-        Seconds after which `check_if_due` asks the store again.
-    """
-
-    __slots__ = ("_prefix", "_revalidate_after", "_store", "name")
-
-    def __init__(self, url: str, *, store: Any = None, revalidate_after: float = 1.0) -> None:
-        self.name = url.rstrip("/")
-        self._store, self._prefix = (store, "") if store is not None else split_url(url)
-        self._prefix = self._prefix.rstrip("/")
-        self._revalidate_after = revalidate_after
-
-    def walk(self) -> Iterator[FoundFile | Skipped]:
-        """Yield every object with its version, as the listing has them; see `Root.walk`.
-
-        Raises
-        ------
-        RemoteReadError
-            The store gives no listing.
-        """
-        obstore = load_obstore()
-        start = len(self._prefix) + 1 if self._prefix else 0
-        try:
-            for page in obstore.list(self._store, self._prefix or None, chunk_size=_PAGE):
-                for meta in page:
-                    yield FoundFile(meta["path"][start:].encode(), version_of(meta))
-        except (obstore.exceptions.BaseError, OSError) as error:
-            message = str(error).partition("\n")[0]
-            raise RemoteReadError(f"no listing: {message}", path=self.name) from None
-
-    def open(self, path: bytes, version: Fingerprint | None = None) -> ObjectSource:
-        """Return the object at `path`; see `Root.open`. With a version, nothing is requested."""
-        key = path.decode()
-        name = f"{self.name}/{key}"
-        if self._prefix:
-            key = f"{self._prefix}/{key}"
-        return ObjectSource(self._store, key, name, version, self._revalidate_after)
 
 
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:
@@ -307,7 +267,7 @@ def version_of(meta: Any) -> Fingerprint:
         plain = e_tag.removeprefix("W/").strip('"').encode()
         hashed = hashlib.blake2b(plain, digest_size=8).digest()
         digest = int.from_bytes(hashed, "little") >> 1 or 1
-    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest)
+    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest, VersionKind.REMOTE)
 
 
 def _strong(e_tag: str | None) -> str | None:

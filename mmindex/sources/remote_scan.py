@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,24 +24,42 @@ from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header, scan_header
+from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
 
 Order = Literal["little", "big"]
 Scan = Callable[[Buffer], InstanceRecord]
 
-_HEAD = 1 << 16  # bytes that are read first; doubled until the pixel data is reached
+_HEAD = 1 << 16  # bytes that are read first
+_GROWTH = 4  # by which the head grows until the pixel data is reached
 _LOOK = 72  # bytes of an item's header and of its fragment's beginning
+_BLOCK = 512  # bytes that show what a file is
 _TAIL = 8192  # bytes before the end of the last fragment
-_SAMPLES = 16  # entries of a table that is not proved
 _MOST_TABLE = 1 << 30
 _WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched at once
 _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
+_DIGITS = re.compile(r"[0-9]+")
 _ROUNDS = 1000  # items of the last frame
+_passes = threading.BoundedSemaphore(4)  # reads of whole objects at once, some 40 MiB each
+
+
+class ForgetfulMap(mmap.mmap):
+    """A map of a file, of whose pages a long scan keeps few in memory: see `items.gather`."""
+
+    def forget(self) -> None:
+        """Let go of the pages that were read; they stay in the file."""
+        self.madvise(mmap.MADV_DONTNEED)
 
 
 def scan_remote(
-    source: ByteSource, scan: Scan, *, force: bool = False, prove: bool = True
+    source: ByteSource,
+    scan: Scan,
+    *,
+    force: bool = False,
+    prove: bool = True,
+    within: tuple[int, int] | None = None,
+    is_enough: Callable[[bytes], bool] = lambda head: False,
 ) -> InstanceRecord:
     """Return the record of an object, as a scan of all its bytes returns it.
 
@@ -49,6 +69,10 @@ def scan_remote(
         The scan of a buffer, with the same `force` and `prove`.
     prove : bool
         Look at every item. Else an offset table needs only the items that are sampled.
+    within : (int, int), optional
+        Offset and length of the part of the source that is scanned; all of it unless given.
+    is_enough : callable
+        Called with the first bytes; True where `scan` needs no others.
 
     Raises
     ------
@@ -57,11 +81,11 @@ def scan_remote(
     StaleIndexError, MissingFileError, RemoteReadError
         As `ByteSource.read`.
     """
-    with _SparseCopy(source) as copy:
-        header = _fetch_header(copy, force)
+    with _SparseCopy(source, *(within or (0, source.size))) as copy:
+        header = _fetch_header(copy, force, is_enough)
         pixel_data = None if header is None else header.data_set.pixel_data
         if header is None or pixel_data is None:
-            return scan(copy.buffer)
+            return scan(memoryview(copy.buffer)[: copy.head])
         byte_order = header.encoding.byte_order
         start = pixel_data.value_offset
         copy.fetch(start, _TAIL)
@@ -76,23 +100,25 @@ def scan_remote(
             record = scan(copy.buffer)
             if record.frames is not None and record.frames.layout is Layout.TRUSTED:
                 return record
-        _fetch_items(copy, start, item, _name_order(byte_order))
-        return scan(copy.buffer)
+        with _passes:
+            _fetch_items(copy, start, item, _name_order(byte_order))
+            return scan(copy.buffer)
 
 
 class _SparseCopy(Closing):
     """A sparse file as long as the object, with those of its bytes that were fetched."""
 
-    def __init__(self, source: ByteSource) -> None:
-        self.source = source
-        self.size = source.size
+    def __init__(self, source: ByteSource, first: int, size: int) -> None:
+        self._source = source
+        self._first = first  # where the object begins in the source
+        self.size = size
         self.head = 0  # bytes from the first on that were fetched
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
         self.buffer: Buffer = b""
         try:
             os.truncate(self._file.fileno(), self.size)
             if self.size:
-                self.buffer = mmap.mmap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
+                self.buffer = ForgetfulMap(self._file.fileno(), self.size, access=mmap.ACCESS_READ)
         except (OSError, OverflowError, ValueError) as error:
             self._file.close()
             raise FormatError(f"no file is as long as {self.size} bytes: {error}") from None
@@ -110,6 +136,10 @@ class _SparseCopy(Closing):
         """Keep bytes of the object."""
         os.pwrite(self._file.fileno(), data, offset)
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the object, which are not kept."""
+        return self._source.read(self._first + offset, length)
+
     def fetch(self, *piece: int) -> None:
         """Fetch (offset, length), as far as the object goes, unless one read fetched it before."""
         self.fetch_many([(piece[0], piece[1])])
@@ -122,37 +152,59 @@ class _SparseCopy(Closing):
             if offset < end and not any(
                 first <= offset and end <= last for first, last in self._known
             ):
-                wanted.append(ByteRange(offset, end - offset))
-        for piece, data in zip(wanted, self.source.read_many(wanted), strict=True):
-            self.put(piece.offset, data)
-            self.know(piece.offset, piece.offset + piece.length)
+                wanted.append(ByteRange(self._first + offset, end - offset))
+        for piece, data in zip(wanted, self._source.read_many(wanted), strict=True):
+            offset = piece.offset - self._first
+            self.put(offset, data)
+            self.know(offset, offset + piece.length)
 
     def know(self, start: int, end: int) -> None:
         """Remember that the bytes from `start` to `end` were fetched."""
         self._known.append((start, end))
 
 
-def _fetch_header(copy: _SparseCopy, force: bool) -> Header | None:
-    """Fetch until the pixel data is reached; return None where all of the object was fetched."""
-    fetched, length = 0, min(_HEAD, copy.size)
-    while fetched < copy.size:
-        copy.put(fetched, copy.source.read(fetched, length - fetched))
-        fetched = length
-        if fetched == copy.size:
-            break
+def _fetch_header(
+    copy: _SparseCopy, force: bool, is_enough: Callable[[bytes], bool]
+) -> Header | None:
+    """Fetch until the pixel data is reached; None where `copy.head` bytes say it all."""
+    length = min(_HEAD, copy.size)
+    while copy.head < copy.size:
+        while copy.head < length:
+            data = copy.read(copy.head, min(length - copy.head, _WINDOW))
+            copy.put(copy.head, data)
+            copy.head += len(data)
+        if copy.head == copy.size or is_enough(copy.at(0, _BLOCK)):
+            return None
+        header = None
         try:
-            header = scan_header(memoryview(copy.buffer)[:fetched], force=force)
+            header = scan_header(memoryview(copy.buffer)[: copy.head], force=force)
         except NotDicomError:
-            raise
-        except MMIndexError:  # it may be whole with more bytes
-            header = None
+            return None
+        except MMIndexError as error:  # the header may be whole with more bytes
+            if _is_final(copy, error, force):
+                copy.head = copy.size
+                return None
         pixel_data = None if header is None else header.data_set.pixel_data
-        if pixel_data is not None and pixel_data.value_offset <= fetched:
-            copy.know(0, fetched)
-            copy.head = fetched
+        if pixel_data is not None and pixel_data.value_offset <= copy.head:
+            copy.know(0, copy.head)
             return header
-        length = min(2 * length, copy.size)
+        length = min(_GROWTH * length, copy.size)
     return None
+
+
+def _is_final(copy: _SparseCopy, error: MMIndexError, force: bool) -> bool:
+    """Return whether an error of the head is that of the whole object, too.
+
+    It is where the object's length changes nothing but the number of bytes that were found.
+    """
+    if error.offset is None or error.offset + _LOOK > copy.head:
+        return False
+    try:
+        scan_header(copy.buffer, force=force)
+    except MMIndexError as other:
+        same = type(error) is type(other) and error.offset == other.offset
+        return same and _DIGITS.sub("", error.message) == _DIGITS.sub("", other.message)
+    return False
 
 
 def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, item: bytes) -> bool:
@@ -169,8 +221,9 @@ def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, i
     if not len(starts) or int(starts.min()) < 0 or int(starts.max()) >= copy.size:
         return False
     last = len(starts) - 1
-    samples = np.unique(np.linspace(0, last, _SAMPLES).astype(np.int64)).tolist()
-    copy.fetch_many([(origin + int(starts[at]), _LOOK) for at in samples])
+    samples = sample_entries(len(starts))
+    tail = (copy.size - _LOOK, _LOOK)  # where most last frames end
+    copy.fetch_many([*((origin + int(starts[at]), _LOOK) for at in samples), tail])
     spans = []
     for at in samples[:-1]:
         begin, end = origin + int(starts[at]), origin + int(starts[at + 1])
@@ -202,7 +255,7 @@ def _fetch_items(copy: _SparseCopy, position: int, item: bytes, order: Order) ->
 
     Items that are long are skipped; short ones are read through, since that costs less.
     """
-    size, source = copy.size, copy.source
+    size = copy.size
     begin = position
     window = copy.at(begin, max(0, copy.head - begin))  # bytes of the object from `begin` on
     count, first, last = 0, position, position
@@ -214,7 +267,7 @@ def _fetch_items(copy: _SparseCopy, position: int, item: bytes, order: Order) ->
             begin = position
             length = (1 << 12) if far else _WINDOW if count > 1 else _HEAD
             at = begin + len(window)
-            window += source.read(at, min(length, size - at))
+            window += copy.read(at, min(length, size - at))
         piece = window[position - begin : position - begin + _LOOK]
         copy.put(position, piece)
         if len(piece) < 8 or piece[:4] != item:

@@ -10,6 +10,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, TruncatedFrameError
@@ -23,6 +24,7 @@ _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _MAX_COMMENT = (1 << 16) - 1
 _FULL16, _FULL32 = 0xFFFF, 0xFFFF_FFFF  # the value is in a zip64 field
+_TOGETHER = 256  # local headers that are read together
 _CHUNK = 1 << 20  # bytes of the central directory that are read at once
 _LONGEST_ENTRY = _ENTRY.size + 3 * _FULL16
 _ENCRYPTED = 0x2041  # bits 0, 6 and 13: encrypted, strongly, local header masked
@@ -69,9 +71,13 @@ def walk_zip(container: ByteSource) -> Iterator[FoundMember]:
         directory = _find_directory(container)
         starts = array("Q", (entry.header_offset for entry in _walk_entries(container, directory)))
         ascending: Sequence[int] = sorted(starts)
-        for entry in _walk_entries(container, directory):
-            if not entry.name.endswith(b"/"):
-                yield _make_member(container, directory, entry, ascending)
+        files = (
+            entry for entry in _walk_entries(container, directory) if not entry.name.endswith(b"/")
+        )
+        while entries := list(islice(files, _TOGETHER)):
+            headers = container.read_many([_locate(entry, directory) for entry in entries])
+            for entry, header in zip(entries, headers, strict=True):
+                yield _make_member(header, directory, entry, ascending)
     except TruncatedFrameError as error:
         raise _damaged(container, error.offset or 0, "the container ends in it") from None
 
@@ -157,13 +163,17 @@ def _parse_zip64(extra: bytes, *numbers: int) -> tuple[int, ...] | None:
     return None
 
 
+def _locate(entry: _Entry, directory: Directory) -> tuple[int, int]:
+    """Return offset and length of a member's local header."""
+    length = min(_LOCAL.size + len(entry.name), directory.start - entry.header_offset)
+    return entry.header_offset, length
+
+
 def _make_member(
-    container: ByteSource, directory: Directory, entry: _Entry, starts: Sequence[int]
+    local: bytes, directory: Directory, entry: _Entry, starts: Sequence[int]
 ) -> FoundMember:
     """Return a member after a look at its local header; one that cannot be read has its reason."""
     name, header_offset, length, compressed_length, method, crc, flags, disk = entry
-    size = min(_LOCAL.size + len(name), directory.start - header_offset)
-    local = container.read(header_offset, size)
     signature, local_flags, local_method, *lengths, name_length, extra_length = _LOCAL.unpack_from(
         local
     )

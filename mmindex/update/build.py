@@ -16,12 +16,13 @@ from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
+from mmindex.update.archive_root import find_archive
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
-from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
+from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
-from mmindex.update.report import BuildReport, Progress
+from mmindex.update.report import BuildReport, Progress, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.workers import Workers
 
@@ -41,21 +42,25 @@ def build(
     containers: bool = True,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
+    store: object = None,
+    concurrency: int | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update the index of an archive: scan what is new or changed, drop what is gone.
 
     Parameters
     ----------
-    root : path
-        The archive's folder.
+    root : path or URL
+        The archive's folder; or a bucket, or what lies below a prefix of one: s3, gs, az. The
+        index keeps the URL without a user's name and password.
     index : path, optional
-        The index file; `.mmindex` in `root` unless given.
+        The index file; `.mmindex` in `root` unless given, which it has to be for a URL.
     workers : int, optional
         Processes that scan, as many as the machine has cores unless given; 1 scans in this one.
+        Of a URL see `concurrency`.
     executor : concurrent.futures.Executor, optional
         Scans instead: processes, threads, Dask's `Client.get_executor()`, MPI. Its workers have
-        to see the archive under the same path.
+        to see the archive under the same path or URL; processes that are forked cannot use obstore.
     full : bool
         Scan unchanged files, too.
     prove : bool
@@ -82,6 +87,11 @@ def build(
         How many files may be dropped because they are gone, or which percentage ("20%"). Unless
         given, none where the root is empty, and not over half of the files where these are over
         100.
+    store : obstore store, optional
+        Where the objects of a URL are; made of the URL and the environment unless given.
+    concurrency : int, optional
+        Objects of a URL that are scanned at once, by threads of this process, or of each worker of
+        `executor`; 64 unless given.
     progress : callable, optional
         Called with the report so far, often.
 
@@ -92,44 +102,50 @@ def build(
     Raises
     ------
     MissingFileError
-        There is no such folder, or `root` is an empty text.
+        There is no such folder, or `root` is an empty text; the URL is that of an object.
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError
         The index cannot be written, belongs to another archive, or another build is at work; more
         files are gone than `max_removed` allows; /proc lies below the root.
+    RemoteReadError
+        The store gives no listing, as no web server does. An object that cannot be read is a
+        problem of the index; the next build looks at it again.
+    MissingDependencyError
+        The root is a URL, and obstore is not installed.
     ValueError
-        `max_removed` is neither a number nor a percentage.
+        `max_removed` is neither a number nor a percentage; an argument has no meaning for the root;
+        the root is a URL with a query, or comes without an index.
     """
     started = time.monotonic()
     parse_limit(max_removed)
-    root_bytes = find_root(root, one_file_system=one_file_system)
-    index_path = find_index(root_bytes, index)
-    report = BuildReport(os.fsdecode(root_bytes), index_path)
+    rules = WalkRules(tuple(exclude), follow_links, one_file_system)
+    archive = find_archive(root, rules, store, concurrency)
+    index_path = find_index(archive.path, index)
+    report = BuildReport(archive.name, index_path)
     show = progress or (lambda report: None)
     options = ScanOptions(force, prove, containers)
-    rules = WalkRules(tuple(exclude), follow_links, one_file_system)
-    create_index(index_path, root_bytes)
+    create_index(index_path, archive.path)
     with ExitStack() as stack:
+        stack.enter_context(counting_requests(report))
         stack.enter_context(only_writer(index_path))
         stack.enter_context(older_emptied(index_path))
-        store = stack.enter_context(open_to_build(index_path, root_bytes))
-        known = store.count_files()
+        index_store = stack.enter_context(open_to_build(index_path, archive.path))
+        known = index_store.count_files()
         plan = Plan(
-            store,
-            root_bytes,
+            index_store,
+            archive,
             report,
             full=full,
             options=options,
-            rules=rules,
             min_age=min_age,
             progress=show,
         )
-        commits = Commits(store, report, show)
-        opened = Containers(store, root_bytes, report, commits, options, plan.met)
+        commits = Commits(index_store, report, show)
+        opened = Containers(index_store, archive, report, commits, options, plan.met)
         try:
             chunks = plan.walk_chunks()
-            scans = Workers(root_bytes, options, opened.take)
+            scans = Workers(archive, options, opened.take)
             while not opened.is_done:
                 scans.scan(opened.walk_round(chunks), workers, executor)
                 opened.finish()
@@ -137,14 +153,14 @@ def build(
             commits.commit()
         commits.remove(plan.find_shut())
         gone = plan.find_gone()
-        check_removal(root_bytes, index_path, len(gone), known, max_removed)
+        check_removal(archive, index_path, len(gone), known, max_removed)
         commits.remove(gone)
-        report.add_totals(store.read_counters())
-        report.duplicates = store.count_duplicates("instances")
+        report.add_totals(index_store.read_counters())
+        report.duplicates = index_store.count_duplicates("instances")
         show(report)
         report.seconds = time.monotonic() - started
         note = BuildNote(time.time_ns(), int(report.seconds * 1000))
-        plan.skips.write(store, note, set(), [b""])
-        forget_settled(store, root_bytes)
-        mark_accepted(store, report)
+        plan.skips.write(index_store, note, set(), [b""])
+        forget_settled(index_store, archive)
+        mark_accepted(index_store, report)
     return report

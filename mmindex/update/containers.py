@@ -6,9 +6,8 @@ walks the container again, and scans only the files that are not in the index ye
 
 from __future__ import annotations
 
-import os
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,13 +17,13 @@ from mmindex.index.record import pack_record, status_of_packed, unpack_keys
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, locate
 from mmindex.sources.container import walk_members
-from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import FoundMember
+from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, Met, walk_chunks
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions, unreadable
-from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_file import UNKNOWN, Target
 from mmindex.update.scan_members import MemberTarget
 
 _MOST_WALKED = 4096  # containers whose records wait for those of their files
@@ -60,8 +59,8 @@ class Containers:
     ----------
     store : Store
         The index, open to be written.
-    root : bytes
-        The archive's folder.
+    root : ArchiveRoot
+        The archive.
     report : BuildReport
         Counts the files that are met.
     commits : Commits
@@ -75,7 +74,7 @@ class Containers:
     def __init__(
         self,
         store: Store,
-        root: bytes,
+        root: ArchiveRoot,
         report: BuildReport,
         commits: Commits,
         options: ScanOptions,
@@ -89,6 +88,7 @@ class Containers:
         self._met = met or Met()
         self._found: deque[_Found] = deque()
         self._walked: list[_Walked] = []
+        self._unread: Counter[bytes] = Counter()  # files that a store did not return, by container
         self._is_cut = True  # whether files wait that the last round did not come to
 
     @property
@@ -102,11 +102,16 @@ class Containers:
         if self._options.containers:
             others = []
             for packed in packed_records:
-                if status_of_packed(packed) is Status.CONTAINER:
+                status = status_of_packed(packed)
+                if status is Status.CONTAINER:
                     keys = unpack_keys(packed)
                     self._found.append(_Found(keys.path, keys.fingerprint))
-                else:
-                    others.append(packed)
+                    continue
+                if status is Status.UNREADABLE:
+                    keys = unpack_keys(packed)
+                    if keys.location != keys.path and keys.fingerprint == UNKNOWN:
+                        self._unread[keys.path] += 1
+                others.append(packed)
         self._commits.take(others)
 
     def walk_round(self, chunks: Iterator[list[Target]]) -> Iterator[list[Target]]:
@@ -140,7 +145,7 @@ class Containers:
         walked, self._walked = self._walked, []
         for each in walked:
             for target in self._find_last(each) if each.repeated else ():
-                self._commits.take(scan_files(self._root, [target], self._options))
+                self._commits.take(self._root.scan([target], self._options))
         self._commits.commit()
         obsolete: list[int] = []
         for each in walked:
@@ -151,7 +156,13 @@ class Containers:
                 obsolete = []
         self._commits.remove(obsolete)
         for each in walked:
-            self._commits.take([pack_record(each.record, each.path, each.fingerprint)])
+            record, version = each.record, each.fingerprint
+            if unread := self._unread.pop(each.path, 0):
+                reason = f"{unread} of its files could not be read: the next build looks again"
+                record, version = unreadable("RemoteReadError", reason), UNKNOWN
+            elif record.error == "RemoteReadError":
+                version = UNKNOWN
+            self._commits.take([pack_record(record, each.path, version)])
 
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
@@ -180,8 +191,7 @@ class Containers:
         self._walked.append(_Walked(*container, record, is_known, repeated))
 
     def _walk_members(self, container: _Found | _Walked) -> Iterator[FoundMember]:
-        path = os.fsdecode(os.path.join(self._root, container.path))
-        source = FileSource(open_descriptor(path), None, container.fingerprint, 1.0, by_path=False)
+        source = self._root.open_container(container.path, container.fingerprint)
         yield from walk_members(source)
         source.check()
 
@@ -193,7 +203,9 @@ class Containers:
         names = [locate(path, member.name) for member in members]
         known_files = self._store.find_paths(names)
         for member, known in zip(members, known_files, strict=True):
-            if self._met.is_unchanged(known, fingerprint):
+            is_unchanged = self._met.is_unchanged(known, fingerprint)
+            # Files of a container have its version to the time, which an ETag may outlive.
+            if is_unchanged and known is not None and known[1] == fingerprint:
                 self._report.unchanged += 1
             else:
                 yield MemberTarget(path, fingerprint, member)

@@ -6,12 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.names import is_url_root
 from mmindex.index.store import Store
 from mmindex.index.trust import is_own
-from mmindex.model import INDEX_NAME
+from mmindex.model import INDEX_NAME, is_url
 from mmindex.sources.folder import match_index_files
+
+if TYPE_CHECKING:
+    from mmindex.update.archive_root import ArchiveRoot
 
 _FEW = 100  # files that may go without a question, unless the root is empty
 _MOUNTS = "/proc/self/mounts"
@@ -52,7 +57,13 @@ def find_index(root: bytes, index: str | os.PathLike[str] | None) -> str:
     IndexWriteError
         A link of another user leads to where no file is: to create the index there is that user's
         wish.
+    ValueError
+        The root is a URL, and no index is given, or one at a URL.
     """
+    if is_url_root(root) and index is None:
+        raise ValueError("the root is a URL: name the index, a local file: --index PATH (index=)")
+    if is_url(index):
+        raise ValueError(f"the index is written to a local file, found the URL {index!r}")
     path = os.path.join(os.fsdecode(root), INDEX_NAME) if index is None else os.fspath(index)
     if os.path.islink(path) and not os.path.exists(path) and not is_own(os.lstat(path)):
         raise IndexWriteError(
@@ -92,14 +103,14 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
 
 
 def check_removal(
-    root: bytes, index: str, gone: int, known: int, max_removed: int | str | None
+    root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
 ) -> None:
     """Raise IndexWriteError where more files are gone from an archive than a mistake should cost.
 
     Parameters
     ----------
-    root : bytes
-        The archive's folder.
+    root : ArchiveRoot
+        The archive.
     index : str
         Its index.
     gone, known : int
@@ -112,7 +123,7 @@ def check_removal(
         return
     limit = parse_limit(max_removed)
     if limit is None:
-        if _is_empty(root, index):
+        if root.is_empty(index):
             what = "the root is empty"
         elif gone > _FEW and 2 * gone > known:
             what = "over half of the files are gone"
@@ -124,14 +135,14 @@ def check_removal(
             return
         what = f"expected at most {max_removed} to be gone"
     raise IndexWriteError(
-        f"{what}, found {gone} of {known} files missing in {os.fsdecode(root)}: nothing was "
+        f"{what}, found {gone} of {known} files missing in {root.name}: nothing was "
         "dropped. Is it mounted? To drop them all the same: --max-removed 100% "
         '(max_removed="100%")',
         path=index,
     )
 
 
-def _is_empty(root: bytes, index: str) -> bool:
+def is_empty_folder(root: bytes, index: str) -> bool:
     """Return whether a folder has no entry but its index."""
     is_own = match_index_files(os.fsencode(index))(os.path.realpath(root))
     try:
@@ -151,10 +162,16 @@ def open_to_build(index: str, root: bytes) -> Iterator[Store]:
         The index is damaged; it cannot be written, or belongs to another archive.
     """
     with closing(Store(index, write=True)) as store:
-        if os.path.realpath(store.root) != os.path.realpath(root):
+        if not _is_same_root(store.root, root):
             raise IndexWriteError(
                 f"the index is that of {os.fsdecode(store.root)}: give another one for "
                 f"{os.fsdecode(root)}",
                 path=index,
             )
         yield store
+
+
+def _is_same_root(one: bytes, other: bytes) -> bool:
+    if is_url_root(one) or is_url_root(other):
+        return one == other
+    return os.path.realpath(one) == os.path.realpath(other)

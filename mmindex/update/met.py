@@ -50,7 +50,12 @@ class Met:
         file_id, known_fingerprint = known
         if file_id < len(self.seen):  # as it is in every index that is whole
             self.seen[file_id] = 1
-        return known_fingerprint == fingerprint and file_id not in self._rescanned
+        return is_version(known_fingerprint, fingerprint) and file_id not in self._rescanned
+
+
+def is_version(known: tuple[int, ...], found: Fingerprint) -> bool:
+    """Return whether a file is of a version that the index knows."""
+    return known == found or found.is_same(Fingerprint(*known))
 
 
 def walk_chunks(targets: Iterable[tuple[Target, int]]) -> Iterator[list[Target]]:

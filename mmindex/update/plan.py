@@ -5,7 +5,6 @@ The walk of the archive streams; only one byte a known file is held.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Container, Iterator
 
@@ -13,7 +12,7 @@ from mmindex.index.problem_notes import is_below
 from mmindex.index.store import Store
 from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.met import LOOKED_UP, Met, walk_chunks
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
@@ -28,16 +27,14 @@ class Plan:
     ----------
     store : Store
         The index.
-    root : bytes
-        The archive's folder.
+    root : ArchiveRoot
+        The archive, with what its walk leaves out.
     report : BuildReport
         Counts what is met.
     full : bool
         Scan unchanged files, too.
     options : ScanOptions
         What every scan is asked; with `force`, files that are not DICOM are scanned again.
-    rules : WalkRules
-        What the walk leaves out.
     min_age : float
         Seconds since its last change after which a file is looked at.
     progress : callable
@@ -52,12 +49,11 @@ class Plan:
     def __init__(
         self,
         store: Store,
-        root: bytes,
+        root: ArchiveRoot,
         report: BuildReport,
         *,
         full: bool,
         options: ScanOptions,
-        rules: WalkRules,
         min_age: float,
         progress: Progress,
     ) -> None:
@@ -66,14 +62,15 @@ class Plan:
         self._report = report
         self.met = Met(store.next_file_id(), _find_rescanned(store, options, full=full))
         self._options = options
-        self._rules = rules
         self._min_age = min_age
         self._progress = progress
         self.skips = Skips(report)
 
     def walk_chunks(self) -> Iterator[list[Target]]:
         """Return the paths of new and changed files, in chunks."""
-        return walk_chunks((file.path, file.fingerprint.size) for file in self._walk_changed())
+        return walk_chunks(
+            (self._root.target(file), file.fingerprint.size) for file in self._walk_changed()
+        )
 
     def find_gone(self) -> list[int]:
         """Return the ids of files that the walk did not meet, unless they may be hidden from it.
@@ -96,7 +93,7 @@ class Plan:
     def _walk_changed(self) -> Iterator[FoundFile]:
         """Yield new and changed files as the walk meets them; mark the known ones as seen."""
         files: list[FoundFile] = []
-        for found in walk_archive(self._root, os.fsencode(self._store.path), self._rules):
+        for found in self._root.walk(self._store.path):
             if isinstance(found, Skipped):
                 self.skips.add(found)
                 continue

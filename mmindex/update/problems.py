@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.lmdb.locks import only_writer
@@ -15,6 +16,9 @@ from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.sources.base import Skipped
 from mmindex.update.guards import open_to_build
 from mmindex.update.report import BuildReport
+
+if TYPE_CHECKING:
+    from mmindex.update.archive_root import ArchiveRoot
 
 
 class Skips:
@@ -85,15 +89,15 @@ def accept_problems(
         store.accept(problems)
 
 
-def forget_settled(store: Store, root: bytes, paths: Iterable[bytes] | None = None) -> None:
+def forget_settled(store: Store, root: ArchiveRoot, paths: Iterable[bytes] | None = None) -> None:
     """Drop accepted problems that are gone or no longer the same.
 
     Parameters
     ----------
     store : Store
         The index, open to be written.
-    root : bytes
-        The archive's folder.
+    root : ArchiveRoot
+        The archive.
     paths : iterable of bytes, optional
         Only problems of these files; of all unless given.
     """
@@ -121,23 +125,19 @@ def _walk_accepted(store: Store, paths: Iterable[bytes] | None) -> Iterator[Acce
     return (note for note in notes if isinstance(note, AcceptedProblem))
 
 
-def _is_so_still(store: Store, root: bytes, problem: AcceptedProblem) -> bool:
+def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> bool:
     """Return whether a problem that was accepted is there, by the index and the file."""
     path, kind, detail = problem
     record = find_record(store, path)
     if kind == "unreadable" and store.find_skipped(path) == detail:
         return True
     if record is None:
-        return kind == "new" and os.path.lexists(os.path.join(root, path))
+        return kind == "new" and root.has(path)
     if kind == "unreadable":
         return record.status is Status.UNREADABLE and describe_unreadable(record) == detail
     if kind == "anomaly":
         return detail in map(describe_anomaly, record.anomalies)
     if kind == "duplicate":
         return len(store.find_uid("instances", record.sop_instance_uid)) > 1
-    try:
-        found = os.stat(os.path.join(root, path))
-    except OSError:
-        return kind == "missing"
-    changed = Fingerprint.of(found) != record.fingerprint
-    return kind == "stale" and changed and describe_change(found, record) == detail
+    found, change = root.find_problem(path, record)
+    return kind == found and (kind == "missing" or change == detail)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 
 from mmindex.index.counters import Counters
 from mmindex.model import Status
+from mmindex.sources.requests import Request, watching
 
 _PROBLEMS_KEPT = 1000
 NAMES_KEPT = 1000
@@ -50,6 +53,8 @@ class BuildReport:
         How long it took.
     started : float
         When it began, in seconds since 1970.
+    requests, received : int
+        Requests to a store that this process made, and bytes of their answers.
     removed_paths : list of str
         Files that were dropped because they are gone, the first thousand.
     totals : Counters or None
@@ -73,6 +78,8 @@ class BuildReport:
     duplicates: int = 0
     seconds: float = 0.0
     started: float = field(default_factory=time.time)
+    requests: int = 0
+    received: int = 0
     removed_paths: list[str] = field(default_factory=list)
     totals: Counters | None = None
 
@@ -86,6 +93,20 @@ class BuildReport:
         """Take what the whole index holds."""
         self.totals = totals
         self.unreadable = totals.statuses[Status.UNREADABLE]
+
+
+@contextmanager
+def counting_requests(report: BuildReport) -> Iterator[None]:
+    """Count requests to stores and the bytes of their answers in a report."""
+    lock = Lock()
+
+    def count(request: Request) -> None:
+        with lock:
+            report.requests += 1
+            report.received += request.length
+
+    with watching(count):
+        yield
 
 
 Progress = Callable[[BuildReport], None]

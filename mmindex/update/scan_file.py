@@ -12,7 +12,8 @@ from time import perf_counter_ns
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
-from mmindex.sources.container import is_container
+from mmindex.sources.base import FoundFile
+from mmindex.sources.container import is_container, is_plain_container
 from mmindex.sources.tar import BLOCK
 from mmindex.update.scan_buffer import (
     READ_WHOLE,
@@ -23,9 +24,11 @@ from mmindex.update.scan_buffer import (
 )
 from mmindex.update.scan_members import MemberScanner, MemberTarget
 
-_UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
+UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
+SCANNED_TOGETHER = 4  # objects that one thread scans one after the other
 
-Target = bytes | MemberTarget  # what is scanned: a file by its path, or one in a container
+# What is scanned: a file of a folder by its path, an object as it was listed, or a container's.
+Target = bytes | FoundFile | MemberTarget
 
 
 def scan_files(root: bytes, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
@@ -35,15 +38,20 @@ def scan_files(root: bytes, targets: Sequence[Target], options: ScanOptions) -> 
         return [
             members.scan(target)
             if isinstance(target, MemberTarget)
-            else scan_file(root, target, options, known_runs)
+            else scan_file(root, path_of(target), options, known_runs)
             for target in targets
         ]
+
+
+def path_of(target: bytes | FoundFile) -> bytes:
+    """Return the path of a file that is to be scanned."""
+    return target.path if isinstance(target, FoundFile) else target
 
 
 def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownRuns) -> bytes:
     """Return the packed record of a file; one that can't be read has its reason in it."""
     started = perf_counter_ns()
-    fingerprint = _UNKNOWN
+    fingerprint = UNKNOWN
     try:
         number = os.open(b"%b/%b" % (root, path), os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -73,16 +81,17 @@ def _scan_descriptor(
         buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
     else:
         buffer = os.read(number, size)
-    if options.force and _is_container(buffer) and buffer[128:132] != b"DICM":
+    return scan_content(buffer, options, known_runs)
+
+
+def scan_content(buffer: Buffer, options: ScanOptions, known_runs: KnownRuns) -> InstanceRecord:
+    """Return the record of a file that may be a container."""
+    if options.force and is_plain_container(bytes(buffer[:BLOCK])):
         return _CONTAINER
     record = scan_buffer(buffer, options, known_runs)
-    if record.status is Status.NOT_DICOM and _is_container(buffer):
+    if record.status is Status.NOT_DICOM and is_container(bytes(buffer[:BLOCK])):
         return _CONTAINER
     return record
-
-
-def _is_container(buffer: Buffer) -> bool:
-    return is_container(bytes(buffer[:BLOCK]))
 
 
 # Its files are scanned afterwards, where containers are opened.

@@ -12,7 +12,7 @@ from mmindex.errors import FormatError, MMIndexError
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
 from mmindex.scan.known_runs import KnownRuns
-from mmindex.sources.container import is_container, place_in_container
+from mmindex.sources.container import is_plain_container, place_in_container
 from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
 from mmindex.sources.tar import BLOCK
 from mmindex.update.scan_buffer import (
@@ -23,7 +23,7 @@ from mmindex.update.scan_buffer import (
     unreadable,
 )
 
-_HEAD = 4096  # deflated bytes of which the first block of a file is inflated
+HEAD = 4096  # deflated bytes of which the first block of a file is inflated
 
 
 class MemberTarget(NamedTuple):
@@ -105,21 +105,26 @@ class MemberScanner:
                 buffer, at = self._inflate(number, member), 0
         except MMIndexError as error:
             return unreadable(type(error).__name__, str(error))
-        head = bytes(buffer[:BLOCK])
-        is_nested = is_container(head) and head[128:132] != b"DICM"
-        if not is_nested:
-            return scan_buffer(buffer, self._options, self._known_runs, at)
-        reason = "a container in a container, which is not opened"
-        return InstanceRecord(Status.NOT_DICOM, reason=reason, error="NotDicomError")
+        return scan_member_content(buffer, self._options, self._known_runs, at)
 
     def _inflate(self, number: int, member: Member) -> bytes:
         """Return a deflated file, or the head of one that is no DICOM file."""
         check_lengths(member)
-        head = _read(number, member.offset, min(_HEAD, member.compressed_length))
+        head = _read(number, member.offset, min(HEAD, member.compressed_length))
         found = inflate_head(head, BLOCK)
         if found and found[128:132] != b"DICM" and not self._options.force:
             return found
         return inflate_member(member, _read(number, member.offset, member.compressed_length))
+
+
+def scan_member_content(
+    buffer: Buffer, options: ScanOptions, known_runs: KnownRuns, at: int
+) -> InstanceRecord:
+    """Return the record of a file in a container, which begins at offset `at` of that."""
+    if not is_plain_container(bytes(buffer[:BLOCK])):
+        return scan_buffer(buffer, options, known_runs, at)
+    reason = "a container in a container, which is not opened"
+    return InstanceRecord(Status.NOT_DICOM, reason=reason, error="NotDicomError")
 
 
 def pack_refused(target: MemberTarget, reason: str = "") -> bytes:

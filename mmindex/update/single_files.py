@@ -7,41 +7,34 @@ what the index knows below it.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from mmindex.errors import IndexWriteError, is_missing
 from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.record import unpack_keys
 from mmindex.index.store import Store
-from mmindex.model import SEPARATOR, Fingerprint, split_path
+from mmindex.model import SEPARATOR, split_path
 from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import (
-    WalkRules,
-    match_excluded,
-    match_index_files,
-    skipped,
-    walk_archive,
-)
+from mmindex.sources.folder import WalkRules
+from mmindex.update.archive_root import ArchiveRoot, find_archive
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
     check_removal,
     find_index,
-    find_root,
     open_to_build,
     parse_limit,
 )
+from mmindex.update.met import is_version
+from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
-from mmindex.update.report import BuildReport
+from mmindex.update.report import BuildReport, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
-from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_file import Target
 
 _TOGETHER = 64  # files scanned between two looks at what waits to be committed
-_NO_NAMES = (b"..", b".")
 
 
 def update(
@@ -59,6 +52,8 @@ def update(
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     check_pages: bool = True,
+    store: object = None,
+    concurrency: int | None = None,
 ) -> BuildReport:
     """Bring the index up to date for these files and folders alone.
 
@@ -69,15 +64,20 @@ def update(
 
     Parameters
     ----------
-    root : path
-        The archive's folder.
+    root : path or URL
+        The archive's folder, or a bucket as for `build`; or a URL that a web server (http, https)
+        serves files below.
     paths : iterable of path
-        Files and folders in the archive, absolute or relative to the working directory.
+        Files and folders in the archive, absolute or relative to the working directory; of a URL
+        keys, relative to it, or URLs below it. A web server has files, and no folders.
     index : path, optional
-        The index file; `.mmindex` in `root` unless given. A new one is made where there is none.
+        The index file; `.mmindex` in `root` unless given, which it has to be for a URL. A new one
+        is made where there is none.
     wait : float
         Seconds to wait while another build or update writes the index.
     force, prove, exclude, follow_links, one_file_system, containers, min_age, max_removed
+        As for `build`.
+    store, concurrency
         As for `build`.
     check_pages : bool
         Look at all pages of the index before the first write since this process opened the index,
@@ -97,12 +97,21 @@ def update(
     IndexWriteError
         A path is outside the root; the index cannot be written, or another build was at work all
         the time; more files are gone than `max_removed` allows.
+    RemoteReadError
+        A store does not answer which version an object has.
     ValueError
-        `max_removed` is neither a number nor a percentage.
+        As for `build`.
     """
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     options = UpdateOptions(
-        wait, ScanOptions(force, prove, containers), rules, min_age, max_removed, check_pages
+        wait,
+        ScanOptions(force, prove, containers),
+        rules,
+        min_age,
+        max_removed,
+        check_pages,
+        store,
+        concurrency,
     )
     return update_files(root, paths, index, options)
 
@@ -116,6 +125,8 @@ class UpdateOptions(NamedTuple):
     min_age: float
     max_removed: int | str | None
     check_pages: bool
+    store: object = None
+    concurrency: int | None = None
 
 
 def update_files(
@@ -126,86 +137,41 @@ def update_files(
 ) -> BuildReport:
     """Do what `update` does."""
     started = time.monotonic()
-    rules = options.rules
     parse_limit(options.max_removed)
-    root_bytes = find_root(root, one_file_system=rules.one_file_system)
-    index_path = find_index(root_bytes, index)
-    places = Places(root_bytes, follow_links=rules.follow_links)
+    archive = find_archive(root, options.rules, options.store, options.concurrency)
+    index_path = find_index(archive.path, index)
+    places = find_places(archive, index_path)
     wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
-    report = BuildReport(os.fsdecode(root_bytes), index_path, listing=False)
-    create_index(index_path, root_bytes)
-    with only_writer(index_path, options.wait), open_to_build(index_path, root_bytes) as store:
+    report = BuildReport(archive.name, index_path, listing=False)
+    create_index(index_path, archive.path)
+    with (
+        counting_requests(report),
+        only_writer(index_path, options.wait),
+        open_to_build(index_path, archive.path) as store,
+    ):
         if not options.check_pages:
             store.trust_pages()
-        found = _Look(root_bytes, index_path, options, store, report)
+        found = _Look(archive, places, options, store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
-        containers = Containers(store, root_bytes, report, commits, options.scan)
+        containers = Containers(store, archive, report, commits, options.scan)
         try:
             while not containers.is_done:
                 for chunk in containers.walk_round(found.walk_chunks()):
-                    containers.take(scan_files(root_bytes, chunk, options.scan))
+                    containers.take(archive.scan(chunk, options.scan))
                 containers.finish()
         finally:
             commits.commit()
         gone = found.find_gone()
-        check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
+        check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
-        forget_settled(store, root_bytes, None if found.folders else looked_at)
+        forget_settled(store, archive, None if found.folders else looked_at)
         mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
     return report
-
-
-class Places:
-    """Turns the paths of files into their paths in an archive.
-
-    Parameters
-    ----------
-    root : bytes
-        The archive's folder, absolute.
-    follow_links : bool
-        Whether a path may lead through a link to a folder outside the archive.
-    """
-
-    def __init__(self, root: bytes, *, follow_links: bool = True) -> None:
-        self._root = os.path.normpath(root)
-        self._real_root = os.path.realpath(root)
-        self._follow_links = follow_links
-
-    def locate(self, path: bytes) -> bytes:
-        """Return the path in the archive that a walk of it gives the file, empty for the root.
-
-        Raises
-        ------
-        IndexWriteError
-            The path is outside the root.
-        """
-        path = os.path.join(os.getcwdb(), path)
-        folder, name = os.path.split(path.rstrip(b"/") or b"/")
-        if name in _NO_NAMES:
-            folder, name = os.path.realpath(path), b""
-        real = os.path.join(os.path.realpath(folder), name).rstrip(b"/")
-        found = _below(self._real_root, real)  # by its own folder, as the walk meets it first
-        if found is None and self._follow_links:
-            found = _below(self._root, os.path.normpath(path))
-        if found is None:
-            raise IndexWriteError(
-                f"expected a path in the archive {os.fsdecode(self._root)}, found one outside",
-                path=os.fsdecode(path),
-            )
-        return found
-
-
-def _below(root: bytes, path: bytes) -> bytes | None:
-    """Return a path relative to a root, empty for the root itself; None where it is outside."""
-    if path == root:
-        return b""
-    prefix = os.path.join(root, b"")
-    return path[len(prefix) :] if path.startswith(prefix) else None
 
 
 class _Look:
@@ -213,22 +179,19 @@ class _Look:
 
     def __init__(
         self,
-        root: bytes,
-        index: str,
+        root: ArchiveRoot,
+        places: Places,
         options: UpdateOptions,
         store: Store,
         report: BuildReport,
     ) -> None:
-        self.changed: list[bytes] = []
+        self.changed: list[FoundFile] = []
         self._root = root
-        self._index = os.fsencode(index)
-        self._rules = options.rules
+        self._places = places
         self._opens_containers = options.scan.containers
         self._min_age = options.min_age
         self._store = store
         self._report = report
-        self._is_excluded = match_excluded(options.rules.exclude)
-        self._is_index_in = match_index_files(self._index)
         self._scanned: list[bytes] = []
         self._gone: list[int] = []
         self.folders: list[bytes] = []  # below which known files may be gone
@@ -239,17 +202,19 @@ class _Look:
         """Look at files and folders; `changed` are then the files to scan."""
         youngest = time.time_ns() - int(self._min_age * 1e9)
         missing: list[bytes] = []
-        for path in dict.fromkeys(map(self._find_container, paths)):
-            for found in self._walk(path):
-                if found is None:
-                    missing.append(path)
-                elif isinstance(found, Skipped):
-                    self.skips.add(found)
-                elif found.path not in self.met:
-                    self.met.add(found.path)
-                    self._take(found, youngest)
-                    if found.path == path and self._is_new_in_place_of_folder(path):
-                        self.folders.append(path)
+        wanted = list(dict.fromkeys(map(self._find_container, paths)))
+        for path, found in self._places.walk(wanted):
+            if found is None:
+                missing.append(path)
+            elif isinstance(found, Below):
+                self.folders.append(path)
+            elif isinstance(found, Skipped):
+                self.skips.add(found)
+            elif found.path not in self.met:
+                self.met.add(found.path)
+                self._take(found, youngest)
+                if found.path == path and self._is_new_in_place_of_folder(path):
+                    self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             members = self._store.find_members(path)
             self._gone += members
@@ -267,8 +232,8 @@ class _Look:
         """Yield the paths of the files to scan, in chunks, each once."""
         while self.changed:
             chunk, self.changed = self.changed[:_TOGETHER], self.changed[_TOGETHER:]
-            self._scanned += chunk
-            yield list(chunk)
+            self._scanned += [file.path for file in chunk]
+            yield [self._root.target(file) for file in chunk]
 
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""
@@ -292,65 +257,21 @@ class _Look:
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
-        if SEPARATOR.encode() in path and not os.path.lexists(os.path.join(self._root, path)):
+        if SEPARATOR.encode() in path and not self._root.has(path):
             for container, _ in split_path(path):
                 is_known = self._store.find_paths([container]) != [None]
-                if is_known or os.path.isfile(os.path.join(self._root, container)):
+                if is_known or self._places.is_file(container):
                     return container
         return path
-
-    def _walk(self, path: bytes) -> Iterator[FoundFile | Skipped | None]:
-        """Yield the file at a path, or those below; None where nothing is, or nothing counts."""
-        full_path = os.path.join(self._root, path)
-        folder, name = os.path.split(full_path)
-        if path and self._is_index_in(os.path.realpath(folder))(name):
-            return
-        try:
-            if self._is_left_out(path):
-                yield None
-                return
-            status = os.stat(full_path)
-        except OSError as error:
-            if not is_missing(error) or os.path.islink(full_path):
-                yield skipped(path, error)
-            if is_missing(error):
-                yield None
-            return
-        if stat.S_ISDIR(status.st_mode):
-            self.folders.append(path)
-            yield None  # a file may have been there before
-            yield from walk_archive(self._root, self._index, self._rules, path)
-        elif stat.S_ISREG(status.st_mode):
-            yield FoundFile(path, Fingerprint.of(status))
-        else:
-            yield Skipped(path, "neither a file nor a folder", False)
-            yield None
-
-    def _is_left_out(self, path: bytes) -> bool:
-        """Return whether the rules leave out a path, or a folder on the way to it."""
-        if self._rules == WalkRules():
-            return False
-        device = os.stat(self._root).st_dev
-        parts = path.split(b"/")
-        for length in range(1, len(parts) + 1):
-            part = b"/".join(parts[:length])
-            if self._is_excluded(part):
-                return True
-            status = os.lstat(os.path.join(self._root, part))
-            if stat.S_ISLNK(status.st_mode) and not self._rules.follow_links:
-                return True
-            if self._rules.one_file_system and status.st_dev != device:
-                return True
-        return False
 
     def _take(self, file: FoundFile, youngest: int) -> None:
         """Count a file; note whether it is to be scanned."""
         report = self._report
         report.found += 1
         known = self._store.find_paths([file.path])[0]
-        if known is not None and known[1] == file.fingerprint:
+        if known is not None and is_version(known[1], file.fingerprint):
             report.unchanged += 1
         elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
             report.postponed += 1
         else:
-            self.changed.append(file.path)
+            self.changed.append(file)

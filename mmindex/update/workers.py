@@ -19,13 +19,14 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     wait,
 )
 
 from mmindex.index.record import pack_record
-from mmindex.model import Fingerprint
+from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.scan_buffer import ScanOptions, unreadable
-from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, path_of
 from mmindex.update.scan_members import MemberTarget, pack_refused
 
 _CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
@@ -36,8 +37,8 @@ class Workers:
 
     Parameters
     ----------
-    root : bytes
-        The archive's folder.
+    root : ArchiveRoot
+        The archive.
     options : ScanOptions
         What every scan is asked.
     take : callable
@@ -45,7 +46,7 @@ class Workers:
     """
 
     def __init__(
-        self, root: bytes, options: ScanOptions, take: Callable[[list[bytes]], None]
+        self, root: ArchiveRoot, options: ScanOptions, take: Callable[[list[bytes]], None]
     ) -> None:
         self._root = root
         self._options = options
@@ -59,8 +60,25 @@ class Workers:
         left: Iterator[list[Target]] | None = chunks
         if executor is not None:
             left = self._scan_in(executor, chunks, _CHUNKS_AHEAD * workers)
-        if left is not None:
+        if left is None:
+            return
+        if self._root.threads:
+            self._scan_in_threads(left, self._root.threads)
+        else:
             self._scan_here_or_in_processes(left, workers)
+
+    def _scan_in_threads(self, chunks: Iterator[list[Target]], threads: int) -> None:
+        """Scan objects in threads, a few in each."""
+        few = (
+            chunk[at : at + SCANNED_TOGETHER]
+            for chunk in chunks
+            for at in range(0, len(chunk), SCANNED_TOGETHER)
+        )
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="mmindex-scan")
+        try:
+            self._scan_in(pool, few, _CHUNKS_AHEAD * threads)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _scan_here_or_in_processes(self, chunks: Iterator[list[Target]], workers: int) -> None:
         """Scan in this process, or in a pool where there is work for one."""
@@ -68,7 +86,7 @@ class Workers:
         chunks = itertools.chain(first, chunks)
         if workers == 1 or len(first) < 2:
             for chunk in chunks:
-                self._take(scan_files(self._root, chunk, self._options))
+                self._take(self._root.scan(chunk, self._options))
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
@@ -88,7 +106,7 @@ class Workers:
         try:
             for chunk in chunks:
                 try:
-                    pending[executor.submit(scan_files, self._root, chunk, self._options)] = chunk
+                    pending[executor.submit(self._root.scan, chunk, self._options)] = chunk
                 except Exception:  # whatever an executor raises that can do no more
                     failed += chunk
                     broken = True
@@ -123,14 +141,15 @@ class Workers:
 
     def _scan_one_by_one(self, files: list[Target]) -> None:
         """Scan files of chunks whose worker died, so that only the file that killed it is lost."""
+        if self._root.threads:  # no process dies of an object
+            self._take(self._root.scan(files, self._options))
+            return
         while files:
             with ProcessPoolExecutor(1, initializer=_begin_worker) as pool:
                 while files:
                     file = files.pop()
                     try:
-                        self._take(
-                            pool.submit(scan_files, self._root, [file], self._options).result()
-                        )
+                        self._take(pool.submit(self._root.scan, [file], self._options).result())
                     except BrokenExecutor:
                         self._take([_pack_deadly(file)])
                         break
@@ -141,7 +160,7 @@ def _pack_deadly(file: Target) -> bytes:
     reason = "the process that scanned it died: killed, or out of memory"
     if isinstance(file, MemberTarget):
         return pack_refused(file, reason)
-    return pack_record(unreadable("FormatError", reason), file, Fingerprint(0, 0, 0))
+    return pack_record(unreadable("FormatError", reason), path_of(file), UNKNOWN)
 
 
 def _begin_worker() -> None:

@@ -185,10 +185,14 @@ def test_duckdb_reads_the_parquet_file(archive, tmp_path):
 
 
 def test_a_remote_file_has_the_digest_of_its_etag(tmp_path):
-    """In hexadecimal, in JSON lines and Parquet; a local file has none."""
+    """In hexadecimal, in JSON lines and Parquet; a local file and an object without have none."""
     parquet = pytest.importorskip("pyarrow.parquet")
     native = FrameTable(Layout.NATIVE, 1, 1, 0, 1000, frame_bits=800)
-    versions = Fingerprint(5000, 7, 0xABC, VersionKind.REMOTE), Fingerprint(5000, 7, 0xABC)
+    versions = (
+        Fingerprint(5000, 7, 0xABC, VersionKind.REMOTE),
+        Fingerprint(5000, 7, 0xABC),
+        Fingerprint(5000, 7, 0, VersionKind.REMOTE),
+    )
     records = [
         InstanceRecord(
             Status.INDEXED, path=b"%d" % at, fingerprint=version, number_of_frames=1, frames=native
@@ -199,7 +203,7 @@ def test_a_remote_file_has_the_digest_of_its_etag(tmp_path):
         store.replace(map(pack_record, records))
     rows = [json.loads(line) for line in run("export", str(tmp_path)).stdout.splitlines()]
     found = {row["path"]: (row["mtime_ns"], row["etag_digest"]) for row in rows}
-    assert found == {"0": (7, "0000000000000abc"), "1": (7, None)}
+    assert found == {"0": (7, "0000000000000abc"), "1": (7, None), "2": (7, None)}
     target = tmp_path / "frames.parquet"
     run("export", str(tmp_path), "--format", "parquet", "-o", str(target))
     assert parquet.read_table(target).to_pylist() == rows

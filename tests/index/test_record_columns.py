@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from new_store import create_store
 
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import FrameTable, Layout
@@ -151,7 +152,7 @@ def make_record(number: int, **changes: object) -> InstanceRecord:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(Store(str(tmp_path / ".mmindex"), root=os.fsencode(tmp_path))) as opened:
+    with closing(create_store(str(tmp_path / ".mmindex"), os.fsencode(tmp_path))) as opened:
         yield opened
 
 

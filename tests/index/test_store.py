@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -657,3 +658,13 @@ def test_root_is_found_through_a_link_to_the_index(tmp_path: Path, link: str) ->
     via = tmp_path / "links" / "link"
     with mmindex.open(via / "index" if link == "folder" else via) as archive:
         assert archive.frame("1.2.3", 0) == b"abcd"
+
+
+@pytest.mark.parametrize("url", [b"s3://bucket/a b/c", b"gs://bucket", b"memory://x"])
+def test_root_that_is_a_url_stays_what_it_is(tmp_path: Path, url: bytes) -> None:
+    """Neither the index's folder nor the working directory has a part in the URL of a bucket."""
+    path = str(tmp_path / "index")
+    with closing(create_store(path, url)) as store:
+        assert store.root == url
+    with closing(Store(path)) as store:
+        assert store.root == store.stored_root == url

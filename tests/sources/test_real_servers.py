@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from container_bytes import native, write_tar
 from dicom_bytes import JPEG_2000, encapsulated_file
 from sources.source_conformance import CONTENT, SourceConformance
 
 import mmindex
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.sources.base import ByteSource, FoundFile
-from mmindex.sources.object_store import Bucket, ObjectSource, open_url
+from mmindex.sources.bucket import Bucket
+from mmindex.sources.object_store import ObjectSource, open_url
 from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
@@ -175,6 +178,58 @@ def test_a_bucket_of_s3_is_walked_and_read(bucket: Any) -> None:
             instance.frame(0)
     with pytest.raises(MissingFileError):
         mmindex.open_file("s3://archive/walk/none.dcm", store=bucket)
+
+
+def test_a_bucket_of_s3_is_built(bucket: Any, tmp_path: Path) -> None:
+    """1,200 objects on two pages, odd keys among them; then some that changed, came and went."""
+    local, url = tmp_path / "local", "s3://archive/built"
+    names = [f"{number % 5}/{number}.dcm" for number in range(1200)]
+    names += ["a b.dcm", "a%20b.dcm", "größe/ü.dcm", "q&x+y=.dcm", "a/x.tar"]
+    for number, name in enumerate(names):
+        data = native(f"1.{number}", [struct.pack("<I", number)])
+        if name.endswith(".tar"):
+            data = write_tar([("1.dcm", native("2.1")), ("2.dcm", native("2.2", [b"wxyz"]))])
+        path = local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        obstore.put(bucket, f"built/{name}", data)
+    index = tmp_path / "index"
+
+    def check() -> None:
+        mmindex.build(local, tmp_path / "local-index", workers=1)
+        with (
+            mmindex.open(index, store=bucket) as remote,
+            mmindex.open(tmp_path / "local-index") as archive,
+        ):
+            remote.check_index()
+            assert {record.location for record in remote.records()} == {
+                record.location for record in archive.records()
+            }
+            pairs = [(uid, 0) for uid in archive]
+            assert remote.frames(pairs) == archive.frames(pairs)
+
+    report = mmindex.build(url, index, store=bucket)
+    assert (report.found, report.scanned, report.problem_count) == (1207, 1207, 0)
+    check()
+    report = mmindex.build(url, index, store=bucket)
+    assert (report.scanned, report.removed, report.received) == (0, 0, 0)
+    assert report.requests <= 3
+    for name in names[:20]:
+        (local / name).unlink()
+        obstore.delete(bucket, f"built/{name}")
+    for number, name in enumerate([*names[20:40], "new/1.dcm", "new/2.dcm"]):
+        data = native(f"3.{number}", [b"%04d" % number])
+        (local / name).parent.mkdir(exist_ok=True)
+        (local / name).write_bytes(data)
+        obstore.put(bucket, f"built/{name}", data)
+    report = mmindex.build(url, index, store=bucket)
+    assert (report.scanned, report.removed) == (22, 20)
+    check()
+    obstore.delete(bucket, "built/new/1.dcm")
+    (local / "new/1.dcm").unlink()
+    report = mmindex.update(url, ["new"], index, store=bucket)
+    assert (report.found, report.removed) == (1, 1)
+    check()
 
 
 @pytest.fixture(scope="module")

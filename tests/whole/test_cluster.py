@@ -141,3 +141,33 @@ def test_cluster_lost_in_mid_build_loses_nothing_that_was_scanned(
     assert len(left) >= lost[0]
     mmindex.build(archive / "archive", tmp_path / "index", workers=1)
     assert read_records(tmp_path / "index") == serial
+
+
+def test_a_bucket_is_built_on_a_cluster(
+    archive: Path, tmp_path: Path, cluster: distributed.LocalCluster
+) -> None:
+    """Workers read the store that the build was given; frames are those of the folder."""
+    pytest.importorskip("obstore", reason="object stores need obstore")
+    from sources.s3_server import S3Server
+
+    with S3Server() as server, distributed.Client(cluster) as client:
+        for path in (archive / "archive").rglob("*"):
+            if path.is_file():
+                server.objects[f"study/{path.relative_to(archive / 'archive')}"] = path.read_bytes()
+        store = server.connect()
+        report = mmindex.build(
+            "s3://archive/study",
+            tmp_path / "index",
+            store=store,
+            executor=client.get_executor(),
+            concurrency=8,
+        )
+        assert report.statuses == {"indexed": COUNT, "not-dicom": 1, "unreadable": 1}
+        assert report.requests == server.count("LIST")  # those of the workers are not counted
+        assert server.count("GET") == COUNT + 2
+        with (
+            mmindex.open(tmp_path / "index", store=store) as remote,
+            mmindex.open(archive / "serial") as local,
+        ):
+            pairs = [(uid, 0) for uid in local]
+            assert remote.frames(pairs) == local.frames(pairs)

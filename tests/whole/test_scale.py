@@ -322,7 +322,7 @@ import re, sys
 from concurrent.futures import Executor, Future
 import mmindex
 from mmindex.index import store
-from mmindex.update import plan
+from mmindex.update import archive_root
 from mmindex.sources.base import FoundFile
 from mmindex.index.record import pack_record
 from mmindex.frame_table import FrameTable, Layout
@@ -344,7 +344,7 @@ def walk(root, index, rules):
         yield FoundFile(b"some/where/%09d.dcm" % number, Fingerprint(SIZE + number, 1, number))
 
 class Prepared(Executor):
-    def submit(self, scan, root, paths, options):
+    def submit(self, scan, paths, options):
         future = Future()
         future.set_result([self.scan(path) for path in paths])
         return future
@@ -361,7 +361,7 @@ def replace_and_look(*arguments):
     look()
 
 replace_files, store.replace_files = store.replace_files, replace_and_look
-plan.walk_archive = walk
+archive_root.walk_archive = walk
 reports = [mmindex.build(sys.argv[1], workers=4, executor=Prepared(), progress=look, full=full)
            for full in (False, False, True)]
 print(peak << 10, *(n for r in reports for n in (r.scanned, r.unchanged)), reports[0].frames)

@@ -14,15 +14,18 @@ import click
 import mmindex
 from mmindex.cli.alerts import fail_on_option
 from mmindex.cli.build_options import (
+    concurrency_option,
     index_option,
     log_option,
     print_report,
+    refuse_for_url,
     refuse_no_folder,
     walk_options,
 )
 from mmindex.cli.log import Log, logging_errors
 from mmindex.cli.printing import FAILED, counted, print_message
 from mmindex.cli.progress import showing_progress
+from mmindex.cli.requests_shown import telling_requests
 from mmindex.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def _complete_folders(
     type=click.IntRange(min=1),
     help="Processes that scan; one a core unless given.",
 )
+@concurrency_option
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
 @click.option("--full", is_flag=True, help="Scan unchanged files, too.")
 @click.option(
@@ -85,6 +89,7 @@ def command(
     root: str,
     index: str | None,
     workers: int | None,
+    concurrency: int | None,
     dask: str | None,
     full: bool,
     prove: bool,
@@ -99,12 +104,19 @@ def command(
 ) -> None:
     """Build or update an archive's index: scan what changed, drop what is gone.
 
+    ROOT is a folder, or the URL of a bucket: s3://, gs://, az://. With -v, the ranges that are read
+    of objects are printed, too.
+
     \b
     mmindex build /data/archive --index /fast/archive.mmindex --workers 8
+    mmindex build s3://bucket/prefix --index archive.mmindex
     """  # noqa: D301
     if dask is not None and workers is not None:
         raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
     refuse_no_folder(root)
+    is_remote = refuse_for_url(root, index, concurrency=concurrency, **rules)
+    if is_remote and workers is not None:
+        raise click.UsageError("--workers is for a folder; of a URL, --concurrency objects at once")
     if os.path.isfile(root):
         folder = shlex.quote(os.path.dirname(root) or os.curdir)
         raise click.UsageError(
@@ -116,11 +128,13 @@ def command(
         _executor(dask) as executor,
         showing_progress(quiet=quiet, log=log) as show,
         _telling_what_is_left(show) as show,
+        telling_requests(is_told=verbose and log is None),
     ):
         report = mmindex.build(
             root,
             index,
             workers=workers,
+            concurrency=concurrency,
             executor=executor,
             full=full,
             prove=prove,

@@ -13,6 +13,7 @@ from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, print_json_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
+from mmindex.cli.requests_shown import print_requests
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.terminal import color_option, print_paged
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print what is to fail alone.")
-@click.option("-v", "--verbose", is_flag=True, help="Print long problems whole on a terminal.")
+@click.option(
+    *("-v", "--verbose"),
+    is_flag=True,
+    callback=print_requests,
+    help="Print long problems whole on a terminal, and what is read of URLs.",
+)
 def command(
     root: str,
     fail_on: frozenset[str],

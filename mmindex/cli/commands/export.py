@@ -10,6 +10,7 @@ import click
 
 from mmindex.cli.binary_output import STDOUT, write_output
 from mmindex.cli.printing import counted, plain
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.suggestions import NearChoice
 from mmindex.index.names import is_of_index
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     help="Write URLs: this, then the path in the archive, quoted.",
 )
 @click.option("-o", "--output", metavar="PATH", default=STDOUT, help="A file instead of stdout.")
+@verbose_option
 def command(root: str, form: str, url_prefix: str, output: str) -> None:
     """Write where every frame of an archive is, a row a fragment.
 

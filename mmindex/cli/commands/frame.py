@@ -26,6 +26,7 @@ from mmindex.cli.frame_numbers import (
     find_numbers,
     numbers_argument,
 )
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.slide_source import Tile, TileType, open_tile
 from mmindex.cli.source_argument import (
     Opened,
@@ -75,6 +76,7 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
 )
 @click.option("--stream", is_flag=True, help="The whole bit stream of a video; no NUMBER.")
 @force_option
+@verbose_option
 def command(
     source: str,
     spans: tuple[Span, ...],

@@ -15,6 +15,7 @@ import click
 import mmindex
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import (
     Opened,
     force_option,
@@ -48,6 +49,7 @@ _BOUNDARIES = {
 @instance_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@verbose_option
 def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -> None:
     """Print what is known of an instance: attributes, frames, anomalies.
 

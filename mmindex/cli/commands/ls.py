@@ -22,6 +22,7 @@ from mmindex.cli.printing import (
     print_message,
     rounded_size,
 )
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
 from mmindex.cli.terminal import color_option, print_paged
@@ -61,6 +62,7 @@ class Row(NamedTuple):
 @click.option("--series", metavar="UID", help="Only this series' instances with frames.")
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, in no order.")
+@verbose_option
 def command(root: str, study: str | None, series: str | None, as_json: bool) -> None:
     """List the DICOM files of an archive: by study and series on a terminal, else by path.
 

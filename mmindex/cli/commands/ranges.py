@@ -15,6 +15,7 @@ from mmindex.cli.frame_numbers import (
     numbers_argument,
 )
 from mmindex.cli.printing import print_array
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import force_option, instance_option, open_source, source_argument
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @numbers_argument(required=False)
 @instance_option
 @force_option
+@verbose_option
 def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, force: bool) -> None:
     """Print where the bytes of frames are: all, or by NUMBER or range such as 1-10,50 or 90-.
 

@@ -15,6 +15,7 @@ from mmindex.cli.frame_numbers import (
     numbers_argument,
 )
 from mmindex.cli.printing import FAILED, counted, join_lines, print_message
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.slide_source import open_slide_source
 from mmindex.cli.source_argument import (
     Opened,
@@ -59,6 +60,7 @@ _SIZES = click.IntRange(16, 512)
 )
 @window_option
 @force_option
+@verbose_option
 def command(
     source: str,
     spans: tuple[Span, ...],

@@ -12,6 +12,7 @@ import click
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
+from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive
 
 _LEAST_PATH = 16
@@ -22,6 +23,7 @@ _WIDEST_NAME = len("  no-pixel-data")
 @click.argument("root", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
+@verbose_option
 def command(root: str, as_json: bool, prometheus: bool) -> None:
     """Count what an archive holds: files by status, instances, frames, bytes, the index itself.
 

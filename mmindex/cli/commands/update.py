@@ -9,13 +9,16 @@ import click
 
 import mmindex
 from mmindex.cli.build_options import (
+    concurrency_option,
     index_option,
     log_option,
     print_report,
+    refuse_for_url,
     refuse_no_folder,
     walk_options,
 )
 from mmindex.cli.log import Log, logging_errors
+from mmindex.cli.requests_shown import telling_requests
 
 
 @click.command("update", short_help="Look at these files alone, whatever the archive's size.")
@@ -39,6 +42,7 @@ from mmindex.cli.log import Log, logging_errors
     show_default=True,
     help="Wait for another build or update.",
 )
+@concurrency_option
 @click.option("--force", is_flag=True, help="Accept files without preamble and file meta.")
 @walk_options
 @log_option
@@ -59,13 +63,16 @@ def command(
 ) -> None:
     """Look at these files and folders alone: scan new and changed ones, drop those that are gone.
 
-    PATHs are absolute, or relative to the working directory.
+    PATHs are absolute, or relative to the working directory. Of a URL they are keys below it; that
+    of a web server (http, https) cannot be built, but updated.
 
     \b
     mmindex update /data/archive /data/archive/ab/cd/new.dcm
+    mmindex update https://server/archive --index archive.mmindex --files-from names.txt
     find . -newer stamp -print0 | mmindex update . --files-from - -0
     """  # noqa: D301
     refuse_no_folder(root)
+    refuse_for_url(root, index, **options)
     if null and files_from is None:
         raise click.UsageError("-0 has no meaning without --files-from")
     if not paths and files_from is None:
@@ -74,7 +81,7 @@ def command(
         raise click.UsageError("a PATH is empty")
     listed = [] if files_from is None else _read_paths(files_from, b"\0" if null else b"\n")
     log = Log() if log_format == "json" else None
-    with logging_errors(log):
+    with logging_errors(log), telling_requests(is_told=verbose and log is None):
         report = mmindex.update(root, [*paths, *listed], index, check_pages=False, **options)
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log)
 

@@ -15,6 +15,7 @@ from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
 from mmindex.cli.problem_table import walk_failures
 from mmindex.cli.progress import showing_files
+from mmindex.cli.requests_shown import print_requests
 from mmindex.cli.source_argument import open_archive
 from mmindex.cli.terminal import color_option, print_paged
 
@@ -46,7 +47,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
-@click.option("-v", "--verbose", is_flag=True, help="Print long problems whole on a terminal.")
+@click.option(
+    *("-v", "--verbose"),
+    is_flag=True,
+    callback=print_requests,
+    help="Print long problems whole on a terminal, and what is read of URLs.",
+)
 @color_option
 def command(
     root: str,

@@ -20,6 +20,7 @@ from mmindex.cli.build_options import (
 )
 from mmindex.cli.log import now
 from mmindex.cli.printing import counted, plain
+from mmindex.model import is_url
 
 if TYPE_CHECKING:
     from mmindex.update.watch import WatchEvent
@@ -73,6 +74,11 @@ def command(
     from mmindex.update.watch import Watch
 
     refuse_no_folder(root)
+    if is_url(root):
+        raise click.UsageError(
+            "a bucket reports no changes: run `mmindex build URL --index PATH` now and then, which "
+            "costs the listing where nothing changed"
+        )
     stop = threading.Event()
     write = _log_json if log_format == "json" else partial(_log_text, verbose=verbose)
 

@@ -1,0 +1,156 @@
+"""Frames of objects that are read in batches before they are decoded, many requests at once.
+
+What is far away costs a frame the time of a request; a batch costs little more. Frames of local
+files are read one by one when they are decoded: nothing here is used for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mmindex.errors import MMIndexError
+from mmindex.model import Status
+from mmindex.read.place import find_place
+from mmindex.sources.held import HeldSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
+
+Key = TypeVar("Key", bound=Hashable)
+
+_MOST_FRAMES = 256  # of a batch
+_MOST_BYTES = 32 << 20  # of a batch, unless one frame alone is longer
+_KEPT = 2  # batches, for threads that are not yet done with the one before
+_FILES_AT_ONCE = 16
+
+
+class FramesAhead(Generic[Key]):
+    """Frames by position, those of the next positions read with the first that is asked for.
+
+    Many threads may ask, in about the order of the positions. A batch that cannot be read as a
+    whole is read frame by frame, so that an error is that of its frame.
+
+    Parameters
+    ----------
+    wanted : sequence of (key, int)
+        What names an instance, and the frame index.
+    open_instance : callable
+        Returns the instance of a key, open.
+    """
+
+    def __init__(
+        self, wanted: Sequence[tuple[Key, int]], open_instance: Callable[[Key], Instance]
+    ) -> None:
+        self._wanted = wanted
+        self._open = open_instance
+        self._lock = Lock()
+        self._planned = 0  # positions of which a batch was read
+        self._batches: list[tuple[range, dict[Key, Instance]]] = []
+
+    def frame(self, position: int) -> bytes:
+        """Return a frame as stored; raises what `Instance.frame` and opening it raise."""
+        key, frame_index = self._wanted[position]
+        return self._take(position, key).frame(frame_index)
+
+    def array(
+        self,
+        position: int,
+        *,
+        raw: bool,
+        rescale: bool = False,
+        copy: bool = False,
+        out: NDArray[np.generic] | None = None,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of a frame, in `out` if they fit it; see `Instance.array`."""
+        from mmindex.read.pixels import read_array
+
+        key, frame_index = self._wanted[position]
+        instance = self._take(position, key)
+        if not rescale:
+            return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
+        from mmindex.read.pictures import rescale_frame
+
+        pixels = read_array(instance, frame_index, raw=True)
+        return rescale_frame(self._open(key), pixels, frame_index)
+
+    def _take(self, position: int, key: Key) -> Instance:
+        """Return the instance that holds a position's frame in memory, if its batch was read."""
+        with self._lock:
+            while position >= self._planned:
+                self._read_batch()
+            for positions, held in self._batches:
+                if position in positions and key in held:
+                    return held[key]
+        return self._open(key)
+
+    def _read_batch(self) -> None:
+        """Read the frames of the next positions, as many as make a batch."""
+        start, total = self._planned, 0
+        ranges: dict[Key, list[tuple[int, int]]] = {}
+        opened: dict[Key, Instance] = {}
+        while self._planned < min(len(self._wanted), start + _MOST_FRAMES):
+            key, frame_index = self._wanted[self._planned]
+            try:
+                if key not in opened:
+                    opened[key] = self._open(key)
+                place = _find_range(opened[key], frame_index)
+            except MMIndexError:  # raised again when this frame is asked for
+                place = None
+            if place is not None:
+                if total and total + place[1] > _MOST_BYTES:
+                    break
+                total += place[1]
+                ranges.setdefault(key, []).append(place)
+            self._planned += 1
+        held = _hold(ranges, opened)
+        self._batches = [*self._batches, (range(start, self._planned), held)][-_KEPT:]
+
+
+def read_ahead(wanted: Sequence[tuple[Instance, int]]) -> FramesAhead[Instance] | None:
+    """Return what reads frames of open instances in batches; None where they are local."""
+    if len(wanted) <= 1 or not any(map(_is_far, {instance for instance, _ in wanted})):
+        return None
+    return FramesAhead(wanted, lambda instance: instance)
+
+
+def _is_far(instance: Instance) -> bool:
+    return instance.record.status is Status.INDEXED and instance.source.at_once > 1
+
+
+def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
+    table = instance.record.frames
+    if table is None or not 0 <= frame_index < len(instance):
+        return None
+    place = find_place(instance.record, table, frame_index, in_order=True)
+    return place.offset, place.length
+
+
+def _hold(
+    ranges: dict[Key, list[tuple[int, int]]], opened: dict[Key, Instance]
+) -> dict[Key, Instance]:
+    """Return instances with their ranges in memory, without those that could not be read."""
+    held: dict[Key, Instance] = {}
+
+    def read(key: Key) -> None:
+        instance = opened[key]
+        try:
+            source = instance.source
+            if source.at_once > 1:
+                held[key] = type(instance)(instance.record, HeldSource(source, ranges[key]))
+        except MMIndexError:
+            pass  # its frames are read one by one
+
+    if len(ranges) <= 1:
+        for key in ranges:
+            read(key)
+        return held
+    from concurrent.futures import ThreadPoolExecutor  # for which local files do not wait
+
+    with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(ranges))) as threads:
+        list(threads.map(read, ranges))
+    return held

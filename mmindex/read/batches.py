@@ -1,0 +1,127 @@
+"""The half of `Archive` that reads many frames: file by file, or from a bucket many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from mmindex.errors import MissingFileError, StaleIndexError
+from mmindex.model import is_url
+from mmindex.read.instance import Instance
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmindex.read.ahead import FramesAhead
+
+Read = TypeVar("Read")
+_FILES_AT_ONCE = 16  # of a bucket
+
+
+class Batches:
+    """The half of `Archive` that reads frames of many instances."""
+
+    root: str
+    _retry: Callable[[str, Callable[[Instance], Read]], Read]
+    _keep_open: Callable[[str], Instance]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the archive's files are objects of a store or of a web server."""
+        return is_url(self.root)
+
+    def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
+        """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
+
+        They are read file by file and in the order of the file, neighbours at once; of a bucket,
+        many files at the same time.
+
+        Raises
+        ------
+        MMIndexError
+            As `frame`, for one of the pairs that fail.
+        """
+        wanted = list(pairs)
+        found: list[bytes] = [b""] * len(wanted)
+        by_uid: dict[str, list[int]] = {}
+        for at, (uid, _) in enumerate(wanted):
+            by_uid.setdefault(uid, []).append(at)
+
+        def read(uid: str) -> None:
+            places = by_uid[uid]
+            indices = [wanted[at][1] for at in places]
+            frames = self._retry(uid, partial(Instance.frames, frame_indices=indices))
+            for at, frame in zip(places, frames, strict=True):
+                found[at] = frame
+
+        if self.is_remote and len(by_uid) > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(by_uid))) as threads:
+                list(threads.map(read, by_uid))
+            return found
+        for uid in by_uid:
+            read(uid)
+        return found
+
+    def arrays(
+        self,
+        pairs: Iterable[tuple[str, int]],
+        *,
+        raw: bool = False,
+        executor: Executor | None = None,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of frames of one shape, stacked, in the order of the pairs.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, int)
+            SOP Instance UID and frame index.
+        raw, executor
+            As in `Instance.arrays`.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, rows, columns[, samples]); its own, writable.
+
+        Raises
+        ------
+        DecodeError
+            A frame cannot be decoded, or differs from the first one in shape or dtype.
+        MMIndexError
+            As `frame`.
+        """
+        from mmindex.read.pixels import read_array, stack_arrays
+
+        wanted = list(pairs)
+        ahead = self.read_ahead(wanted)
+
+        def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            uid, frame_index = wanted[position]
+            if ahead is not None:
+                try:
+                    return ahead.array(position, raw=raw, copy=place is None, out=place)
+                except (StaleIndexError, MissingFileError):
+                    pass  # the file may have been replaced and indexed again
+            return self._retry(
+                uid,
+                lambda instance: read_array(
+                    instance, frame_index, raw=raw, copy=place is None, out=place
+                ),
+            )
+
+        stack, _ = stack_arrays(decode, len(wanted), executor=executor)
+        return stack
+
+    def read_ahead(self, pairs: Sequence[tuple[str, int]]) -> FramesAhead[str] | None:
+        """Return what reads these frames in batches, of a remote archive; None of a local one."""
+        if not self.is_remote:
+            return None
+        from mmindex.read.ahead import FramesAhead
+
+        return FramesAhead(pairs, self._keep_open)

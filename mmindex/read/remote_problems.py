@@ -1,0 +1,113 @@
+"""Which objects of a bucket are missing, changed or new: by its listing, or else one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from mmindex.errors import MissingFileError, StaleIndexError
+from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
+from mmindex.sources.base import FoundFile
+from mmindex.sources.folder import match_excluded
+
+if TYPE_CHECKING:
+    from mmindex.index.store import Store
+    from mmindex.sources.base import ByteSource, Root
+
+_LOOKED_UP = 512  # objects looked up in one transaction
+_AT_ONCE = 16  # objects asked for where there is no listing
+
+Found = tuple[str, bytes, str]  # kind of a problem, path and detail
+
+
+class Listing:
+    """What a bucket lists, compared with the index while it is walked.
+
+    Parameters
+    ----------
+    is_mirror : bool
+        Whether objects have other ETags and times than the index has, as those of a mirror do.
+    exclude : tuple of str
+        Globs of objects that are not new.
+    """
+
+    def __init__(
+        self, store: Store, bucket: Root, *, is_mirror: bool, exclude: tuple[str, ...]
+    ) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._is_mirror = is_mirror
+        self._is_excluded = match_excluded(exclude)
+        self._seen = bytearray(store.next_file_id() // 8 + 1)  # a bit a file id
+
+    def walk(self) -> Iterator[Found]:
+        """Yield the objects that are new or not as they were indexed.
+
+        Raises
+        ------
+        RemoteReadError
+            The store gives no listing, as plain web servers do not.
+        """
+        listed = (each for each in self._bucket.walk() if isinstance(each, FoundFile))
+        while batch := list(islice(listed, _LOOKED_UP)):
+            known = self._store.find_paths([each.path for each in batch])
+            for each, place in zip(batch, known, strict=True):
+                if place is None:
+                    if self._is_new(each.path):
+                        yield "new", each.path, "the index does not know the object; rebuild it"
+                    continue
+                file_id, version = place
+                self._seen[file_id // 8] |= 1 << file_id % 8
+                if not self._is_same(Fingerprint(*version), each.fingerprint):
+                    record = self._store.read_record(file_id)
+                    if record is not None and record.status is not Status.UNREADABLE:
+                        yield "stale", each.path, "the object changed after it was indexed"
+
+    def _is_new(self, path: bytes) -> bool:
+        is_index = os.path.basename(path).startswith(os.fsencode(INDEX_NAME))
+        is_left_out = is_index or self._is_excluded(path)
+        return not is_left_out and self._store.find_skipped(path) is None
+
+    def _is_same(self, expected: Fingerprint, found: Fingerprint) -> bool:
+        """Return whether a listing's version is the indexed one: by the ETag where both have it."""
+        if expected.size != found.size or self._is_mirror:
+            return expected.size == found.size
+        if expected.inode and found.inode:
+            return expected.inode == found.inode
+        return expected.mtime_ns == found.mtime_ns
+
+    def walk_missing(self) -> Iterator[Found]:
+        """Yield the objects that the index knows and the listing did not have."""
+        records = (each for each in self._store.iterate_records() if each.member is None)
+        while batch := list(islice(records, _LOOKED_UP)):
+            known = self._store.find_paths([record.path for record in batch])
+            for record, place in zip(batch, known, strict=True):
+                if place is not None and not self._seen[place[0] // 8] >> place[0] % 8 & 1:
+                    yield "missing", record.path, "the object is gone"
+
+
+def walk_changes(
+    records: Iterable[InstanceRecord], open_record: Callable[[InstanceRecord], ByteSource]
+) -> Iterator[Found]:
+    """Yield the objects that are missing or changed, a request each, many at the same time."""
+
+    def look(record: InstanceRecord) -> Found | None:
+        if record.status is Status.UNREADABLE:
+            return None
+        try:
+            source = open_record(record)
+            source.check()
+            source.close()
+        except MissingFileError as error:
+            return "missing", record.location, error.message
+        except StaleIndexError as error:
+            return "stale", record.location, error.message
+        return None
+
+    wanted = (each for each in records if each.member is None)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        while batch := list(islice(wanted, _LOOKED_UP)):
+            yield from (found for found in threads.map(look, batch) if found is not None)

@@ -1,0 +1,251 @@
+"""What a build asks of an archive, be it a folder or a bucket: here alone the two differ.
+
+A build passes the root to its workers: processes for a folder. Objects are scanned by threads,
+since a scan waits for answers most of the time, obstore lets go of the interpreter's lock meanwhile
+and does not survive a fork, and threads share the connections and the credentials of one store.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mmindex.errors import MissingFileError
+from mmindex.model import Fingerprint, InstanceRecord, is_url
+from mmindex.sources.base import ByteSource, FoundFile, Skipped
+from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.sources.folder import (
+    WalkRules,
+    match_excluded,
+    match_index_files,
+    walk_archive,
+)
+from mmindex.update.guards import find_root, is_empty_folder
+from mmindex.update.problems import describe_change
+from mmindex.update.scan_file import Target, scan_files
+
+if TYPE_CHECKING:
+    from mmindex.sources.bucket import Bucket
+    from mmindex.update.scan_buffer import ScanOptions
+
+CONCURRENCY = 64  # objects scanned at once
+_SLASH = re.compile(b"/")
+
+
+class ArchiveRoot(ABC):
+    """An archive that is built from. Pickles, for workers in other processes.
+
+    Attributes
+    ----------
+    path : bytes
+        What the index keeps as its root: a folder's path, absolute, or a URL.
+    rules : WalkRules
+        What the walk leaves out.
+    threads : int
+        Threads that scan; 0 where processes do.
+    """
+
+    path: bytes
+    rules: WalkRules
+    threads = 0
+
+    @property
+    def name(self) -> str:
+        """The path or URL as text."""
+        return os.fsdecode(self.path)
+
+    @abstractmethod
+    def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
+        """Yield every file that the rules leave in, but for those of indexes."""
+
+    @abstractmethod
+    def is_empty(self, index: str) -> bool:
+        """Return whether nothing is there but the index."""
+
+    @abstractmethod
+    def target(self, file: FoundFile) -> Target:
+        """Return what `scan` takes for a file that the walk has found."""
+
+    @abstractmethod
+    def scan(self, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
+        """Return the packed records of files."""
+
+    @abstractmethod
+    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
+        """Return the bytes of a container, for a walk of its members."""
+
+    @abstractmethod
+    def has(self, path: bytes) -> bool:
+        """Return whether something is at a path."""
+
+    @abstractmethod
+    def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
+        """Return "missing" or "stale" and how a file changed since its record; else empty texts."""
+
+
+class FolderRoot(ArchiveRoot):
+    """An archive in a folder of a file system."""
+
+    def __init__(self, path: bytes, rules: WalkRules) -> None:
+        self.path = path
+        self.rules = rules
+
+    def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
+        """Yield every file; see `ArchiveRoot.walk`."""
+        return walk_archive(self.path, os.fsencode(index), self.rules)
+
+    def is_empty(self, index: str) -> bool:
+        """Return whether the folder has no entry but its index."""
+        return is_empty_folder(self.path, index)
+
+    def target(self, file: FoundFile) -> Target:
+        """Return the path: a scan takes the file's version itself."""
+        return file.path
+
+    def scan(self, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
+        """Return the packed records of files."""
+        return scan_files(self.path, targets, options)
+
+    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
+        """Return the bytes of a container."""
+        full_path = os.fsdecode(os.path.join(self.path, path))
+        return FileSource(open_descriptor(full_path), None, version, 1.0, by_path=False)
+
+    def has(self, path: bytes) -> bool:
+        """Return whether something is at a path."""
+        return os.path.lexists(os.path.join(self.path, path))
+
+    def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
+        """Return how a file changed; see `ArchiveRoot.find_problem`."""
+        try:
+            found = os.stat(os.path.join(self.path, path))
+        except OSError:
+            return "missing", ""
+        if Fingerprint.of(found) == record.fingerprint:
+            return "", ""
+        return "stale", describe_change(found, record)
+
+
+class BucketRoot(ArchiveRoot):
+    """An archive in a bucket, or below a URL of a web server, which `update` alone can name."""
+
+    def __init__(self, bucket: Bucket, rules: WalkRules, concurrency: int | None) -> None:
+        self.path = bucket.name.encode()
+        self.rules = rules
+        self.bucket = bucket
+        self.threads = concurrency or CONCURRENCY
+
+    def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
+        """Yield every object; see `ArchiveRoot.walk`.
+
+        Raises
+        ------
+        MissingFileError
+            The URL is that of an object.
+        """
+        is_left_out, is_empty = self.match_left_out(index), True
+        for found in self.bucket.walk():
+            is_empty = False
+            if isinstance(found, Skipped) or not is_left_out(found.path):
+                yield found
+        if is_empty and self.bucket.is_object():
+            raise MissingFileError(
+                "expected objects below the URL, found one there: name what lies before its last "
+                "slash",
+                path=self.name,
+            )
+
+    def walk_below(
+        self, start: bytes, is_left_out: Callable[[bytes], bool]
+    ) -> Iterator[FoundFile | Skipped]:
+        """Yield the objects below a prefix that are not left out."""
+        for found in self.bucket.walk(start):
+            if isinstance(found, Skipped) or not is_left_out(found.path):
+                yield found
+
+    def match_left_out(self, index: str) -> Callable[[bytes], bool]:
+        """Return what reports whether an object is of an index, or excluded with its folders."""
+        is_of_index = match_index_files(os.fsencode(index))(b"")
+        is_excluded = match_excluded(self.rules.exclude)
+        last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
+
+        def is_folder_left_out(folder: bytes) -> bool:
+            if last[0][0] != folder:
+                parents = (match.start() for match in _SLASH.finditer(folder))
+                is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
+                last[0] = folder, is_out
+            return last[0][1]
+
+        def is_left_out(path: bytes) -> bool:
+            folder, _, name = path.rpartition(b"/")
+            return bool(is_of_index(name) or is_excluded(path)) or is_folder_left_out(folder)
+
+        return is_left_out
+
+    def is_empty(self, index: str) -> bool:
+        """Return whether the listing has no object; of a web server nobody knows."""
+        return self.bucket.has_listing and next(self.bucket.walk(), None) is None
+
+    def target(self, file: FoundFile) -> Target:
+        """Return the object with its version, of which the scan has to be."""
+        return file
+
+    def scan(self, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
+        """Return the packed records of objects, many at once where there are many."""
+        from mmindex.update.scan_objects import scan_objects
+
+        return scan_objects(self.bucket, targets, options, self.threads)
+
+    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
+        """Return the bytes of a container, which are read ahead of a walk of its headers."""
+        from mmindex.sources.read_ahead import ReadAhead
+
+        return ReadAhead(self.bucket.open(path, version))
+
+    def has(self, path: bytes) -> bool:
+        """Return whether an object is at a path."""
+        return self.bucket.find(path) is not None
+
+    def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
+        """Return how an object changed; see `ArchiveRoot.find_problem`."""
+        found = self.bucket.find(path)
+        if found is None:
+            return "missing", ""
+        known = record.fingerprint
+        same = known is not None and known.is_same(found.fingerprint)
+        return ("", "") if same else ("stale", "the object changed after it was indexed")
+
+
+def find_archive(
+    root: str | os.PathLike[str],
+    rules: WalkRules,
+    store: object = None,
+    concurrency: int | None = None,
+) -> ArchiveRoot:
+    """Return the archive at a path or URL.
+
+    Raises
+    ------
+    MissingFileError, IndexWriteError
+        As `find_root`.
+    MissingDependencyError
+        obstore is not installed.
+    ValueError
+        An argument has no meaning for the root; the URL has a query.
+    """
+    if not (isinstance(root, str) and is_url(root)):
+        if store is not None or concurrency is not None:
+            raise ValueError("store and concurrency are for a URL: the root is a folder")
+        return FolderRoot(find_root(root, one_file_system=rules.one_file_system), rules)
+    if not rules.follow_links or rules.one_file_system:
+        raise ValueError("a bucket has no links and no file systems: follow_links, one_file_system")
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"expected a concurrency of at least 1, found {concurrency}")
+    from mmindex.sources.bucket import Bucket
+    from mmindex.sources.stores import load_obstore
+
+    load_obstore()
+    return BucketRoot(Bucket(root, store=store), rules, concurrency)
