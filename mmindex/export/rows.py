@@ -47,7 +47,7 @@ class ExportedFiles(NamedTuple):
     size, mtime_ns : ndarray of int64
         Of the file, in bytes and ns.
     etag_digest : list of str or None
-        Of an object, the digest of its ETag, if any, that the record keeps (see `Fingerprint`), in 16
+        Of an object with an ETag, the digest of it that the record keeps (see `Fingerprint`), in 16
         hexadecimal digits.
     shape : ndarray of int64
         (files, 3): rows, columns and samples of a frame.
