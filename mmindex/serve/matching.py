@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from mmindex.serve.dicom_json import Element, Json
+from mmindex.dicom_json import Element, Json
 from mmindex.serve.errors import RequestError
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")

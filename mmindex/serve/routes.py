@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import ANYTHING, OCTET_STREAM, choose, parse_accept, parse_range
 from mmindex.serve.catalogue import Catalogue
-from mmindex.serve.dicom_json import Json
+from mmindex.dicom_json import Json
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import FrameService, require_frames
 from mmindex.serve.headers import BASE
