@@ -40,6 +40,7 @@ QIDO_SERIES_ATTRIBUTES = {  # PS3.18 table 10.6.3-4, and when the series was mad
     "PerformedProcedureStepStartTime": 0x0040_0245,
     "RequestAttributesSequence": 0x0040_0275,
 }
+_CHARACTER_SET = 0x0008_0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class AttributeSet:
     studies, series : Mapping of str to int
         Those kept of each study, and of each series.
     tags : frozenset of int
-        All of them.
+        All of them, and of (0008,0005) Specific Character Set, which texts are decoded by.
     """
 
     studies: Mapping[str, int]
@@ -59,7 +60,8 @@ class AttributeSet:
     tags: frozenset[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tags", frozenset((*self.studies.values(), *self.series.values())))
+        tags = frozenset((_CHARACTER_SET, *self.studies.values(), *self.series.values()))
+        object.__setattr__(self, "tags", tags)
 
     def pack(self) -> bytes:
         """Return the set as an index has it: JSON with a tag of 8 hex digits by keyword."""
@@ -80,7 +82,10 @@ class AttributeSet:
         """
         try:
             levels = json.loads(packed)
-            return cls(*({word: int(tag, 16) for word, tag in levels[name].items()} for name in _LEVELS))
+            studies, series = (
+                {word: int(tag, 16) for word, tag in levels[name].items()} for name in _LEVELS
+            )
+            return cls(studies, series)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no set of attributes: {error}") from error
 

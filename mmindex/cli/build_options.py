@@ -30,6 +30,18 @@ def _check_limit(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _check_attributes(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if value is None:
+        return ""
+    from mmindex.update.attribute_values import parse_attributes
+
+    try:
+        parse_attributes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
 _LEFT_OUT = (
     click.option(
         "--exclude",
@@ -64,6 +76,12 @@ _WALK_OPTIONS = (
         metavar="N|N%",
         callback=_check_limit,
         help="How many files may be gone; unless given, half.",
+    ),
+    click.option(
+        "--attributes",
+        metavar="qido|NAMES",
+        callback=_check_attributes,
+        help="Keep these of studies and series; they identify people.",
     ),
 )
 _MIN_AGE = click.option(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 META_KEY = b"attributes"
 _HEAD = struct.Struct("<qI")  # time, length of the path
 
-Place = tuple[AttributesKind, bytes]  # a study or series and its key
+Place = tuple[AttributesKind, bytes]  # a study or series and its UID
 
 
 class KeptValues(NamedTuple):

@@ -94,7 +94,7 @@ class Store(Reader):
 
     def __init__(self, path: str, *, root: bytes | None = None) -> None:
         super().__init__(path, root=root)
-        self.unknown_attributes: set[Place] = set()
+        self.unknown_attributes: set[tuple[AttributesKind, str]] = set()
 
     # What a build writes: all of a batch, or nothing.
 
@@ -139,7 +139,7 @@ class Store(Reader):
             unknown[:] = replace_files(txn, packed_records, removed)
 
         self._write(write)
-        self.unknown_attributes.update(unknown)
+        self.unknown_attributes.update((kind, uid.decode("latin-1")) for kind, uid in unknown)
 
     def write_attribute_set(self, kept: AttributeSet | None) -> None:
         """Write which attributes the index keeps, and drop those that it has; as `replace`."""

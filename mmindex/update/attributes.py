@@ -1,121 +1,25 @@
-"""The attributes that a build keeps of studies and series: which, and their values from headers.
-
-pydicom, which decodes text, is imported only where attributes are kept.
-"""
+"""The attributes that an index keeps: set by a build, followed by updates, filled from headers."""
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from mmindex.attributes import (
-    QIDO_SERIES_ATTRIBUTES,
-    QIDO_STUDY_ATTRIBUTES,
-    AttributeSet,
-    Json,
-    pack_values,
-)
+from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.attributes import KeptValues
-from mmindex.index.brought import Brought, take_values
+from mmindex.index.brought import take_values
 from mmindex.index.databases import AttributesKind
+from mmindex.index.record import unpack_version
 from mmindex.index.store import Store
-from mmindex.model import InstanceRecord, Member
-from mmindex.scan.header import Header
-from mmindex.scan.values import read_values
+from mmindex.model import InstanceRecord
 from mmindex.sources.member import FoundMember
+from mmindex.update.attribute_values import parse_attributes
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target, scan_files
 from mmindex.update.scan_members import MemberTarget
 
-if TYPE_CHECKING:
-    from mmindex.update.scan_buffer import ScanOptions
-
-QIDO, NONE = "qido", "none"
-_MOST_NAMED = 100
-_LONGEST_VALUE = 4096  # bytes of an element
-_MOST_PACKED = 1 << 15  # bytes of a study's or series' values
 _WRITTEN_TOGETHER = 1000
-_CHARACTER_SET = 0x0008_0005
-_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_STUDY_GROUP = 0x0010  # of patients
-_OF_STUDIES = frozenset(  # besides: PS3.3 C.7.2, PS3.4 C.6.2.1
-    {
-        *QIDO_STUDY_ATTRIBUTES.values(),
-        *(0x0008_0051, 0x0008_0080, 0x0008_0081, 0x0008_009C, 0x0008_1010, 0x0008_1032),
-        *(0x0008_1048, 0x0008_1049, 0x0008_1060, 0x0008_1080, 0x0008_1110, 0x0020_0000 + 0x10),
-        *(0x0032_1032, 0x0032_1033, 0x0032_1060, 0x0032_4000),
-    }
-)
-_IN_EVERY_RECORD = frozenset({0x0008_0018, 0x0020_000D, 0x0020_000E})
-
-
-def parse_attributes(names: str | Iterable[str]) -> AttributeSet | None:
-    """Return the attributes that names stand for; None for "none".
-
-    Parameters
-    ----------
-    names : str or iterable of str
-        "qido": the attributes that queries return (PS3.18 10.6.3); "none"; keywords or tags of 8
-        hex digits; in a str with commas between.
-
-    Raises
-    ------
-    ValueError
-        A name is no attribute, or one that cannot be kept: private, binary, of the file's meta
-        information, or a UID that every record has.
-    """
-    wanted = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in wanted]
-    if wanted == [NONE]:
-        return None
-    studies, series = {}, {}
-    for name in wanted:
-        if name == QIDO:
-            studies.update(QIDO_STUDY_ATTRIBUTES)
-            series.update(QIDO_SERIES_ATTRIBUTES)
-            continue
-        word, tag = _find_attribute(name)
-        is_of_study = tag >> 16 == _STUDY_GROUP or tag in _OF_STUDIES
-        (studies if is_of_study else series)[word] = tag
-    if len(studies) + len(series) > _MOST_NAMED:
-        raise ValueError(f"expected at most {_MOST_NAMED} attributes")
-    return AttributeSet(dict(sorted(studies.items())), dict(sorted(series.items())))
-
-
-def _find_attribute(name: str) -> tuple[str, int]:
-    """Return keyword and tag of an attribute that can be kept."""
-    from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
-
-    tag = tag_for_keyword(name)
-    if tag is None and len(name) == 8:
-        try:
-            tag = int(name, 16)
-        except ValueError:
-            tag = None
-    word = keyword_for_tag(tag) if tag is not None else ""
-    if tag is not None and tag >> 16 & 1:
-        raise ValueError(f"{name!r} is private: what it means differs from file to file")
-    if tag is None or not word:
-        raise ValueError(f"expected a keyword or tag of an attribute, found {name!r}{_hint(name)}")
-    vrs = dictionary_VR(tag).split(" or ")
-    if tag >> 16 in (0x0000, 0x0002, 0xFFFE) or not _BINARY.isdisjoint(vrs) or tag & 0xFFFF == 0:
-        raise ValueError(f"{name!r} is binary or no attribute of the data set: it cannot be kept")
-    if tag in _IN_EVERY_RECORD:
-        raise ValueError(f"{name!r} is in every index: leave it out")
-    return word, tag
-
-
-def _hint(name: str) -> str:
-    from difflib import get_close_matches
-
-    from pydicom.datadict import keyword_dict
-
-    by_lower = {word.lower(): word for word in (*keyword_dict, QIDO, NONE) if word}
-    near = [by_lower[found] for found in get_close_matches(name.lower(), by_lower, 2, 0.7)]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def settle_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet | None:
@@ -154,70 +58,10 @@ def follow_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet 
     return settle_attributes(store, names)
 
 
-def decode_attributes(header: Header, kept: AttributeSet) -> Brought:
-    """Return the values that a header has of the attributes of its study and of its series.
-
-    Values that break the standard or are longer than 4,096 bytes are left out, and the last ones
-    of over 32 KiB together. Texts are decoded by the header's Specific Character Set.
-    """
-    found = read_values(header, kept.tags | {_CHARACTER_SET}, _LONGEST_VALUE)
-    implicit, big_endian = header.encoding.implicit, header.encoding.big_endian
-    character_set = found.get(_CHARACTER_SET)
-    packed = []
-    for level in (kept.studies, kept.series):
-        values = tuple(sorted((tag, *found[tag]) for tag in level.values() if tag in found))
-        packed.append(_decode(values, character_set, implicit, big_endian))
-    return packed[0], packed[1]
-
-
-@lru_cache(64)  # the files of a series have the same values
-def _decode(
-    values: tuple[tuple[int, str, bytes], ...],
-    character_set: tuple[str, bytes] | None,
-    implicit: bool,
-    big_endian: bool,
-) -> bytes:
-    """Return values as DICOM JSON, packed."""
-    from pydicom import Dataset
-    from pydicom.dataelem import RawDataElement
-    from pydicom.tag import BaseTag
-
-    from mmindex.dicom_json import dataset_json
-
-    def make(tag: int, vr: str, value: bytes) -> RawDataElement:
-        vr_or_none = vr or None
-        return RawDataElement(
-            BaseTag(tag), vr_or_none, len(value), value, 0, implicit and not vr, not big_endian
-        )
-
-    decoded: Json = {}
-    length = 0
-    for tag, vr, value in values:
-        elements = {BaseTag(tag): make(tag, vr, value)}
-        if character_set is not None:
-            elements[BaseTag(_CHARACTER_SET)] = make(_CHARACTER_SET, *character_set)
-        name = f"{tag:08X}"
-        with warnings.catch_warnings():  # which would print values
-            warnings.simplefilter("ignore")
-            try:
-                element = dataset_json(Dataset(elements), _refuse).get(name)
-                one = pack_values({name: element} if element is not None else {})
-            except Exception:  # whatever pydicom raises of a hostile value
-                continue
-        length += len(one)
-        if element is not None and length <= _MOST_PACKED:
-            decoded[name] = element
-    return pack_values(decoded)
-
-
-def _refuse(path: str) -> str:
-    raise ValueError("a binary value is not kept")
-
-
 def fill_attributes(
     store: Store,
-    kept: AttributeSet | None,
-    scan: Callable[[bytes | MemberTarget], bytes],
+    root: bytes,
+    options: ScanOptions,
     places: Iterable[tuple[AttributesKind, str]] | None = None,
     show: Callable[[], object] = lambda: None,
 ) -> None:
@@ -227,23 +71,26 @@ def fill_attributes(
     ----------
     store : Store
         The index, open to be written.
-    kept : AttributeSet or None
-        What the index keeps.
-    scan : callable
-        Returns the packed record of a file, with its attributes.
+    root : bytes
+        The archive's folder.
+    options : ScanOptions
+        As the files were scanned; nothing is read where no attributes are kept.
     places : iterable of (str, str), optional
         The studies and series, by kind and UID; all unless given.
     show : callable
         Called after each file.
     """
-    if kept is None:
+    if options.attributes is None:
         return
+    options = options._replace(header_only=True)
     pending = _walk_unknown(store) if places is None else iter(places)
     while batch := list(islice(pending, _WRITTEN_TOGETHER)):
         found: dict[AttributesKind, dict[str, bytes]] = {"studies": {}, "series": {}}
         for kind, uid in batch:
-            values = _read_newest(store, kind, uid, scan)
-            if values is not None:
+            newest = _find_newest(store, kind, uid)
+            brought = None if newest is None else _read(root, newest, options)
+            if newest is not None and brought is not None:
+                values = KeptValues(*_place(newest), brought[kind == "series"])
                 found[kind][uid] = values.pack()
             show()
         for kind, blobs in found.items():
@@ -258,36 +105,25 @@ def _walk_unknown(store: Store) -> Iterator[tuple[AttributesKind, str]]:
             yield kind, uid
 
 
-def _read_newest(
-    store: Store,
-    kind: AttributesKind,
-    uid: str,
-    scan: Callable[[bytes | MemberTarget], bytes],
-) -> KeptValues | None:
-    """Return the values of the file of a study or series that changed last; None if it is gone."""
-    newest: InstanceRecord | None = None
-    place = 0, b""
-    for record in store.iterate_uid(kind, uid):
-        time_ns = 0 if record.fingerprint is None else record.fingerprint.mtime_ns
-        if record.status.is_instance and (newest is None or (time_ns, record.key) > place):
-            newest, place = record, (time_ns, record.key)
-    if newest is None or newest.fingerprint is None:
-        return None
-    target: bytes | MemberTarget = newest.path
-    if newest.member is not None:
-        target = MemberTarget(newest.path, newest.fingerprint, _found(newest.member))
-    packed, brought = take_values(scan(target))
-    if brought is None:
-        return None
-    return KeptValues(*place, brought[kind == "series"])
+def _find_newest(store: Store, kind: AttributesKind, uid: str) -> InstanceRecord | None:
+    """Return the record of the file whose values count: see `mmindex.index.attributes`."""
+    records = (record for record in store.iterate_uid(kind, uid) if record.status.is_instance)
+    return max(records, key=_place, default=None)
 
 
-def _found(member: Member) -> FoundMember:
-    return FoundMember(*member)
+def _place(record: InstanceRecord) -> tuple[int, bytes]:
+    return 0 if record.fingerprint is None else record.fingerprint.mtime_ns, record.key
 
 
-def add_attributes(record: InstanceRecord, header: Header, options: ScanOptions) -> InstanceRecord:
-    """Return a record with the values that it brings to an index that keeps attributes."""
-    if options.attributes is None or not record.status.is_instance:
-        return record
-    return dataclasses.replace(record, brought=decode_attributes(header, options.attributes))
+def _read(
+    root: bytes, record: InstanceRecord, options: ScanOptions
+) -> tuple[bytes, bytes] | None:
+    """Return the values of a record's file; None where the file changed, or is gone."""
+    target: Target = record.path
+    if record.member is not None and record.fingerprint is not None:
+        target = MemberTarget(record.path, record.fingerprint, FoundMember(*record.member))
+    (packed,) = scan_files(root, [target], options)
+    packed, brought = take_values(packed)
+    version = unpack_version(packed)
+    is_same = record.fingerprint is not None and version[:2] == record.fingerprint[:2]
+    return brought if is_same else None

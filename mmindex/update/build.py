@@ -16,6 +16,8 @@ from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
+from mmindex.update.attribute_values import check_attributes
+from mmindex.update.attributes import fill_attributes, settle_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
@@ -39,6 +41,7 @@ def build(
     follow_links: bool = True,
     one_file_system: bool = False,
     containers: bool = True,
+    attributes: str | Sequence[str] = (),
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     progress: Progress | None = None,
@@ -75,6 +78,11 @@ def build(
     containers : bool
         Open tar and zip files: each file in them becomes a file of the archive, with a path like
         `study.zip!/a.dcm`. False drops what an index knows of them.
+    attributes : str or sequence of str
+        What the index keeps of each study and series, which identifies people: "qido", the
+        attributes that queries return (PS3.18 10.6.3), keywords or tags. The index notes which,
+        and later builds and updates follow; another set is read from one header a study and a
+        series. "none" drops what is kept. Unless given, as the index has it, and none in a new one.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -99,15 +107,16 @@ def build(
         The index cannot be written, belongs to another archive, or another build is at work; more
         files are gone than `max_removed` allows; /proc lies below the root.
     ValueError
-        `max_removed` is neither a number nor a percentage.
+        `max_removed` is neither a number nor a percentage; an attribute is unknown, or cannot be
+        kept.
     """
     started = time.monotonic()
     parse_limit(max_removed)
+    check_attributes(attributes)
     root_bytes = find_root(root, one_file_system=one_file_system)
     index_path = find_index(root_bytes, index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
     show = progress or (lambda report: None)
-    options = ScanOptions(force, prove, containers)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     create_index(index_path, root_bytes)
     with ExitStack() as stack:
@@ -115,6 +124,8 @@ def build(
         empty_older_index(index_path)
         store = stack.enter_context(open_to_build(index_path, root_bytes))
         known = store.count_files()
+        kept = settle_attributes(store, attributes)
+        options = ScanOptions(force, prove, containers, kept)
         plan = Plan(
             store,
             root_bytes,
@@ -139,6 +150,7 @@ def build(
         gone = plan.find_gone()
         check_removal(root_bytes, index_path, len(gone), known, max_removed)
         commits.remove(gone)
+        fill_attributes(store, root_bytes, options, show=lambda: show(report))
         report.add_totals(store.read_counters())
         report.duplicates = store.count_duplicates("instances")
         show(report)

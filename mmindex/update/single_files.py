@@ -26,6 +26,8 @@ from mmindex.sources.folder import (
     skipped,
     walk_archive,
 )
+from mmindex.update.attribute_values import check_attributes
+from mmindex.update.attributes import fill_attributes, follow_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
@@ -56,6 +58,7 @@ def update(
     follow_links: bool = True,
     one_file_system: bool = False,
     containers: bool = True,
+    attributes: str | Sequence[str] = (),
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     check_pages: bool = True,
@@ -79,6 +82,8 @@ def update(
         Seconds to wait while another build or update writes the index.
     force, prove, exclude, follow_links, one_file_system, containers, min_age, max_removed
         As for `build`.
+    attributes : str or sequence of str
+        As for `build`, where the index is a new one; else that follows what it keeps.
     check_pages : bool
         Look at all pages of the index before the first write since this process opened the index,
         which costs 2 s for 200,000 files: to write to a damaged index may end the process. False
@@ -96,13 +101,20 @@ def update(
         The index file is something else, or damaged.
     IndexWriteError
         A path is outside the root; the index cannot be written, or another build was at work all
-        the time; more files are gone than `max_removed` allows.
+        the time; more files are gone than `max_removed` allows; the index keeps other attributes.
     ValueError
-        `max_removed` is neither a number nor a percentage.
+        `max_removed` is neither a number nor a percentage; an attribute is unknown, or cannot be
+        kept.
     """
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     options = UpdateOptions(
-        wait, ScanOptions(force, prove, containers), rules, min_age, max_removed, check_pages
+        wait,
+        ScanOptions(force, prove, containers),
+        rules,
+        min_age,
+        max_removed,
+        check_pages,
+        attributes,
     )
     return update_files(root, paths, index, options)
 
@@ -116,6 +128,7 @@ class UpdateOptions(NamedTuple):
     min_age: float
     max_removed: int | str | None
     check_pages: bool
+    attributes: str | Sequence[str] = ()
 
 
 def update_files(
@@ -128,6 +141,7 @@ def update_files(
     started = time.monotonic()
     rules = options.rules
     parse_limit(options.max_removed)
+    check_attributes(options.attributes)
     root_bytes = find_root(root, one_file_system=rules.one_file_system)
     index_path = find_index(root_bytes, index)
     places = Places(root_bytes, follow_links=rules.follow_links)
@@ -137,20 +151,23 @@ def update_files(
     with only_writer(index_path, options.wait), open_to_build(index_path, root_bytes) as store:
         if not options.check_pages:
             store.trust_pages()
+        kept = follow_attributes(store, options.attributes)
+        scan = options.scan._replace(attributes=kept)
         found = _Look(root_bytes, index_path, options, store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
-        containers = Containers(store, root_bytes, report, commits, options.scan)
+        containers = Containers(store, root_bytes, report, commits, scan)
         try:
             while not containers.is_done:
                 for chunk in containers.walk_round(found.walk_chunks()):
-                    containers.take(scan_files(root_bytes, chunk, options.scan))
+                    containers.take(scan_files(root_bytes, chunk, scan))
                 containers.finish()
         finally:
             commits.commit()
         gone = found.find_gone()
         check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
+        fill_attributes(store, root_bytes, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
         forget_settled(store, root_bytes, None if found.folders else looked_at)
