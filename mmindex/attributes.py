@@ -67,7 +67,10 @@ class AttributeSet:
         """Return the set as an index has it: JSON with a tag of 8 hex digits by keyword."""
         levels = {"studies": self.studies, "series": self.series}
         return json.dumps(
-            {name: {word: f"{tag:08X}" for word, tag in one.items()} for name, one in levels.items()},
+            {
+                name: {word: f"{tag:08X}" for word, tag in one.items()}
+                for name, one in levels.items()
+            },
             separators=(",", ":"),
         ).encode()
 

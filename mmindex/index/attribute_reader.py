@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from mmindex.attributes import AttributeSet
-from mmindex.index.attributes import read_set
-from mmindex.index.checksum import unseal
-from mmindex.index.databases import AttributesKind, attributes_key
+from mmindex.index.attributes import KeptValues, read_set, read_values
+from mmindex.index.databases import AttributesKind, attributes_key, uid_key
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
 
@@ -24,15 +23,15 @@ class AttributeReader(OpenIndex):
         return read_set(txn)
 
     @reading
-    def read_attributes(self, txn: Transaction, kind: AttributesKind, uid: str) -> bytes | None:
-        """Return the attributes of a study or series, packed; None where they are not known."""
-        key = attributes_key(kind, uid)
-        sealed = txn.get("attributes", key)
-        return None if sealed is None else bytes(unseal(key, sealed))
+    def read_attributes(
+        self, txn: Transaction, kind: AttributesKind, uid: str
+    ) -> KeptValues | None:
+        """Return the attributes of a study or series; None where they are not known."""
+        return read_values(txn, kind, uid_key(uid))
 
     def iterate_without_attributes(self, kind: AttributesKind) -> Iterator[str]:
         """Yield the UIDs of the studies or series whose attributes are not known."""
-        start = b""
+        start: bytes | None = b""
         while start is not None:
             start, found = self._find_without(kind, start)
             yield from found

@@ -20,9 +20,7 @@ def bring_values(packed: bytes, brought: Brought) -> bytes:
     of_study, of_series = brought
     flags = bytes([packed[_FLAGS] | _BROUGHT])
     lengths = _LENGTHS.pack(len(of_study), len(of_series))
-    return b"".join(
-        (packed[:_FLAGS], flags, packed[_FLAGS + 1 :], of_study, of_series, lengths)
-    )
+    return b"".join((packed[:_FLAGS], flags, packed[_FLAGS + 1 :], of_study, of_series, lengths))
 
 
 def take_values(packed: bytes) -> tuple[bytes, Brought | None]:

@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
-from mmindex.index.attributes import Place, write_set
+from mmindex.index.attributes import KeptValues, Place, write_set
 from mmindex.index.build_notes import BuildNote, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.commit import replace_files
@@ -145,17 +145,17 @@ class Store(Reader):
         """Write which attributes the index keeps, and drop those that it has; as `replace`."""
         self._write(lambda txn: write_set(txn, kept))
 
-    def write_attributes(self, kind: AttributesKind, blobs: Mapping[str, bytes]) -> None:
+    def write_attributes(self, kind: AttributesKind, found: Mapping[str, KeptValues]) -> None:
         """Write attributes by UID; those of a UID without files are left out; raises as `replace`.
 
         They go with the last file of their study or series.
         """
 
         def write(txn: Transaction) -> None:
-            for uid, blob in blobs.items():
+            for uid, values in found.items():
                 if txn.get(kind, uid_key(uid)) is not None:
                     key = attributes_key(kind, uid)
-                    txn.put("attributes", key, seal(key, blob))
+                    txn.put("attributes", key, seal(key, values.pack()))
 
         self._write(write)
 

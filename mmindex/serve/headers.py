@@ -13,8 +13,8 @@ from collections import OrderedDict
 from pydicom import Dataset
 
 from mmindex import Instance
-from mmindex.model import InstanceRecord, Status
 from mmindex.dicom_json import Element, Json, dataset_json
+from mmindex.model import InstanceRecord, Status
 from mmindex.serve.shelf import Held, make_etag
 
 BASE = "urn:mmindex:base:7f1d2c"  # stands for the service's URL in JSON that is kept

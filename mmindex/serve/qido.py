@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from mmindex.dicom_json import Element, Json
 from mmindex.errors import MMIndexError
 from mmindex.serve.catalogue import Catalogue, Row, Series, Study
-from mmindex.dicom_json import Element, Json
 from mmindex.serve.errors import RequestError
 from mmindex.serve.headers import BASE, HeaderCache
 from mmindex.serve.matching import Path, find_path, matches, vr_of

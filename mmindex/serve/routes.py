@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from mmindex.dicom_json import Json
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import ANYTHING, OCTET_STREAM, choose, parse_accept, parse_range
 from mmindex.serve.catalogue import Catalogue
-from mmindex.dicom_json import Json
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import FrameService, require_frames
 from mmindex.serve.headers import BASE

@@ -10,11 +10,11 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
 from mmindex import Instance
+from mmindex.dicom_json import find_vr, little_endian
 from mmindex.errors import MMIndexError, StaleIndexError
 from mmindex.model import Fingerprint, Status
 from mmindex.serve.accept import NotAcceptableError, parse_accept
 from mmindex.serve.catalogue import Catalogue
-from mmindex.dicom_json import find_vr, little_endian
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import choose_stored
 from mmindex.serve.headers import PIXEL_TAGS, HeaderCache, read_dataset

@@ -5,6 +5,7 @@ pydicom, which decodes text, is imported only where attributes are kept.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -33,6 +34,10 @@ _OF_STUDIES = frozenset(  # besides: PS3.3 C.7.2, PS3.4 C.6.2.1
         *(0x0008_1048, 0x0008_1049, 0x0008_1060, 0x0008_1080, 0x0008_1110),
         *(0x0032_1032, 0x0032_1033, 0x0032_1060, 0x0032_4000),
     }
+)
+_OF_HOSTILE_VALUES = (  # what pydicom raises of them
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
+    *(NotImplementedError, RecursionError, TypeError, ValueError, struct.error),
 )
 _IN_EVERY_RECORD = frozenset({0x0008_0018, 0x0020_000D, 0x0020_000E})
 
@@ -121,12 +126,11 @@ def decode_attributes(header: Header, kept: AttributeSet) -> tuple[bytes, bytes]
     of over 32 KiB together. Texts are decoded by the header's Specific Character Set.
     """
     found = read_values(header, wanted_tags(kept), _LONGEST_VALUE)
-    implicit, big_endian = header.encoding.implicit, header.encoding.big_endian
     character_set = found.get(_CHARACTER_SET)
     packed = []
     for level in (kept.studies, kept.series):
         values = tuple(sorted((tag, *found[tag]) for tag in level.values() if tag in found))
-        packed.append(_decode(values, character_set, implicit, big_endian))
+        packed.append(_decode(values, character_set, header.encoding.big_endian))
     return packed[0], packed[1]
 
 
@@ -134,26 +138,25 @@ def decode_attributes(header: Header, kept: AttributeSet) -> tuple[bytes, bytes]
 def _decode(
     values: tuple[tuple[int, str, bytes], ...],
     character_set: tuple[str, bytes] | None,
-    implicit: bool,
     big_endian: bool,
 ) -> bytes:
     """Return values as DICOM JSON, packed."""
     from pydicom import Dataset
-    from pydicom.dataelem import RawDataElement
+    from pydicom.dataelem import DataElement, RawDataElement
     from pydicom.tag import BaseTag
 
     from mmindex.dicom_json import dataset_json
 
     def make(tag: int, vr: str, value: bytes) -> RawDataElement:
-        vr_or_none = vr or None
+        is_little_endian = not big_endian
         return RawDataElement(
-            BaseTag(tag), vr_or_none, len(value), value, 0, implicit and not vr, not big_endian
+            BaseTag(tag), vr or None, len(value), value, 0, not vr, is_little_endian
         )
 
     decoded: Json = {}
     length = 0
     for tag, vr, value in values:
-        elements = {BaseTag(tag): make(tag, vr, value)}
+        elements: dict[BaseTag, DataElement | RawDataElement] = {BaseTag(tag): make(tag, vr, value)}
         if character_set is not None:
             elements[BaseTag(_CHARACTER_SET)] = make(_CHARACTER_SET, *character_set)
         name = f"{tag:08X}"
@@ -162,7 +165,7 @@ def _decode(
             try:
                 element = dataset_json(Dataset(elements), _refuse).get(name)
                 one = pack_values({name: element} if element is not None else {})
-            except Exception:  # whatever pydicom raises of a hostile value
+            except _OF_HOSTILE_VALUES:
                 continue
         length += len(one)
         if element is not None and length <= _MOST_PACKED:

@@ -85,17 +85,17 @@ def fill_attributes(
     options = options._replace(header_only=True)
     pending = _walk_unknown(store) if places is None else iter(places)
     while batch := list(islice(pending, _WRITTEN_TOGETHER)):
-        found: dict[AttributesKind, dict[str, bytes]] = {"studies": {}, "series": {}}
+        found: dict[AttributesKind, dict[str, KeptValues]] = {"studies": {}, "series": {}}
         for kind, uid in batch:
             newest = _find_newest(store, kind, uid)
             brought = None if newest is None else _read(root, newest, options)
             if newest is not None and brought is not None:
                 values = KeptValues(*_place(newest), brought[kind == "series"])
-                found[kind][uid] = values.pack()
+                found[kind][uid] = values
             show()
-        for kind, blobs in found.items():
-            if blobs:
-                store.write_attributes(kind, blobs)
+        for kind, by_uid in found.items():
+            if by_uid:
+                store.write_attributes(kind, by_uid)
 
 
 def _walk_unknown(store: Store) -> Iterator[tuple[AttributesKind, str]]:
@@ -115,9 +115,7 @@ def _place(record: InstanceRecord) -> tuple[int, bytes]:
     return 0 if record.fingerprint is None else record.fingerprint.mtime_ns, record.key
 
 
-def _read(
-    root: bytes, record: InstanceRecord, options: ScanOptions
-) -> tuple[bytes, bytes] | None:
+def _read(root: bytes, record: InstanceRecord, options: ScanOptions) -> tuple[bytes, bytes] | None:
     """Return the values of a record's file; None where the file changed, or is gone."""
     target: Target = record.path
     if record.member is not None and record.fingerprint is not None:
