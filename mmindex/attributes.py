@@ -51,17 +51,21 @@ class AttributeSet:
     ----------
     studies, series : Mapping of str to int
         Those kept of each study, and of each series.
+    levels : tuple of frozenset of int
+        The tags of both.
     tags : frozenset of int
         All of them, and of (0008,0005) Specific Character Set, which texts are decoded by.
     """
 
     studies: Mapping[str, int]
     series: Mapping[str, int]
+    levels: tuple[frozenset[int], frozenset[int]] = field(init=False, compare=False)
     tags: frozenset[int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        tags = frozenset((_CHARACTER_SET, *self.studies.values(), *self.series.values()))
-        object.__setattr__(self, "tags", tags)
+        levels = frozenset(self.studies.values()), frozenset(self.series.values())
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "tags", frozenset({_CHARACTER_SET}).union(*levels))
 
     def pack(self) -> bytes:
         """Return the set as an index has it: JSON with a tag of 8 hex digits by keyword."""

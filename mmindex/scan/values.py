@@ -7,8 +7,11 @@ from mmindex.scan.header import Header
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 
 
-def read_values(header: Header, tags: frozenset[int], most: int) -> dict[int, tuple[str, bytes]]:
-    """Return the value representation and the bytes of elements, by tag.
+StoredValue = tuple[int, str, bytes]  # tag, value representation (empty in Implicit VR), bytes
+
+
+def read_values(header: Header, tags: frozenset[int], most: int) -> tuple[StoredValue, ...]:
+    """Return tag, value representation and bytes of elements, in the order of the header.
 
     Parameters
     ----------
@@ -21,15 +24,15 @@ def read_values(header: Header, tags: frozenset[int], most: int) -> dict[int, tu
 
     Returns
     -------
-    dict
-        The value representation is empty in Implicit VR. Elements that the header does not have
-        are left out, and so are values that are longer or cut off. A sequence of undefined length
-        comes with its delimiter.
+    tuple of (int, str, bytes)
+        Elements that the header does not have are left out, and so are values that are longer or
+        cut off. A sequence of undefined length comes with its delimiter.
     """
-    buffer, found = header.buffer, header.data_set.elements
-    values = {}
-    for tag in sorted(tags & found.keys()):
-        _, vr, _, start, length = found[tag]
+    buffer = header.buffer
+    values = []
+    for tag, (_, vr, _, start, length) in header.data_set.elements.items():
+        if tag not in tags:
+            continue
         if length == UNDEFINED_LENGTH:
             inside = IMPLICIT_LITTLE if vr == "UN" else header.encoding
             try:
@@ -39,5 +42,5 @@ def read_values(header: Header, tags: frozenset[int], most: int) -> dict[int, tu
                 continue
         value = bytes(buffer[start : start + length]) if length <= most else b""
         if len(value) == length:
-            values[tag] = vr, value
-    return values
+            values.append((tag, vr, value))
+    return tuple(values)

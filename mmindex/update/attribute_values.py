@@ -14,11 +14,11 @@ from mmindex.attributes import (
     QIDO_SERIES_ATTRIBUTES,
     QIDO_STUDY_ATTRIBUTES,
     AttributeSet,
-    Json,
+    Element,
     pack_values,
 )
 from mmindex.scan.header import Header
-from mmindex.scan.values import read_values
+from mmindex.scan.values import StoredValue, read_values
 
 QIDO, NONE = "qido", "none"
 _MOST_NAMED = 100
@@ -120,57 +120,63 @@ def wanted_tags(kept: AttributeSet | None) -> frozenset[int]:
 
 
 def decode_attributes(header: Header, kept: AttributeSet) -> tuple[bytes, bytes]:
-    """Return the values that a header has of the attributes of its study and of its series.
+    """Return the values that a header has of the attributes of its study and of its series, packed.
 
     Values that break the standard or are longer than 4,096 bytes are left out, and the last ones
     of over 32 KiB together. Texts are decoded by the header's Specific Character Set.
     """
-    found = read_values(header, wanted_tags(kept), _LONGEST_VALUE)
-    character_set = found.get(_CHARACTER_SET)
-    packed = []
-    for level in (kept.studies, kept.series):
-        values = tuple(sorted((tag, *found[tag]) for tag in level.values() if tag in found))
-        packed.append(_decode(values, character_set, header.encoding.big_endian))
-    return packed[0], packed[1]
+    stored = read_values(header, kept.tags, _LONGEST_VALUE)
+    return _decode(stored, header.encoding.big_endian, kept.levels)
 
 
 @lru_cache(64)  # the files of a series have the same values
 def _decode(
-    values: tuple[tuple[int, str, bytes], ...],
-    character_set: tuple[str, bytes] | None,
-    big_endian: bool,
-) -> bytes:
-    """Return values as DICOM JSON, packed."""
+    stored: tuple[StoredValue, ...], big_endian: bool, levels: tuple[frozenset[int], frozenset[int]]
+) -> tuple[bytes, bytes]:
+    character_set = next((value for value in stored if value[0] == _CHARACTER_SET), None)
+    decoded = {}
+    for value in sorted(stored):
+        element = _decode_one(value, character_set, big_endian)
+        if element is not None:
+            decoded[value[0]] = element
+    of_study, of_series = (
+        _pack({tag: element for tag, element in decoded.items() if tag in level})
+        for level in levels
+    )
+    return of_study, of_series
+
+
+def _decode_one(
+    value: StoredValue, character_set: StoredValue | None, big_endian: bool
+) -> Element | None:
+    """Return an element in the DICOM JSON model; None where its value breaks the standard."""
     from pydicom import Dataset
     from pydicom.dataelem import DataElement, RawDataElement
     from pydicom.tag import BaseTag
 
     from mmindex.dicom_json import dataset_json
 
-    def make(tag: int, vr: str, value: bytes) -> RawDataElement:
-        is_little_endian = not big_endian
-        return RawDataElement(
-            BaseTag(tag), vr or None, len(value), value, 0, not vr, is_little_endian
+    elements: dict[BaseTag, DataElement | RawDataElement] = {}
+    for tag, vr, content in (value, character_set or value):
+        raw = RawDataElement(
+            BaseTag(tag), vr or None, len(content), content, 0, not vr, not big_endian
         )
+        elements[BaseTag(tag)] = raw
+    with warnings.catch_warnings():  # which would print values
+        warnings.simplefilter("ignore")
+        try:
+            return dataset_json(Dataset(elements), _refuse).get(f"{value[0]:08X}")
+        except _OF_HOSTILE_VALUES:
+            return None
 
-    decoded: Json = {}
-    length = 0
-    for tag, vr, value in values:
-        elements: dict[BaseTag, DataElement | RawDataElement] = {BaseTag(tag): make(tag, vr, value)}
-        if character_set is not None:
-            elements[BaseTag(_CHARACTER_SET)] = make(_CHARACTER_SET, *character_set)
-        name = f"{tag:08X}"
-        with warnings.catch_warnings():  # which would print values
-            warnings.simplefilter("ignore")
-            try:
-                element = dataset_json(Dataset(elements), _refuse).get(name)
-                one = pack_values({name: element} if element is not None else {})
-            except _OF_HOSTILE_VALUES:
-                continue
-        length += len(one)
-        if element is not None and length <= _MOST_PACKED:
-            decoded[name] = element
-    return pack_values(decoded)
+
+def _pack(decoded: dict[int, Element]) -> bytes:
+    """Return elements as an index has them, without the last ones where they are too long."""
+    packed = pack_values({f"{tag:08X}": element for tag, element in decoded.items()})
+    while len(packed) > _MOST_PACKED:
+        decoded.popitem()
+        packed = pack_values({f"{tag:08X}": element for tag, element in decoded.items()})
+    return packed
 
 
 def _refuse(path: str) -> str:

@@ -45,6 +45,8 @@ def scan_buffer(
         return InstanceRecord(Status.NOT_DICOM, reason=reason, error=type(error).__name__)
     except MMIndexError as error:
         return unreadable(type(error).__name__, _describe(error, at))
+    if options.attributes is not None:
+        header.brought = decode_attributes(header, options.attributes)
     try:
         if options.header_only:
             record = make_record(header, Status.NO_PIXEL_DATA)
@@ -53,8 +55,6 @@ def scan_buffer(
     except MMIndexError as error:
         reason = _describe(error, at)
         return make_record(header, Status.UNREADABLE, reason=reason, error=type(error).__name__)
-    if options.attributes is not None:
-        record = replace(record, brought=decode_attributes(header, options.attributes))
     if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
         return _add_positions(record, header)
     return record
