@@ -67,6 +67,11 @@ class AttributeSet:
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "tags", frozenset({_CHARACTER_SET}).union(*levels))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keywords of all of them, those of studies first."""
+        return (*self.studies, *self.series)
+
     def pack(self) -> bytes:
         """Return the set as an index has it: JSON with a tag of 8 hex digits by keyword."""
         levels = {"studies": self.studies, "series": self.series}

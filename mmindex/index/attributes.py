@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mmindex.attributes import AttributeSet
 from mmindex.index.brought import Brought
 from mmindex.index.checksum import DamageError, seal, unseal
-from mmindex.index.databases import AttributesKind, attributes_key, uid_key
+from mmindex.index.databases import MAX_UID_LENGTH, AttributesKind, attributes_key
 from mmindex.index.lmdb.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -165,4 +165,4 @@ def _walk_places(keys: RecordKeys) -> Iterator[Place]:
         ("studies", keys.study_instance_uid),
         ("series", keys.series_instance_uid),
     )
-    return (place for place in places if uid_key(place[1].decode("latin-1")) == place[1])
+    return (place for place in places if 0 < len(place[1]) <= MAX_UID_LENGTH)

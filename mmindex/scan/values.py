@@ -6,7 +6,6 @@ from mmindex.scan.encoding import IMPLICIT_LITTLE, UNDEFINED_LENGTH
 from mmindex.scan.header import Header
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 
-
 StoredValue = tuple[int, str, bytes]  # tag, value representation (empty in Implicit VR), bytes
 
 

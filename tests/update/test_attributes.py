@@ -163,7 +163,7 @@ def test_a_removed_file_takes_its_values_along(tmp_path: Path, by_update: bool) 
         assert list(store.iterate_uids("studies")) == []
 
 
-class Store_of:  # noqa: N801
+class Store_of:
     def __init__(self, folder: Path) -> None:
         self._store = Store(str(folder / ".mmindex"))
 
