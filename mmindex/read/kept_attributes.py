@@ -42,6 +42,21 @@ class KeptAttributes:
         """
         return read_named(self._store, "studies", uid) or read_named(self._store, "series", uid)
 
+    def attributes_json(self, kind: AttributesKind, uid: str) -> Json | None:
+        """Return what the index keeps of a study or a series in the DICOM JSON model, by tag.
+
+        Parameters
+        ----------
+        kind : {"studies", "series"}
+            What the UID is of.
+
+        Returns
+        -------
+        dict or None
+            None where it is not known: a header has to be read.
+        """
+        return read_json(self._store, kind, uid)
+
 
 def read_named(store: Store, kind: AttributesKind, uid: str) -> dict[str, Any]:
     """Return what an index keeps of a study or a series, by keyword."""

@@ -125,16 +125,33 @@ class Listings(KeptAttributes):
             self._store.find_uid("instances", sop_instance_uid)
         )
 
-    def records(self, *, progress: Progress | None = None) -> Iterator[InstanceRecord]:
+    def records(
+        self, *, study_instance_uid: str | None = None, progress: Progress | None = None
+    ) -> Iterator[InstanceRecord]:
         """Return the record of every file, with its status and anomalies; opens no file.
 
         Parameters
         ----------
+        study_instance_uid : str, optional
+            Only files of this study, in the order of `file_ids`; none where there is no such study.
         progress : callable, optional
             Called after each record with the number of files done and of all files.
         """
+        if study_instance_uid is not None:
+            return self._walk("studies", study_instance_uid)
         records = self._store.iterate_records()
         return records if progress is None else self._walk_reporting(records, progress)
+
+    def study_uids(self) -> Iterator[str]:
+        """Yield the Study Instance UIDs of the archive, in the order of their bytes."""
+        return self._store.iterate_uids("studies")
+
+    def file_ids(self, study_instance_uid: str) -> list[int]:
+        """Return the ids of a study's files, ascending: others where a file changed.
+
+        A file that is indexed again has a new id, and an id's record never changes.
+        """
+        return self._store.find_uid("studies", study_instance_uid)
 
     def records_of(self, sop_instance_uid: str) -> list[InstanceRecord]:
         """Return the record of each file with this UID: more than one where it has duplicates.

@@ -101,15 +101,16 @@ def match_value(vr: str, value: str, wanted: str) -> bool:
     if vr in _RANGED:
         return value == wanted or (vr == "TM" and _same_time(value, wanted))
     if vr in _NUMERIC:
-        return any(_same_number(value, one) for one in _split_list(wanted))
+        return any(_same_number(value, one) for one in split_list(wanted))
     if vr in ("UI", "AT"):
-        return value in _split_list(wanted)
+        return value in split_list(wanted)
     if vr == "PN":
         value, wanted = _fold(value), _fold(wanted)
     return any(_compile(pattern).fullmatch(value) is not None for pattern in wanted.split("\\"))
 
 
-def _split_list(wanted: str) -> Sequence[str]:
+def split_list(wanted: str) -> Sequence[str]:
+    """Return the values of a list, with commas or backslashes between."""
     return [one.strip() for one in re.split(r"[,\\]", wanted)]
 
 

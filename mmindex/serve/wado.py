@@ -58,7 +58,7 @@ class RetrieveService:
         RequestError
             There is none: status 404.
         """
-        found = self._catalogue.studies().get(study)
+        found = self._catalogue.study(study)
         if found is None:
             raise RequestError(404, "there is no such study")
         if series is not None and series not in found.series:

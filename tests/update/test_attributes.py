@@ -271,7 +271,7 @@ CHARSETS = {
     "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎=やまだ^たろう",
     "\\ISO 2022 IR 149": "Hong^Gildong=洪^吉洞=홍^길동",
     "ISO_IR 144": "Люкceмбypг",  # noqa: RUF001
-    "ISO 2022 IR 13\\ISO 2022 IR 87": "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",  # noqa: RUF001
+    "ISO 2022 IR 13\\ISO 2022 IR 87": "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",
 }
 
 
