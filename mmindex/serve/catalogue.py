@@ -8,17 +8,19 @@ that was changed last is listed, as `Archive` reads it.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from sys import intern
 from time import monotonic
 from typing import NamedTuple
 
 from mmindex import InstanceRecord
+from mmindex.serve.recent import Recent
 from mmindex.serve.shelf import Shelf, Version
 
-_MOST_ROWS = 50_000  # of the studies that are kept
+_MOST_SERIES = 100_000  # of the studies that are kept
+_MOST_ROWS = 20_000  # of those whose instances are kept, too
+_FIRST = 3
 
 
 class Row(NamedTuple):
@@ -32,25 +34,36 @@ class Row(NamedTuple):
     bits_allocated: int | None
     number_of_frames: int
     instance_number: int | None
+    modality: str
     changed: int
 
 
-@dataclass(slots=True)
-class Series:
-    """A series and its instances by SOP Instance UID."""
+class Series(NamedTuple):
+    """A series of a study.
+
+    Attributes
+    ----------
+    number_of_instances : int
+        Different SOP Instance UIDs.
+    sop_class_uids : tuple of str
+        Of its instances, sorted, each once.
+    first : tuple of str
+        The SOP Instance UIDs of the first few: the header of one stands for the series.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
-    modality: str = ""
-    rows: dict[str, Row] = field(default_factory=dict)
+    modality: str
+    number_of_instances: int
+    sop_class_uids: tuple[str, ...]
+    first: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Study:
+class Study(NamedTuple):
     """A study and its series by Series Instance UID."""
 
     study_instance_uid: str
-    series: dict[str, Series] = field(default_factory=dict)
+    series: dict[str, Series]
 
     @property
     def modalities(self) -> list[str]:
@@ -60,7 +73,10 @@ class Study:
     @property
     def number_of_instances(self) -> int:
         """(0020,1208) Number of Study Related Instances."""
-        return sum(len(series.rows) for series in self.series.values())
+        return sum(series.number_of_instances for series in self.series.values())
+
+
+Rows = dict[str, dict[str, Row]]  # of a study: by Series, then by SOP Instance UID
 
 
 class _Listed(NamedTuple):
@@ -68,22 +84,14 @@ class _Listed(NamedTuple):
 
     Attributes
     ----------
-    state : tuple of int
+    state : int
         What changes when a file of it does.
     version : Version
         The index for which this was looked at.
     """
 
     study: Study
-    state: tuple[int, ...]
-    version: Version
-
-
-class _Counted(NamedTuple):
-    """How many instances a study had when it was listed."""
-
-    number_of_instances: int
-    state_hash: int
+    state: int
     version: Version
 
 
@@ -96,9 +104,8 @@ class Catalogue:
         self._version: Version | None = None
         self._due = 0.0
         self._uids: Sequence[str] = ()
-        self._listed: OrderedDict[str, _Listed] = OrderedDict()
-        self._rows = 0
-        self._counts: dict[str, _Counted] = {}
+        self._listed: Recent[_Listed] = Recent(_MOST_SERIES)
+        self._rows: Recent[tuple[int, Rows]] = Recent(_MOST_ROWS)
         self._lock = threading.Lock()
 
     def study_uids(self) -> Sequence[str]:
@@ -118,29 +125,21 @@ class Catalogue:
         known = self._listed.get(uid)
         if known is not None and known.version == version:
             return known.study
-        state = self._shelf.state(uid)
+        state = hash(self._shelf.state(uid))
         if known is None or known.state != state:
-            study = self._list(uid)
-            if not study.series:
+            known = self._list(uid, state, version)
+            if not known.study.series:
                 return None
-            known = _Listed(study, state, version)
-        self._keep(uid, known._replace(version=version))
+        self._listed.keep(uid, known._replace(version=version), len(known.study.series))
         return known.study
 
-    def count(self, uid: str) -> int:
-        """Return the number of instances of a study: fast where it was listed before."""
-        version = self._look()
-        known = self._counts.get(uid)
-        if known is not None and known.version != version:
-            known = known._replace(version=version)
-            if known.state_hash == hash(self._shelf.state(uid)):
-                self._counts[uid] = known
-            else:
-                known = None
-        if known is not None:
-            return known.number_of_instances
-        study = self.study(uid)
-        return 0 if study is None else study.number_of_instances
+    def rows(self, uid: str) -> Rows:
+        """Return the instances of a study, not to be changed; raises as `study_uids`."""
+        listed = self._listed.get(uid) if self.study(uid) is not None else None
+        found = self._rows.get(uid)
+        if found is not None and listed is not None and found[0] == listed.state:
+            return found[1]
+        return self._read_rows(uid, hash(self._shelf.state(uid)))
 
     def _look(self) -> Version:
         """Return the version of the index, whose studies are then listed."""
@@ -152,42 +151,35 @@ class Catalogue:
                 version = self._shelf.version()
                 if version != self._version:
                     self._uids = self._shelf.study_uids()
-                    there = set(self._uids)
-                    for uid in [uid for uid in self._counts if uid not in there]:
-                        del self._counts[uid]
                     self._version = version
                 self._due = monotonic() + self._revalidate_after
             assert self._version is not None
             return self._version
 
-    def _keep(self, uid: str, listed: _Listed) -> None:
-        with self._lock:
-            before = self._listed.pop(uid, None)
-            if before is not None:
-                self._rows -= before.study.number_of_instances
-            self._listed[uid] = listed
-            number = listed.study.number_of_instances
-            self._counts[uid] = _Counted(number, hash(listed.state), listed.version)
-            self._rows += number
-            while self._rows > _MOST_ROWS and len(self._listed) > 1:
-                _, oldest = self._listed.popitem(last=False)
-                self._rows -= oldest.study.number_of_instances
+    def _list(self, uid: str, state: int, version: Version) -> _Listed:
+        series = {}
+        for of_series, rows in self._read_rows(uid, state).items():
+            modalities = (row.modality for row in rows.values() if row.modality)
+            series[of_series] = Series(
+                uid,
+                of_series,
+                next(modalities, ""),
+                len(rows),
+                tuple(sorted({row.sop_class_uid for row in rows.values()})),
+                tuple(islice(rows, _FIRST)),
+            )
+        return _Listed(Study(uid, series), state, version)
 
-    def _list(self, uid: str) -> Study:
-        study = Study(uid)
+    def _read_rows(self, uid: str, state: int) -> Rows:
+        found: Rows = {}
         for record in self._shelf.walk_study(uid):
-            if record.study_instance_uid != uid:
-                continue
-            of_series = record.series_instance_uid
-            series = study.series.get(of_series)
-            if series is None:
-                series = study.series[of_series] = Series(uid, of_series)
-            series.modality = series.modality or record.modality
+            rows = found.setdefault(record.series_instance_uid, {})
             row = _make_row(record)
-            known = series.rows.get(row.sop_instance_uid)
+            known = rows.get(row.sop_instance_uid)
             if known is None or known.changed <= row.changed:
-                series.rows[row.sop_instance_uid] = row
-        return study
+                rows[row.sop_instance_uid] = row
+        self._rows.keep(uid, (state, found), sum(map(len, found.values())))
+        return found
 
 
 def _make_row(record: InstanceRecord) -> Row:
@@ -201,5 +193,6 @@ def _make_row(record: InstanceRecord) -> Row:
         pixel.bits_allocated,
         record.number_of_frames,
         record.image_numbers.instance_number,
+        intern(record.modality),
         record.fingerprint.mtime_ns if record.fingerprint else 0,
     )

@@ -130,7 +130,7 @@ class QueryService:
             self._instance_candidate(one, row, kept)
             for one in self._walk_series(query, study, series, uids)
             for kept in (self._keep(one, kept_tags),)
-            for row in one.rows.values()
+            for row in self._walk_rows(one)
         )
         tags: tuple[str, ...] = ()
         if series is None:
@@ -152,7 +152,8 @@ class QueryService:
             return self._select_uids(query), query
         uids, offset = self._catalogue.study_uids(), query.offset
         for at, uid in enumerate(uids):
-            number = self._catalogue.count(uid)
+            owner = self._catalogue.study(uid)
+            number = 0 if owner is None else owner.number_of_instances
             if number > offset:
                 return islice(uids, at, None), replace(query, offset=offset)
             offset -= number
@@ -225,10 +226,13 @@ class QueryService:
 
     def _read_summary(self, series: Series | None, row: Row | None = None) -> Json:
         """Return the header of a row, or of the first instance of a series that has one."""
-        rows = [row] if row is not None else list(islice(series.rows.values(), 3) if series else ())
-        for one in rows:
+        if row is not None:
+            uids: Sequence[str] = (row.sop_instance_uid,)
+        else:
+            uids = () if series is None else series.first
+        for uid in uids:
             try:
-                return self._headers.summary(self._shelf.open(one.sop_instance_uid))
+                return self._headers.summary(self._shelf.open(uid))
             except (MMIndexError, OSError):  # gone or broken: what the record knows is answered
                 continue
         return {}
@@ -236,15 +240,27 @@ class QueryService:
     def _has_below(self, uid: str, filters: Sequence[tuple[Path, str]]) -> bool:
         """Return whether one instance of a study has UIDs of its own."""
         study = self._catalogue.study(uid)
-        return study is not None and any(
-            all(matches(one, path, wanted) for path, wanted in filters)
-            for series in study.series.values()
-            for one in (self._describe_instance(series, row) for row in series.rows.values())
-        )
+        for series in () if study is None else study.series.values():
+            found = [self._describe_classes(series)]
+            if any(path[0] == "00080018" for path, _ in filters):
+                found = [self._describe_instance(series, row) for row in self._walk_rows(series)]
+            if any(all(matches(one, path, wanted) for path, wanted in filters) for one in found):
+                return True
+        return False
+
+    def _walk_rows(self, series: Series) -> Iterable[Row]:
+        rows = self._catalogue.rows(series.study_instance_uid)
+        return rows.get(series.series_instance_uid, {}).values()
+
+    def _describe_classes(self, series: Series) -> Json:
+        return {
+            "0020000E": _element("UI", series.series_instance_uid),
+            "00080016": _element("UI", *series.sop_class_uids),
+        }
 
     def _describe_study(self, uid: str) -> Json:
-        study = self._catalogue.study(uid) or Study(uid)
-        classes = {row.sop_class_uid for one in study.series.values() for row in one.rows.values()}
+        study = self._catalogue.study(uid) or Study(uid, {})
+        classes = {name for one in study.series.values() for name in one.sop_class_uids}
         return {
             "0020000D": _element("UI", uid),
             "00080056": _element("CS", "ONLINE"),
@@ -264,7 +280,7 @@ class QueryService:
             "0020000E": _element("UI", series.series_instance_uid),
             "00080056": _element("CS", "ONLINE"),
             "00081190": _element("UR", uri),
-            "00201209": _element("IS", len(series.rows)),
+            "00201209": _element("IS", series.number_of_instances),
         }
         if study is not None:
             described["00080061"] = _element("CS", *study.modalities)

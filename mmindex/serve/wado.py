@@ -58,17 +58,12 @@ class RetrieveService:
         RequestError
             There is none: status 404.
         """
-        found = self._catalogue.study(study)
-        if found is None:
+        found = self._catalogue.rows(study)
+        if not found:
             raise RequestError(404, "there is no such study")
-        if series is not None and series not in found.series:
+        if series is not None and series not in found:
             raise RequestError(404, "there is no such series in this study")
-        uids = [
-            uid
-            for one in found.series.values()
-            if series in (None, one.series_instance_uid)
-            for uid in one.rows
-        ]
+        uids = [uid for one, rows in found.items() if series in (None, one) for uid in rows]
         if len(uids) > _MOST_FILES:
             raise RequestError(400, f"an answer has at most {_MOST_FILES} instances")
         return uids
