@@ -40,9 +40,14 @@ _ALL_SERIES_TAGS = (
     *("00080070", "00080022", "00080032", "00081040", "00081050", "00081090", "00180015"),
     *("00181000", "00181020", "00181030", "00185100", "00200052", "00200060", "00201040"),
 )
+# What series and instances of a study have, each its own: matched, and empty in an answer.
+_BELOW_SERIES = frozenset({"00080018", "00080016"})
+_BELOW_STUDY = _BELOW_SERIES | {"0020000E"}
 _STUDY_COUNTS = frozenset({"00080061", "00201206", "00201208"})
-_STUDY_KNOWN = _STUDY_COUNTS | {"0020000D", "00080056", "00080062", "00081190"}
-_SERIES_KNOWN = frozenset({"00080060", "0020000D", "0020000E", "00080056", "00081190", "00201209"})
+_STUDY_KNOWN = _STUDY_COUNTS | _BELOW_STUDY | {"0020000D", "00080056", "00080062", "00081190"}
+_SERIES_KNOWN = _BELOW_SERIES | frozenset(
+    {"00080060", "0020000D", "0020000E", "00080056", "00081190", "00201209"}
+)
 _INSTANCE_KNOWN = frozenset(  # table 10.6.3-5
     (
         *("00080016", "00080018", "00080056", "00080060", "00081190", "00083002"),
@@ -51,7 +56,6 @@ _INSTANCE_KNOWN = frozenset(  # table 10.6.3-5
 )
 _IMAGE_KNOWN = frozenset({"00280008", "00280010", "00280011", "00280100"})
 _TOGETHER = 500  # results in a piece of an answer
-_BELOW_STUDY = ("0020000E", "00080018", "00080016")  # a study has them by its series or instances
 
 
 class QueryService:
@@ -105,14 +109,17 @@ class QueryService:
             There is no such study: status 404.
         """
         kept_tags = self._shelf.kept_tags()
+        split = [one for one in query.filters if one[0][0] in _BELOW_SERIES]
+        rest = [one for one in query.filters if one not in split]
         candidates = (
             self._series_candidate(one, kept_tags, within=study is not None)
             for one in self._walk_series(query, study, None)
+            if not split or self._has_instance(one, split)
         )
         tags = _SERIES_TAGS + _ALL_SERIES_TAGS * query.everything
         if study is None:
             tags += _STUDY_TAGS + _ALL_STUDY_TAGS * query.everything
-        return _answer(candidates, query, query.filters, tags)
+        return _answer(candidates, query, rest, tags)
 
     def instances(
         self, query: Query, study: str | None = None, series: str | None = None
@@ -240,13 +247,15 @@ class QueryService:
     def _has_below(self, uid: str, filters: Sequence[tuple[Path, str]]) -> bool:
         """Return whether one instance of a study has UIDs of its own."""
         study = self._catalogue.study(uid)
-        for series in () if study is None else study.series.values():
-            found = [self._describe_classes(series)]
-            if any(path[0] == "00080018" for path, _ in filters):
-                found = [self._describe_instance(series, row) for row in self._walk_rows(series)]
-            if any(all(matches(one, path, wanted) for path, wanted in filters) for one in found):
-                return True
-        return False
+        series = () if study is None else study.series.values()
+        return any(self._has_instance(one, filters) for one in series)
+
+    def _has_instance(self, series: Series, filters: Sequence[tuple[Path, str]]) -> bool:
+        """Return whether one instance of a series has UIDs of its own."""
+        found = [self._describe_classes(series)]
+        if any(path[0] == "00080018" for path, _ in filters):
+            found = [self._describe_instance(series, row) for row in self._walk_rows(series)]
+        return any(all(matches(one, path, wanted) for path, wanted in filters) for one in found)
 
     def _walk_rows(self, series: Series) -> Iterable[Row]:
         rows = self._catalogue.rows(series.study_instance_uid)
