@@ -6,8 +6,10 @@ import re
 import shutil
 import sys
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mmindex.cli.printing import plain, wrap
@@ -63,16 +65,10 @@ def _show(word: str, value: Any) -> str:
 
 def cut_columns(text: str, width: int) -> str:
     """Return a text of at most so many columns of a terminal; a wide character takes two."""
-    taken = 0
-    for at, char in enumerate(text):
-        taken += _columns(char)
-        if taken > width:
-            end = at
-            while end and taken > width - 3:
-                taken -= _columns(text[end])
-                end -= 1
-            return text[: end + 1] + "..."
-    return text
+    ends = list(accumulate(map(_columns, text)))
+    if not ends or ends[-1] <= width:
+        return text
+    return text[: bisect_right(ends, max(0, width - 3))] + "..."
 
 
 def _columns(char: str) -> int:
