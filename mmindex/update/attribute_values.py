@@ -114,6 +114,11 @@ def _hint(name: str) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
+def import_decoder() -> None:
+    """Import what decodes values, so that no file's scan takes the time."""
+    import mmindex.dicom_json  # noqa: F401
+
+
 def wanted_tags(kept: AttributeSet | None) -> frozenset[int]:
     """Return the tags of the elements that a scan needs for these attributes."""
     return frozenset() if kept is None else kept.tags

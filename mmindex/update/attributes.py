@@ -22,8 +22,13 @@ from mmindex.update.scan_members import MemberTarget
 _WRITTEN_TOGETHER = 1000
 
 
-def settle_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet | None:
-    """Return which attributes a build keeps, and have the index say so.
+def find_attributes(
+    store: Store, names: str | Iterable[str]
+) -> tuple[AttributeSet | None, AttributeSet | None]:
+    """Return which attributes the index keeps, and which it is to keep.
+
+    An index without files keeps these at once, another one once its build has found that the
+    archive is there: values of an archive that is away could not be read again.
 
     Parameters
     ----------
@@ -31,12 +36,11 @@ def settle_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet 
         As for `build`; nothing for those that the index keeps.
     """
     kept = store.read_attribute_set()
-    if not names:
-        return kept
-    wanted = parse_attributes(names)
-    if wanted != kept:
+    wanted = parse_attributes(names) if names else kept
+    if wanted != kept and not store.count_files():
         store.write_attribute_set(wanted)
-    return wanted
+        return wanted, wanted
+    return kept, wanted
 
 
 def follow_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet | None:
@@ -47,15 +51,13 @@ def follow_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet 
     IndexWriteError
         The index keeps others: only a build changes them.
     """
-    kept = store.read_attribute_set()
-    if not names or parse_attributes(names) == kept:
-        return kept
-    if store.count_files():
+    kept, wanted = find_attributes(store, names)
+    if wanted != kept:
         raise IndexWriteError(
             "the index keeps other attributes: `mmindex build --attributes` changes them",
             path=store.path,
         )
-    return settle_attributes(store, names)
+    return kept
 
 
 def fill_attributes(
@@ -74,12 +76,14 @@ def fill_attributes(
     root : bytes
         The archive's folder.
     options : ScanOptions
-        As the files were scanned; nothing is read where no attributes are kept.
+        As the files were scanned, with the attributes that the index keeps from now on.
     places : iterable of (str, str), optional
         The studies and series, by kind and UID; all unless given.
     show : callable
         Called after each file.
     """
+    if options.attributes != store.read_attribute_set():
+        store.write_attribute_set(options.attributes)
     if options.attributes is None:
         return
     options = options._replace(header_only=True)

@@ -17,7 +17,7 @@ from mmindex.index.create import create_index, empty_older_index
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
 from mmindex.update.attribute_values import check_attributes
-from mmindex.update.attributes import fill_attributes, settle_attributes
+from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
@@ -124,7 +124,7 @@ def build(
         empty_older_index(index_path)
         store = stack.enter_context(open_to_build(index_path, root_bytes))
         known = store.count_files()
-        kept = settle_attributes(store, attributes)
+        kept, wanted = find_attributes(store, attributes)
         options = ScanOptions(force, prove, containers, kept)
         plan = Plan(
             store,
@@ -150,7 +150,8 @@ def build(
         gone = plan.find_gone()
         check_removal(root_bytes, index_path, len(gone), known, max_removed)
         commits.remove(gone)
-        fill_attributes(store, root_bytes, options, show=lambda: show(report))
+        filling = options._replace(attributes=wanted)
+        fill_attributes(store, root_bytes, filling, show=lambda: show(report))
         report.add_totals(store.read_counters())
         report.duplicates = store.count_duplicates("instances")
         show(report)

@@ -14,6 +14,7 @@ from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_container
 from mmindex.sources.tar import BLOCK
+from mmindex.update.attribute_values import import_decoder
 from mmindex.update.scan_buffer import (
     READ_WHOLE,
     ScanOptions,
@@ -31,6 +32,8 @@ Target = bytes | MemberTarget  # what is scanned: a file by its path, or one in 
 def scan_files(root: bytes, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
     """Return the packed records of files: at paths relative to `root`, or in containers."""
     known_runs = KnownRuns()
+    if options.attributes is not None:
+        import_decoder()
     with closing(MemberScanner(root, options, known_runs)) as members:
         return [
             members.scan(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -492,3 +493,45 @@ def test_a_full_build_and_builds_file_by_file_agree(tmp_path: Path) -> None:
         store.close()
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 4
+
+
+def test_an_archive_that_is_away_keeps_its_values(tmp_path: Path) -> None:
+    """A build that refuses because all files are gone has changed no set and dropped no value."""
+    write(tmp_path / "a", "1")
+    build(tmp_path, "qido")
+    (tmp_path / "a").rename(tmp_path.parent / f"{tmp_path.name}-away")
+    before = kept(tmp_path)
+    for names in (("PatientID",), ("none",), ("PatientName",)):
+        with pytest.raises(IndexWriteError, match="nothing was dropped"):
+            build(tmp_path, *names)
+        assert kept(tmp_path) == before
+    (tmp_path.parent / f"{tmp_path.name}-away").rename(tmp_path / "a")
+    build(tmp_path, "PatientName")
+    assert kept(tmp_path) == {"00100010": [{"Alphabetic": "Doe^Jane"}]}
+
+
+def test_dropped_values_leave_the_file_with_a_compaction(tmp_path: Path) -> None:
+    """Before, their bytes may be in pages that nothing uses."""
+    for number in range(30):
+        write(tmp_path / str(number), f"1.{number}", study=f"1.2.{number}")
+    build(tmp_path, "qido")
+    index = tmp_path / ".mmindex"
+    assert b"Doe^Jane" in index.read_bytes()
+    build(tmp_path, "none")
+    mmindex.compact(tmp_path)
+    assert b"Doe^Jane" not in index.read_bytes()
+
+
+def test_a_multiframe_with_a_long_table_is_read_by_its_header_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another set scans no frames."""
+    write(tmp_path / "a", "1")
+    build(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("frames are scanned")
+
+    monkeypatch.setattr(sys.modules["mmindex.update.scan_buffer"], "scan_frames", refuse)
+    build(tmp_path, "qido")
+    assert name_of(tmp_path) == "Doe^Jane"
