@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from mmindex.attributes import AttributeSet
-from mmindex.index.attributes import KeptValues, read_set, read_values
-from mmindex.index.databases import AttributesKind, attributes_key, uid_key
+from mmindex.index.attributes import KeptValues, is_current, read_set, read_values
+from mmindex.index.databases import AttributesKind, uid_key
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
 
@@ -42,9 +42,5 @@ class AttributeReader(OpenIndex):
     ) -> tuple[bytes | None, list[str]]:
         """Return where to go on, None at the end, and what was found from `start` on."""
         keys = [key for key, _ in islice(txn.walk(kind, start), _BATCH)]
-        found = [
-            key.decode("latin-1")
-            for key in keys
-            if txn.get("attributes", attributes_key(kind, key)) is None
-        ]
+        found = [key.decode("latin-1") for key in keys if not is_current(txn, kind, key)]
         return (keys[-1] + b"\0" if len(keys) == _BATCH else None), found

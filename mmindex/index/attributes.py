@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from mmindex.attributes import AttributeSet
 from mmindex.index.brought import Brought
 from mmindex.index.checksum import DamageError, seal, unseal
-from mmindex.index.databases import MAX_UID_LENGTH, AttributesKind, attributes_key
+from mmindex.index.databases import (
+    MAX_UID_LENGTH,
+    PATH_VALUE,
+    AttributesKind,
+    attributes_key,
+    path_key,
+)
 from mmindex.index.lmdb.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -96,6 +102,19 @@ def read_values(txn: Transaction, kind: AttributesKind, uid: bytes) -> KeptValue
     key = attributes_key(kind, uid)
     sealed = txn.get("attributes", key)
     return None if sealed is None else KeptValues.unpack(bytes(unseal(key, sealed)))
+
+
+def is_current(txn: Transaction, kind: AttributesKind, uid: bytes) -> bool:
+    """Return whether values are known, of a file that the index has as it was then.
+
+    A program that knows no attributes may have replaced the file.
+    """
+    known = read_values(txn, kind, uid)
+    if known is None:
+        return False
+    key = path_key(known.path)
+    sealed = txn.get("paths", key)
+    return sealed is not None and PATH_VALUE.unpack(unseal(key, sealed))[2] == known.time_ns
 
 
 class AttributeChanges:

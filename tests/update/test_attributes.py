@@ -535,3 +535,18 @@ def test_a_multiframe_with_a_long_table_is_read_by_its_header_alone(
     monkeypatch.setattr(sys.modules["mmindex.update.scan_buffer"], "scan_frames", refuse)
     build(tmp_path, "qido")
     assert name_of(tmp_path) == "Doe^Jane"
+
+
+def test_a_file_that_another_program_replaced_is_noticed(tmp_path: Path) -> None:
+    """One that knows no attributes left the values of a file that is gone: they are read again."""
+    write(tmp_path / "a", "1", b"A", at=1)
+    write(tmp_path / "b", "2", b"B", at=2)
+    build(tmp_path, "qido")
+    store = Store(str(tmp_path / ".mmindex"), root=os.fsencode(tmp_path))
+    stale = store.read_attributes("studies", STUDY)
+    assert stale is not None
+    store.write_attributes("studies", {STUDY: stale._replace(path=b"gone")})
+    store.close()
+    assert build(tmp_path).unchanged == 2
+    with Store_of(tmp_path) as store:
+        assert store.read_attributes("studies", STUDY) == stale

@@ -123,7 +123,7 @@ def test_killed_writers_leave_no_value_of_a_file_that_is_gone(tmp_path: Path, ho
     import pydicom.datadict  # noqa: F401  # which each child would import anew
 
     changing = Changing(tmp_path, len(how))
-    for _ in range(25):
+    for _ in range(15):
         changed, kept = changing.change(), changing.chance.choice(SETS)
         seconds = 0.15 * changing.chance.random()
         kill_after(seconds, lambda changed=changed, kept=kept: work(changing, changed, kept, how))
