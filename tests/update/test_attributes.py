@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import struct
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,8 @@ from pydicom.filewriter import write_dataset
 import mmindex
 from mmindex.errors import IndexWriteError
 from mmindex.index.store import Store
+from mmindex.sources.folder import WalkRules
+from mmindex.update.watch import Watch, WatchEvent
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 SECOND = 10**9
@@ -550,3 +554,27 @@ def test_a_file_that_another_program_replaced_is_noticed(tmp_path: Path) -> None
     assert build(tmp_path).unchanged == 2
     with Store_of(tmp_path) as store:
         assert store.read_attributes("studies", STUDY) == stale
+
+
+def test_a_watch_keeps_them_of_files_that_arrive(tmp_path: Path) -> None:
+    """From its first build on, and in each update."""
+    pytest.importorskip("watchfiles")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write(folder / "a", "1", b"A", at=1)
+    stop, events = threading.Event(), queue.Queue[WatchEvent]()
+    watch = Watch(folder, None, events.put, stop, rules=WalkRules(), attributes="PatientName")
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    try:
+        assert events.get(timeout=30).kind == "build"
+        assert name_of(folder) == "A"
+        write(tmp_path / "b", "2", b"B", at=2)
+        (tmp_path / "b").rename(folder / "b")
+        assert events.get(timeout=30).kind == "update"
+        assert name_of(folder) == "B"
+    finally:
+        stop.set()
+        thread.join(30)
+    with pytest.raises(ValueError, match="did you mean"):
+        Watch(folder, None, events.put, stop, rules=WalkRules(), attributes="PatientNme")
