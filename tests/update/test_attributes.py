@@ -31,6 +31,7 @@ from pydicom.filewriter import write_dataset
 
 import mmindex
 from mmindex.errors import IndexWriteError
+from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.sources.folder import WalkRules
 from mmindex.update.watch import Watch, WatchEvent
@@ -578,3 +579,28 @@ def test_a_watch_keeps_them_of_files_that_arrive(tmp_path: Path) -> None:
         thread.join(30)
     with pytest.raises(ValueError, match="did you mean"):
         Watch(folder, None, events.put, stop, rules=WalkRules(), attributes="PatientNme")
+
+
+def test_a_record_that_is_written_anew_keeps_its_values(tmp_path: Path) -> None:
+    """Of the same path and time, as of a file with another inode; of another path it does not."""
+    write(tmp_path / "a", "1", b"A", at=1)
+    write(tmp_path / "b", "2", b"B", at=2)
+    build(tmp_path, "qido")
+    before = kept(tmp_path), kept(tmp_path, "series")
+    store = Store(str(tmp_path / ".mmindex"), root=os.fsencode(tmp_path))
+    try:
+        for path in (b"a", b"b"):
+            record = store.read_path(path)
+            assert record is not None
+            assert record.fingerprint is not None
+            other = record.fingerprint._replace(inode=7)
+            store.replace([pack_record(record, path, other)])
+            assert not store.unknown_attributes
+        assert (kept(tmp_path), kept(tmp_path, "series")) == before
+        (known,) = store.find_paths([b"b"])
+        assert known is not None
+        store.replace([pack_record(record, b"c")], removed=[known[0]])
+        assert store.unknown_attributes == {("studies", STUDY), ("series", SERIES)}
+    finally:
+        store.close()
+    assert kept(tmp_path) is None
