@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from mmindex.attributes import AttributeSet
@@ -16,10 +16,12 @@ from mmindex.model import InstanceRecord
 from mmindex.sources.member import FoundMember
 from mmindex.update.attribute_values import parse_attributes
 from mmindex.update.scan_buffer import ScanOptions
-from mmindex.update.scan_file import Target, scan_files
+from mmindex.update.scan_file import Target
 from mmindex.update.scan_members import MemberTarget
 
 _WRITTEN_TOGETHER = 1000
+
+Scan = Callable[[Sequence[Target], ScanOptions], list[bytes]]  # returns packed records
 
 
 def find_attributes(
@@ -62,7 +64,7 @@ def follow_attributes(store: Store, names: str | Iterable[str]) -> AttributeSet 
 
 def fill_attributes(
     store: Store,
-    root: bytes,
+    scan: Scan,
     options: ScanOptions,
     places: Iterable[tuple[AttributesKind, str]] | None = None,
     show: Callable[[], object] = lambda: None,
@@ -73,8 +75,8 @@ def fill_attributes(
     ----------
     store : Store
         The index, open to be written.
-    root : bytes
-        The archive's folder.
+    scan : callable
+        Scans files of the archive, as `scan_files` does.
     options : ScanOptions
         As the files were scanned, with the attributes that the index keeps from now on.
     places : iterable of (str, str), optional
@@ -92,7 +94,7 @@ def fill_attributes(
         found: dict[AttributesKind, dict[str, KeptValues]] = {"studies": {}, "series": {}}
         for kind, uid in batch:
             newest = _find_newest(store, kind, uid)
-            brought = None if newest is None else _read(root, newest, options)
+            brought = None if newest is None else _read(scan, newest, options)
             if newest is not None and brought is not None:
                 values = KeptValues(*_place(newest), brought[kind == "series"])
                 found[kind][uid] = values
@@ -119,12 +121,12 @@ def _place(record: InstanceRecord) -> tuple[int, bytes]:
     return 0 if record.fingerprint is None else record.fingerprint.mtime_ns, record.key
 
 
-def _read(root: bytes, record: InstanceRecord, options: ScanOptions) -> tuple[bytes, bytes] | None:
+def _read(scan: Scan, record: InstanceRecord, options: ScanOptions) -> tuple[bytes, bytes] | None:
     """Return the values of a record's file; None where the file changed, or is gone."""
     target: Target = record.path
     if record.member is not None and record.fingerprint is not None:
         target = MemberTarget(record.path, record.fingerprint, FoundMember(*record.member))
-    (packed,) = scan_files(root, [target], options)
+    (packed,) = scan([target], options)
     packed, brought = take_values(packed)
     version = unpack_version(packed)
     is_same = record.fingerprint is not None and version[:2] == record.fingerprint[:2]

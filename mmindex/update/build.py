@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from functools import partial
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, empty_older_index
@@ -25,6 +26,7 @@ from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import scan_files
 from mmindex.update.workers import Workers
 
 
@@ -151,7 +153,8 @@ def build(
         check_removal(root_bytes, index_path, len(gone), known, max_removed)
         commits.remove(gone)
         filling = options._replace(attributes=wanted)
-        fill_attributes(store, root_bytes, filling, show=lambda: show(report))
+        scan = partial(scan_files, root_bytes)
+        fill_attributes(store, scan, filling, show=lambda: show(report))
         report.add_totals(store.read_counters())
         report.duplicates = store.count_duplicates("instances")
         show(report)

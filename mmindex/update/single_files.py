@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mmindex.errors import IndexWriteError, is_missing
@@ -167,7 +168,7 @@ def update_files(
         gone = found.find_gone()
         check_removal(root_bytes, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
-        fill_attributes(store, root_bytes, scan, store.unknown_attributes)
+        fill_attributes(store, partial(scan_files, root_bytes), scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
         forget_settled(store, root_bytes, None if found.folders else looked_at)
