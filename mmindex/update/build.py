@@ -127,7 +127,7 @@ def build(
         store = stack.enter_context(open_to_build(index_path, root_bytes))
         known = store.count_files()
         kept, wanted = find_attributes(store, attributes)
-        options = ScanOptions(force, prove, containers, kept)
+        options = ScanOptions(force, prove, containers, attributes=kept)
         plan = Plan(
             store,
             root_bytes,
