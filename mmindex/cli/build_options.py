@@ -79,9 +79,9 @@ _WALK_OPTIONS = (
     ),
     click.option(
         "--attributes",
-        metavar="qido|NAMES",
+        metavar="NAMES",
         callback=_check_attributes,
-        help="Keep these of studies and series; they identify people.",
+        help="Keep these of studies and series: qido, keywords.",
     ),
 )
 _MIN_AGE = click.option(
