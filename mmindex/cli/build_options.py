@@ -47,7 +47,7 @@ _LEFT_OUT = (
         "--exclude",
         metavar="GLOB",
         multiple=True,
-        help="Leave out this name, or with a slash this path in ROOT.",
+        help="Leave out this name, or with a slash this path.",
     ),
     click.option(
         "--no-follow-links",
