@@ -32,12 +32,24 @@ def _check_limit(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _check_attributes(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if value is None:
+        return ""
+    from mmindex.update.attribute_values import parse_attributes
+
+    try:
+        parse_attributes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
 _LEFT_OUT = (
     click.option(
         "--exclude",
         metavar="GLOB",
         multiple=True,
-        help="Leave out this name, or with a slash this path in ROOT.",
+        help="Leave out this name, or with a slash this path.",
     ),
     click.option(
         "--no-follow-links",
@@ -66,6 +78,12 @@ _WALK_OPTIONS = (
         metavar="N|N%",
         callback=_check_limit,
         help="How many files may be gone; unless given, half.",
+    ),
+    click.option(
+        "--attributes",
+        metavar="NAMES",
+        callback=_check_attributes,
+        help="Keep these of studies and series: qido, keywords.",
     ),
 )
 _MIN_AGE = click.option(

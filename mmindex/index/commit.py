@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mmindex.index.attributes import AttributeChanges, Place
+from mmindex.index.brought import Brought, take_values
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.chunks import walk_chunks
 from mmindex.index.counters import Counters
@@ -25,28 +27,34 @@ from mmindex.index.record_split import length_of_positions, split_record
 
 def replace_files(
     txn: Transaction, packed_records: Iterable[bytes], removed: Iterable[int]
-) -> None:
+) -> list[Place]:
     """Insert records, replace those of the same files, and remove the files with these ids.
+
+    Returns
+    -------
+    list of (str, bytes)
+        Studies and series whose attributes are no longer known: see `AttributeChanges.unknown`.
 
     Raises
     ------
     DamageError
         The records to be replaced are damaged.
     """
-    counters = read_counters(txn)
+    counters, attributes = read_counters(txn), AttributeChanges(txn)
     for file_id in removed:
-        _remove_file(txn, file_id, counters)
-    by_path = {}
-    for packed in packed_records:
+        _remove_file(txn, file_id, counters, attributes)
+    by_path: dict[bytes, tuple[bytes, RecordKeys, Brought | None]] = {}
+    for with_values in packed_records:
+        packed, brought = take_values(with_values)
         keys = unpack_keys(packed)
-        by_path[path_key(keys.location)] = packed, keys  # of one path twice, the last one
+        by_path[path_key(keys.location)] = packed, keys, brought  # of one path twice, the last one
     next_id = read_next_id(txn)
     new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES if name != "meta"}
-    for key, (packed, keys) in by_path.items():
+    for key, (packed, keys, brought) in by_path.items():
         known = txn.get("paths", key)
         if known is not None:
             file_id = PATH_VALUE.unpack(unseal(key, known))[0]
-            if _remove_file(txn, file_id, counters) not in (None, keys.location):
+            if _remove_file(txn, file_id, counters, attributes) not in (None, keys.location):
                 raise DamageError(f"the path of another file leads to file {file_id}")
         id_bytes = FILE_ID.pack(next_id)
         if apart := length_of_positions(packed):
@@ -62,14 +70,17 @@ def replace_files(
         for way, way_key in walk_ways(keys):
             new[way].append((way_key, id_bytes))
         counters.count(keys, 1)
+        attributes.add(keys, brought)
         next_id += 1
-    note_folders(txn, (keys.path for _, keys in by_path.values()))
+    note_folders(txn, (keys.path for _, keys, _ in by_path.values()))
+    attributes.write()
     uids = {uid for uid, _ in new["instances"]}
     counters.instances += sum(txn.get("instances", uid) is None for uid in uids)
     for name, pairs in new.items():
         txn.put_all(name, pairs, last=name in ("files", "entries", "positions"))
     txn.put("meta", b"next", seal(b"next", FILE_ID.pack(next_id)))
     txn.put("meta", b"counters", seal(b"counters", counters.pack()))
+    return attributes.unknown
 
 
 def read_next_id(txn: Transaction) -> int:
@@ -83,7 +94,9 @@ def read_counters(txn: Transaction) -> Counters:
     return Counters.unpack(unseal(b"counters", txn.read("meta", b"counters")))
 
 
-def _remove_file(txn: Transaction, file_id: int, counters: Counters) -> bytes | None:
+def _remove_file(
+    txn: Transaction, file_id: int, counters: Counters, attributes: AttributeChanges
+) -> bytes | None:
     """Drop a file's record and all that leads to it; return where the file is."""
     id_bytes = FILE_ID.pack(file_id)
     sealed = txn.get("files", id_bytes)
@@ -99,6 +112,7 @@ def _remove_file(txn: Transaction, file_id: int, counters: Counters) -> bytes | 
     if known is not None and PATH_VALUE.unpack(unseal(key, known))[0] == file_id:
         txn.delete("paths", key)
     counters.count(keys, -1)
+    attributes.remove(keys)
     _remove_ways(txn, keys, id_bytes, counters)
     return keys.location
 

@@ -50,7 +50,7 @@ CHUNK_LENGTH = (1 << 14) - 24
 LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
 PATH_VALUE = struct.Struct("<QQqQB")  # file id, version: size, time in ns, inode, kind
 FORMAT = struct.Struct("<7sI")  # "mmindex", format version
-_MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
+MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
 
 
 def path_key(location: bytes) -> bytes:
@@ -64,7 +64,7 @@ def uid_key(uid: str) -> bytes:
         key = uid.encode("latin-1")
     except UnicodeEncodeError:
         return b"\0"
-    return key if 0 < len(key) <= _MAX_UID_LENGTH else b"\0"
+    return key if 0 < len(key) <= MAX_UID_LENGTH else b"\0"
 
 
 def attributes_key(kind: AttributesKind, uid: str | bytes) -> bytes:
@@ -82,7 +82,7 @@ def walk_ways(keys: RecordKeys) -> Iterator[tuple[Way, bytes]]:
         ("series", keys.series_instance_uid),
     )
     for kind, uid in entries:
-        if 0 < len(uid) <= _MAX_UID_LENGTH:
+        if 0 < len(uid) <= MAX_UID_LENGTH:
             yield kind, uid
     if keys.member:
         yield "members", path_key(keys.path)

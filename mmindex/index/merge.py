@@ -8,9 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
+from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.create import create_index
+from mmindex.index.databases import AttributesKind
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.names import find_index_file, is_url_root
 from mmindex.index.record import pack_record, unpack_record
@@ -58,7 +60,9 @@ def merge_indexes(
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
         be written.
 
-    What was merged before an error stays; the next merge continues there.
+    What was merged before an error stays; the next merge continues there. Attributes of studies and
+    series are taken over where all indexes keep the same ones, with one that is there already; else
+    `out` keeps none.
     """
     out = os.path.realpath(out)
     paths = list(map(find_index_file, indexes))
@@ -75,9 +79,12 @@ def merge_indexes(
                 f"{os.fsdecode(merged_root)}, the root of this index",
                 path=out,
             )
+    kept = _find_common_set([*paths, *([out] if os.path.exists(out) else ())])
     create_index(out, merged_root)
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
     with only_writer(out), closing(Store(out, write=True)) as merged:
+        if kept != merged.read_attribute_set():
+            merged.write_attribute_set(kept)
         for path, source_root in zip(paths, roots, strict=True):
             prefix = source_root[len(merged_root) :].strip(b"/")
             with closing(Store(path)) as source:
@@ -112,13 +119,22 @@ def _share_root(roots: list[bytes]) -> bytes:
     return b"/".join(shared) if len(shared) > _BUCKET else b""
 
 
+def _find_common_set(indexes: Sequence[str]) -> AttributeSet | None:
+    """Return the attributes that all indexes keep; None where these are not the same."""
+    sets = []
+    for index in indexes:
+        with closing(Store(index)) as store:
+            sets.append(store.read_attribute_set())
+    return sets[0] if all(each == sets[0] for each in sets) else None
+
+
 def _count_files(index: str) -> int:
     with closing(Store(index)) as store:
         return store.count_files()
 
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:
-    """Copy all records and problems of an index, their paths extended by `prefix`.
+    """Copy all records, problems and attributes of an index, their paths extended by `prefix`.
 
     Yields 1 for each record.
     """
@@ -134,3 +150,23 @@ def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:
     )
     while batch := list(islice(notes, _BATCH_FILES)):
         merged.add_problem_notes(batch)
+    if merged.read_attribute_set() is not None:
+        _copy_attributes(source, merged, prefix)
+
+
+def _copy_attributes(source: Store, merged: Store, prefix: bytes) -> None:
+    """Copy the attributes of an index, but for studies and series of which newer ones are there."""
+    kinds: tuple[AttributesKind, ...] = ("studies", "series")
+    for kind in kinds:
+        uids = source.iterate_uids(kind)
+        while batch := list(islice(uids, _BATCH_FILES)):
+            newer = {}
+            for uid in batch:
+                values = source.read_attributes(kind, uid)
+                if values is None:
+                    continue
+                values = values._replace(path=os.path.join(prefix, values.path))
+                known = merged.read_attributes(kind, uid)
+                if known is None or values.place >= known.place:
+                    newer[uid] = values
+            merged.write_attributes(kind, newer)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from mmindex.errors import StaleIndexError
+from mmindex.index.attribute_reader import AttributeReader
 from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import ChunkedDatabase, StoredEntries, slice_chunks
@@ -17,15 +18,13 @@ from mmindex.index.databases import (
     FILE_ID,
     PATH_VALUE,
     UID_FIELDS,
-    AttributesKind,
     UidKind,
-    attributes_key,
     path_key,
     uid_key,
 )
 from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
-from mmindex.index.index_file import OpenIndex, reading
+from mmindex.index.index_file import reading
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
 from mmindex.index.problem_notes import (
@@ -50,7 +49,7 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(OpenIndex):
+class Reader(AttributeReader):
     """The reading half of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
@@ -292,13 +291,6 @@ class Reader(OpenIndex):
     def read_counters(self, txn: Transaction) -> Counters:
         """Return how many files, instances and frames the index has, in constant time."""
         return read_counters(txn)
-
-    @reading
-    def read_attributes(self, txn: Transaction, kind: AttributesKind, uid: str) -> bytes | None:
-        """Return the attributes of a study or series; None where none are kept."""
-        key = attributes_key(kind, uid)
-        sealed = txn.get("attributes", key)
-        return None if sealed is None else bytes(unseal(key, sealed))
 
     @reading
     def read_build(self, txn: Transaction) -> BuildNote | None:

@@ -64,6 +64,7 @@ from typing import NamedTuple
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import Entries, FrameTable, Layout
 from mmindex.image_numbers import NO_NUMBERS
+from mmindex.index.brought import bring_values
 from mmindex.index.record_parts import (
     BIG_ENDIAN,
     BOUNDARIES,
@@ -175,7 +176,8 @@ def pack_record(
         mask,
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
-    return b"".join((header, texts, numbers, anomalies, entries, positions))
+    packed = b"".join((header, texts, numbers, anomalies, entries, positions))
+    return packed if record.brought is None else bring_values(packed, record.brought)
 
 
 def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:

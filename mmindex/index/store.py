@@ -2,9 +2,9 @@
 
 All keys are short, since LMDB takes at most 511 bytes:
 
-    meta       "format", "identity", "root", "next", "counters", "built" -> format version,
-               16 random bytes, archive root, next file id, counters (see counters.py), last build
-               (see build_notes.py)
+    meta       "format", "identity", "root", "next", "counters", "built", "attributes" -> format
+               version, 16 random bytes, archive root, next file id, counters (see counters.py),
+               last build (see build_notes.py), the attributes that are kept (see attributes.py)
     files      file id, 8 bytes, big-endian -> packed record (see record.py)
     entries    file id and number of the chunk, 4 bytes, big-endian -> 16,360 bytes of the entries
                of a record of over 64 KiB, since LMDB looks at every page of a value
@@ -20,6 +20,7 @@ All keys are short, since LMDB takes at most 511 bytes:
     series     Series Instance UID -> file ids
     members    16-byte blake2b digest of a container's path -> ids of the files in it
     attributes "T" and Study or "E" and Series Instance UID -> attributes, where these are kept
+               (see attributes.py)
     problems   16-byte blake2b digest of the path, where a problem was accepted followed by that of
                kind and detail -> why the path was skipped, or what was accepted
 
@@ -36,7 +37,9 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
+from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
+from mmindex.index.attributes import KeptValues, Place, write_set
 from mmindex.index.build_notes import BuildNote, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.commit import replace_files
@@ -81,7 +84,16 @@ class Store(Reader):
     ------
     MissingFileError, IndexFormatError, IndexWriteError
         There is no such index, it is none, or it cannot be written.
+
+    Attributes
+    ----------
+    unknown_attributes : set of (str, bytes)
+        Studies and series whose attributes this store dropped with the file that they were of.
     """
+
+    def __init__(self, path: str, *, write: bool = False) -> None:
+        super().__init__(path, write=write)
+        self.unknown_attributes: set[tuple[AttributesKind, str]] = set()
 
     # What a build writes: all of a batch, or nothing.
 
@@ -119,19 +131,29 @@ class Store(Reader):
         IndexFormatError
             A record to be replaced is damaged.
         """
-        self._write(lambda txn: replace_files(txn, packed_records, removed))
+        unknown: list[Place] = []
 
-    def write_attributes(self, kind: AttributesKind, blobs: Mapping[str, bytes]) -> None:
+        def write(txn: Transaction) -> None:
+            unknown[:] = replace_files(txn, packed_records, removed)
+
+        self._write(write)
+        self.unknown_attributes.update((kind, uid.decode("latin-1")) for kind, uid in unknown)
+
+    def write_attribute_set(self, kept: AttributeSet | None) -> None:
+        """Write which attributes the index keeps, and drop those that it has; as `replace`."""
+        self._write(lambda txn: write_set(txn, kept))
+
+    def write_attributes(self, kind: AttributesKind, found: Mapping[str, KeptValues]) -> None:
         """Write attributes by UID; those of a UID without files are left out; raises as `replace`.
 
         They go with the last file of their study or series.
         """
 
         def write(txn: Transaction) -> None:
-            for uid, blob in blobs.items():
+            for uid, values in found.items():
                 if txn.get(kind, uid_key(uid)) is not None:
                     key = attributes_key(kind, uid)
-                    txn.put("attributes", key, seal(key, blob))
+                    txn.put("attributes", key, seal(key, values.pack()))
 
         self._write(write)
 

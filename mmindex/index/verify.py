@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from mmindex.index.attributes import KeptValues
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import ChunkedDatabase
 from mmindex.index.commit import read_counters, read_next_id
@@ -67,7 +68,7 @@ def verify_index(txn: Transaction) -> None:
 def _walk_others(txn: Transaction) -> Iterator[str]:
     """Yield the databases that no record needs, for each whole value of theirs."""
     for key, sealed in txn.walk("attributes"):
-        unseal(key, sealed)
+        KeptValues.unpack(bytes(unseal(key, sealed)))
         if txn.get("studies" if key[:1] == b"T" else "series", key[1:]) is None:
             raise DamageError(f"attributes of {key[1:]!r}, of which there is no file")
         yield "attributes"

@@ -29,6 +29,7 @@ from mmindex.read.order import (
     order_records,
     select_newest,
 )
+from mmindex.read.patients import Group, Known, group_by_patient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,8 +257,9 @@ class FrameDataset(Sequence[Any]):
         fractions : sequence of float
             Part of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
         by : {"patient", "study"}
-            What is not divided. Patients differ in (0010,0020) Patient ID, read once a
-            study from the header of one of its files; a study without one is a patient.
+            What is not divided. Patients differ in (0010,0020) Patient ID and, where all studies
+            with an ID name one, in (0010,0021) Issuer of Patient ID; a study without an ID is a
+            patient. No header is read where the index keeps PatientID, else one a study.
         seed : int
             The same seed gives the same split of the same archive.
 
@@ -270,7 +272,10 @@ class FrameDataset(Sequence[Any]):
         if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
             raise ValueError(f"fractions are at least 0 and at most 1 together, not {fractions}")
         records = [record for record, kept in self._walk_selection() if kept]
-        groups = [self._name_group(record, by) for record in records]
+        groups: list[Group] = [(record.study_instance_uid,) for record in records]
+        if by == "patient":
+            known: Known = self.__dict__.setdefault("_patients", {})
+            groups = group_by_patient(self.archive, records, known)
         names = sorted(set(groups))
         random.Random(seed).shuffle(names)
         parts: list[FrameDataset] = []
@@ -287,17 +292,6 @@ class FrameDataset(Sequence[Any]):
         """Yield each record of the selection, and whether it is in this part of it."""
         for at, record in enumerate(select_records(self.archive, **self._selection)):
             yield record, self._mask is None or bool(self._mask[at])
-
-    def _name_group(self, record: InstanceRecord, by: str) -> str:
-        study = record.study_instance_uid
-        if by == "study":
-            return study
-        known: dict[str | bytes, str] = self.__dict__.setdefault("_patients", {})
-        place = study or record.key  # files without a study may be of any patient
-        if place not in known:
-            with self.archive.file(record.key) as instance:
-                known[place] = str(instance.dataset().get("PatientID") or "") or study
-        return known[place]
 
     def _restrict(self, kept: list[bool]) -> FrameDataset:
         """Return a dataset of some of the instances."""

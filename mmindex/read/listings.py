@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mmindex.errors import InstanceNotFoundError
 from mmindex.index.databases import UidKind
 from mmindex.model import InstanceRecord
+from mmindex.read.kept_attributes import KeptAttributes, read_named
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -32,6 +33,8 @@ class Study:
         read. Of several files with one SOP Instance UID, the frames of the one that is served.
     bytes : int
         Size of all its files.
+    attributes : dict of str to value
+        What the index keeps of it, by keyword; see `Archive.attributes`. Empty where it keeps none.
     """
 
     study_instance_uid: str
@@ -40,6 +43,7 @@ class Study:
     number_of_instances: int
     number_of_frames: int
     bytes: int
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Series:
         As in `Study`.
     sop_class_uids : tuple of str
         The SOP Class UIDs of its instances, sorted, each once.
+    attributes : dict of str to value
+        As in `Study`.
     """
 
     study_instance_uid: str
@@ -63,6 +69,7 @@ class Series:
     number_of_frames: int
     sop_class_uids: tuple[str, ...]
     bytes: int
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 class _Tally:
@@ -104,10 +111,8 @@ class _Tally:
         return sum(served[2] for served in self._served.values()) + self._frames_without_uid
 
 
-class Listings:
+class Listings(KeptAttributes):
     """The listings of an index, which `Archive` has as its own."""
-
-    _store: Store
 
     def __len__(self) -> int:
         return self._store.count_uids("instances")
@@ -120,16 +125,33 @@ class Listings:
             self._store.find_uid("instances", sop_instance_uid)
         )
 
-    def records(self, *, progress: Progress | None = None) -> Iterator[InstanceRecord]:
+    def records(
+        self, *, study_instance_uid: str | None = None, progress: Progress | None = None
+    ) -> Iterator[InstanceRecord]:
         """Return the record of every file, with its status and anomalies; opens no file.
 
         Parameters
         ----------
+        study_instance_uid : str, optional
+            Only files of this study, in the order of `file_ids`; none where there is no such study.
         progress : callable, optional
             Called after each record with the number of files done and of all files.
         """
+        if study_instance_uid is not None:
+            return self._walk("studies", study_instance_uid)
         records = self._store.iterate_records()
         return records if progress is None else self._walk_reporting(records, progress)
+
+    def study_uids(self) -> Iterator[str]:
+        """Yield the Study Instance UIDs of the archive, in the order of their bytes."""
+        return self._store.iterate_uids("studies")
+
+    def file_ids(self, study_instance_uid: str) -> list[int]:
+        """Return the ids of a study's files, ascending: others where a file changed.
+
+        A file that is indexed again has a new id, and an id's record never changes.
+        """
+        return self._store.find_uid("studies", study_instance_uid)
 
     def records_of(self, sop_instance_uid: str) -> list[InstanceRecord]:
         """Return the record of each file with this UID: more than one where it has duplicates.
@@ -189,6 +211,7 @@ class Listings:
                     number_of_instances=tally.instances,
                     number_of_frames=tally.frames,
                     bytes=tally.bytes,
+                    attributes=read_named(self._store, "studies", uid),
                 )
 
     def series(self, study_instance_uid: str | None = None) -> Iterator[Series]:
@@ -205,7 +228,7 @@ class Listings:
         if study_instance_uid is None:
             return self._walk_all_series()
         self._require("studies", study_instance_uid)
-        return _count_series(self._walk("studies", study_instance_uid))
+        return _count_series(self._store, self._walk("studies", study_instance_uid))
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield each SOP Instance UID that several files have, with their records."""
@@ -244,7 +267,7 @@ class Listings:
 
     def _walk_all_series(self) -> Iterator[Series]:
         for uid in self._store.iterate_uids("series"):
-            yield from _count_series(self._walk("series", uid))
+            yield from _count_series(self._store, self._walk("series", uid))
 
     def _walk(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         return self._store.iterate_uid(kind, uid)
@@ -257,7 +280,7 @@ class Listings:
             )
 
 
-def _count_series(records: Iterator[InstanceRecord]) -> Iterator[Series]:
+def _count_series(store: Store, records: Iterator[InstanceRecord]) -> Iterator[Series]:
     """Yield the series that records are of, in the order of their UIDs, then of their studies."""
     tallies: dict[tuple[str, str], _Tally] = {}
     for record in records:
@@ -273,4 +296,5 @@ def _count_series(records: Iterator[InstanceRecord]) -> Iterator[Series]:
             number_of_frames=tally.frames,
             sop_class_uids=tuple(sorted(tally.sop_classes - {""})),
             bytes=tally.bytes,
+            attributes=read_named(store, "series", series),
         )

@@ -26,9 +26,16 @@ class Encoding:
     Tags are compared as they come out of `header`, without swapping the two halves of each:
     `wanted` maps such raw tags to tags, `delimiters` those of items and delimiters, the damaged
     ones too. `stops` has both.
+
+    Parameters
+    ----------
+    also : set of int
+        Tags that are wanted besides those of `tags.WANTED`.
     """
 
-    def __init__(self, *, implicit: bool, big_endian: bool) -> None:
+    def __init__(
+        self, *, implicit: bool, big_endian: bool, also: frozenset[int] = frozenset()
+    ) -> None:
         order = ">" if big_endian else "<"
         self.implicit = implicit
         self.big_endian = big_endian
@@ -36,7 +43,7 @@ class Encoding:
         self.header = struct.Struct(order + "IHH")  # tag, VR, 2-byte length
         self.length = struct.Struct(order + "I")
         self.number = struct.Struct(order + "H")
-        self.wanted = {self._raw_tag(tag): tag for tag in tags.WANTED}
+        self.wanted = {self._raw_tag(tag): tag for tag in tags.WANTED | also}
         self.delimiters = {self._raw_tag(tag): kind for tag, kind in tags.DELIMITERS.items()}
         self.stops = {*self.wanted, *self.delimiters}
         self.item = self._raw_tag(tags.ITEM)
@@ -44,6 +51,7 @@ class Encoding:
         self.sequence_end = self._raw_tag(tags.SEQUENCE_DELIMITATION)
         self.vr_names = {self._raw_vr(vr): vr for vr in KNOWN_VRS}
         self.short_vrs = frozenset(() if implicit else map(self._raw_vr, _SHORT_VRS))
+        self._wanting: dict[frozenset[int], Encoding] = {}
         self._un = self._raw_vr("UN")
         # A 4-byte length, put together from the two halves that `header` takes apart.
         self.vr_shift, self.length_shift = (16, 0) if big_endian else (0, 16)
@@ -57,6 +65,16 @@ class Encoding:
     def tag_of(self, raw_tag: int) -> int:
         """Return the tag that `header` read as `raw_tag`."""
         return self._raw_tag(raw_tag)
+
+    def wanting(self, also: frozenset[int]) -> Encoding:
+        """Return this encoding where other elements are wanted, too; the same one each time."""
+        if not also:
+            return self
+        if also not in self._wanting:
+            self._wanting = {
+                also: Encoding(implicit=self.implicit, big_endian=self.big_endian, also=also)
+            }
+        return self._wanting[also]
 
     def inside(self, raw_vr: int) -> Encoding:
         """Return the encoding within a value of undefined length (PS3.5 6.2.2)."""

@@ -61,6 +61,8 @@ class Header:
         The bytes that offsets refer to: the inflated data set, where it was deflated.
     inflated : bool
         Whether `buffer` is an inflated data set.
+    brought : tuple of bytes or None
+        What the record brings along of its attributes, set by a build that keeps them.
     """
 
     buffer: Buffer
@@ -69,6 +71,7 @@ class Header:
     data_set: DataSet
     anomalies: list[Anomaly] = field(default_factory=list)
     inflated: bool = False
+    brought: tuple[bytes, bytes] | None = None
 
     def text(self, tag: int) -> str:
         """Return the value of an element as text without padding.
@@ -149,7 +152,11 @@ class Header:
 
 
 def scan_header(
-    buffer: Buffer, *, force: bool = False, known_runs: KnownRuns | None = None
+    buffer: Buffer,
+    *,
+    force: bool = False,
+    known_runs: KnownRuns | None = None,
+    also: frozenset[int] = frozenset(),
 ) -> Header:
     """Read what stands before the pixel data.
 
@@ -157,6 +164,8 @@ def scan_header(
     ----------
     known_runs : KnownRuns, optional
         What is known from files scanned before, which are likely alike; it learns from the first.
+    also : set of int
+        Tags of elements that are noted besides those that every scan needs.
 
     Raises
     ------
@@ -184,7 +193,7 @@ def scan_header(
         encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
     try:
-        data_set = _scan_data_set(buffer, start, encoding, known_runs)
+        data_set = _scan_data_set(buffer, start, encoding.wanting(also), known_runs, also)
     except FormatError as error:
         if meta.second_transfer_syntax_uid in ("", syntax.uid):
             raise
@@ -200,12 +209,16 @@ def scan_header(
 
 
 def _scan_data_set(
-    buffer: Buffer, start: int, encoding: Encoding, known_runs: KnownRuns | None
+    buffer: Buffer,
+    start: int,
+    encoding: Encoding,
+    known_runs: KnownRuns | None,
+    also: frozenset[int],
 ) -> DataSet:
     try:
         data_set = scan_elements(buffer, start, len(buffer), encoding, known_runs)
     except IrregularError:
-        return scan_irregular(buffer, start, len(buffer), encoding)
+        return scan_irregular(buffer, start, len(buffer), encoding, tags.WANTED | also)
     if known_runs is not None and known_runs.encoding is None:
         end = data_set.pixel_data.element_offset if data_set.pixel_data else len(buffer)
         known_runs.learn(buffer, start, end, encoding)

@@ -45,13 +45,21 @@ _NAMES = {
 }
 
 
-def scan_irregular(buffer: Buffer, element_offset: int, end: int, encoding: Encoding) -> DataSet:
+def scan_irregular(
+    buffer: Buffer,
+    element_offset: int,
+    end: int,
+    encoding: Encoding,
+    wanted: frozenset[int] = tags.WANTED,
+) -> DataSet:
     """Walk the top-level elements of a data set that `scan_elements` did not read.
 
     Parameters
     ----------
     element_offset, end : int
         Where the data set is, in bytes.
+    wanted : set of int
+        Tags of the elements that are noted.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def scan_irregular(buffer: Buffer, element_offset: int, end: int, encoding: Enco
         element, form = walk.read_element(position, encoding, in_item=False)
         if element.tag in tags.PIXEL_KEYWORDS:
             return DataSet(found, element, walk.list_anomalies(), regular=False)
-        if element.tag in tags.WANTED:
+        if element.tag in wanted:
             found.setdefault(element.tag, element)
         position = walk.find_next(element, form, encoding, in_item=False)
     if not begins_with_zeros(buffer, position, end):

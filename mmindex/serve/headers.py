@@ -13,13 +13,15 @@ from collections import OrderedDict
 from pydicom import Dataset
 
 from mmindex import Instance
+from mmindex.dicom_json import Element, Json, dataset_json
 from mmindex.model import InstanceRecord, Status
-from mmindex.serve.dicom_json import Element, Json, dataset_json
+from mmindex.serve.recent import Recent
 from mmindex.serve.shelf import Held, make_etag
 
 BASE = "urn:mmindex:base:7f1d2c"  # stands for the service's URL in JSON that is kept
 
 _MOST_BYTES = 64 << 20
+_MOST_ELEMENTS = 250_000
 _LONGEST_VALUE = 4096  # characters
 _BULK_VRS = {"FloatPixelData": "OF", "DoubleFloatPixelData": "OD"}
 PIXEL_TAGS = {
@@ -72,16 +74,16 @@ class HeaderCache:
     ----------
     most_bytes : int
         JSON text that is kept, in bytes.
-    most_summaries : int
-        Headers that are kept for queries, without their long values.
+    most_elements : int
+        Elements of the headers that are kept for queries, without their long values: some 400
+        bytes each.
     """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES, most_summaries: int = 20_000) -> None:
+    def __init__(self, most_bytes: int = _MOST_BYTES, most_elements: int = _MOST_ELEMENTS) -> None:
         self._most_bytes = most_bytes
-        self._most_summaries = most_summaries
         self._bytes = 0
         self._texts: OrderedDict[str, bytes] = OrderedDict()
-        self._summaries: OrderedDict[str, Json] = OrderedDict()
+        self._summaries: Recent[Json] = Recent(most_elements)
         self._lock = threading.Lock()
 
     def text(self, held: Held) -> bytes:
@@ -108,8 +110,7 @@ class HeaderCache:
 
     def known_summary(self, record: InstanceRecord) -> Json | None:
         """Return what `summary` returned before of an instance, if it is kept."""
-        with self._lock:
-            return self._summaries.get(make_etag(record))
+        return self._summaries.get(make_etag(record))
 
     def summary(self, held: Held) -> Json:
         """Return the header of an instance without its long values, for queries.
@@ -124,10 +125,7 @@ class HeaderCache:
             return found
         whole = header_json(held.instance)
         found = {tag: element for tag, element in whole.items() if _is_short(element)}
-        with self._lock:
-            self._summaries[held.etag] = found
-            while len(self._summaries) > self._most_summaries:
-                self._summaries.popitem(last=False)
+        self._summaries.keep(held.etag, found, len(found))
         return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from mmindex.serve.dicom_json import Element, Json
+from mmindex.dicom_json import Element, Json
 from mmindex.serve.errors import RequestError
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
@@ -101,15 +101,16 @@ def match_value(vr: str, value: str, wanted: str) -> bool:
     if vr in _RANGED:
         return value == wanted or (vr == "TM" and _same_time(value, wanted))
     if vr in _NUMERIC:
-        return any(_same_number(value, one) for one in _split_list(wanted))
+        return any(_same_number(value, one) for one in split_list(wanted))
     if vr in ("UI", "AT"):
-        return value in _split_list(wanted)
+        return value in split_list(wanted)
     if vr == "PN":
         value, wanted = _fold(value), _fold(wanted)
     return any(_compile(pattern).fullmatch(value) is not None for pattern in wanted.split("\\"))
 
 
-def _split_list(wanted: str) -> Sequence[str]:
+def split_list(wanted: str) -> Sequence[str]:
+    """Return the values of a list, with commas or backslashes between."""
     return [one.strip() for one in re.split(r"[,\\]", wanted)]
 
 

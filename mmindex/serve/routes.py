@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -18,12 +18,12 @@ from starlette.routing import BaseRoute, Route
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import ANYTHING, OCTET_STREAM, choose, parse_accept, parse_range
 from mmindex.serve.catalogue import Catalogue
-from mmindex.serve.dicom_json import Json
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import FrameService, require_frames
 from mmindex.serve.headers import BASE
 from mmindex.serve.multipart import Multipart
-from mmindex.serve.qido import Query, QueryService, parse_query
+from mmindex.serve.qido import QueryService
+from mmindex.serve.query import parse_query
 from mmindex.serve.rendered import (
     IMAGE_TYPES,
     THUMBNAIL,
@@ -113,22 +113,19 @@ class Routes:
         media_type = choose(_accept(request), _JSON, "a query's answer")
         level = request.url.path.rsplit("/", 1)[1]
         query = parse_query(_parameters(request), of_studies=level == "studies")
-        found = await self._read(self._search, level, query, dict(request.path_params))
-        response = await self._send_json(request, found, media_type)
+        chunks = await self._read(self.queries.search, level, query, dict(request.path_params))
+        opening = await self._read(lambda: b"".join(islice(chunks, 2)))
+        response: Response
+        if opening.endswith(b"]"):
+            response = await self._send_json(request, opening, media_type)
+        else:  # many results, as the client takes them
+            base = self._base(request)
+            whole = (piece.replace(BASE.encode(), base) for piece in _chain(opening, chunks))
+            response = _stream(request, whole, {"content-type": media_type, "vary": _VARY})
         if query.unknown:
             text = "unknown parameters were ignored, and fuzzy matching is literal"
             response.headers["warning"] = f'299 mmindex "{text}"'
         return response
-
-    def _search(self, level: str, query: Query, place: dict[str, str]) -> bytes:
-        found: list[Json]
-        if level == "studies":
-            found = self.queries.studies(query)
-        elif level == "series":
-            found = self.queries.series(query, place.get("study"))
-        else:
-            found = self.queries.instances(query, place.get("study"), place.get("series"))
-        return json.dumps(found, separators=(",", ":")).encode()
 
     async def metadata(self, request: Request) -> Response:
         """Answer WADO-RS metadata (PS3.18 10.4.1.1.2)."""

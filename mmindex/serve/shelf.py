@@ -16,7 +16,9 @@ from time import monotonic
 
 import mmindex
 from mmindex import Archive, Instance, InstanceRecord
+from mmindex.attributes import Json
 from mmindex.errors import InstanceNotFoundError, MMIndexError, StaleIndexError
+from mmindex.index.databases import AttributesKind
 from mmindex.model import Boundaries, Fingerprint, Status
 from mmindex.serve.current import CurrentArchive
 
@@ -228,15 +230,44 @@ class Shelf:
         self._scanned = mmindex.open_file(self._path)
         return self._scanned
 
-    def walk(self) -> Iterator[InstanceRecord]:
-        """Yield the record of every file that has a SOP Instance UID."""
+    def study_uids(self) -> list[str]:
+        """Return the Study Instance UIDs in the order in which they are listed."""
+        archive = self._archive
+        if archive is None:
+            return [self._file().record.study_instance_uid]
+        return list(archive.study_uids())
+
+    def walk_study(self, uid: str) -> Iterator[InstanceRecord]:
+        """Yield the record of every instance of a study."""
         archive = self._archive
         if archive is None:
             yield self._file().record
             return
-        for record in archive.records():
+        for record in archive.records(study_instance_uid=uid):
             if record.status.is_instance and record.sop_instance_uid:
                 yield record
+
+    def state(self, uid: str) -> tuple[int, ...]:
+        """Return what changes when a file of a study does."""
+        archive = self._archive
+        if archive is None:
+            fingerprint = self._file().record.fingerprint
+            return () if fingerprint is None else fingerprint
+        return tuple(archive.file_ids(uid))
+
+    def attributes(self, kind: AttributesKind, uid: str) -> Json | None:
+        """Return what the index keeps of a study or series; None where that is not known."""
+        archive = self._archive
+        return None if archive is None else archive.attributes_json(kind, uid)
+
+    def kept_tags(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the tags that the index keeps of studies and of series, as DICOM JSON has them."""
+        archive = self._archive
+        kept = None if archive is None else archive.kept_attributes()
+        of_studies, of_series = ((), ()) if kept is None else kept.levels
+        return frozenset(map("{:08X}".format, of_studies)), frozenset(
+            map("{:08X}".format, of_series)
+        )
 
     def version(self) -> Version:
         """Return what changes when a build commits; costs one `stat`."""

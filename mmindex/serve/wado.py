@@ -10,11 +10,11 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
 from mmindex import Instance
+from mmindex.dicom_json import find_vr, little_endian
 from mmindex.errors import MMIndexError, StaleIndexError
 from mmindex.model import Fingerprint, Status
 from mmindex.serve.accept import NotAcceptableError, parse_accept
 from mmindex.serve.catalogue import Catalogue
-from mmindex.serve.dicom_json import find_vr, little_endian
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import choose_stored
 from mmindex.serve.headers import PIXEL_TAGS, HeaderCache, read_dataset
@@ -58,17 +58,12 @@ class RetrieveService:
         RequestError
             There is none: status 404.
         """
-        found = self._catalogue.studies().get(study)
-        if found is None:
+        found = self._catalogue.rows(study)
+        if not found:
             raise RequestError(404, "there is no such study")
-        if series is not None and series not in found.series:
+        if series is not None and series not in found:
             raise RequestError(404, "there is no such series in this study")
-        uids = [
-            uid
-            for one in found.series.values()
-            if series in (None, one.series_instance_uid)
-            for uid in one.rows
-        ]
+        uids = [uid for one, rows in found.items() if series in (None, one) for uid in rows]
         if len(uids) > _MOST_FILES:
             raise RequestError(400, f"an answer has at most {_MOST_FILES} instances")
         return uids

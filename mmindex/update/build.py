@@ -17,6 +17,8 @@ from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.sources.folder import WalkRules
 from mmindex.update.archive_root import find_archive
+from mmindex.update.attribute_values import check_attributes
+from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
@@ -40,6 +42,7 @@ def build(
     follow_links: bool = True,
     one_file_system: bool = False,
     containers: bool = True,
+    attributes: str | Sequence[str] = (),
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     store: object = None,
@@ -80,6 +83,11 @@ def build(
     containers : bool
         Open tar and zip files: each file in them becomes a file of the archive, with a path like
         `study.zip!/a.dcm`. False drops what an index knows of them.
+    attributes : str or sequence of str
+        What the index keeps of each study and series, which identifies people: "qido", the
+        attributes that queries return (PS3.18 10.6.3), keywords or tags. The index notes which,
+        and later builds and updates follow; another set is read from one header a study and a
+        series. "none" drops what is kept. Unless given, as the index has it, and none in a new one.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -114,17 +122,18 @@ def build(
     MissingDependencyError
         The root is a URL, and obstore is not installed.
     ValueError
-        `max_removed` is neither a number nor a percentage; an argument has no meaning for the root;
-        the root is a URL with a query, or comes without an index.
+        `max_removed` is neither a number nor a percentage; an attribute is unknown, or cannot be
+        kept; an argument has no meaning for the root; the root is a URL with a query, or comes
+        without an index.
     """
     started = time.monotonic()
     parse_limit(max_removed)
+    check_attributes(attributes)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     archive = find_archive(root, rules, store, concurrency)
     index_path = find_index(archive.path, index)
     report = BuildReport(archive.name, index_path)
     show = progress or (lambda report: None)
-    options = ScanOptions(force, prove, containers)
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))
@@ -132,6 +141,8 @@ def build(
         stack.enter_context(older_emptied(index_path))
         index_store = stack.enter_context(open_to_build(index_path, archive.path))
         known = index_store.count_files()
+        kept, wanted = find_attributes(index_store, attributes)
+        options = ScanOptions(force, prove, containers, attributes=kept)
         plan = Plan(
             index_store,
             archive,
@@ -155,6 +166,8 @@ def build(
         gone = plan.find_gone()
         check_removal(archive, index_path, len(gone), known, max_removed)
         commits.remove(gone)
+        filling = options._replace(attributes=wanted)
+        fill_attributes(index_store, archive, filling, show=lambda: show(report))
         report.add_totals(index_store.read_counters())
         report.duplicates = index_store.count_duplicates("instances")
         show(report)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from mmindex.attributes import AttributeSet
 from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
 from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, InstanceRecord, Status
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
+from mmindex.update.attribute_values import decode_attributes, wanted_tags
 
 READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 
@@ -20,6 +22,8 @@ class ScanOptions(NamedTuple):
     force: bool = False
     prove: bool = True
     containers: bool = True
+    attributes: AttributeSet | None = None
+    header_only: bool = False
 
 
 def scan_buffer(
@@ -33,14 +37,21 @@ def scan_buffer(
         Offset of the buffer in what errors name, in bytes.
     """
     try:
-        header = scan_header(buffer, force=options.force, known_runs=known_runs)
+        header = scan_header(
+            buffer, force=options.force, known_runs=known_runs, also=wanted_tags(options.attributes)
+        )
     except NotDicomError as error:
         reason = _describe(error, at)
         return InstanceRecord(Status.NOT_DICOM, reason=reason, error=type(error).__name__)
     except MMIndexError as error:
         return unreadable(type(error).__name__, _describe(error, at))
+    if options.attributes is not None:
+        header.brought = decode_attributes(header, options.attributes)
     try:
-        record = scan_frames(header, prove=options.prove)
+        if options.header_only:
+            record = make_record(header, Status.NO_PIXEL_DATA)
+        else:
+            record = scan_frames(header, prove=options.prove)
     except MMIndexError as error:
         reason = _describe(error, at)
         return make_record(header, Status.UNREADABLE, reason=reason, error=type(error).__name__)

@@ -15,6 +15,7 @@ from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.base import FoundFile
 from mmindex.sources.container import is_container, is_plain_container
 from mmindex.sources.tar import BLOCK
+from mmindex.update.attribute_values import import_decoder
 from mmindex.update.scan_buffer import (
     READ_WHOLE,
     ScanOptions,
@@ -34,6 +35,8 @@ Target = bytes | FoundFile | MemberTarget
 def scan_files(root: bytes, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
     """Return the packed records of files: at paths relative to `root`, or in containers."""
     known_runs = KnownRuns()
+    if options.attributes is not None:
+        import_decoder()
     with closing(MemberScanner(root, options, known_runs)) as members:
         return [
             members.scan(target)

@@ -19,6 +19,8 @@ from mmindex.model import SEPARATOR, split_path
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules
 from mmindex.update.archive_root import ArchiveRoot, find_archive
+from mmindex.update.attribute_values import check_attributes
+from mmindex.update.attributes import fill_attributes, follow_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
@@ -49,6 +51,7 @@ def update(
     follow_links: bool = True,
     one_file_system: bool = False,
     containers: bool = True,
+    attributes: str | Sequence[str] = (),
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     check_pages: bool = True,
@@ -79,6 +82,8 @@ def update(
         As for `build`.
     store, concurrency
         As for `build`.
+    attributes : str or sequence of str
+        As for `build`, where the index is a new one; else that follows what it keeps.
     check_pages : bool
         Look at all pages of the index before the first write since this process opened the index,
         which costs 2 s for 200,000 files: to write to a damaged index may end the process. False
@@ -96,7 +101,7 @@ def update(
         The index file is something else, or damaged.
     IndexWriteError
         A path is outside the root; the index cannot be written, or another build was at work all
-        the time; more files are gone than `max_removed` allows.
+        the time; more files are gone than `max_removed` allows; the index keeps other attributes.
     RemoteReadError
         A store does not answer which version an object has.
     ValueError
@@ -112,6 +117,7 @@ def update(
         check_pages,
         store,
         concurrency,
+        attributes,
     )
     return update_files(root, paths, index, options)
 
@@ -127,6 +133,7 @@ class UpdateOptions(NamedTuple):
     check_pages: bool
     store: object = None
     concurrency: int | None = None
+    attributes: str | Sequence[str] = ()
 
 
 def update_files(
@@ -138,6 +145,7 @@ def update_files(
     """Do what `update` does."""
     started = time.monotonic()
     parse_limit(options.max_removed)
+    check_attributes(options.attributes)
     archive = find_archive(root, options.rules, options.store, options.concurrency)
     index_path = find_index(archive.path, index)
     places = find_places(archive, index_path)
@@ -151,20 +159,23 @@ def update_files(
     ):
         if not options.check_pages:
             store.trust_pages()
+        kept = follow_attributes(store, options.attributes)
+        scan = options.scan._replace(attributes=kept)
         found = _Look(archive, places, options, store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
-        containers = Containers(store, archive, report, commits, options.scan)
+        containers = Containers(store, archive, report, commits, scan)
         try:
             while not containers.is_done:
                 for chunk in containers.walk_round(found.walk_chunks()):
-                    containers.take(archive.scan(chunk, options.scan))
+                    containers.take(archive.scan(chunk, scan))
                 containers.finish()
         finally:
             commits.commit()
         gone = found.find_gone()
         check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
+        fill_attributes(store, archive, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
         forget_settled(store, archive, None if found.folders else looked_at)

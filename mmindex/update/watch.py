@@ -12,11 +12,12 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
 from mmindex.sources.folder import WalkRules, match_index_files
+from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
 from mmindex.update.guards import find_index, find_root, parse_limit
 from mmindex.update.report import BuildReport
@@ -69,7 +70,7 @@ class Watch:
         Set, it ends the watch.
     rules : WalkRules
         What is left out.
-    containers : bool
+    containers, attributes
         As for `build`.
     min_age : float
         Seconds since its last change after which a file that is being written is looked at.
@@ -95,6 +96,7 @@ class Watch:
         *,
         rules: WalkRules,
         containers: bool = True,
+        attributes: str | Sequence[str] = (),
         min_age: float = 2.0,
         rescan: float = 3600.0,
         max_removed: int | str | None = None,
@@ -106,6 +108,7 @@ class Watch:
                 "watch needs watchfiles: pip install 'mmindex[watch]'"
             ) from None
         parse_limit(max_removed)
+        check_attributes(attributes)
         self._watch_changes = watchfiles.watch
         self._root = find_root(root, one_file_system=rules.one_file_system)
         self._index = find_index(self._root, index)
@@ -113,6 +116,7 @@ class Watch:
         self._stop = stop
         self._rules = rules
         self._containers = containers
+        self._attributes = attributes
         self._min_age = min_age
         self._rescan = rescan
         self._max_removed = max_removed
@@ -247,6 +251,7 @@ class Watch:
             follow_links=self._rules.follow_links,
             one_file_system=self._rules.one_file_system,
             containers=self._containers,
+            attributes=self._attributes,
             min_age=self._min_age,
             max_removed=self._max_removed,
             progress=self._end_if_stopped,

@@ -15,6 +15,7 @@ from new_store import create_store
 import mmindex
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
+from mmindex.index.attributes import KeptValues
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
 from mmindex.index.record import pack_record
@@ -198,11 +199,15 @@ def test_wrong_counters_are_found_by_check(tmp_path: Path) -> None:
 def test_attributes_are_kept_while_their_study_has_files(store: Store) -> None:
     """The last one wins; of a UID without files none are kept."""
     put(store, make_record(b"a", "1"))
-    store.write_attributes("studies", {"1.1": b"first", "9.9": b"nobody's"})
-    store.write_attributes("studies", {"1.1": b"x" * 5000})
-    store.write_attributes("series", {"1.2": b"of the series"})
-    assert store.read_attributes("studies", "1.1") == b"x" * 5000
-    assert store.read_attributes("series", "1.2") == b"of the series"
+    first, nobodys, long, of_series = (
+        KeptValues(2, b"a", values)
+        for values in (b"first", b"nobody's", b"x" * 5000, b"of the series")
+    )
+    store.write_attributes("studies", {"1.1": first, "9.9": nobodys})
+    store.write_attributes("studies", {"1.1": long})
+    store.write_attributes("series", {"1.2": of_series})
+    assert store.read_attributes("studies", "1.1") == long
+    assert store.read_attributes("series", "1.2") == of_series
     for kind in ("studies", "series"):
         assert store.read_attributes(kind, "9.9") is None
     put(store, make_record(b"a", "2"), make_record(b"b", "3"))

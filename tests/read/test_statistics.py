@@ -178,6 +178,7 @@ def test_json_has_every_field(root: Path) -> None:
         "largest": [list(pair) for pair in LARGEST],
         "slowest": [list(pair) for pair in found.slowest],
         "index_bytes_a_frame": found.index_bytes_a_frame,
+        "attributes": [],
     }
 
 

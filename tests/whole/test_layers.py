@@ -17,6 +17,7 @@ PACKAGE = ROOT / "mmindex"
 # "" is mmindex/__init__.py: the public API that the command line is written against.
 ORDER = (
     *("closing", "errors", "image_numbers", "frame_table", "tile_positions", "model"),
+    *("attributes", "dicom_json"),
     *("scan", "index", "sources", "decode", "update", "read", "render", "encaps", "export"),
     *("", "serve", "cli", "__main__"),
 )
@@ -31,7 +32,10 @@ APART = {
 
 ONLY_IMPORTERS = {
     "lmdb": ("mmindex.index.lmdb",),
-    "pydicom": ("mmindex.decode", "mmindex.read", "mmindex.serve"),
+    "pydicom": (
+        *("mmindex.decode", "mmindex.read", "mmindex.serve"),
+        *("mmindex.dicom_json", "mmindex.update.attribute_values"),
+    ),
     "starlette": ("mmindex.serve",),
     "uvicorn": ("mmindex.serve",),
     "click": ("mmindex.cli",),

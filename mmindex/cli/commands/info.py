@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
+from mmindex.cli.kept_attributes import Kept
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
 from mmindex.cli.requests_shown import verbose_option
@@ -84,6 +85,10 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
         scanned += f": it is not as the index {opened.stale_index} has it"
     yield "Served from", f"the index {opened.index_path}" if opened.index_path else scanned
     yield "Last build", _last_build(opened) or ""
+    if opened.index_path is not None:
+        with mmindex.open(opened.index_path) as archive:
+            kept = Kept(archive)
+        yield from kept.walk_lines()
     yield "Status", record.status.value
     if record.member is not None:
         how = "stored" if record.member.method == STORED else "deflated"
@@ -116,6 +121,14 @@ def _last_build(opened: Opened) -> str | None:
     with mmindex.open(opened.index_path) as archive:
         note = archive.last_build()
     return note and describe_time(note.ended_ns / 1e9)
+
+
+def _kept_attributes(opened: Opened) -> list[str]:
+    """Return the keywords of what the index keeps of studies and series."""
+    if opened.index_path is None:
+        return []
+    with mmindex.open(opened.index_path) as archive:
+        return list(Kept(archive).names)
 
 
 def _walk_image_lines(image: ImagePixel) -> Iterator[tuple[str, str]]:
@@ -218,6 +231,7 @@ def _describe(opened: Opened) -> dict[str, object]:
         "path": opened.path,
         "index": opened.index_path,
         "last_build": _last_build(opened),
+        "kept_attributes": _kept_attributes(opened),
         "status": record.status.value,
         "file_size": record.size if record.fingerprint else None,
         "member": _describe_member(record),

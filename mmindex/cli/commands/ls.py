@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mmindex.cli.kept_attributes import Kept
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import (
     align,
@@ -82,9 +83,11 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
             error.message += _hint(archive, study=study, series=series)
             raise
         if as_json:
-            print_json_lines(_describe(record) for record in records)
+            kept = Kept(archive)
+            print_json_lines(_describe(record, kept) for record in records)
             return
         rows = [_row(record) for record in records]
+        heads = _summarize(Kept(archive), rows) if sys.stdout.isatty() else {}
         note = archive.last_build()
     if not rows and (study is not None or series is not None):
         print_message("no instances with frames")
@@ -93,7 +96,7 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
         for row in rows:
             click.echo("\t".join(map(str, row)))
     elif rows:
-        print_paged(_walk_lines(rows))
+        print_paged(_walk_lines(rows, heads))
         if note is not None:
             print_message(f"last build {describe_time(note.ended_ns / 1e9)}")
     else:
@@ -126,7 +129,16 @@ def _walk_records(
     return (record for record in archive.records() if record.status not in others)
 
 
-def _walk_lines(rows: list[Row]) -> Iterator[str]:
+def _summarize(kept: Kept, rows: list[Row]) -> dict[str, str]:
+    """Return what is kept of the studies and series of rows, by UID, in a line each."""
+    studies = {row.study_instance_uid for row in rows if kept.names}
+    series = {row.series_instance_uid for row in rows if kept.names}
+    return {uid: kept.summarize(uid, of_study=True) for uid in studies} | {
+        uid: kept.summarize(uid, of_study=False) for uid in series
+    }
+
+
+def _walk_lines(rows: list[Row], heads: dict[str, str]) -> Iterator[str]:
     """Yield rows under their study and series, each with its UID below: most are 50 and longer."""
     group = attrgetter("study_instance_uid", "series_instance_uid", "modality", "syntax_name")
     rows.sort(key=lambda row: (*group(row), row.path))
@@ -138,7 +150,9 @@ def _walk_lines(rows: list[Row]) -> Iterator[str]:
             if before is None or study != before[0]:
                 yield ""
                 yield click.style(f"Study  {study or 'unknown'}", fg="cyan")
+                yield from _indent(heads.get(study))
             yield click.style(f"Series {series or 'unknown'}", fg="cyan")
+            yield from _indent(heads.get(series))
             before = study, series
         yield f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}"
         for row in members:
@@ -147,6 +161,11 @@ def _walk_lines(rows: list[Row]) -> Iterator[str]:
             yield click.style(line, fg="yellow") if unusual else line
             if row.sop_instance_uid:
                 yield click.style("    " + row.sop_instance_uid, dim=True)
+
+
+def _indent(line: str | None) -> Iterator[str]:
+    if line:
+        yield f"  {line}"
 
 
 def _measure(rows: list[Row]) -> list[int]:
@@ -187,7 +206,7 @@ def _row(record: InstanceRecord) -> Row:
     )
 
 
-def _describe(record: InstanceRecord) -> dict[str, object]:
+def _describe(record: InstanceRecord, kept: Kept) -> dict[str, object]:
     return {
         "path": os.fsdecode(record.location),
         "sop_instance_uid": record.sop_instance_uid,
@@ -202,6 +221,7 @@ def _describe(record: InstanceRecord) -> dict[str, object]:
         "status": record.status.value,
         "reason": record.reason,
         "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
+        "attributes": kept.describe(record.study_instance_uid, record.series_instance_uid),
     }
 
 

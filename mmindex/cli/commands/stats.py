@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from mmindex.cli.kept_attributes import Kept
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
@@ -41,10 +42,12 @@ def command(root: str, as_json: bool, prometheus: bool) -> None:
     with open_archive(root) as archive, showing_files() as show:
         statistics = archive.statistics(progress=show)
         note = archive.last_build()
+        kept = Kept(archive)
     if as_json:
         described = dataclasses.asdict(statistics)
         described["index_bytes_a_frame"] = statistics.index_bytes_a_frame
         described["last_build"] = note and describe_time(note.ended_ns / 1e9)
+        described["attributes"] = list(kept.names)
         print_json(described)
         return
     index = _size(statistics.index_bytes)
@@ -59,6 +62,7 @@ def command(root: str, as_json: bool, prometheus: bool) -> None:
         ("Frames", str(statistics.frames)),
         ("Index", index),
         *([("Last build", describe_time(note.ended_ns / 1e9))] if note else []),
+        *kept.walk_lines(),
         *_walk_ranks("Most frames", largest),
         *_walk_ranks("Slowest", slowest),
     ]

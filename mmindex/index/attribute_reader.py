@@ -1,0 +1,46 @@
+"""What is read from an index of the attributes of studies and series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from mmindex.attributes import AttributeSet
+from mmindex.index.attributes import KeptValues, is_current, read_set, read_values
+from mmindex.index.databases import AttributesKind, uid_key
+from mmindex.index.index_file import OpenIndex, reading
+from mmindex.index.lmdb.transaction import Transaction
+
+_BATCH = 4096  # UIDs a transaction
+
+
+class AttributeReader(OpenIndex):
+    """The part of `Reader` that reads attributes."""
+
+    @reading
+    def read_attribute_set(self, txn: Transaction) -> AttributeSet | None:
+        """Return which attributes the index keeps; None where it keeps none."""
+        return read_set(txn)
+
+    @reading
+    def read_attributes(
+        self, txn: Transaction, kind: AttributesKind, uid: str
+    ) -> KeptValues | None:
+        """Return the attributes of a study or series; None where they are not known."""
+        return read_values(txn, kind, uid_key(uid))
+
+    def iterate_without_attributes(self, kind: AttributesKind) -> Iterator[str]:
+        """Yield the UIDs of the studies or series whose attributes are not known."""
+        start: bytes | None = b""
+        while start is not None:
+            start, found = self._find_without(kind, start)
+            yield from found
+
+    @reading
+    def _find_without(
+        self, txn: Transaction, kind: AttributesKind, start: bytes
+    ) -> tuple[bytes | None, list[str]]:
+        """Return where to go on, None at the end, and what was found from `start` on."""
+        keys = [key for key, _ in islice(txn.walk(kind, start), _BATCH)]
+        found = [key.decode("latin-1") for key in keys if not is_current(txn, kind, key)]
+        return (keys[-1] + b"\0" if len(keys) == _BATCH else None), found

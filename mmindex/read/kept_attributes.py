@@ -1,0 +1,91 @@
+"""Attributes of studies and series that an index keeps, read from it; opens no file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmindex.attributes import AttributeSet, Json, name_values, unpack_values
+from mmindex.errors import IndexFormatError
+
+if TYPE_CHECKING:
+    from mmindex.index.databases import AttributesKind
+    from mmindex.index.store import Store
+
+
+class KeptAttributes:
+    """The attributes of an index, which `Archive` has as its own."""
+
+    _store: Store
+
+    def kept_attributes(self) -> AttributeSet | None:
+        """Return which attributes the index keeps of studies and series; None where it keeps none.
+
+        `studies` and `series` of the result have the tag of each by keyword.
+        """
+        return self._store.read_attribute_set()
+
+    def attributes(self, uid: str) -> dict[str, Any]:
+        """Return what the index keeps of a study or a series, by keyword, in the order of tags.
+
+        Parameters
+        ----------
+        uid : str
+            Study or Series Instance UID.
+
+        Returns
+        -------
+        dict
+            A text is a str; numbers are int or float; a name has "=" between its groups, as in the
+            file; several values are a tuple. The items of a sequence are in the DICOM JSON model
+            (PS3.18 annex F). Attributes that the file lacks or has empty are left out. Where files
+            differ, the values are those of the file that changed last.
+        """
+        return read_named(self._store, "studies", uid) or read_named(self._store, "series", uid)
+
+    def attributes_json(self, kind: AttributesKind, uid: str) -> Json | None:
+        """Return what the index keeps of a study or a series in the DICOM JSON model, by tag.
+
+        Parameters
+        ----------
+        kind : {"studies", "series"}
+            What the UID is of.
+
+        Returns
+        -------
+        dict or None
+            None where it is not known: a header has to be read.
+        """
+        return read_json(self._store, kind, uid)
+
+
+def read_named(store: Store, kind: AttributesKind, uid: str) -> dict[str, Any]:
+    """Return what an index keeps of a study or a series, by keyword."""
+    kept = store.read_attribute_set()
+    values = None if kept is None else read_json(store, kind, uid)
+    if kept is None or not values:
+        return {}
+    return name_values(values, kept.studies if kind == "studies" else kept.series)
+
+
+def read_json(store: Store, kind: AttributesKind, uid: str) -> Json | None:
+    """Return what an index keeps of a study or a series in the DICOM JSON model, by tag.
+
+    Returns
+    -------
+    dict or None
+        None where the values are not known: a header has to be read.
+
+    Raises
+    ------
+    IndexFormatError
+        The index is damaged.
+    """
+    found = store.read_attributes(kind, uid)
+    if found is None:
+        return None
+    try:
+        return unpack_values(found.values)
+    except ValueError as error:
+        raise IndexFormatError(
+            f"damaged attributes of {uid!r}: {error}; rebuild the index", path=store.path
+        ) from error
