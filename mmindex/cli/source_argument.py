@@ -59,16 +59,32 @@ instance_option = click.option(
 )
 
 
-def open_archive(path: str) -> Archive:
+root_option = click.option(
+    "--root",
+    "archive_root",
+    metavar="PATH",
+    type=click.Path(),
+    help="Where the archive is now, if it moved.",
+)
+
+
+def open_archive(path: str, archive_root: str | None = None) -> Archive:
     """Open the index of an archive's folder, or an index file.
+
+    Parameters
+    ----------
+    archive_root : str, optional
+        Where the archive is, if not where it was indexed.
 
     Raises
     ------
     click.UsageError
         The path is that of another file.
     MissingFileError, IndexFormatError
-        There is no index; it is none, or damaged.
+        There is no index; it is none, or damaged; `archive_root` is no folder.
     """
+    if archive_root is not None and not os.path.isdir(archive_root):
+        raise MissingFileError("--root: there is no such folder", path=archive_root)
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
         remedy = f": `mmindex build FOLDER --index {shlex.quote(path)}` makes one" if index else ""
@@ -82,14 +98,19 @@ def open_archive(path: str) -> Archive:
             f"{path} is a file, and no index: give an archive's folder or index file "
             f"(`mmindex info {shlex.quote(path)}` describes one DICOM file)"
         )
-    return mmindex.open(path)
+    return mmindex.open(path, archive_root=archive_root)
 
 
 @contextmanager
 def open_source(
-    source: str, instance_uid: str | None, *, force: bool = False, prove: bool = False
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None = None,
+    *,
+    force: bool = False,
+    prove: bool = False,
 ) -> Iterator[Opened]:
-    """Open the instance that SOURCE and --instance name, for a `with` statement.
+    """Open the instance that SOURCE, --instance and --root name, for a `with` statement.
 
     A file is served from an index in its folder or one above where that knows the file and the
     file is as it was; else it is scanned, with `force` also one without preamble and File Meta
@@ -99,14 +120,14 @@ def open_source(
     Raises
     ------
     click.UsageError
-        --instance is missing, goes with a file, or is too long for a UID.
+        --instance is missing, goes with a file, or is too long for a UID; --root goes with a file.
     MMIndexError
         The instance cannot be found, read, or understood.
     """
     with ExitStack() as stack:
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
         if os.path.isdir(source) or is_index(source) or is_missing_archive:
-            archive = stack.enter_context(open_archive(source))
+            archive = stack.enter_context(open_archive(source, archive_root))
             if instance_uid is None:
                 raise click.UsageError(
                     f"{source} is an archive: say which instance with --instance UID "
@@ -120,6 +141,8 @@ def open_source(
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
+        if archive_root is not None:
+            raise click.UsageError(f"--root goes with an archive or an index; {source} is neither")
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return

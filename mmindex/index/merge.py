@@ -73,8 +73,10 @@ def merge_indexes(
                 path=out,
             )
     create_index(out, merged_root)
+    ignore_inode = any(map(_ignores_inode, [*paths, out]))
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
     with only_writer(out), closing(Store(out, root=merged_root)) as merged:
+        merged.begin_build(ignore_inode=ignore_inode)
         for path, source_root in zip(paths, roots, strict=True):
             prefix = os.path.relpath(source_root, merged_root)
             with closing(Store(path)) as source:
@@ -96,6 +98,11 @@ def _find_root(index: str, out: str | None = None) -> bytes:
 def _count_files(index: str) -> int:
     with closing(Store(index)) as store:
         return store.count_files()
+
+
+def _ignores_inode(index: str) -> bool:
+    with closing(Store(index)) as store:
+        return store.ignores_inode()
 
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:

@@ -25,18 +25,10 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
-from mmindex.index.index_file import OpenIndex, reading
+from mmindex.index.index_file import reading
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
-from mmindex.index.problem_notes import (
-    AcceptedProblem,
-    Looked,
-    ProblemNote,
-    SkippedPath,
-    problem_key,
-    walk_notes_of,
-    walk_problem_notes,
-)
+from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import join_record, length_apart, length_of_positions, unpack_record
 from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status
@@ -49,7 +41,7 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(OpenIndex):
+class Reader(ProblemReader):
     """The reading half of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
@@ -204,6 +196,12 @@ class Reader(OpenIndex):
         """Yield every record once, as it is packed, with all its entries."""
         return self._iterate(self._join, _WHOLE_BATCH)
 
+    @reading
+    def read_packed(self, txn: Transaction, file_id: int) -> bytes | None:
+        """Return the record of a file as `iterate_packed` does; None where it is gone."""
+        sealed = txn.get("files", FILE_ID.pack(file_id))
+        return None if sealed is None else self._join(txn, file_id, sealed)
+
     def _join(self, txn: Transaction, file_id: int, sealed: memoryview) -> bytes:
         packed = bytes(unseal(FILE_ID.pack(file_id), sealed))
         length, apart = length_apart(packed), length_of_positions(packed)
@@ -295,51 +293,6 @@ class Reader(OpenIndex):
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
         return read_note(txn)
-
-    def iterate_problem_notes(self) -> Iterator[ProblemNote]:
-        """Yield the paths that were skipped and the problems that were accepted, in no order."""
-        start = b""
-        while batch := self._read_problem_notes(start):
-            yield from (note for _, note in batch)
-            start = batch[-1][0] + b"\0"
-
-    @reading
-    def _read_problem_notes(
-        self, txn: Transaction, start: bytes
-    ) -> list[tuple[bytes, ProblemNote]]:
-        return list(islice(walk_problem_notes(txn, start), _BATCH))
-
-    @reading
-    def has_problem_notes(self, txn: Transaction) -> bool:
-        """Return whether any path is noted as skipped, or any problem as accepted."""
-        return txn.count("problems") > 0
-
-    @reading
-    def read_notes_of(self, txn: Transaction, path: bytes) -> list[ProblemNote]:
-        """Return what is noted of one path."""
-        return [note for _, note in walk_notes_of(txn, path)]
-
-    @reading
-    def find_skipped(self, txn: Transaction, path: bytes) -> str | None:
-        """Return why a path could not be looked at; None where nothing is noted of it."""
-        notes = [note for _, note in walk_notes_of(txn, path) if isinstance(note, SkippedPath)]
-        return notes[0].reason if notes else None
-
-    @reading
-    def is_accepted(self, txn: Transaction, problem: AcceptedProblem) -> bool:
-        """Return whether a problem was accepted."""
-        return txn.get("problems", problem_key(problem)) is not None
-
-    @reading
-    def has_skipped(self, txn: Transaction, looked: Looked) -> bool:
-        """Return whether paths that were looked at are noted as skipped."""
-        if looked.folders or not txn.count("problems"):
-            return txn.count("problems") > 0
-        return any(
-            isinstance(note, SkippedPath)
-            for path in looked.paths
-            for _, note in walk_notes_of(txn, path)
-        )
 
     @reading
     def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:

@@ -12,6 +12,7 @@ from mmindex.model import Boundaries, Fingerprint, Member, Status
 
 HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
 HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
+_VERSION, _VERSION_AT = struct.Struct("<BQqQ"), 8
 LENGTH = struct.Struct("<H")
 _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
@@ -99,6 +100,13 @@ class Header(NamedTuple):
     def version(self) -> Fingerprint:
         """Return the version of the file."""
         return Fingerprint(self.file_size, self.time_ns, self.inode, self.version_kind)
+
+
+def replace_version(packed: bytes, version: Fingerprint) -> bytes:
+    """Return a packed record with another version of its file."""
+    size, time_ns, inode, kind = version
+    replaced = _VERSION.pack(kind, size, time_ns, inode)
+    return packed[:_VERSION_AT] + replaced + packed[_VERSION_AT + _VERSION.size :]
 
 
 def pack_member(member: Member) -> bytes:

@@ -18,7 +18,7 @@ from mmindex.index.databases import UidKind
 from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord
+from mmindex.model import Fingerprint, InstanceRecord, VersionKind
 from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
 from mmindex.read.instance import Instance, recorded_error
@@ -251,7 +251,9 @@ class Archive(Composed, Checked, Listings, Closing):
         """
         fingerprint = record.fingerprint
         assert fingerprint is not None
-        return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
+        if self._moved and fingerprint.kind == VersionKind.LOCAL:
+            return fingerprint._replace(inode=found.st_ino)
+        return fingerprint
 
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""

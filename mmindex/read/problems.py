@@ -159,7 +159,8 @@ def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]
         yield Problem(path, "missing", error.strerror or "it is gone")
     else:
         expected = archive.expected_fingerprint(record, found)
-        if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
+        is_same = expected.matches(Fingerprint.of(found))
+        if record.status is not Status.UNREADABLE and not is_same:
             yield Problem(path, "stale", describe_change(found, record))
 
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from mmindex.errors import MissingFileError, StaleIndexError, is_missing
 from mmindex.frame_table import ByteRange
-from mmindex.model import Fingerprint, VersionKind
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, cut, outside
 
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
@@ -102,9 +102,7 @@ def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> b
         return None
     finally:
         os.close(number)
-    if version.kind == VersionKind.LOCAL_WITHOUT_INODE:
-        found = found.without_inode()
-    return data if len(data) == length and found == version else None
+    return data if len(data) == length and version.matches(found) else None
 
 
 class FileSource(ByteSource):
@@ -185,7 +183,7 @@ class FileSource(ByteSource):
         self._map = None
 
     def _compare(self, found: Fingerprint) -> None:
-        if found != self.version:
+        if not self.version.matches(found):
             raise StaleIndexError(
                 f"{_describe_change(self.version, found)}; rebuild the index",
                 path=self.name,

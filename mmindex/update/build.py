@@ -19,6 +19,7 @@ from mmindex.sources.folder import WalkRules
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, find_root, open_to_build, parse_limit
+from mmindex.update.moves import require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress
@@ -39,6 +40,8 @@ def build(
     follow_links: bool = True,
     one_file_system: bool = False,
     containers: bool = True,
+    ignore_inode: bool | None = None,
+    moved_from: str | os.PathLike[str] | None = None,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     progress: Progress | None = None,
@@ -75,6 +78,14 @@ def build(
     containers : bool
         Open tar and zip files: each file in them becomes a file of the archive, with a path like
         `study.zip!/a.dcm`. False drops what an index knows of them.
+    ignore_inode : bool, optional
+        Know files by size and modification time alone, where inodes do not last: on CIFS, exFAT and
+        sshfs, and in an archive that rsync or `cp -a` writes anew. A file whose content is replaced
+        by as many bytes under the same time is then not scanned again. The index keeps it for later
+        builds, updates and readers; unless given, as the index has it, and False in a new one.
+    moved_from : path, optional
+        The archive's folder before it was moved or copied to `root`: takes over its index, which
+        was moved, too, or is `index`. Files of the sizes and times that they had are not scanned.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -92,12 +103,13 @@ def build(
     Raises
     ------
     MissingFileError
-        There is no such folder, or `root` is an empty text.
+        There is no such folder, or `root` is an empty text; no index of the archive that was moved.
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError
         The index cannot be written, belongs to another archive, or another build is at work; more
-        files are gone than `max_removed` allows; /proc lies below the root.
+        files are gone than `max_removed` allows; /proc lies below the root; over half of the files
+        of an archive that was moved are not in `root`.
     ValueError
         `max_removed` is neither a number nor a percentage.
     """
@@ -107,26 +119,33 @@ def build(
     index_path = find_index(root_bytes, index)
     report = BuildReport(os.fsdecode(root_bytes), index_path)
     show = progress or (lambda report: None)
-    options = ScanOptions(force, prove, containers)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
+    require_index(index_path, moved_from)
     create_index(index_path, root_bytes)
     with ExitStack() as stack:
         stack.enter_context(only_writer(index_path))
         empty_older_index(index_path)
-        store = stack.enter_context(open_to_build(index_path, root_bytes))
+        store = stack.enter_context(open_to_build(index_path, root_bytes, moved_from))
         known = store.count_files()
+        if ignore_inode is None:
+            ignore_inode = store.ignores_inode()
+        options = ScanOptions(force, prove, containers, ignore_inode)
+        moved_root = None if moved_from is None else root_bytes
+        store.begin_build(ignore_inode=ignore_inode, root=moved_root)
+        commits = Commits(store, report, show)
         plan = Plan(
             store,
             root_bytes,
             report,
+            commits,
             full=full,
             options=options,
             rules=rules,
             min_age=min_age,
+            renews=ignore_inode or moved_from is not None,
             progress=show,
         )
-        commits = Commits(store, report, show)
-        opened = Containers(store, root_bytes, report, commits, options, plan.met)
+        opened = Containers(store, root_bytes, report, commits, options, plan.renewal)
         try:
             chunks = plan.walk_chunks()
             scans = Workers(root_bytes, options, opened.take)
@@ -143,7 +162,7 @@ def build(
         report.duplicates = store.count_duplicates("instances")
         show(report)
         report.seconds = time.monotonic() - started
-        note = BuildNote(time.time_ns(), int(report.seconds * 1000))
+        note = BuildNote(time.time_ns(), int(report.seconds * 1000), ignore_inode)
         plan.skips.write(store, note, set(), [b""])
         forget_settled(store, root_bytes)
         mark_accepted(store, report)

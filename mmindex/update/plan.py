@@ -14,7 +14,9 @@ from mmindex.index.store import Store
 from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, Met, walk_chunks
+from mmindex.update.moves import Renewal
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_buffer import ScanOptions
@@ -32,6 +34,8 @@ class Plan:
         The archive's folder.
     report : BuildReport
         Counts what is met.
+    commits : Commits
+        Takes records of unchanged files that are renewed.
     full : bool
         Scan unchanged files, too.
     options : ScanOptions
@@ -40,6 +44,8 @@ class Plan:
         What the walk leaves out.
     min_age : float
         Seconds since its last change after which a file is looked at.
+    renews : bool
+        Whether files with the size and time of known ones are unchanged.
     progress : callable
         Called with the report so far, often.
 
@@ -47,6 +53,8 @@ class Plan:
     ----------
     met : Met
         The known files that were met.
+    renewal : Renewal
+        Renews their records.
     """
 
     def __init__(
@@ -54,17 +62,21 @@ class Plan:
         store: Store,
         root: bytes,
         report: BuildReport,
+        commits: Commits,
         *,
         full: bool,
         options: ScanOptions,
         rules: WalkRules,
         min_age: float,
+        renews: bool,
         progress: Progress,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
-        self.met = Met(store.next_file_id(), _find_rescanned(store, options, full=full))
+        rescanned = _find_rescanned(store, options, full=full)
+        self.met = Met(store.next_file_id(), rescanned, renews=renews)
+        self.renewal = Renewal(store, report, commits, self.met)
         self._options = options
         self._rules = rules
         self._min_age = min_age
@@ -116,7 +128,7 @@ class Plan:
         youngest = time.time_ns() - int(self._min_age * 1e9)
         known_files = self._store.find_paths([file.path for file in files])
         for file, known in zip(files, known_files, strict=True):
-            if self.met.is_unchanged(known, file.fingerprint):
+            if self.met.is_unchanged(known, self._options.version(file.fingerprint)):
                 continue
             if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
                 postponed += 1
@@ -124,6 +136,7 @@ class Plan:
             changed.append(file)
         self._report.postponed += postponed
         self._report.unchanged += len(files) - len(changed) - postponed
+        self.renewal.write()
         self._progress(self._report)
         return changed
 

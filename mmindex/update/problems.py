@@ -65,7 +65,8 @@ def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
     if known is not None and known.without_inode() == Fingerprint.of(found).without_inode():
         return (
             "the file changed after it was indexed: it is another one (by its inode) of the same "
-            "size and time, as in an archive that was copied; rebuild the index"
+            "size and time, as in an archive that was copied; rebuild the index, of a copy with "
+            "--moved-from"
         )
     try:
         changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(" ", "seconds")
@@ -139,5 +140,6 @@ def _is_so_still(store: Store, root: bytes, problem: AcceptedProblem) -> bool:
         found = os.stat(os.path.join(root, path))
     except OSError:
         return kind == "missing"
-    changed = Fingerprint.of(found) != record.fingerprint
-    return kind == "stale" and changed and describe_change(found, record) == detail
+    known = record.fingerprint
+    is_changed = known is None or not known.matches(Fingerprint.of(found))
+    return kind == "stale" and is_changed and describe_change(found, record) == detail

@@ -35,6 +35,8 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
+from mmindex.update.met import Met
+from mmindex.update.moves import Renewal
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions
@@ -137,11 +139,15 @@ def update_files(
     with only_writer(index_path, options.wait), open_to_build(index_path, root_bytes) as store:
         if not options.check_pages:
             store.trust_pages()
+        ignores = store.ignores_inode()
+        options = options._replace(scan=options.scan._replace(ignore_inode=ignores))
         found = _Look(root_bytes, index_path, options, store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
-        containers = Containers(store, root_bytes, report, commits, options.scan)
+        renewal = Renewal(store, report, commits, found.known)
+        containers = Containers(store, root_bytes, report, commits, options.scan, renewal)
         try:
+            renewal.write()
             while not containers.is_done:
                 for chunk in containers.walk_round(found.walk_chunks()):
                     containers.take(scan_files(root_bytes, chunk, options.scan))
@@ -223,7 +229,7 @@ class _Look:
         self._root = root
         self._index = os.fsencode(index)
         self._rules = options.rules
-        self._opens_containers = options.scan.containers
+        self._scan = options.scan
         self._min_age = options.min_age
         self._store = store
         self._report = report
@@ -233,6 +239,7 @@ class _Look:
         self._gone: list[int] = []
         self.folders: list[bytes] = []  # below which known files may be gone
         self.met: set[bytes] = set()
+        self.known = Met(renews=options.scan.ignore_inode)
         self.skips = Skips(report)
 
     def look_at(self, paths: list[bytes]) -> None:
@@ -273,7 +280,7 @@ class _Look:
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""
         for path, known in zip(self._scanned, self._store.find_paths(self._scanned), strict=True):
-            version = known[1] if known is not None and self._opens_containers else None
+            version = known[1] if known is not None and self._scan.containers else None
             self._gone += self._store.find_members(path, version)
         if self.folders:
             prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
@@ -348,7 +355,7 @@ class _Look:
         report = self._report
         report.found += 1
         known = self._store.find_paths([file.path])[0]
-        if known is not None and known[1] == file.fingerprint:
+        if self.known.is_unchanged(known, self._scan.version(file.fingerprint)):
             report.unchanged += 1
         elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
             report.postponed += 1

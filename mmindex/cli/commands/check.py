@@ -13,7 +13,7 @@ from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, print_json_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.terminal import color_option, print_paged
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("check", short_help="List what is wrong with the files of an archive.")
 @click.argument("root", type=click.Path())
+@root_option
 @fail_on_option
 @click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
 @left_out_options
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Print long problems whole on a terminal.")
 def command(
     root: str,
+    archive_root: str | None,
     fail_on: frozenset[str],
     accept: bool,
     exclude: tuple[str, ...],
@@ -73,7 +75,7 @@ def command(
                 if fails or not quiet:
                     yield problem
 
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         found = walk()
         with may_lose_reader():
             if as_json:

@@ -22,7 +22,7 @@ from mmindex.cli.printing import (
     print_message,
     rounded_size,
 )
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
 from mmindex.cli.terminal import color_option, print_paged
 from mmindex.errors import InstanceNotFoundError
@@ -57,11 +57,14 @@ class Row(NamedTuple):
 
 @click.command("ls", short_help="List the DICOM files of an archive.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option("--study", metavar="UID", help="Only this study's instances with frames.")
 @click.option("--series", metavar="UID", help="Only this series' instances with frames.")
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, in no order.")
-def command(root: str, study: str | None, series: str | None, as_json: bool) -> None:
+def command(
+    root: str, archive_root: str | None, study: str | None, series: str | None, as_json: bool
+) -> None:
     """List the DICOM files of an archive: by study and series on a terminal, else by path.
 
     ROOT is the archive's folder, or the index file; no other file is opened. Off a terminal there
@@ -73,7 +76,7 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     mmindex ls /data/archive
     mmindex ls /data/archive --series 1.2.840.113619.2 | cut -f 2
     """  # noqa: D301
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         try:
             records = _walk_records(archive, study, series)
         except InstanceNotFoundError as error:

@@ -13,7 +13,7 @@ import click
 
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 
 if TYPE_CHECKING:
     from mmindex import InstanceRecord
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("verify", short_help="Decode every frame of an archive; list those that cannot be.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option(
     "--sample",
     metavar="N",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
 def command(
     root: str,
+    archive_root: str | None,
     sample: int | None,
     threads: int | None,
     state: str | None,
@@ -64,7 +66,7 @@ def command(
 
     with ExitStack() as stack:
         stack.enter_context(may_lose_reader())
-        archive = stack.enter_context(open_archive(root))
+        archive = stack.enter_context(open_archive(root, archive_root))
         known = _read_state(state)
         notes = stack.enter_context(open(state, "a", encoding="utf-8")) if state else None
         if notes is not None and known:
