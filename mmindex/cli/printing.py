@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from time import monotonic
 
 import click
 
 FAILED = 1
+_TOGETHER = 0.1  # seconds
 
 
 def plain(text: str) -> str:
@@ -32,8 +35,21 @@ def print_json(value: object) -> None:
 
 def print_json_lines(values: Iterable[object]) -> None:
     """Print each value as JSON on a line of its own, as they come."""
-    for value in values:
-        click.echo(json.dumps(value))
+    print_lines(map(json.dumps, values))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they come, those of a moment together: `click.echo` writes each by itself.
+
+    None may hold what steers a terminal.
+    """
+    due = 0.0
+    for line in lines:
+        sys.stdout.write(line + "\n")
+        if monotonic() >= due:
+            sys.stdout.flush()
+            due = monotonic() + _TOGETHER
+    sys.stdout.flush()
 
 
 def print_array(values: Iterable[object], *, opening: str = "[", closing: str = "]") -> None:

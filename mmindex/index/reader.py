@@ -26,6 +26,7 @@ from mmindex.index.databases import (
 from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import reading
+from mmindex.index.listing import ListedFile, Measures, list_record, measure, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
 from mmindex.index.problem_reader import ProblemReader
@@ -36,6 +37,7 @@ from mmindex.model import InstanceRecord, Status
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
 _STRETCH = 4096  # paths whose records are read in the order of ids
+_MEASURED = 1 << 14  # records of which only the beginning is read in one transaction
 
 Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
@@ -191,6 +193,31 @@ class Reader(ProblemReader):
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""
         return self._iterate(self._unpack, _BATCH)
+
+    def iterate_listed(self) -> Iterator[ListedFile]:
+        """Yield what is listed of every file once, as `iterate_records` does."""
+        return self._iterate(self._list, _BATCH)
+
+    def _list(self, txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
+        listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
+        return listed or list_record(self._unpack(txn, file_id, sealed))
+
+    def iterate_measures(self) -> Iterator[list[Measures]]:
+        """Yield the measures of all files, a stretch a transaction, in the order of ids.
+
+        Checksums are not looked at, since that would take three times as long.
+        """
+        start = b""
+        while stretch := self._read_measures(start):
+            yield stretch
+            start = FILE_ID.pack(stretch[-1][0] + 1)
+
+    @reading
+    def _read_measures(self, txn: Transaction, start: bytes) -> list[Measures]:
+        return [
+            measure(FILE_ID.unpack(key)[0], sealed)
+            for key, sealed in islice(txn.walk("files", start), _MEASURED)
+        ]
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""

@@ -11,6 +11,7 @@ from mmindex.index.databases import UidKind
 from mmindex.model import InstanceRecord
 
 if TYPE_CHECKING:
+    from mmindex.index.listing import ListedFile
     from mmindex.index.store import Store
     from mmindex.read.statistics import Statistics
 
@@ -131,6 +132,13 @@ class Listings:
         records = self._store.iterate_records()
         return records if progress is None else self._walk_reporting(records, progress)
 
+    def listed(self) -> Iterator[ListedFile]:
+        """Yield what `mmindex ls` lists of every file, a part of its record.
+
+        A `ListedFile` has the record's attributes of the same names. Opens no file.
+        """
+        return self._store.iterate_listed()
+
     def records_of(self, sop_instance_uid: str) -> list[InstanceRecord]:
         """Return the record of each file with this UID: more than one where it has duplicates.
 
@@ -224,11 +232,11 @@ class Listings:
         Parameters
         ----------
         progress : callable, optional
-            As in `records`.
+            Called now and then with the number of files done and of all files.
         """
         from mmindex.read.statistics import count_archive
 
-        return count_archive(self, progress)
+        return count_archive(self._store, progress)
 
     def _walk_reporting(
         self, records: Iterator[InstanceRecord], progress: Progress

@@ -10,7 +10,7 @@ import click
 from mmindex.cli.alerts import fail_on_option
 from mmindex.cli.build_options import left_out_options
 from mmindex.cli.endings import may_lose_reader
-from mmindex.cli.printing import FAILED, counted, print_json_lines, print_message
+from mmindex.cli.printing import FAILED, counted, print_json_lines, print_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive, root_option
@@ -83,9 +83,7 @@ def command(
             elif sys.stdout.isatty():
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
-                for problem in found:
-                    accepted = ("accepted",) if problem.accepted else ()
-                    click.echo("\t".join((*problem_row(problem), *accepted)))
+                print_lines(map(_line, found))
         if accept:
             for _ in found:  # what was not printed, since whoever read had seen enough
                 pass
@@ -103,6 +101,10 @@ def _print_table(problems: Iterator[Problem], *, quiet: bool, verbose: bool) -> 
         print_paged(walk_table(listed, whole=verbose))
     elif not quiet:
         print_message("no problems")
+
+
+def _line(problem: Problem) -> str:
+    return "\t".join((*problem_row(problem), *(("accepted",) if problem.accepted else ())))
 
 
 def _describe(problem: Problem, fail_on: frozenset[str]) -> dict[str, object]:

@@ -19,6 +19,7 @@ from mmindex.cli.printing import (
     measure_columns,
     plain,
     print_json_lines,
+    print_lines,
     print_message,
     rounded_size,
 )
@@ -31,6 +32,7 @@ from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Archive, InstanceRecord
+    from mmindex.index.listing import ListedFile
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
@@ -85,18 +87,20 @@ def command(
         if as_json:
             print_json_lines(_describe(record) for record in records)
             return
+        if not sys.stdout.isatty():  # a tab comes before all that a path is printed with
+            lines = sorted("\t".join(map(str, _row(record))) for record in records)
+            print_lines(lines)
+            if not lines and (study is not None or series is not None):
+                print_message("no instances with frames")
+            return
         rows = [_row(record) for record in records]
         note = archive.last_build()
-    if not rows and (study is not None or series is not None):
-        print_message("no instances with frames")
-    elif not sys.stdout.isatty():
-        rows.sort(key=attrgetter("path"))
-        for row in rows:
-            click.echo("\t".join(map(str, row)))
-    elif rows:
+    if rows:
         print_paged(_walk_lines(rows))
         if note is not None:
             print_message(f"last build {describe_time(note.ended_ns / 1e9)}")
+    elif study is not None or series is not None:
+        print_message("no instances with frames")
     else:
         print_message("no DICOM files")
 
@@ -120,11 +124,11 @@ def _hint_for(archive: Archive, name: str, uid: str) -> str:
 
 def _walk_records(
     archive: Archive, study: str | None, series: str | None
-) -> Iterator[InstanceRecord]:
+) -> Iterator[InstanceRecord | ListedFile]:
     if study is not None or series is not None:
         return archive.instances(study_instance_uid=study, series_instance_uid=series)
     others = (Status.NOT_DICOM, Status.CONTAINER)
-    return (record for record in archive.records() if record.status not in others)
+    return (listed for listed in archive.listed() if listed.status not in others)
 
 
 def _walk_lines(rows: list[Row]) -> Iterator[str]:
@@ -171,7 +175,7 @@ def _cells(row: Row, width: int | None = None) -> tuple[str, ...]:
     )
 
 
-def _row(record: InstanceRecord) -> Row:
+def _row(record: InstanceRecord | ListedFile) -> Row:
     return Row(
         plain(os.fsdecode(record.location)),
         plain(record.sop_instance_uid),
@@ -188,7 +192,7 @@ def _row(record: InstanceRecord) -> Row:
     )
 
 
-def _describe(record: InstanceRecord) -> dict[str, object]:
+def _describe(record: InstanceRecord | ListedFile) -> dict[str, object]:
     return {
         "path": os.fsdecode(record.location),
         "sop_instance_uid": record.sop_instance_uid,
@@ -206,6 +210,6 @@ def _describe(record: InstanceRecord) -> dict[str, object]:
     }
 
 
-def _syntax_name(record: InstanceRecord) -> str:
+def _syntax_name(record: InstanceRecord | ListedFile) -> str:
     uid = record.transfer_syntax_uid
     return find_transfer_syntax(uid).name if uid else ""
