@@ -25,6 +25,7 @@ from mmindex.model import SEPARATOR, Anomaly, Boundaries, InstanceRecord, Status
 _MEASURES = struct.Struct("<B32xQ68xHI")
 _MEMBER_OF = SEPARATOR.encode()
 _WITH_FRAMES = {number for status, number in STATUS_NUMBERS.items() if status.has_frames}
+_UNREADABLE = STATUS_NUMBERS[Status.UNREADABLE]
 _TEXTS, _LISTED = 10, 6  # the path, those that are listed, others
 
 
@@ -62,6 +63,15 @@ def measure(file_id: int, packed: memoryview) -> Measures:
     except struct.error as error:
         raise _damaged(error) from error
     return file_id, frames if status in _WITH_FRAMES else 0, microseconds
+
+
+def is_troubled(packed: memoryview) -> bool:
+    """Return whether a file could not be read, or has anomalies; raises as `measure`."""
+    try:
+        status, _, anomalies, _ = _MEASURES.unpack_from(packed)
+    except struct.error as error:
+        raise _damaged(error) from error
+    return bool(anomalies) or status == _UNREADABLE
 
 
 def unpack_listed(packed: memoryview) -> ListedFile | None:

@@ -26,8 +26,9 @@ from mmindex.index.databases import (
 from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import reading
-from mmindex.index.listing import ListedFile, Measures, list_record, measure, unpack_listed
+from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.measure_reader import MeasureReader
 from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
 from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import join_record, length_apart, length_of_positions, unpack_record
@@ -37,13 +38,12 @@ from mmindex.model import InstanceRecord, Status
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
 _STRETCH = 4096  # paths whose records are read in the order of ids
-_MEASURED = 1 << 14  # records of which only the beginning is read in one transaction
 
 Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(ProblemReader):
+class Reader(MeasureReader, ProblemReader):
     """The reading half of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
@@ -201,23 +201,6 @@ class Reader(ProblemReader):
     def _list(self, txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
         listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
         return listed or list_record(self._unpack(txn, file_id, sealed))
-
-    def iterate_measures(self) -> Iterator[list[Measures]]:
-        """Yield the measures of all files, a stretch a transaction, in the order of ids.
-
-        Checksums are not looked at, since that would take three times as long.
-        """
-        start = b""
-        while stretch := self._read_measures(start):
-            yield stretch
-            start = FILE_ID.pack(stretch[-1][0] + 1)
-
-    @reading
-    def _read_measures(self, txn: Transaction, start: bytes) -> list[Measures]:
-        return [
-            measure(FILE_ID.unpack(key)[0], sealed)
-            for key, sealed in islice(txn.walk("files", start), _MEASURED)
-        ]
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""

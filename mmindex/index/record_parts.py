@@ -208,10 +208,13 @@ def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], i
     """Return the first texts, and where the next part begins."""
     texts = []
     position = HEADER.size
-    for _ in range(count):  # not by unpack_text, since a listing does this for every record
-        (length,) = LENGTH.unpack_from(packed, position)
-        position += LENGTH.size + length
-        texts.append(bytes(packed[position - length : position]))
+    try:
+        for _ in range(count):  # not by unpack_text, since a listing does this for every record
+            start = position + LENGTH.size
+            position = start + (packed[position] | packed[position + 1] << 8)
+            texts.append(bytes(packed[start:position]))
+    except IndexError:
+        position = len(packed) + 1
     if position > len(packed):
         raise ValueError("a text runs past the end of the record")
     return texts, position

@@ -77,6 +77,11 @@ class Archive(Composed, Checked, Listings, Closing):
         """The index file."""
         return self._store.path
 
+    @property
+    def is_moved(self) -> bool:
+        """Whether the archive was opened where the index does not have it."""
+        return self._moved
+
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
         self._open.clear()

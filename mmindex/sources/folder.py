@@ -114,7 +114,7 @@ def walk_archive(
         A folder in the archive, relative to `root`: only files below it are yielded.
     """
     is_index = match_index_files(index)
-    is_excluded = match_excluded(rules.exclude)
+    is_excluded = match_excluded(rules.exclude) if rules.exclude else None
     prefix = len(os.path.join(root, b""))
     device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
@@ -133,7 +133,9 @@ def walk_archive(
             is_own = is_index(os.path.realpath(folder))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if is_own(entry.name) or is_excluded(entry.path[prefix:]):
+                    if is_own(entry.name):
+                        continue
+                    if is_excluded is not None and is_excluded(entry.path[prefix:]):
                         continue
                     try:
                         if not rules.follow_links and entry.is_symlink():

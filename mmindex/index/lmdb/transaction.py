@@ -102,6 +102,12 @@ class Transaction:
                 last = key
                 found = cursor.next_nodup()
 
+    def sum_hashes(self, database: str) -> int:
+        """Return the sum of the hashes of all pairs (key, value); raises as `walk`."""
+        self.check(database)
+        with self._txn.cursor(self._databases[database]) as cursor:
+            return sum(map(hash, cursor.iternext()))
+
     def walk_values(self, database: str, key: bytes, start: bytes = b"") -> Iterator[memoryview]:
         """Yield the values of a key from one on, in their order."""
         with self._txn.cursor(self._databases[database]) as cursor:
