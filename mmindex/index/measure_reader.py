@@ -1,4 +1,4 @@
-"""What is read of every record of an index by its first bytes alone: counts, and what has trouble."""
+"""What is read of records by their first bytes alone: counts, and which files have trouble."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEASURED = 1 << 14  # records in one transaction
 
 
 class MeasureReader(OpenIndex):
-    """The part of `Reader` that reads first bytes. Parameters and exceptions are those of `Store`."""
+    """The part of `Reader` that reads first bytes; parameters and errors are those of `Store`."""
 
     def iterate_measures(self) -> Iterator[list[Measures]]:
         """Yield the measures of all files, a stretch a transaction, in the order of ids.

@@ -15,6 +15,7 @@ from scripts.benchmark import (
     containers,
     decode,
     frames,
+    listings,
     processes,
     serve,
     sizes,
@@ -22,6 +23,7 @@ from scripts.benchmark import (
     small_files,
     stores,
     training,
+    updates,
 )
 from scripts.benchmark.cases import family
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
@@ -37,6 +39,8 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "small-files": small_files.list_small_files,
         "containers": containers.list_containers,
         "store": stores.list_stores,
+        "update": updates.list_updates,
+        "listing": listings.list_listings,
         "training": training.list_training,
         "slide": slide.list_slide,
         "decode": decode.list_decode,

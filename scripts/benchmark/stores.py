@@ -41,9 +41,9 @@ def _list_cases(many: int, site: Site) -> Iterator[Case]:
     yield Case(title, contenders, limit=few_name, bound=1.5)
 
 
-def write_index(path: Path, count: int) -> None:
+def write_index(path: Path, count: int, root: bytes = b"/archive") -> None:
     """Write an index of instances that no files are there for."""
-    with closing(Store(str(path), root=b"/archive")) as store:
+    with closing(Store(str(path), root=root)) as store:
         for start in range(0, count, BATCH):
             numbers = range(start, min(start + BATCH, count))
             store.replace([pack_record(make_record(number)) for number in numbers])
