@@ -1,4 +1,4 @@
-"""What the commands share in printing: lines, tables, JSON, messages.
+"""Printing that all commands share: lines, tables, JSON, messages.
 
 Paths and values of files are printed so that none of them can break a line or steer a terminal.
 """
@@ -150,3 +150,12 @@ def print_message(message: str) -> None:
 def join_lines(message: str) -> str:
     """Return a message on one line; those of decoders have several."""
     return re.sub(r"\s*\n\s*", "; ", message.strip()).replace(":; ", ": ")
+
+
+def print_index(path: str) -> None:
+    """Print on standard error what an index is of, and how many files it knows."""
+    import mmindex  # which other commands import when they need it
+
+    with mmindex.open(path) as archive:
+        files = counted(archive.count().files, "file", grouped=True)
+        print_message(f"{archive.path}: {files} of {archive.root}")

@@ -17,7 +17,7 @@ from time import monotonic
 import mmindex
 from mmindex import Archive, Instance, InstanceRecord
 from mmindex.errors import InstanceNotFoundError, MMIndexError, NotContiguousError, StaleIndexError
-from mmindex.model import Boundaries, Fingerprint, Status
+from mmindex.model import SEPARATOR, Boundaries, Fingerprint, Status
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
 _READ_AHEAD = 2 << 20  # bytes after a frame that was not in memory: a player wants its neighbours
@@ -135,7 +135,7 @@ def make_etag(record: InstanceRecord) -> str:
 
 
 class Shelf:
-    """What is served.
+    """The archive or the file that is served.
 
     Parameters
     ----------
@@ -155,11 +155,11 @@ class Shelf:
         revalidate_after: float = 1.0,
     ) -> None:
         self._archive: Archive | None = None
-        self._path = ""
+        self._path = self._file_path = ""  # of a member of a container, that and the container
         self._scanned: Instance | None = None
         if isinstance(source, Archive):
             self._archive = source
-        elif _is_dicom_file(source):
+        elif _is_dicom_file(source) or _is_member(source):
             self._path = os.path.abspath(source)
             self._file()  # says now if it cannot be read
         else:
@@ -217,9 +217,10 @@ class Shelf:
     def _file(self) -> Instance:
         """Return the one file that is served, scanned again only if it changed."""
         known = self._scanned
-        if known is not None and known.record.fingerprint == _fingerprint(self._path):
+        if known is not None and known.record.fingerprint == _fingerprint(self._file_path):
             return known
         self._scanned = mmindex.open_file(self._path)
+        self._file_path = self._scanned.file_path or self._path
         return self._scanned
 
     def walk(self) -> Iterator[InstanceRecord]:
@@ -233,7 +234,7 @@ class Shelf:
 
     def version(self) -> Version:
         """Return what changes when a build commits; costs one `stat`."""
-        path = self._path if self._archive is None else self._archive.path
+        path = self._file_path if self._archive is None else self._archive.path
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -251,6 +252,11 @@ def _fingerprint(path: str) -> Fingerprint | None:
         return Fingerprint.of(os.stat(path))
     except OSError:
         return None
+
+
+def _is_member(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is like that of a file in a container, and of no file of its own."""
+    return SEPARATOR in os.fspath(path) and not os.path.exists(path)
 
 
 def _is_dicom_file(path: str | os.PathLike[str]) -> bool:

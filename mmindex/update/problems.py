@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.members import find_record
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
 from mmindex.index.store import Store
-from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
+from mmindex.model import SEPARATOR, Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.sources.base import Skipped
 from mmindex.update.guards import open_to_build
 from mmindex.update.report import BuildReport
@@ -86,7 +87,12 @@ def accept_problems(
         store.accept(problems)
 
 
-def forget_settled(store: Store, root: bytes, paths: Iterable[bytes] | None = None) -> None:
+def forget_settled(
+    store: Store,
+    root: bytes,
+    paths: Iterable[bytes] | None = None,
+    containers: Iterable[bytes] = (),
+) -> None:
     """Drop accepted problems that are gone or no longer the same.
 
     Parameters
@@ -97,10 +103,16 @@ def forget_settled(store: Store, root: bytes, paths: Iterable[bytes] | None = No
         The archive's folder.
     paths : iterable of bytes, optional
         Only problems of these files; of all unless given.
+    containers : iterable of bytes
+        With `paths`, also problems of files in these containers.
     """
     if not store.has_problem_notes():
         return
-    settled = [note for note in _walk_accepted(store, paths) if not _is_so_still(store, root, note)]
+    accepted = _walk_accepted(store, paths)
+    if paths is not None and (inside := tuple(path + SEPARATOR.encode() for path in containers)):
+        others = (note for note in _walk_accepted(store, None) if note.path.startswith(inside))
+        accepted = chain(accepted, others)
+    settled = [note for note in accepted if not _is_so_still(store, root, note)]
     if settled:
         store.forget(settled)
 

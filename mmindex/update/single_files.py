@@ -159,7 +159,8 @@ def update_files(
         commits.remove(gone)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
-        forget_settled(store, root_bytes, None if found.folders else looked_at)
+        settled_in = None if found.folders else looked_at
+        forget_settled(store, root_bytes, settled_in, found.containers)
         mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
@@ -215,7 +216,7 @@ def _below(root: bytes, path: bytes) -> bytes | None:
 
 
 class _Look:
-    """What some paths of an archive are now, beside what the index knows of them."""
+    """The present state of some paths of an archive, beside their state in the index."""
 
     def __init__(
         self,
@@ -238,6 +239,7 @@ class _Look:
         self._scanned: list[bytes] = []
         self._gone: list[int] = []
         self.folders: list[bytes] = []  # below which known files may be gone
+        self.containers: list[bytes] = []  # whose files changed, or are gone
         self.met: set[bytes] = set()
         self.known = Met(renews=options.scan.ignore_inode)
         self.skips = Skips(report)
@@ -260,6 +262,8 @@ class _Look:
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             members = self._store.find_members(path)
             self._gone += members
+            if members:
+                self.containers.append(path)
             if known is not None:
                 self._gone.append(known[0])
             elif members:
@@ -281,7 +285,10 @@ class _Look:
         """Return the ids of known files that are gone."""
         for path, known in zip(self._scanned, self._store.find_paths(self._scanned), strict=True):
             version = known[1] if known is not None and self._scan.containers else None
-            self._gone += self._store.find_members(path, version)
+            gone = self._store.find_members(path, version)
+            if gone or self._store.has_members(path):
+                self.containers.append(path)
+            self._gone += gone
         if self.folders:
             prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)

@@ -14,7 +14,7 @@ import mmindex
 from mmindex.cli.printing import print_message
 from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.errors import MissingFileError
-from mmindex.model import INDEX_NAME
+from mmindex.model import INDEX_NAME, SEPARATOR
 
 if TYPE_CHECKING:
     from mmindex import Archive
@@ -156,6 +156,8 @@ def _check_source(source: str) -> None:
         There is no such file or folder; or no index, and none is wanted.
     """
     if not os.path.exists(source):
+        if SEPARATOR in source:  # a file in a container, which is opened when it is served
+            return
         raise MissingFileError("there is no such file, folder or index", path=source)
     if not os.path.isdir(source) or os.path.exists(os.path.join(source, INDEX_NAME)):
         return
