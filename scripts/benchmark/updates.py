@@ -35,6 +35,8 @@ def list_cases(many: int, site: Site) -> Iterator[Case]:
         write_index(root / ".mmindex", count, os.fsencode(root))
         site.stack.enter_context(mmindex.open(root))
         arrivals = Arrivals(root)
+        arrivals.rename()
+        arrivals.update()  # the first write of a process looks at all pages of the index
         contenders.append(
             Contender(name, arrivals.update, expected=lambda: 1, prepare=arrivals.rename)
         )

@@ -418,3 +418,60 @@ def test_the_command_keeps_ignored_inodes(archive: Path) -> None:
     assert kinds_of(archive) == {VersionKind.LOCAL_WITHOUT_INODE}
     run("build", archive, "-j", 1, "--no-ignore-inode")
     assert kinds_of(archive) == {VersionKind.LOCAL}
+
+
+def test_an_update_settles_accepted_problems_of_files_in_containers(archive: Path) -> None:
+    """An accepted problem of a member is forgotten once an update finds it gone, or the member."""
+    for name in ("x.zip", "y.tar"):
+        writer = write_zip if name == "x.zip" else write_tar
+        (archive / name).write_bytes(writer([("cut.dcm", native("6.1")[:-60])]))
+    mmindex.build(archive, workers=1)
+    with mmindex.open(archive) as opened:
+        opened.accept(opened.problems())
+    (archive / "x.zip").write_bytes(write_zip([("cut.dcm", native("6.2"))]))
+    (archive / "y.tar").unlink()
+    mmindex.update(archive, [archive / "x.zip", archive / "y.tar"])
+    (archive / "x.zip").write_bytes(write_zip([("cut.dcm", native("6.1")[:-60])]))
+    (archive / "y.tar").write_bytes(write_tar([("cut.dcm", native("6.1")[:-60])]))
+    mmindex.update(archive, [archive / "x.zip", archive / "y.tar"])
+    with mmindex.open(archive) as opened:
+        found = {p.path: p.accepted for p in opened.problems(kinds=["unreadable"])}
+    assert {path for path, accepted in found.items() if not accepted} == {
+        "x.zip!/cut.dcm",
+        "y.tar!/cut.dcm",
+    }
+
+
+def test_verbose_names_the_indexes_of_merge_and_compact(archive: Path) -> None:
+    """With root and files, on standard error."""
+    mmindex.build(archive, workers=1)
+    out = archive.parent / "all.mmindex"
+    for arguments in (("merge", out, archive), ("compact", archive)):
+        lines = run(*arguments, "-v").stderr.splitlines()
+        assert lines == [f"mmindex: {archive}/.mmindex: 15 files of {archive}"]
+
+
+def test_a_check_sees_what_a_walk_does_not_meet(archive: Path) -> None:
+    """Files below what the walk leaves out are looked at one by one, and none is new."""
+    mmindex.build(archive, workers=1)
+    (archive / "deep" / "er" / "1.dcm").unlink()
+    os.utime(archive / "deep" / "er" / "3.dcm", (1, 1))
+    (archive / "deep" / "new.dcm").write_bytes(b"new")
+    with mmindex.open(archive) as opened:
+        wanted = ("stale", "missing", "new")
+        for exclude in ((), ("deep", "again")):
+            found = {(p.path, p.kind) for p in opened.problems(kinds=wanted, exclude=exclude)}
+            expected = {("deep/er/1.dcm", "missing"), ("deep/er/3.dcm", "stale")}
+            assert found == expected | ({("deep/new.dcm", "new")} if not exclude else set())
+
+
+def test_listings_have_the_values_of_the_records(archive: Path) -> None:
+    """Of every file, of whatever status, in a container or not."""
+    mmindex.build(archive, workers=1)
+    with mmindex.open(archive) as opened:
+        listed = {each.location: each for each in opened.listed()}
+        records = list(opened.records())
+        assert len(listed) == len(records) == opened.count().files
+        for record in records:
+            for name, value in listed[record.location]._asdict().items():
+                assert value == getattr(record, name), (record.location, name)
