@@ -227,3 +227,10 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
 
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
         raise
+    except MissingFileError as error:
+        if not os.path.isdir(archive.root):
+            error.message += (
+                f", and so is the archive's folder {archive.root}: if it moved, say where to with "
+                "--root PATH"
+            )
+        raise

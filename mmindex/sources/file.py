@@ -297,7 +297,10 @@ class FileSource(ByteSource):
 
 def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
     if found._replace(inode=expected.inode) == expected:
-        return f"the file is another one, of inode {found.inode}, with the size and time of the old"
+        return (
+            f"the file is another one, of inode {found.inode}, with the size and time of the old, as "
+            "in an archive that was copied (take over its index with `mmindex build --moved-from`)"
+        )
     return (
         f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
         f"found {found.size} bytes of {found.mtime_ns} ns"

@@ -388,7 +388,8 @@ def test_root_leads_to_an_instance_of_a_moved_archive(
         assert found.stdout_bytes == FRAMES[uid]
     elif command[0] != "sheet":
         assert str(target) in found.stdout
-    run(command[0], index, *options, code=1)
+    failed = run(command[0], index, *options, code=1)
+    assert f"and so is the archive's folder {archive}: if it moved" in failed.stderr
 
 
 def test_root_goes_with_an_archive(archive: Path) -> None:
