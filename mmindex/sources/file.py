@@ -298,8 +298,8 @@ class FileSource(ByteSource):
 def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
     if found._replace(inode=expected.inode) == expected:
         return (
-            f"the file is another one, of inode {found.inode}, with the size and time of the old, as "
-            "in an archive that was copied (take over its index with `mmindex build --moved-from`)"
+            f"the file is another one, of inode {found.inode}, with the size and time of the old; "
+            "of an archive that was copied, `mmindex build --moved-from` takes over the index"
         )
     return (
         f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
