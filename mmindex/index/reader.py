@@ -267,11 +267,17 @@ class Reader(MeasureReader, ProblemReader):
 
     def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield the UIDs of a kind that several files have, with the records of these."""
-        for uid in self.iterate_uids(kind):
-            if len(self.find_uid(kind, uid)) > 1:
+        start = b""
+        while batch := self._read_repeated(kind, start):
+            for uid in (key.decode("latin-1") for key in batch):
                 records = list(self.iterate_uid(kind, uid))
                 if len(records) > 1:  # still, while a build goes on
                     yield uid, records
+            start = batch[-1] + b"\0"
+
+    @reading
+    def _read_repeated(self, txn: Transaction, kind: UidKind, start: bytes) -> list[bytes]:
+        return list(islice(txn.walk_repeated(kind, start), _BATCH))
 
     def count_uids(self, kind: UidKind) -> int:
         """Return the number of different UIDs of a kind."""
@@ -280,7 +286,7 @@ class Reader(MeasureReader, ProblemReader):
     @reading
     def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
         """Return the number of UIDs of a kind that several files have."""
-        return txn.count_repeated(kind)
+        return sum(1 for _ in txn.walk_repeated(kind))
 
     @reading
     def count_files(self, txn: Transaction) -> int:

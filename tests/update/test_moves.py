@@ -476,3 +476,18 @@ def test_listings_have_the_values_of_the_records(archive: Path) -> None:
         for record in records:
             for name, value in listed[record.location]._asdict().items():
                 assert value == getattr(record, name), (record.location, name)
+
+
+def test_many_duplicates_are_found_batch_by_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, with all of its files, wherever a transaction ends."""
+    monkeypatch.setattr("mmindex.index.reader._BATCH", 2)
+    for number in range(11):
+        for copy in range(1 + number % 3):
+            (tmp_path / f"{number}-{copy}.dcm").write_bytes(native(f"1.{number}"))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as opened:
+        found = {uid: len(records) for uid, records in opened.duplicates()}
+        assert len(list(opened.duplicates())) == len(found)
+    assert found == {f"1.{number}": 1 + number % 3 for number in range(11) if number % 3}

@@ -70,8 +70,8 @@ class Transaction:
         entries: int = self._txn.stat(self._databases[database])["entries"]
         return entries
 
-    def count_repeated(self, database: str) -> int:
-        """Return how many keys of a database have several values.
+    def walk_repeated(self, database: str, start: bytes = b"") -> Iterator[bytes]:
+        """Yield the keys that have several values, from a key on.
 
         Raises
         ------
@@ -80,7 +80,11 @@ class Transaction:
         """
         self.check(database)
         with self._txn.cursor(self._databases[database]) as cursor:
-            return sum(cursor.count() > 1 for _ in cursor.iternext_nodup(values=False))
+            if start and not cursor.set_range(start):
+                return
+            for key in cursor.iternext_nodup(values=False):
+                if cursor.count() > 1:
+                    yield bytes(key)
 
     def walk(self, database: str, start: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Yield the pairs from a key on, in the order of keys; of several values the first.
