@@ -117,6 +117,12 @@ class Fingerprint(NamedTuple):
         """Return the fingerprint of the same file where inodes are not looked at."""
         return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)
 
+    def matches(self, found: Fingerprint) -> bool:
+        """Return whether a file of the fingerprint `found` is this version of the file."""
+        if self.kind == VersionKind.LOCAL_WITHOUT_INODE:
+            return found.without_inode() == self
+        return found == self
+
 
 Version = Fingerprint
 

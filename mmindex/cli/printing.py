@@ -7,11 +7,14 @@ starts in less time than they take.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
+from time import monotonic
 
 import click
 
 FAILED = 1
+_TOGETHER = 0.1  # seconds
 
 
 def plain(text: str) -> str:
@@ -34,8 +37,21 @@ def print_json_lines(values: Iterable[object]) -> None:
     """Print each value as JSON on a line of its own, as they come."""
     import json
 
-    for value in values:
-        click.echo(json.dumps(value))
+    print_lines(map(json.dumps, values))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they come, those of a moment together: `click.echo` writes each by itself.
+
+    None may hold what steers a terminal.
+    """
+    due = 0.0
+    for line in lines:
+        sys.stdout.write(line + "\n")
+        if monotonic() >= due:
+            sys.stdout.flush()
+            due = monotonic() + _TOGETHER
+    sys.stdout.flush()
 
 
 def print_array(values: Iterable[object], *, opening: str = "[", closing: str = "]") -> None:
@@ -151,3 +167,12 @@ def join_lines(message: str) -> str:
     import re
 
     return re.sub(r"\s*\n\s*", "; ", message.strip()).replace(":; ", ": ")
+
+
+def print_index(path: str) -> None:
+    """Print on standard error what an index is of, and how many files it knows."""
+    import mmindex  # which other commands import when they need it
+
+    with mmindex.open(path) as archive:
+        files = counted(archive.count().files, "file", grouped=True)
+        print_message(f"{archive.path}: {files} of {archive.root}")

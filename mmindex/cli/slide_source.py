@@ -49,18 +49,20 @@ class TileType(click.ParamType[Tile]):
 
 
 @contextmanager
-def open_slide_source(source: str, instance_uid: str | None) -> Iterator[Slide]:
+def open_slide_source(
+    source: str, instance_uid: str | None, archive_root: str | None = None
+) -> Iterator[Slide]:
     """Open the slide of a file, of the files of a folder, or of an instance's series.
 
     Raises
     ------
     click.UsageError
-        SOURCE is an index, and --instance is missing.
+        SOURCE is an index, and --instance is missing; or it is, and --root is given.
     MMIndexError
         The slide cannot be found, read, or understood.
     """
     if instance_uid is not None:
-        with open_archive(source) as archive:
+        with open_archive(source, archive_root) as archive:
             series = archive.record(instance_uid).series_instance_uid
             with archive.slide(series) as slide:
                 yield slide
@@ -70,12 +72,16 @@ def open_slide_source(source: str, instance_uid: str | None) -> Iterator[Slide]:
             f"{source} is an index: say which slide with --instance UID, of any of its instances "
             f"(`mmindex ls {quote(source)}` lists them)"
         )
+    if archive_root is not None:
+        raise click.UsageError("--root goes with --instance, of an archive or an index")
     with mmindex.open_slide(source) as slide:
         yield slide
 
 
 @contextmanager
-def open_tile(source: str, instance_uid: str | None, tile: Tile) -> Iterator[tuple[Opened, Span]]:
+def open_tile(
+    source: str, instance_uid: str | None, archive_root: str | None, tile: Tile
+) -> Iterator[tuple[Opened, Span]]:
     """Open the instance that has a tile; yield it with the number of the tile's frame.
 
     Raises
@@ -85,7 +91,7 @@ def open_tile(source: str, instance_uid: str | None, tile: Tile) -> Iterator[tup
     click.UsageError, MMIndexError
         As `open_slide_source`.
     """
-    with open_slide_source(source, instance_uid) as slide:
+    with open_slide_source(source, instance_uid, archive_root) as slide:
         found = slide.locate(*tile)
         if found is None:
             raise FrameIndexError(

@@ -55,21 +55,37 @@ instance_option = click.option(
 )
 
 
-def open_archive(path: str) -> Archive:
+root_option = click.option(
+    "--root",
+    "archive_root",
+    metavar="PATH",
+    type=click.Path(),
+    help="Where the archive is now, if it moved: a folder or a URL.",
+)
+
+
+def open_archive(path: str, archive_root: str | None = None) -> Archive:
     """Open the index of an archive's folder, or an index file; of a bucket that at its URL.
+
+    Parameters
+    ----------
+    archive_root : str, optional
+        Where the archive is, if not where it was indexed.
 
     Raises
     ------
     click.UsageError
         The path is that of another file.
     MissingFileError, IndexFormatError
-        There is no index; it is none, or damaged.
+        There is no index; it is none, or damaged; `archive_root` is no folder.
     """
+    if archive_root is not None and not is_url(archive_root) and not os.path.isdir(archive_root):
+        raise MissingFileError("--root: there is no such folder", path=archive_root)
     if is_url(path):
         from mmindex.cli.progress import showing_requests
 
         with showing_requests():
-            return mmindex.open(path)
+            return mmindex.open(path, archive_root=archive_root)
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
         remedy = f": `mmindex build FOLDER --index {quote(path)}` makes one" if index else ""
@@ -83,14 +99,19 @@ def open_archive(path: str) -> Archive:
             f"{path} is a file, and no index: give an archive's folder or index file "
             f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
-    return mmindex.open(path)
+    return mmindex.open(path, archive_root=archive_root)
 
 
 @contextmanager
 def open_source(
-    source: str, instance_uid: str | None, *, force: bool = False, prove: bool = False
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None = None,
+    *,
+    force: bool = False,
+    prove: bool = False,
 ) -> Iterator[Opened]:
-    """Open the instance that SOURCE and --instance name, for a `with` statement.
+    """Open the instance that SOURCE, --instance and --root name, for a `with` statement.
 
     A file is served from an index in its folder or one above where that knows the file and the
     file is as it was; else it is scanned, with `force` also one without preamble and File Meta
@@ -100,7 +121,7 @@ def open_source(
     Raises
     ------
     click.UsageError
-        --instance is missing, goes with a file, or is too long for a UID.
+        --instance is missing, goes with a file, or is too long for a UID; --root goes with a file.
     MMIndexError
         The instance cannot be found, read, or understood.
     """
@@ -108,7 +129,7 @@ def open_source(
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
         is_remote_index = is_url(source) and source.endswith(INDEX_NAME)
         if os.path.isdir(source) or is_index(source) or is_missing_archive or is_remote_index:
-            archive = stack.enter_context(open_archive(source))
+            archive = stack.enter_context(open_archive(source, archive_root))
             if instance_uid is None:
                 raise click.UsageError(
                     f"{source} is an archive: say which instance with --instance UID "
@@ -123,6 +144,8 @@ def open_source(
             raise click.UsageError(
                 f"--instance goes with an archive's folder or an index; {source} is neither"
             )
+        if archive_root is not None:
+            raise click.UsageError(f"--root goes with an archive or an index; {source} is neither")
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return
@@ -214,4 +237,11 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
         from mmindex.cli.suggestions import explain_unknown_instance
 
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
+        raise
+    except MissingFileError as error:
+        if not os.path.isdir(archive.root):
+            error.message += (
+                f", and so is the archive's folder {archive.root}: if it moved, say where to with "
+                "--root PATH"
+            )
         raise

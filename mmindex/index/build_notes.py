@@ -8,7 +8,8 @@ from typing import NamedTuple
 from mmindex.index.checksum import seal, unseal
 from mmindex.index.lmdb.transaction import Transaction
 
-# End in ns since 1970, duration in ms, options: bit 0 inodes are not looked at.
+# End in ns since 1970 (0: no build has ended), duration in ms, options: bit 0 inodes are not
+# looked at.
 _NOTE = struct.Struct("<qQI")
 _IGNORES_INODES = 1
 
@@ -33,9 +34,15 @@ class BuildNote(NamedTuple):
 
 def read_note(txn: Transaction) -> BuildNote | None:
     """Return the note of the last build; None where none has ended."""
+    note = read_options(txn)
+    return note if note.ended_ns else None
+
+
+def read_options(txn: Transaction) -> BuildNote:
+    """Return the note with the options that hold now: those of a build under way, if one is."""
     sealed = txn.read("meta", b"built")
     if not sealed:
-        return None
+        return BuildNote(0, 0)
     ended_ns, milliseconds, options = _NOTE.unpack(unseal(b"built", sealed))
     return BuildNote(ended_ns, milliseconds, bool(options & _IGNORES_INODES))
 

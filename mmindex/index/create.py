@@ -35,7 +35,7 @@ def create_index(path: str, root: bytes) -> None:
         return
     if not os.path.isdir(os.path.dirname(path)):
         raise IndexWriteError("cannot make the index: there is no such folder", path=path)
-    meta = _make_meta(_portable_root(path, root), FILE_ID.pack(1))
+    meta = _make_meta(portable_root(path, root), FILE_ID.pack(1))
     create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
 
 
@@ -101,7 +101,7 @@ def _empty(txn: Transaction) -> None:
     txn.put("meta", b"format", _OUR_FORMAT)
 
 
-def _portable_root(index: str, root: bytes) -> bytes:
+def portable_root(index: str, root: bytes) -> bytes:
     """Return the root relative to the index's folder where the index lies inside, else absolute.
 
     A bucket's URL stays what it is.

@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, StaleIndexError
+from mmindex.index.build_notes import read_options
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.create import check_format
 from mmindex.index.databases import DATABASES, FILE_ID
@@ -133,6 +134,16 @@ class OpenIndex:
     def stored_root(self) -> bytes:
         """The archive's root as the index has it: relative to its folder where it lies inside."""
         return self._get_meta(b"root")
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the index was created inside its archive, whose root then is relative to it."""
+        return not os.path.isabs(self._get_meta(b"root"))
+
+    @reading
+    def ignores_inode(self, txn: Transaction) -> bool:
+        """Return whether the archive's files are known without their inodes."""
+        return read_options(txn).ignore_inode
 
     def used_bytes(self) -> int:
         """Return the length of the pages of the index, without the room after them."""

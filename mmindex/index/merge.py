@@ -81,10 +81,12 @@ def merge_indexes(
             )
     kept = _find_common_set([*paths, *([out] if os.path.exists(out) else ())])
     create_index(out, merged_root)
+    ignore_inode = any(map(_ignores_inode, [*paths, out]))
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
     with only_writer(out), closing(Store(out, write=True)) as merged:
         if kept != merged.read_attribute_set():
             merged.write_attribute_set(kept)
+        merged.begin_build(ignore_inode=ignore_inode)
         for path, source_root in zip(paths, roots, strict=True):
             prefix = source_root[len(merged_root) :].strip(b"/")
             with closing(Store(path)) as source:
@@ -131,6 +133,11 @@ def _find_common_set(indexes: Sequence[str]) -> AttributeSet | None:
 def _count_files(index: str) -> int:
     with closing(Store(index)) as store:
         return store.count_files()
+
+
+def _ignores_inode(index: str) -> bool:
+    with closing(Store(index)) as store:
+        return store.ignores_inode()
 
 
 def _copy(source: Store, merged: Store, prefix: bytes) -> Iterator[int]:

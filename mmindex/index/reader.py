@@ -25,17 +25,11 @@ from mmindex.index.databases import (
 from mmindex.index.folders import has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import reading
+from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.measure_reader import MeasureReader
 from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
-from mmindex.index.problem_notes import (
-    AcceptedProblem,
-    Looked,
-    ProblemNote,
-    SkippedPath,
-    problem_key,
-    walk_notes_of,
-    walk_problem_notes,
-)
+from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import unpack_record
 from mmindex.index.record_split import join_record, length_apart, length_of_positions
 from mmindex.index.verify import verify_index
@@ -49,7 +43,7 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(AttributeReader):
+class Reader(AttributeReader, MeasureReader, ProblemReader):
     """The reading half of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
@@ -206,9 +200,23 @@ class Reader(AttributeReader):
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""
         return self.iterate(self._unpack)
 
+    def iterate_listed(self) -> Iterator[ListedFile]:
+        """Yield what is listed of every file once, as `iterate_records` does."""
+        return self.iterate(self._list)
+
+    def _list(self, txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
+        listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
+        return listed or list_record(self._unpack(txn, file_id, sealed))
+
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""
         return self.iterate(self._join, _WHOLE_BATCH)
+
+    @reading
+    def read_packed(self, txn: Transaction, file_id: int) -> bytes | None:
+        """Return the record of a file as `iterate_packed` does; None where it is gone."""
+        sealed = txn.get("files", FILE_ID.pack(file_id))
+        return None if sealed is None else self._join(txn, file_id, sealed)
 
     def _join(self, txn: Transaction, file_id: int, sealed: memoryview) -> bytes:
         packed = bytes(unseal(FILE_ID.pack(file_id), sealed))
@@ -265,11 +273,17 @@ class Reader(AttributeReader):
 
     def iterate_duplicates(self, kind: UidKind) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield the UIDs of a kind that several files have, with the records of these."""
-        for uid in self.iterate_uids(kind):
-            if len(self.find_uid(kind, uid)) > 1:
+        start = b""
+        while batch := self._read_repeated(kind, start):
+            for uid in (key.decode("latin-1") for key in batch):
                 records = list(self.iterate_uid(kind, uid))
                 if len(records) > 1:  # still, while a build goes on
                     yield uid, records
+            start = batch[-1] + b"\0"
+
+    @reading
+    def _read_repeated(self, txn: Transaction, kind: UidKind, start: bytes) -> list[bytes]:
+        return list(islice(txn.walk_repeated(kind, start), _BATCH))
 
     def count_uids(self, kind: UidKind) -> int:
         """Return the number of different UIDs of a kind."""
@@ -280,7 +294,7 @@ class Reader(AttributeReader):
         """Return the number of UIDs of a kind that several files have."""
         if kind == "instances" and txn.count(kind) == read_counters(txn).instances:
             return 0  # as many UIDs as files that have one: in constant time
-        return txn.count_repeated(kind)
+        return sum(1 for _ in txn.walk_repeated(kind))
 
     @reading
     def count_files(self, txn: Transaction) -> int:
@@ -296,51 +310,6 @@ class Reader(AttributeReader):
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
         return read_note(txn)
-
-    def iterate_problem_notes(self) -> Iterator[ProblemNote]:
-        """Yield the paths that were skipped and the problems that were accepted, in no order."""
-        start = b""
-        while batch := self._read_problem_notes(start):
-            yield from (note for _, note in batch)
-            start = batch[-1][0] + b"\0"
-
-    @reading
-    def _read_problem_notes(
-        self, txn: Transaction, start: bytes
-    ) -> list[tuple[bytes, ProblemNote]]:
-        return list(islice(walk_problem_notes(txn, start), _BATCH))
-
-    @reading
-    def has_problem_notes(self, txn: Transaction) -> bool:
-        """Return whether any path is noted as skipped, or any problem as accepted."""
-        return txn.count("problems") > 0
-
-    @reading
-    def read_notes_of(self, txn: Transaction, path: bytes) -> list[ProblemNote]:
-        """Return what is noted of one path."""
-        return [note for _, note in walk_notes_of(txn, path)]
-
-    @reading
-    def find_skipped(self, txn: Transaction, path: bytes) -> str | None:
-        """Return why a path could not be looked at; None where nothing is noted of it."""
-        notes = [note for _, note in walk_notes_of(txn, path) if isinstance(note, SkippedPath)]
-        return notes[0].reason if notes else None
-
-    @reading
-    def is_accepted(self, txn: Transaction, problem: AcceptedProblem) -> bool:
-        """Return whether a problem was accepted."""
-        return txn.get("problems", problem_key(problem)) is not None
-
-    @reading
-    def has_skipped(self, txn: Transaction, looked: Looked) -> bool:
-        """Return whether paths that were looked at are noted as skipped."""
-        if looked.folders or not txn.count("problems"):
-            return txn.count("problems") > 0
-        return any(
-            isinstance(note, SkippedPath)
-            for path in looked.paths
-            for _, note in walk_notes_of(txn, path)
-        )
 
     @reading
     def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:

@@ -13,6 +13,7 @@ from mmindex.model import Boundaries, Fingerprint, Member, Status
 HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
 HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
 PLACE = struct.Struct("<4BI BQqQ QQQQQQQ")  # what the place of a frame needs
+_VERSION, _VERSION_AT = struct.Struct("<BQqQ"), 8
 LENGTH = struct.Struct("<H")
 COUNT = struct.Struct("<Q")  # of bytes that stand apart
 STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
@@ -102,6 +103,13 @@ class Header(NamedTuple):
     def version(self) -> Fingerprint:
         """Return the version of the file."""
         return Fingerprint(self.file_size, self.time_ns, self.inode, self.version_kind)
+
+
+def replace_version(packed: bytes, version: Fingerprint) -> bytes:
+    """Return a packed record with another version of its file."""
+    size, time_ns, inode, kind = version
+    replaced = _VERSION.pack(kind, size, time_ns, inode)
+    return packed[:_VERSION_AT] + replaced + packed[_VERSION_AT + _VERSION.size :]
 
 
 def pack_member(member: Member) -> bytes:
@@ -203,10 +211,13 @@ def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], i
     """Return the first texts, and where the next part begins."""
     texts = []
     position = HEADER.size
-    for _ in range(count):  # not by unpack_text, since a listing does this for every record
-        (length,) = LENGTH.unpack_from(packed, position)
-        position += LENGTH.size + length
-        texts.append(bytes(packed[position - length : position]))
+    try:
+        for _ in range(count):  # not by unpack_text, since a listing does this for every record
+            start = position + LENGTH.size
+            position = start + (packed[position] | packed[position + 1] << 8)
+            texts.append(bytes(packed[start:position]))
+    except IndexError:
+        position = len(packed) + 1
     if position > len(packed):
         raise ValueError("a text runs past the end of the record")
     return texts, position

@@ -40,9 +40,10 @@ from collections.abc import Callable, Iterable, Mapping
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.attributes import KeptValues, Place, write_set
-from mmindex.index.build_notes import BuildNote, write_note
+from mmindex.index.build_notes import BuildNote, read_options, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.commit import replace_files
+from mmindex.index.create import portable_root
 from mmindex.index.databases import (
     DATABASES,
     AttributesKind,
@@ -156,6 +157,30 @@ class Store(Reader):
                     txn.put("attributes", key, seal(key, values.pack()))
 
         self._write(write)
+
+    def begin_build(self, *, ignore_inode: bool, root: bytes | None = None) -> None:
+        """Write what holds from the start of a build on, whether the build ends or not.
+
+        Parameters
+        ----------
+        ignore_inode : bool
+            Whether files are known without their inodes.
+        root : bytes, optional
+            The folder to which the archive was moved.
+
+        Raises
+        ------
+        IndexWriteError
+            The index cannot be written.
+        """
+
+        def write(txn: Transaction) -> None:
+            write_note(txn, read_options(txn)._replace(ignore_inode=ignore_inode))
+            if root is not None:
+                txn.put("meta", b"root", seal(b"root", portable_root(self.path, root)))
+
+        if root is not None or ignore_inode != self.ignores_inode():
+            self._write(write)
 
     def write_build(
         self, note: BuildNote | None, looked: Looked, skipped: Iterable[SkippedPath]

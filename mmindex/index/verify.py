@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from mmindex.index.attributes import KeptValues
-from mmindex.index.checksum import DamageError, unseal
+from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.chunks import ChunkedDatabase
 from mmindex.index.commit import read_counters, read_next_id
 from mmindex.index.counters import Counters
@@ -22,8 +21,40 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import RecordKeys, unpack_keys
+from mmindex.index.record import unpack_keys
+from mmindex.index.record_parts import APART, POSITIONS
 from mmindex.index.record_split import length_apart, length_of_positions
+
+_LEADING = "paths", "instances", "others", "studies", "series", "members", "unscanned"
+
+
+class _Sums:
+    """How many pairs of a key and a value each database has, and the sum of their hashes.
+
+    The hashes have a random key: what leads elsewhere changes the sum, whatever else does.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {name: [0, 0] for name in DATABASES}
+
+    def add(self, database: str, key: bytes, value: bytes) -> None:
+        """Count a pair."""
+        found = self._found[database]
+        found[0] += 1
+        found[1] += hash((key, value))
+
+    def count(self, database: str, number: int) -> None:
+        """Count pairs that were looked at one by one."""
+        self._found[database][0] += number
+
+    def compare(self, txn: Transaction) -> None:
+        """Raise DamageError where a database has other pairs than these."""
+        for name, (count, total) in self._found.items():
+            entries = txn.count(name)
+            if name != "meta" and entries != count:
+                raise DamageError(f"expected {count} values in {name!r}, found {entries}")
+            if name in _LEADING and total != txn.sum_hashes(name):
+                raise DamageError(f"{name!r} leads elsewhere than its records say")
 
 
 def verify_index(txn: Transaction) -> None:
@@ -34,9 +65,10 @@ def verify_index(txn: Transaction) -> None:
     DamageError, IndexFormatError
         Saying what is wrong. Pages are another matter: see pages.py.
     """
-    found: Counter[str] = Counter()
+    sums = _Sums()
     next_id = read_next_id(txn)
     counters = Counters()
+    folder: bytes | None = None
     for id_bytes, sealed in txn.walk("files"):
         packed = bytes(unseal(id_bytes, sealed))
         (file_id,) = FILE_ID.unpack(id_bytes)
@@ -46,23 +78,38 @@ def verify_index(txn: Transaction) -> None:
             raise DamageError(f"file {file_id}: {error}") from error
         if file_id >= next_id:
             raise DamageError(f"expected file ids below {next_id}, found {file_id}")
-        found["files"] += 1
-        apart: tuple[tuple[ChunkedDatabase, int], ...] = (
-            ("entries", length_apart(packed) or 0),
-            ("positions", length_of_positions(packed)),
-        )
-        for database, length in apart:
-            found[database] += _verify_chunks(txn, database, file_id, length)
-        found.update(_walk_ways(txn, id_bytes, keys))
+        sums.count("files", 1)
+        if packed[3] & (APART | POSITIONS):
+            _verify_apart(txn, packed, file_id, sums)
+        key = path_key(keys.location)
+        sums.add("paths", key, seal(key, PATH_VALUE.pack(file_id, *keys.fingerprint)))
+        for way, way_key in walk_ways(keys):
+            sums.add(way, way_key, id_bytes)
+        if keys.status in UNSCANNED:
+            sums.add("unscanned", id_bytes, keys.status.value.encode())
+        if folder != (folder := parent_of(keys.path)) and not has_folder(txn, folder):
+            raise DamageError(f"'folders' misses that of file {file_id}")
         counters.count(keys, 1)
-    found.update(_walk_others(txn))
-    for name in DATABASES:
-        entries = txn.count(name)
-        if name != "meta" and entries != found[name]:
-            raise DamageError(f"expected {found[name]} values in {name!r}, found {entries}")
+    for name in _walk_others(txn):
+        sums.count(name, 1)
+    try:
+        sums.compare(txn)
+    except DamageError:
+        _explain(txn)  # by name, where it can
+        raise
     counters.instances = sum(1 for _ in txn.walk("instances"))
     if counters != read_counters(txn):
         raise DamageError(f"expected {counters}, found {read_counters(txn)}")
+
+
+def _verify_apart(txn: Transaction, packed: bytes, file_id: int, sums: _Sums) -> None:
+    """Look at the entries and positions that a record has apart."""
+    apart: tuple[tuple[ChunkedDatabase, int], ...] = (
+        ("entries", length_apart(packed) or 0),
+        ("positions", length_of_positions(packed)),
+    )
+    for database, length in apart:
+        sums.count(database, _verify_chunks(txn, database, file_id, length))
 
 
 def _walk_others(txn: Transaction) -> Iterator[str]:
@@ -90,21 +137,18 @@ def _verify_chunks(txn: Transaction, database: ChunkedDatabase, file_id: int, le
     return -(-length // CHUNK_LENGTH)
 
 
-def _walk_ways(txn: Transaction, id_bytes: bytes, keys: RecordKeys) -> Iterator[str]:
-    """Yield the databases that lead to a record."""
-    (file_id,) = FILE_ID.unpack(id_bytes)
-    key = path_key(keys.location)
-    sealed = txn.get("paths", key)
-    if sealed is None or unseal(key, sealed) != PATH_VALUE.pack(file_id, *keys.fingerprint):
-        raise DamageError(f"its path leads elsewhere than to file {file_id}")
-    yield "paths"
-    if not has_folder(txn, parent_of(keys.path)):
-        raise DamageError(f"'folders' misses that of file {file_id}")
-    for way, way_key in walk_ways(keys):
-        if not txn.has(way, way_key, id_bytes):
-            raise DamageError(f"{way_key.decode('latin-1')!r} in {way!r} misses file {file_id}")
-        yield way
-    if keys.status in UNSCANNED:
-        if txn.read("unscanned", id_bytes) != keys.status.value.encode():
+def _explain(txn: Transaction) -> None:
+    """Raise DamageError for the first record that is not led to; each is looked up."""
+    for id_bytes, sealed in txn.walk("files"):
+        keys = unpack_keys(bytes(unseal(id_bytes, sealed)))
+        (file_id,) = FILE_ID.unpack(id_bytes)
+        key = path_key(keys.location)
+        known = txn.get("paths", key)
+        if known is None or unseal(key, known) != PATH_VALUE.pack(file_id, *keys.fingerprint):
+            raise DamageError(f"its path leads elsewhere than to file {file_id}")
+        for way, way_key in walk_ways(keys):
+            if not txn.has(way, way_key, id_bytes):
+                raise DamageError(f"{way_key.decode('latin-1')!r} in {way!r} misses file {file_id}")
+        status = keys.status.value.encode()
+        if keys.status in UNSCANNED and txn.read("unscanned", id_bytes) != status:
             raise DamageError(f"'unscanned' misses file {file_id}")
-        yield "unscanned"

@@ -19,7 +19,7 @@ from mmindex.index.databases import UidKind
 from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, InstanceRecord, is_url
+from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
 from mmindex.read.archive_root import find_archive_root, find_index_url
 from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
@@ -91,6 +91,11 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def path(self) -> str:
         """The index file."""
         return self._store.path
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the archive was opened where the index does not have it."""
+        return self._moved
 
     def close(self) -> None:
         """Let go of the index and of the files that are kept open."""
@@ -205,7 +210,9 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         assert fingerprint is not None
         if self._is_mirror:
             return Fingerprint.of(found)._replace(size=fingerprint.size)
-        return fingerprint._replace(inode=found.st_ino) if self._moved else fingerprint
+        if self._moved and fingerprint.kind == VersionKind.LOCAL:
+            return fingerprint._replace(inode=found.st_ino)
+        return fingerprint
 
     def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""

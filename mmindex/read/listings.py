@@ -12,6 +12,7 @@ from mmindex.model import InstanceRecord
 from mmindex.read.kept_attributes import KeptAttributes, read_named
 
 if TYPE_CHECKING:
+    from mmindex.index.listing import ListedFile
     from mmindex.index.store import Store
     from mmindex.read.statistics import Statistics
 
@@ -142,6 +143,13 @@ class Listings(KeptAttributes):
         records = self._store.iterate_records()
         return records if progress is None else self._walk_reporting(records, progress)
 
+    def listed(self) -> Iterator[ListedFile]:
+        """Yield what `mmindex ls` lists of every file, a part of its record.
+
+        A `ListedFile` has the record's attributes of the same names. Opens no file.
+        """
+        return self._store.iterate_listed()
+
     def study_uids(self) -> Iterator[str]:
         """Yield the Study Instance UIDs of the archive, in the order of their bytes."""
         return self._store.iterate_uids("studies")
@@ -247,11 +255,11 @@ class Listings(KeptAttributes):
         Parameters
         ----------
         progress : callable, optional
-            As in `records`.
+            Called now and then with the number of files done and of all files.
         """
         from mmindex.read.statistics import count_archive
 
-        return count_archive(self, progress)
+        return count_archive(self._store, progress)
 
     def _walk_reporting(
         self, records: Iterator[InstanceRecord], progress: Progress

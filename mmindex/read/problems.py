@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmindex.errors import RemoteReadError
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
-from mmindex.read.new_files import walk_new_files
+from mmindex.read.changed_files import compare_archive
 from mmindex.sources.base import Skipped
 from mmindex.sources.folder import WalkRules
 from mmindex.update.problems import describe_anomaly, describe_change, describe_unreadable
@@ -92,32 +92,33 @@ def _walk_all(
 ) -> Iterator[Problem]:
     if checks_index:
         archive.check_index()
-    walk_file: Callable[[Archive, InstanceRecord], Iterator[Problem]] = _walk_file_problems
-    if archive.is_remote or not {"missing", "stale"}.intersection(kinds):
-        walk_file = _walk_scan_problems
-    if archive.is_remote and {"missing", "stale", "new"}.intersection(kinds):
-        yield from _walk_remote(archive, store, rules)
-    for record in _records(archive, store, progress, kinds):
-        yield from walk_file(archive, record)
+    if "unreadable" in kinds or "anomaly" in kinds:
+        for record in _walk_recorded(store, kinds):
+            yield from _walk_scan_problems(record)
     if "unreadable" in kinds:
         yield from _walk_skipped(store)
-    if "new" in kinds and not archive.is_remote:
-        yield from _walk_new(archive, store, rules)
+    if {"missing", "stale", "new"}.intersection(kinds):
+        if archive.is_remote:
+            yield from _walk_remote(archive, store, rules)
+        else:
+            yield from _walk_differences(archive, store, progress, rules)
+    if progress is not None:
+        total = store.count_files()
+        progress(total, total)
     if "duplicate" in kinds:
         yield from _walk_duplicates(archive)
 
 
-def _records(
-    archive: Archive, store: Store, progress: Progress | None, kinds: Collection[str]
-) -> Iterator[InstanceRecord]:
-    """Yield the records that may have such problems."""
-    if {"missing", "stale", "anomaly"}.intersection(kinds):
-        yield from archive.records(progress=progress)
-    elif "unreadable" in kinds:
-        for file_id in store.find_unscanned(Status.UNREADABLE):
-            record = store.read_record(file_id)
-            if record is not None:
-                yield record
+def _walk_recorded(store: Store, kinds: Collection[str]) -> Iterator[InstanceRecord]:
+    """Yield the records that may have problems of the scan."""
+    if "anomaly" in kinds:
+        ids: Iterable[int] = store.iterate_troubled()
+    else:
+        ids = store.find_unscanned(Status.UNREADABLE)
+    for file_id in ids:
+        record = store.read_record(file_id)
+        if record is not None:
+            yield record
 
 
 def _walk_skipped(store: Store) -> Iterator[Problem]:
@@ -143,13 +144,29 @@ def _walk_remote(archive: Archive, store: Store, rules: WalkRules) -> Iterator[P
         yield Problem(os.fsdecode(path), kind, detail)
 
 
-def _walk_new(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Problem]:
-    for found in walk_new_files(store, os.fsencode(archive.root), rules):
-        path = os.fsdecode(found.path)
-        if isinstance(found, Skipped):
-            yield Problem(path, "unreadable", found.reason)
-        else:
-            yield Problem(path, "new", "the index does not know the file; rebuild the index")
+def _walk_differences(
+    archive: Archive, store: Store, progress: Progress | None, rules: WalkRules
+) -> Iterator[Problem]:
+    """Yield files that are gone, changed or new, and paths that cannot be looked at."""
+    done, total = 0, store.count_files()
+
+    def count(files: int) -> None:
+        nonlocal done
+        for done in range(done + 1, done + files + 1):  # noqa: B020
+            if progress is not None:
+                progress(done, total)
+
+    root = os.fsencode(archive.root)
+    for record, found in compare_archive(
+        store, root, rules, ignores_inode=archive.is_moved, count=count
+    ):
+        if record is not None:
+            yield from _walk_changes(archive, record)
+        elif isinstance(found, Skipped):
+            yield Problem(os.fsdecode(found.path), "unreadable", found.reason)
+        elif found is not None:
+            detail = "the index does not know the file; rebuild the index"
+            yield Problem(os.fsdecode(found.path), "new", detail)
 
 
 def _walk_duplicates(archive: Archive) -> Iterator[Problem]:
@@ -164,12 +181,6 @@ def _walk_duplicates(archive: Archive) -> Iterator[Problem]:
             yield Problem(path, "duplicate", detail, sop_instance_uid=uid)
 
 
-def _walk_file_problems(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
-    if record.member is None:  # else its container says it once for all
-        yield from _walk_changes(archive, record)
-    yield from _walk_scan_problems(archive, record)
-
-
 def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]:
     """Yield whether a file is gone or changed."""
     path = os.fsdecode(record.location)
@@ -179,11 +190,12 @@ def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]
         yield Problem(path, "missing", error.strerror or "it is gone")
     else:
         expected = archive.expected_fingerprint(record, found)
-        if record.status is not Status.UNREADABLE and Fingerprint.of(found) != expected:
+        is_same = expected.matches(Fingerprint.of(found))
+        if record.status is not Status.UNREADABLE and not is_same:
             yield Problem(path, "stale", describe_change(found, record))
 
 
-def _walk_scan_problems(_: Archive, record: InstanceRecord) -> Iterator[Problem]:
+def _walk_scan_problems(record: InstanceRecord) -> Iterator[Problem]:
     path = os.fsdecode(record.location)
     if record.status is Status.UNREADABLE:
         yield Problem(path, "unreadable", describe_unreadable(record))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import nlargest
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmindex.read.listings import Listings, Progress
+    from mmindex.index.listing import Measures
+    from mmindex.index.store import Store
+    from mmindex.read.listings import Progress
 
 _LARGEST = 5
+_frames, _microseconds = itemgetter(1), itemgetter(2)  # of Measures
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +53,35 @@ class Statistics:
         return self.index_bytes / self.frames if self.frames else 0.0
 
 
-def count_archive(archive: Listings, progress: Progress | None = None) -> Statistics:
-    """Count the records of an archive's index; see `Archive.statistics`."""
-    statuses: Counter[str] = Counter()
-    frames = file_bytes = 0
-    largest: list[tuple[str, int]] = []
-    slowest: list[tuple[str, float]] = []
-    for record in archive.records(progress=progress):
-        path = os.fsdecode(record.location)
-        statuses[record.status.value] += 1
-        file_bytes += 0 if record.member else record.size
-        if record.status.has_frames:
-            frames += record.number_of_frames
-            largest = nlargest(
-                _LARGEST, [*largest, (path, record.number_of_frames)], key=itemgetter(1)
-            )
-        slowest = nlargest(
-            _LARGEST, [*slowest, (path, record.scan_microseconds / 1e6)], key=itemgetter(1)
-        )
+def count_archive(store: Store, progress: Progress | None = None) -> Statistics:
+    """Count what an index holds; see `Archive.statistics`."""
+    counters = store.read_counters()
+    done = 0
+    largest: list[Measures] = []  # of equal ones, those that were indexed first
+    slowest: list[Measures] = []
+    for stretch in store.iterate_measures():
+        largest = nlargest(_LARGEST, chain(largest, stretch), key=_frames)
+        slowest = nlargest(_LARGEST, chain(slowest, stretch), key=_microseconds)
+        done += len(stretch)
+        if progress is not None:
+            progress(done, counters.files)
+    by_frames = [(file_id, frames) for file_id, frames, _ in largest if frames]
+    by_time = [(file_id, microseconds) for file_id, _, microseconds in slowest]
     return Statistics(
-        statuses=dict(statuses),
-        files=statuses.total(),
-        instances=len(archive),
-        frames=frames,
-        file_bytes=file_bytes,
-        index_bytes=archive.used_bytes(),
-        largest=largest,
-        slowest=slowest,
+        statuses={status.value: count for status, count in counters.statuses.items() if count},
+        files=counters.files,
+        instances=counters.instances,
+        frames=counters.frames,
+        file_bytes=counters.file_bytes,
+        index_bytes=store.used_bytes(),
+        largest=list(_find_paths(store, by_frames)),
+        slowest=[(path, microseconds / 1e6) for path, microseconds in _find_paths(store, by_time)],
     )
+
+
+def _find_paths(store: Store, ranked: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    """Yield path and number of each file, but for those that a build has replaced meanwhile."""
+    for file_id, number in ranked:
+        record = store.read_record(file_id)
+        if record is not None:
+            yield os.fsdecode(record.location), number

@@ -19,7 +19,7 @@ from mmindex import Archive, Instance, InstanceRecord
 from mmindex.attributes import Json
 from mmindex.errors import InstanceNotFoundError, MMIndexError, StaleIndexError
 from mmindex.index.databases import AttributesKind
-from mmindex.model import Boundaries, Fingerprint, Status
+from mmindex.model import SEPARATOR, Boundaries, Fingerprint, Status
 from mmindex.serve.current import CurrentArchive
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
@@ -156,11 +156,11 @@ class Shelf:
     ) -> None:
         self._given: Archive | None = None
         self._current: CurrentArchive | None = None
-        self._path = ""
+        self._path = self._file_path = ""  # of a member of a container, that and the container
         self._scanned: Instance | None = None
         if isinstance(source, Archive):
             self._given = source
-        elif _is_dicom_file(source):
+        elif _is_dicom_file(source) or _is_member(source):
             self._path = os.path.abspath(source)
             self._file()  # says now if it cannot be read
         else:
@@ -225,9 +225,10 @@ class Shelf:
     def _file(self) -> Instance:
         """Return the one file that is served, scanned again only if it changed."""
         known = self._scanned
-        if known is not None and known.record.fingerprint == _fingerprint(self._path):
+        if known is not None and known.record.fingerprint == _fingerprint(self._file_path):
             return known
         self._scanned = mmindex.open_file(self._path)
+        self._file_path = self._scanned.file_path or self._path
         return self._scanned
 
     def study_uids(self) -> list[str]:
@@ -272,7 +273,7 @@ class Shelf:
     def version(self) -> Version:
         """Return what changes when a build commits; costs one `stat`."""
         archive = self._archive
-        path = self._path if archive is None else archive.path
+        path = self._file_path if archive is None else archive.path
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -290,6 +291,11 @@ def _fingerprint(path: str) -> Fingerprint | None:
         return Fingerprint.of(os.stat(path))
     except OSError:
         return None
+
+
+def _is_member(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is like that of a file in a container, and of no file of its own."""
+    return SEPARATOR in os.fspath(path) and not os.path.exists(path)
 
 
 def _is_dicom_file(path: str | os.PathLike[str]) -> bool:

@@ -107,10 +107,7 @@ def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> b
         return None
     if (status.st_size, status.st_mtime_ns, status.st_ino, _LOCAL) == version:
         return data  # most reads end here
-    found = Fingerprint.of(status)
-    if version.kind == VersionKind.LOCAL_WITHOUT_INODE:
-        found = found.without_inode()
-    return data if found == version else None
+    return data if version.matches(Fingerprint.of(status)) else None
 
 
 class FileSource(ByteSource):
@@ -191,7 +188,7 @@ class FileSource(ByteSource):
         self._map = None
 
     def _compare(self, found: Fingerprint) -> None:
-        if found != self.version:
+        if not self.version.matches(found):
             raise StaleIndexError(
                 f"{_describe_change(self.version, found)}; rebuild the index",
                 path=self.name,
@@ -305,7 +302,10 @@ class FileSource(ByteSource):
 
 def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
     if found._replace(inode=expected.inode) == expected:
-        return f"the file is another one, of inode {found.inode}, with the size and time of the old"
+        return (
+            f"the file is another one, of inode {found.inode}, with the size and time of the old; "
+            "of an archive that was copied, `mmindex build --moved-from` takes over the index"
+        )
     return (
         f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
         f"found {found.size} bytes of {found.mtime_ns} ns"

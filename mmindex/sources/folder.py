@@ -69,7 +69,7 @@ class Folder(Root):
         if version is None:
             version = found
         elif self._ignore_inode:
-            version = version._replace(inode=found.inode)
+            version = version.without_inode()
         return FileSource(descriptor, full_path, version, self._revalidate_after)
 
 

@@ -124,7 +124,8 @@ class FolderRoot(ArchiveRoot):
             found = os.stat(os.path.join(self.path, path))
         except OSError:
             return "missing", ""
-        if Fingerprint.of(found) == record.fingerprint:
+        known = record.fingerprint
+        if known is not None and known.matches(Fingerprint.of(found)):
             return "", ""
         return "stale", describe_change(found, record)
 

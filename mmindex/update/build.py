@@ -22,6 +22,7 @@ from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
+from mmindex.update.moves import refuse_move_of_url, require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress, counting_requests
@@ -43,6 +44,8 @@ def build(
     one_file_system: bool = False,
     containers: bool = True,
     attributes: str | Sequence[str] = (),
+    ignore_inode: bool | None = None,
+    moved_from: str | os.PathLike[str] | None = None,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
     store: object = None,
@@ -88,6 +91,14 @@ def build(
         attributes that queries return (PS3.18 10.6.3), keywords or tags. The index notes which,
         and later builds and updates follow; another set is read from one header a study and a
         series. "none" drops what is kept. Unless given, as the index has it, and none in a new one.
+    ignore_inode : bool, optional
+        Know files by size and modification time alone, where inodes do not last: on CIFS, exFAT and
+        sshfs, and in an archive that rsync or `cp -a` writes anew. A file whose content is replaced
+        by as many bytes under the same time is then not scanned again. The index keeps it for later
+        builds, updates and readers; unless given, as the index has it, and False in a new one.
+    moved_from : path, optional
+        The archive's folder before it was moved or copied to `root`: takes over its index, which
+        was moved, too, or is `index`. Files of the sizes and times that they had are not scanned.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -110,12 +121,14 @@ def build(
     Raises
     ------
     MissingFileError
-        There is no such folder, or `root` is an empty text; the URL is that of an object.
+        There is no such folder, or `root` is an empty text; the URL is that of an object; no index
+        of the archive that was moved.
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError
         The index cannot be written, belongs to another archive, or another build is at work; more
-        files are gone than `max_removed` allows; /proc lies below the root.
+        files are gone than `max_removed` allows; /proc lies below the root; over half of the files
+        of an archive that was moved are not in `root`.
     RemoteReadError
         The store gives no listing, as no web server does. An object that cannot be read is a
         problem of the index; the next build looks at it again.
@@ -131,29 +144,37 @@ def build(
     check_attributes(attributes)
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     archive = find_archive(root, rules, store, concurrency)
+    refuse_move_of_url(archive.path, ignore_inode=ignore_inode, moved_from=moved_from)
     index_path = find_index(archive.path, index)
     report = BuildReport(archive.name, index_path)
     show = progress or (lambda report: None)
+    require_index(index_path, moved_from)
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))
         stack.enter_context(only_writer(index_path))
         stack.enter_context(older_emptied(index_path))
-        index_store = stack.enter_context(open_to_build(index_path, archive.path))
+        index_store = stack.enter_context(open_to_build(index_path, archive.path, moved_from))
         known = index_store.count_files()
         kept, wanted = find_attributes(index_store, attributes)
-        options = ScanOptions(force, prove, containers, attributes=kept)
+        if ignore_inode is None:
+            ignore_inode = index_store.ignores_inode()
+        options = ScanOptions(force, prove, containers, ignore_inode, kept)
+        moved_root = None if moved_from is None else archive.path
+        index_store.begin_build(ignore_inode=ignore_inode, root=moved_root)
+        commits = Commits(index_store, report, show)
         plan = Plan(
             index_store,
             archive,
             report,
+            commits,
             full=full,
             options=options,
             min_age=min_age,
+            renews=ignore_inode or moved_from is not None,
             progress=show,
         )
-        commits = Commits(index_store, report, show)
-        opened = Containers(index_store, archive, report, commits, options, plan.met)
+        opened = Containers(index_store, archive, report, commits, options, plan.renewal)
         try:
             chunks = plan.walk_chunks()
             scans = Workers(archive, options, opened.take)
@@ -172,7 +193,7 @@ def build(
         report.duplicates = index_store.count_duplicates("instances")
         show(report)
         report.seconds = time.monotonic() - started
-        note = BuildNote(time.time_ns(), int(report.seconds * 1000))
+        note = BuildNote(time.time_ns(), int(report.seconds * 1000), ignore_inode)
         plan.skips.write(index_store, note, set(), [b""])
         forget_settled(index_store, archive)
         mark_accepted(index_store, report)

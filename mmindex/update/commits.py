@@ -52,6 +52,10 @@ class Commits:
         self._writer.add(packed_records)
         self._progress(report)
 
+    def renew(self, packed: bytes) -> None:
+        """Write a known record anew, which is no scanned file."""
+        self._writer.add([packed])
+
     def commit(self) -> None:
         """Write the records that wait."""
         self._writer.commit()

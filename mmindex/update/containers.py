@@ -20,7 +20,8 @@ from mmindex.sources.container import walk_members
 from mmindex.sources.member import FoundMember
 from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.commits import Commits
-from mmindex.update.met import LOOKED_UP, Met, walk_chunks
+from mmindex.update.met import LOOKED_UP, walk_chunks
+from mmindex.update.moves import Renewal
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions, unreadable
 from mmindex.update.scan_file import UNKNOWN, Target
@@ -67,8 +68,8 @@ class Containers:
         Takes the records.
     options : ScanOptions
         What every scan is asked; without `containers`, none is walked.
-    met : Met, optional
-        The known files that are met, here and by others.
+    renewal : Renewal, optional
+        Has the known files that are met, here and by others.
     """
 
     def __init__(
@@ -78,14 +79,15 @@ class Containers:
         report: BuildReport,
         commits: Commits,
         options: ScanOptions,
-        met: Met | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
         self._commits = commits
         self._options = options
-        self._met = met or Met()
+        self._renewal = renewal or Renewal(store, report, commits)
+        self._met = self._renewal.met
         self._found: deque[_Found] = deque()
         self._walked: list[_Walked] = []
         self._unread: Counter[bytes] = Counter()  # files that a store did not return, by container
@@ -209,6 +211,7 @@ class Containers:
                 self._report.unchanged += 1
             else:
                 yield MemberTarget(path, fingerprint, member)
+        self._renewal.write()
 
     def _find_last(self, container: _Walked) -> Iterable[MemberTarget]:
         """Return of files that share a name the last one, which counts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from mmindex.index.store import Store
 from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME, is_url
 from mmindex.sources.folder import match_index_files
+from mmindex.update.moves import check_move
 
 if TYPE_CHECKING:
     from mmindex.update.archive_root import ArchiveRoot
@@ -153,8 +155,15 @@ def is_empty_folder(root: bytes, index: str) -> bool:
 
 
 @contextmanager
-def open_to_build(index: str, root: bytes) -> Iterator[Store]:
+def open_to_build(
+    index: str, root: bytes, moved_from: str | os.PathLike[str] | None = None
+) -> Iterator[Store]:
     """Open the index of the archive at `root` to write it. Hold `only_writer`.
+
+    Parameters
+    ----------
+    moved_from : path, optional
+        Where the archive was before; see `build`.
 
     Raises
     ------
@@ -162,10 +171,14 @@ def open_to_build(index: str, root: bytes) -> Iterator[Store]:
         The index is damaged; it cannot be written, or belongs to another archive.
     """
     with closing(Store(index, write=True)) as store:
-        if not _is_same_root(store.root, root):
+        if moved_from is not None:
+            check_move(store, root, moved_from)
+        elif not _is_same_root(store.root, root):
+            known = os.fsdecode(store.root)
             raise IndexWriteError(
-                f"the index is that of {os.fsdecode(store.root)}: give another one for "
-                f"{os.fsdecode(root)}",
+                f"the index is that of {known}: give another one for {os.fsdecode(root)}, or if "
+                f"that archive was moved, build with --moved-from {shlex.quote(known)} "
+                "(moved_from=...)",
                 path=index,
             )
         yield store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from typing import TypeVar
 
-from mmindex.model import Fingerprint
+from mmindex.model import Fingerprint, VersionKind
 
 LOOKED_UP = 512  # files looked up in one transaction
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
@@ -23,17 +23,27 @@ class Met:
     rescanned : container of int
         Ids of known files that are scanned again though they did not change.
 
+    renews : bool
+        Whether a file with the size and time of the known one counts as unchanged.
+
     Attributes
     ----------
     seen : bytearray
         One byte a file id, set where the file was met.
+    renewed : list of (int, Fingerprint)
+        Ids of unchanged files whose records have another version of the file, and that which they
+        are to get; `Renewal.write` takes them.
     """
 
-    __slots__ = ("_rescanned", "seen")
+    __slots__ = ("_renews", "_rescanned", "renewed", "seen")
 
-    def __init__(self, known: int = 0, rescanned: Container[int] = ()) -> None:
+    def __init__(
+        self, known: int = 0, rescanned: Container[int] = (), *, renews: bool = False
+    ) -> None:
         self.seen = bytearray(known)
+        self.renewed: list[tuple[int, Fingerprint]] = []
         self._rescanned = rescanned
+        self._renews = renews
 
     def is_unchanged(
         self, known: tuple[int, tuple[int, ...]] | None, fingerprint: Fingerprint
@@ -50,12 +60,20 @@ class Met:
         file_id, known_fingerprint = known
         if file_id < len(self.seen):  # as it is in every index that is whole
             self.seen[file_id] = 1
-        return is_version(known_fingerprint, fingerprint) and file_id not in self._rescanned
+        if file_id in self._rescanned:
+            return False
+        if known_fingerprint == fingerprint or fingerprint.is_same(Fingerprint(*known_fingerprint)):
+            return True
+        if not self._renews or not is_same_but_inode(known_fingerprint, fingerprint):
+            return False
+        self.renewed.append((file_id, fingerprint))
+        return True
 
 
-def is_version(known: tuple[int, ...], found: Fingerprint) -> bool:
-    """Return whether a file is of a version that the index knows."""
-    return known == found or found.is_same(Fingerprint(*known))
+def is_same_but_inode(known: tuple[int, ...], found: Fingerprint) -> bool:
+    """Return whether two versions of local files have the same size and time."""
+    size, time_ns, _, kind = known
+    return (size, time_ns) == found[:2] and VersionKind.REMOTE not in (kind, found.kind)
 
 
 def walk_chunks(targets: Iterable[tuple[Target, int]]) -> Iterator[list[Target]]:

@@ -13,7 +13,9 @@ from mmindex.index.store import Store
 from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.update.archive_root import ArchiveRoot
+from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, Met, walk_chunks
+from mmindex.update.moves import Renewal
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
 from mmindex.update.scan_buffer import ScanOptions
@@ -31,12 +33,16 @@ class Plan:
         The archive, with what its walk leaves out.
     report : BuildReport
         Counts what is met.
+    commits : Commits
+        Takes records of unchanged files that are renewed.
     full : bool
         Scan unchanged files, too.
     options : ScanOptions
         What every scan is asked; with `force`, files that are not DICOM are scanned again.
     min_age : float
         Seconds since its last change after which a file is looked at.
+    renews : bool
+        Whether files with the size and time of known ones are unchanged.
     progress : callable
         Called with the report so far, often.
 
@@ -44,6 +50,8 @@ class Plan:
     ----------
     met : Met
         The known files that were met.
+    renewal : Renewal
+        Renews their records.
     """
 
     def __init__(
@@ -51,16 +59,20 @@ class Plan:
         store: Store,
         root: ArchiveRoot,
         report: BuildReport,
+        commits: Commits,
         *,
         full: bool,
         options: ScanOptions,
         min_age: float,
+        renews: bool,
         progress: Progress,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
-        self.met = Met(store.next_file_id(), _find_rescanned(store, options, full=full))
+        rescanned = _find_rescanned(store, options, full=full)
+        self.met = Met(store.next_file_id(), rescanned, renews=renews)
+        self.renewal = Renewal(store, report, commits, self.met)
         self._options = options
         self._min_age = min_age
         self._progress = progress
@@ -113,7 +125,7 @@ class Plan:
         youngest = time.time_ns() - int(self._min_age * 1e9)
         known_files = self._store.find_paths([file.path for file in files])
         for file, known in zip(files, known_files, strict=True):
-            if self.met.is_unchanged(known, file.fingerprint):
+            if self.met.is_unchanged(known, self._options.version(file.fingerprint)):
                 continue
             if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
                 postponed += 1
@@ -121,6 +133,7 @@ class Plan:
             changed.append(file)
         self._report.postponed += postponed
         self._report.unchanged += len(files) - len(changed) - postponed
+        self.renewal.write()
         self._progress(self._report)
         return changed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from mmindex.index.build_notes import BuildNote
@@ -12,7 +13,7 @@ from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.members import find_record
 from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
 from mmindex.index.store import Store
-from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
+from mmindex.model import SEPARATOR, Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.sources.base import Skipped
 from mmindex.update.guards import open_to_build
 from mmindex.update.report import BuildReport
@@ -69,7 +70,8 @@ def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
     if known is not None and known.without_inode() == Fingerprint.of(found).without_inode():
         return (
             "the file changed after it was indexed: it is another one (by its inode) of the same "
-            "size and time, as in an archive that was copied; rebuild the index"
+            "size and time, as in an archive that was copied; rebuild the index, of a copy with "
+            "--moved-from"
         )
     try:
         changed = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(" ", "seconds")
@@ -89,7 +91,12 @@ def accept_problems(
         store.accept(problems)
 
 
-def forget_settled(store: Store, root: ArchiveRoot, paths: Iterable[bytes] | None = None) -> None:
+def forget_settled(
+    store: Store,
+    root: ArchiveRoot,
+    paths: Iterable[bytes] | None = None,
+    containers: Iterable[bytes] = (),
+) -> None:
     """Drop accepted problems that are gone or no longer the same.
 
     Parameters
@@ -100,10 +107,16 @@ def forget_settled(store: Store, root: ArchiveRoot, paths: Iterable[bytes] | Non
         The archive.
     paths : iterable of bytes, optional
         Only problems of these files; of all unless given.
+    containers : iterable of bytes
+        With `paths`, also problems of files in these containers.
     """
     if not store.has_problem_notes():
         return
-    settled = [note for note in _walk_accepted(store, paths) if not _is_so_still(store, root, note)]
+    accepted = _walk_accepted(store, paths)
+    if paths is not None and (inside := tuple(path + SEPARATOR.encode() for path in containers)):
+        others = (note for note in _walk_accepted(store, None) if note.path.startswith(inside))
+        accepted = chain(accepted, others)
+    settled = [note for note in accepted if not _is_so_still(store, root, note)]
     if settled:
         store.forget(settled)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mmindex.attributes import AttributeSet
 from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
-from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, InstanceRecord, Status
+from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
@@ -22,8 +22,13 @@ class ScanOptions(NamedTuple):
     force: bool = False
     prove: bool = True
     containers: bool = True
+    ignore_inode: bool = False
     attributes: AttributeSet | None = None
     header_only: bool = False
+
+    def version(self, fingerprint: Fingerprint) -> Fingerprint:
+        """Return what the index keeps of a file's fingerprint."""
+        return fingerprint.without_inode() if self.ignore_inode else fingerprint
 
 
 def scan_buffer(

@@ -64,9 +64,10 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
                 record = unreadable("StaleIndexError", "the file changed while it was scanned")
         finally:
             os.close(number)
-        return pack_record(record, path, fingerprint, (perf_counter_ns() - started) // 1000)
+        version = options.version(fingerprint)
+        return pack_record(record, path, version, (perf_counter_ns() - started) // 1000)
     except Exception as error:  # the line around one file
-        return pack_record(explain_failure(error, "file"), path, fingerprint)
+        return pack_record(explain_failure(error, "file"), path, options.version(fingerprint))
 
 
 def _fingerprint(number: int) -> Fingerprint:

@@ -78,9 +78,9 @@ class MemberScanner:
         member = found.as_member()
         try:
             number = self._descriptor(container)
-            is_same = Fingerprint.of(os.stat(number)) == fingerprint
+            is_same = fingerprint.matches(Fingerprint.of(os.stat(number)))
             record = self._scan(number, member) if is_same else None
-            if record is None or Fingerprint.of(os.stat(number)) != fingerprint:
+            if record is None or not fingerprint.matches(Fingerprint.of(os.stat(number))):
                 record = unreadable("StaleIndexError", "the container changed while it was scanned")
             record = place_in_container(record, member)
             return pack_record(

@@ -29,7 +29,8 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
-from mmindex.update.met import is_version
+from mmindex.update.met import Met
+from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, counting_requests
@@ -160,12 +161,14 @@ def update_files(
         if not options.check_pages:
             store.trust_pages()
         kept = follow_attributes(store, options.attributes)
-        scan = options.scan._replace(attributes=kept)
-        found = _Look(archive, places, options, store, report)
+        scan = options.scan._replace(attributes=kept, ignore_inode=store.ignores_inode())
+        found = _Look(archive, places, options._replace(scan=scan), store, report)
         found.look_at(wanted)
         commits = Commits(store, report, lambda report: None)
-        containers = Containers(store, archive, report, commits, scan)
+        renewal = Renewal(store, report, commits, found.known)
+        containers = Containers(store, archive, report, commits, scan, renewal)
         try:
+            renewal.write()
             while not containers.is_done:
                 for chunk in containers.walk_round(found.walk_chunks()):
                     containers.take(archive.scan(chunk, scan))
@@ -178,7 +181,8 @@ def update_files(
         fill_attributes(store, archive, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
         found.skips.write(store, None, looked_at, found.folders)
-        forget_settled(store, archive, None if found.folders else looked_at)
+        settled_in = None if found.folders else looked_at
+        forget_settled(store, archive, settled_in, found.containers)
         mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
@@ -199,14 +203,16 @@ class _Look:
         self.changed: list[FoundFile] = []
         self._root = root
         self._places = places
-        self._opens_containers = options.scan.containers
+        self._scan = options.scan
         self._min_age = options.min_age
         self._store = store
         self._report = report
         self._scanned: list[bytes] = []
         self._gone: list[int] = []
         self.folders: list[bytes] = []  # below which known files may be gone
+        self.containers: list[bytes] = []  # whose files changed, or are gone
         self.met: set[bytes] = set()
+        self.known = Met(renews=options.scan.ignore_inode)
         self.skips = Skips(report)
 
     def look_at(self, paths: list[bytes]) -> None:
@@ -229,6 +235,8 @@ class _Look:
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             members = self._store.find_members(path)
             self._gone += members
+            if members:
+                self.containers.append(path)
             if known is not None:
                 self._gone.append(known[0])
             elif members:
@@ -249,8 +257,11 @@ class _Look:
     def find_gone(self) -> list[int]:
         """Return the ids of known files that are gone."""
         for path, known in zip(self._scanned, self._store.find_paths(self._scanned), strict=True):
-            version = known[1] if known is not None and self._opens_containers else None
-            self._gone += self._store.find_members(path, version)
+            version = known[1] if known is not None and self._scan.containers else None
+            gone = self._store.find_members(path, version)
+            if gone or self._store.has_members(path):
+                self.containers.append(path)
+            self._gone += gone
         if self.folders:
             prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
@@ -280,7 +291,7 @@ class _Look:
         report = self._report
         report.found += 1
         known = self._store.find_paths([file.path])[0]
-        if known is not None and is_version(known[1], file.fingerprint):
+        if self.known.is_unchanged(known, self._scan.version(file.fingerprint)):
             report.unchanged += 1
         elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
             report.postponed += 1

@@ -15,6 +15,7 @@ from scripts.benchmark import (
     containers,
     decode,
     frames,
+    listings,
     one_frame_files,
     processes,
     serve,
@@ -23,6 +24,7 @@ from scripts.benchmark import (
     small_files,
     stores,
     training,
+    updates,
 )
 from scripts.benchmark.cases import family
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
@@ -38,6 +40,8 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "small-files": small_files.list_small_files,
         "containers": containers.list_containers,
         "store": stores.list_stores,
+        "update": updates.list_updates,
+        "listing": listings.list_listings,
         "training": training.list_training,
         "one-frame-files": one_frame_files.list_one_frame_files,
         "slide": slide.list_slide,

@@ -42,9 +42,9 @@ def _list_cases(many: int, site: Site) -> Iterator[Case]:
     yield Case(title, contenders, limit=few_name, bound=1.5)
 
 
-def write_index(path: Path, count: int) -> None:
+def write_index(path: Path, count: int, root: bytes = b"/archive") -> None:
     """Write an index of instances that no files are there for."""
-    create_index(str(path), b"/archive")
+    create_index(str(path), root)
     with closing(Store(str(path), write=True)) as store:
         for start in range(0, count, BATCH):
             numbers = range(start, min(start + BATCH, count))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cli_runner
 import pytest
@@ -21,7 +22,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
-from mmindex.read import problems as check_module
+from mmindex.read import changed_files
 from mmindex.read.problems import Problem
 from mmindex.update.problems import describe_change
 
@@ -277,18 +278,20 @@ def test_a_moved_archive_is_clean_where_it_is_now(tmp_path: Path) -> None:
 
 
 def test_problems_come_as_they_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The walk is lazy: the first problem is there before the second file is looked at."""
+    """The walk is lazy: the first problem is there before the next batch of files is looked at."""
     root = build(tmp_path, {f"{number}": image(f"1.{number}") for number in range(20)})
     for number in range(20):
         os.utime(root / f"{number}", ns=(0, 1))
     looked_at = []
-    walk_file = check_module._walk_file_problems
+    walk_archive = changed_files.walk_archive
 
-    def look(archive: mmindex.Archive, record: mmindex.InstanceRecord) -> Iterator[Problem]:
-        looked_at.append(record.path)
-        return walk_file(archive, record)
+    def walk(*arguments: Any) -> Iterator[object]:
+        for found in walk_archive(*arguments):
+            looked_at.append(found)
+            yield found
 
-    monkeypatch.setattr(check_module, "_walk_file_problems", look)
+    monkeypatch.setattr(changed_files, "_LOOKED_UP", 1)
+    monkeypatch.setattr(changed_files, "walk_archive", walk)
     with mmindex.open(root) as archive:
         problems: Iterator[Problem] = archive.problems()
         next(problems)

@@ -25,7 +25,7 @@ from new_store import create_store
 
 import mmindex
 from mmindex.index.record import pack_record, unpack_record
-from mmindex.read.statistics import Statistics, count_archive
+from mmindex.read.statistics import Statistics
 
 SOP_INSTANCE_UID = 0x00080018
 
@@ -66,7 +66,7 @@ def root(tmp_path: Path) -> Path:
 
 def count(path: Path) -> Statistics:
     with mmindex.open(path) as archive:
-        return count_archive(archive)
+        return archive.statistics()
 
 
 run = partial(run_command, "stats")

@@ -43,3 +43,31 @@ def test_members_of_containers_are_served(tmp_path: Path, served: Served, kind: 
             assert whole.content == dict(files)[name]
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_one_member_of_a_container_is_served(tmp_path: Path, served: Served, kind: str) -> None:
+    """A path like that of a file in a container is a source, as a DICOM file is."""
+    cine = (served.folder / "cine.dcm").read_bytes()
+    (tmp_path / "s.zip").write_bytes(WRITERS[kind]([("deep/cine.dcm", cine)]))
+    server = Server(application(f"{tmp_path}/s.zip!/deep/cine.dcm"))
+    try:
+        place = served.instance(CINE)
+        accept = {"accept": "application/octet-stream, image/jpeg"}
+        for frame in (1, 2):
+            path = f"{place}/frames/{frame}"
+            found = httpx.get(server.url + path, headers=accept)
+            assert found.status_code == 200
+            assert found.content == httpx.get(served.url + path, headers=accept).content
+        whole = httpx.get(server.url + place, headers={"accept": "application/dicom"})
+        assert whole.content == cine
+    finally:
+        server.stop()
+
+
+def test_a_member_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    """As a file that is not there."""
+    (tmp_path / "s.zip").write_bytes(WRITERS["zip"]([("a", b"b")]))
+    for name in ("s.zip!/other", "no.zip!/a"):
+        with pytest.raises(mmindex.MMIndexError):
+            application(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -35,6 +36,7 @@ class Living:
         self.root.mkdir()
         self.chance = random.Random(seed)
         self._version = 0
+        self.before: Path | None = None  # where the archive was before its last move
         for number in range(FILES):
             self._write(number)
         mmindex.build(self.root, self.index, workers=1)
@@ -51,12 +53,20 @@ class Living:
         self.part.rename(place)
         return place
 
-    def change(self) -> list[Path]:
+    def change(self, count: int = 15) -> list[Path]:
         """Replace some files, and remove others; return their paths."""
-        changed = [self._write(number) for number in self.chance.sample(range(FILES), 15)]
-        for path in self.chance.sample(changed, 5):
+        changed = [self._write(number) for number in self.chance.sample(range(FILES), count)]
+        for path in self.chance.sample(changed, count // 3):
             path.unlink()
         return changed
+
+    def move(self) -> None:
+        """Copy the archive to another folder, with its times and other inodes; remove the first."""
+        before, self.root = self.root, self.root.with_name(f"root-{self._version}")
+        shutil.copytree(before, self.root)
+        shutil.rmtree(before)
+        with mmindex.open(self.index) as archive:  # it may have been killed before it moved
+            self.before = Path(archive.root)
 
     def check(self) -> None:
         """Hold that the index is whole, and that no frame is wrong."""
@@ -71,7 +81,7 @@ class Living:
 
     def finish(self) -> None:
         """Hold that a build brings all up to date."""
-        mmindex.build(self.root, self.index, workers=1, max_removed="100%")
+        mmindex.build(self.root, self.index, workers=1, max_removed="100%", moved_from=self.before)
         there = {int(path.stem) for path in self.root.glob("*/*.dcm")}
         with mmindex.open(self.index) as archive:
             archive.check_index()
@@ -109,6 +119,18 @@ def update(living: Living, changed: list[Path]) -> None:
         mmindex.update(living.root, [path], living.index)
 
 
+def take_over(living: Living, changed: list[Path]) -> None:
+    ignores = random.choice([True, False, None])
+    mmindex.build(
+        living.root,
+        living.index,
+        workers=1,
+        max_removed="100%",
+        moved_from=living.before,
+        ignore_inode=ignores,
+    )
+
+
 def watch(living: Living, changed: list[Path]) -> None:
     rules = WalkRules()
     Watch(
@@ -125,27 +147,31 @@ def kill_at_random_moments(folder: Path, work: str, times: int) -> None:
     if work == "watch":
         pytest.importorskip("watchfiles")
     living = Living(folder, times)
-    do = {"build": build, "update": update, "watch": watch}[work]
+    do = {"build": build, "update": update, "watch": watch, "move": take_over}[work]
     longest = 4 * LONGEST if work == "watch" else LONGEST
     for number in range(times):
         if work == "build" and number % 10 == 9:  # killed while the index is created
             living.index.unlink()
-        changed = living.change()
+        changed = living.change(3 if work == "move" else 15)
+        if work == "move":
+            living.move()
         meanwhile = living.change if work == "watch" else lambda: None
         seconds = longest * living.chance.random()
         kill_within(seconds, lambda paths=changed: do(living, paths), meanwhile)
         living.check()
+        if work == "move" and number % 5 == 4:  # of an archive that changed by half, none is found
+            living.finish()
     living.finish()
 
 
-@pytest.mark.parametrize("work", ["build", "update", "watch"])
+@pytest.mark.parametrize("work", ["build", "update", "watch", "move"])
 def test_an_index_outlives_kills(tmp_path: Path, work: str) -> None:
     """After each one it is whole, and in the end a build finds all that is there."""
     kill_at_random_moments(tmp_path, work, 8)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("work", ["build", "update", "watch"])
+@pytest.mark.parametrize("work", ["build", "update", "watch", "move"])
 def test_an_index_outlives_a_hundred_kills(tmp_path: Path, work: str) -> None:
-    """Three hundred in all."""
+    """Four hundred in all."""
     kill_at_random_moments(tmp_path, work, 100)

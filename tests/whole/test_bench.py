@@ -6,7 +6,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
-from scripts.benchmark import cold, frames, limits, measure, sizes, slide
+from scripts.benchmark import cold, frames, limits, listings, measure, sizes, slide, updates
 from scripts.benchmark.cases import Case, Setup, Site, family
 from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
@@ -42,6 +42,7 @@ from scripts.benchmark.report import (
     write_json,
 )
 
+ListCases = Callable[[int, Site], Iterable[Case]]
 EFFORT = Effort(rounds=3, budget=1.0, batch=1e-6, patience=1.0)
 
 
@@ -491,3 +492,14 @@ def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
         "samples": [2.0],
         "note": "",
     }
+
+
+@pytest.mark.parametrize("list_cases", [updates.list_cases, listings.list_cases])
+def test_families_of_archives_are_measured(tmp_path: Path, list_cases: ListCases) -> None:
+    """One file goes into an index each time; each command lists every file."""
+    with ExitStack() as stack:
+        site = Site(Bench(tmp_path, EFFORT, quick=True), tmp_path, stack)
+        results = [case.run("a family", site.bench) for case in list_cases(20, site)]
+    for each in results:
+        assert all(measured.samples for measured in each.measurements), each
+    assert len(results) == (1 if list_cases is updates.list_cases else 3)

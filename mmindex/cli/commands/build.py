@@ -75,6 +75,26 @@ def _complete_folders(
     help="Accept files without preamble and file meta.",
 )
 @click.option(
+    "--ignore-inode",
+    type=bool,
+    flag_value=True,
+    default=None,
+    help="Know files by size and time alone, from now on.",
+)
+@click.option(
+    "--no-ignore-inode",
+    "ignore_inode",
+    type=bool,
+    flag_value=False,
+    help="Look at inodes, too, from now on.",
+)
+@click.option(
+    "--moved-from",
+    metavar="OLD",
+    type=click.Path(),
+    help="ROOT is the archive that was at OLD: take over its index.",
+)
+@click.option(
     "--strict",
     is_flag=True,
     help="Exit with 1 if the index has a problem of --fail-on.",

@@ -10,11 +10,11 @@ import click
 from mmindex.cli.alerts import fail_on_option
 from mmindex.cli.build_options import left_out_options
 from mmindex.cli.endings import may_lose_reader
-from mmindex.cli.printing import FAILED, counted, print_json_lines, print_message
+from mmindex.cli.printing import FAILED, counted, print_json_lines, print_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import print_requests
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.terminal import color_option, print_paged
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @click.command("check", short_help="List what is wrong with the files of an archive.")
 @click.argument("root", type=click.Path())
+@root_option
 @fail_on_option
 @click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
 @left_out_options
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 )
 def command(
     root: str,
+    archive_root: str | None,
     fail_on: frozenset[str],
     accept: bool,
     exclude: tuple[str, ...],
@@ -79,7 +81,7 @@ def command(
                 if fails or not quiet:
                     yield problem
 
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         found = walk()
         with may_lose_reader():
             if as_json:
@@ -87,9 +89,7 @@ def command(
             elif sys.stdout.isatty():
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
-                for problem in found:
-                    accepted = ("accepted",) if problem.accepted else ()
-                    click.echo("\t".join((*problem_row(problem), *accepted)))
+                print_lines(map(_line, found))
         if accept:
             for _ in found:  # what was not printed, since whoever read had seen enough
                 pass
@@ -107,6 +107,10 @@ def _print_table(problems: Iterator[Problem], *, quiet: bool, verbose: bool) -> 
         print_paged(walk_table(listed, whole=verbose))
     elif not quiet:
         print_message("no problems")
+
+
+def _line(problem: Problem) -> str:
+    return "\t".join((*problem_row(problem), *(("accepted",) if problem.accepted else ())))
 
 
 def _describe(problem: Problem, fail_on: frozenset[str]) -> dict[str, object]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 import mmindex
-from mmindex.cli.printing import counted
+from mmindex.cli.printing import counted, print_index
 from mmindex.cli.progress import showing_files
 
 
 @click.command("compact", short_help="Rewrite an index without unused pages.")
 @click.argument("root", type=click.Path())
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(root: str, quiet: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Name the index, its root and its files, too.")
+def command(root: str, quiet: bool, verbose: bool) -> None:
     """Rewrite an index without the pages that changes left unused, if that makes it smaller.
 
     ROOT is the archive's folder, or the index file. No program may have it open.
@@ -20,6 +21,8 @@ def command(root: str, quiet: bool) -> None:
     \b
     mmindex compact /data/archive
     """  # noqa: D301
+    if verbose:
+        print_index(root)
     with showing_files(quiet=quiet, noun="value") as show:
         before, after = mmindex.compact(root, progress=show)
     if quiet:

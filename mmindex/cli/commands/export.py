@@ -11,7 +11,7 @@ import click
 from mmindex.cli.binary_output import STDOUT, write_output
 from mmindex.cli.printing import counted, plain
 from mmindex.cli.requests_shown import verbose_option
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.suggestions import NearChoice
 from mmindex.index.names import is_of_index
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("export", short_help="Write where every frame is: JSON lines, Parquet, kerchunk.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option(
     "--format",
     "form",
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", metavar="PATH", default=STDOUT, help="A file instead of stdout.")
 @verbose_option
-def command(root: str, form: str, url_prefix: str, output: str) -> None:
+def command(root: str, archive_root: str | None, form: str, url_prefix: str, output: str) -> None:
     """Write where every frame of an archive is, a row a fragment.
 
     ROOT is an archive's folder or an index. Deflated data sets and video streams, whose frames have
@@ -47,7 +48,7 @@ def command(root: str, form: str, url_prefix: str, output: str) -> None:
     mmindex export /data/archive --format parquet -o frames.parquet
     mmindex export /data/archive --url-prefix s3://bucket/archive/
     """  # noqa: D301
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         _check_output(archive, output)
         if form == "parquet":
             from mmindex.export.parquet import write_parquet

@@ -33,6 +33,7 @@ from mmindex.cli.source_argument import (
     force_option,
     instance_option,
     open_source,
+    root_option,
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
@@ -54,6 +55,7 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
 @source_argument
 @numbers_argument(required=False)
 @instance_option
+@root_option
 @click.option(
     "-o",
     "--output",
@@ -81,6 +83,7 @@ def command(
     source: str,
     spans: tuple[Span, ...],
     instance_uid: str | None,
+    archive_root: str | None,
     output: str | None,
     format_name: str | None,
     window: WindowChoice | None,
@@ -90,14 +93,13 @@ def command(
 ) -> None:
     """Write frames, by NUMBER or range such as 1-10,50 or 90-, a tile, or a video.
 
-    SOURCE is a DICOM file, or with --instance an archive's folder or an index.
+    SOURCE is a DICOM file, or with --instance an archive's folder or an index. Raw frames on
+    standard output follow each other, arrays are stacked.
 
     \b
     mmindex frame cine.dcm 42 > frame.jpg
     mmindex frame cine.dcm 1- -o 'frames/{number:06d}.{ext}' --format png
     mmindex frame /data/archive 42 --instance 1.2.840.113619.2 -o frame.jpg
-
-    Raw frames on standard output follow each other, arrays are stacked.
     """  # noqa: D301
     format_name = format_name or _find_format(output)
     if window is not None and format_name not in _PICTURES:
@@ -105,12 +107,12 @@ def command(
     _check_what(spans, format_name, stream, tile)
     check_output(output)
     if tile is not None:
-        with open_tile(source, instance_uid, tile) as (opened, span):
+        with open_tile(source, instance_uid, archive_root, tile) as (opened, span):
             _write_frames(opened, [span], output, format_name, window)
         return
     if not stream:
         _check_several(spans, output or STDOUT, format_name)
-    with open_source(source, instance_uid, force=force) as opened:
+    with open_source(source, instance_uid, archive_root, force=force) as opened:
         if stream:
             _write_stream(opened, output)
             return

@@ -22,6 +22,7 @@ from mmindex.cli.source_argument import (
     force_option,
     instance_option,
     open_source,
+    root_option,
     source_argument,
 )
 from mmindex.frame_table import FrameTable, Layout
@@ -48,10 +49,13 @@ _BOUNDARIES = {
 @click.command("info", short_help="Print what is known of an instance.")
 @source_argument
 @instance_option
+@root_option
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @verbose_option
-def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -> None:
+def command(
+    source: str, instance_uid: str | None, archive_root: str | None, force: bool, as_json: bool
+) -> None:
     """Print what is known of an instance: attributes, frames, anomalies.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A file is served
@@ -62,7 +66,7 @@ def command(source: str, instance_uid: str | None, force: bool, as_json: bool) -
     mmindex info cine.dcm
     mmindex info /data/archive --instance 1.2.840.113619.2 --json
     """  # noqa: D301
-    with open_source(source, instance_uid, force=force, prove=True) as opened:
+    with open_source(source, instance_uid, archive_root, force=force, prove=True) as opened:
         if as_json:
             print_json(_describe(opened))
             return

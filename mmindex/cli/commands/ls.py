@@ -20,11 +20,12 @@ from mmindex.cli.printing import (
     measure_columns,
     plain,
     print_json_lines,
+    print_lines,
     print_message,
     rounded_size,
 )
 from mmindex.cli.requests_shown import verbose_option
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
 from mmindex.cli.terminal import color_option, print_paged
 from mmindex.errors import InstanceNotFoundError
@@ -33,6 +34,7 @@ from mmindex.scan.transfer_syntax import find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Archive, InstanceRecord
+    from mmindex.index.listing import ListedFile
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
@@ -59,12 +61,15 @@ class Row(NamedTuple):
 
 @click.command("ls", short_help="List the DICOM files of an archive.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option("--study", metavar="UID", help="Only this study's instances with frames.")
 @click.option("--series", metavar="UID", help="Only this series' instances with frames.")
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, in no order.")
 @verbose_option
-def command(root: str, study: str | None, series: str | None, as_json: bool) -> None:
+def command(
+    root: str, archive_root: str | None, study: str | None, series: str | None, as_json: bool
+) -> None:
     """List the DICOM files of an archive: by study and series on a terminal, else by path.
 
     ROOT is the archive's folder, or the index file; no other file is opened. Off a terminal there
@@ -76,7 +81,7 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
     mmindex ls /data/archive
     mmindex ls /data/archive --series 1.2.840.113619.2 | cut -f 2
     """  # noqa: D301
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         try:
             records = _walk_records(archive, study, series)
         except InstanceNotFoundError as error:
@@ -86,19 +91,21 @@ def command(root: str, study: str | None, series: str | None, as_json: bool) -> 
             kept = Kept(archive)
             print_json_lines(_describe(record, kept) for record in records)
             return
+        if not sys.stdout.isatty():  # a tab comes before all that a path is printed with
+            lines = sorted("\t".join(map(str, _row(record))) for record in records)
+            print_lines(lines)
+            if not lines and (study is not None or series is not None):
+                print_message("no instances with frames")
+            return
         rows = [_row(record) for record in records]
-        heads = _summarize(Kept(archive), rows) if sys.stdout.isatty() else {}
+        heads = _summarize(Kept(archive), rows)
         note = archive.last_build()
-    if not rows and (study is not None or series is not None):
-        print_message("no instances with frames")
-    elif not sys.stdout.isatty():
-        rows.sort(key=attrgetter("path"))
-        for row in rows:
-            click.echo("\t".join(map(str, row)))
-    elif rows:
+    if rows:
         print_paged(_walk_lines(rows, heads))
         if note is not None:
             print_message(f"last build {describe_time(note.ended_ns / 1e9)}")
+    elif study is not None or series is not None:
+        print_message("no instances with frames")
     else:
         print_message("no DICOM files")
 
@@ -122,11 +129,11 @@ def _hint_for(archive: Archive, name: str, uid: str) -> str:
 
 def _walk_records(
     archive: Archive, study: str | None, series: str | None
-) -> Iterator[InstanceRecord]:
+) -> Iterator[InstanceRecord | ListedFile]:
     if study is not None or series is not None:
         return archive.instances(study_instance_uid=study, series_instance_uid=series)
     others = (Status.NOT_DICOM, Status.CONTAINER)
-    return (record for record in archive.records() if record.status not in others)
+    return (listed for listed in archive.listed() if listed.status not in others)
 
 
 def _summarize(kept: Kept, rows: list[Row]) -> dict[str, str]:
@@ -189,7 +196,7 @@ def _cells(row: Row, width: int | None = None) -> tuple[str, ...]:
     )
 
 
-def _row(record: InstanceRecord) -> Row:
+def _row(record: InstanceRecord | ListedFile) -> Row:
     return Row(
         plain(os.fsdecode(record.location)),
         plain(record.sop_instance_uid),
@@ -206,7 +213,7 @@ def _row(record: InstanceRecord) -> Row:
     )
 
 
-def _describe(record: InstanceRecord, kept: Kept) -> dict[str, object]:
+def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, object]:
     return {
         "path": os.fsdecode(record.location),
         "sop_instance_uid": record.sop_instance_uid,
@@ -225,6 +232,6 @@ def _describe(record: InstanceRecord, kept: Kept) -> dict[str, object]:
     }
 
 
-def _syntax_name(record: InstanceRecord) -> str:
+def _syntax_name(record: InstanceRecord | ListedFile) -> str:
     uid = record.transfer_syntax_uid
     return find_transfer_syntax(uid).name if uid else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import mmindex
-from mmindex.cli.printing import counted, plain
+from mmindex.cli.printing import counted, plain, print_index
 from mmindex.cli.progress import showing_files
 
 
@@ -19,7 +19,10 @@ from mmindex.cli.progress import showing_files
     help="Archive root of a new OUT; the folder that all archives share unless given.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(out: str, indexes: tuple[str, ...], root: str | None, quiet: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Name each index with its root and files.")
+def command(
+    out: str, indexes: tuple[str, ...], root: str | None, quiet: bool, verbose: bool
+) -> None:
     """Join indexes to one, OUT, which is made or added to. No file is scanned.
 
     Each INDEX is an index file, or the folder that has it, and stays as it is: the jobs of an
@@ -30,6 +33,9 @@ def command(out: str, indexes: tuple[str, ...], root: str | None, quiet: bool) -
     mmindex build /data/archive/2025 --index /fast/2025.mmindex
     mmindex merge /fast/all.mmindex /fast/2024.mmindex /fast/2025.mmindex
     """  # noqa: D301
+    if verbose:
+        for index in indexes:
+            print_index(index)
     with showing_files(quiet=quiet) as show:
         report = mmindex.merge(out, indexes, root=root, progress=show)
     if quiet:

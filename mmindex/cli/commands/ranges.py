@@ -16,7 +16,13 @@ from mmindex.cli.frame_numbers import (
 )
 from mmindex.cli.printing import print_array
 from mmindex.cli.requests_shown import verbose_option
-from mmindex.cli.source_argument import force_option, instance_option, open_source, source_argument
+from mmindex.cli.source_argument import (
+    force_option,
+    instance_option,
+    open_source,
+    root_option,
+    source_argument,
+)
 
 if TYPE_CHECKING:
     from mmindex import Instance
@@ -28,9 +34,16 @@ if TYPE_CHECKING:
 @source_argument
 @numbers_argument(required=False)
 @instance_option
+@root_option
 @force_option
 @verbose_option
-def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, force: bool) -> None:
+def command(
+    source: str,
+    spans: tuple[Span, ...],
+    instance_uid: str | None,
+    archive_root: str | None,
+    force: bool,
+) -> None:
     """Print where the bytes of frames are: all, or by NUMBER or range such as 1-10,50 or 90-.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A frame has a
@@ -45,7 +58,7 @@ def command(source: str, spans: tuple[Span, ...], instance_uid: str | None, forc
     The range of a frame off byte boundaries (Bits Allocated 1) covers more than its bits: it has
     "bits" bits from "first_bit" on, 0 being the least significant bit of the first byte.
     """  # noqa: D301
-    with open_source(source, instance_uid, force=force) as opened:
+    with open_source(source, instance_uid, archive_root, force=force) as opened:
         ranges = find_numbers(opened, spans or (Span(1, None),))
         check_located(opened, ranges)
         frames = (_describe(opened.instance, number) for each in ranges for number in each)

@@ -6,19 +6,25 @@ import os
 import shlex
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 import mmindex
 from mmindex.cli.printing import print_message
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.errors import MissingFileError
-from mmindex.model import INDEX_NAME
+from mmindex.model import INDEX_NAME, SEPARATOR
+
+if TYPE_CHECKING:
+    from mmindex import Archive
 
 _SHORTEST_TOKEN = 16  # characters
 
 
 @click.command("serve", short_help="Serve an archive to browsers and DICOMweb clients.")
 @click.argument("source", type=click.Path())
+@root_option
 @click.option(
     "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Listen here."
 )
@@ -64,6 +70,7 @@ _SHORTEST_TOKEN = 16  # characters
 @click.option("--log-requests", is_flag=True, help="Print a line a request, without queries.")
 def command(
     source: str,
+    archive_root: str | None,
     host: str,
     port: int,
     workers: int,
@@ -94,12 +101,15 @@ def command(
             "--insecure to let everybody read who can reach it"
         )
     _check_source(source)
+    served: Archive | str = os.path.abspath(source)
+    if archive_root is not None:
+        served = open_archive(source, archive_root)
     hosts: list[str] = [*LOOPBACK, host, *allow_hosts]
     if not is_loopback(host) and not allow_hosts:
         hosts = ["*"]  # a page that rebinds its name has no token
     make = partial(
         application,
-        os.path.abspath(source),
+        served,
         token=token,
         allow_origins=allow_origins,
         allowed_hosts=hosts,
@@ -146,6 +156,8 @@ def _check_source(source: str) -> None:
         There is no such file or folder; or no index, and none is wanted.
     """
     if not os.path.exists(source):
+        if SEPARATOR in source:  # a file in a container, which is opened when it is served
+            return
         raise MissingFileError("there is no such file, folder or index", path=source)
     if not os.path.isdir(source) or os.path.exists(os.path.join(source, INDEX_NAME)):
         return

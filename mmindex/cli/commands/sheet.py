@@ -22,6 +22,7 @@ from mmindex.cli.source_argument import (
     force_option,
     instance_option,
     open_source,
+    root_option,
     source_argument,
 )
 from mmindex.cli.window import window_option
@@ -43,6 +44,7 @@ _SIZES = click.IntRange(16, 512)
 @source_argument
 @numbers_argument(required=False)
 @instance_option
+@root_option
 @click.option("-o", "--output", metavar="PATH", type=click.Path(), help="The PNG file.")
 @click.option(
     "--columns",
@@ -65,6 +67,7 @@ def command(
     source: str,
     spans: tuple[Span, ...],
     instance_uid: str | None,
+    archive_root: str | None,
     output: str | None,
     columns: int | None,
     size: int,
@@ -83,8 +86,12 @@ def command(
     mmindex sheet cine.dcm 1-30 --columns 6 -o sheet.png
     """  # noqa: D301
     check_output(output)
-    with open_source(source, instance_uid, force=force) as opened:
-        if not spans and columns is None and (picture := _draw_slide(opened, instance_uid, size)):
+    with open_source(source, instance_uid, archive_root, force=force) as opened:
+        if (
+            not spans
+            and columns is None
+            and (picture := _draw_slide(opened, instance_uid, archive_root, size))
+        ):
             write_output([picture], check_terminal(output), opened.instance.path)
             return
         asked = find_numbers(opened, spans or (Span(1, None),))
@@ -110,13 +117,15 @@ def command(
         click.get_current_context().exit(FAILED)
 
 
-def _draw_slide(opened: Opened, instance_uid: str | None, size: int) -> bytes | None:
+def _draw_slide(
+    opened: Opened, instance_uid: str | None, archive_root: str | None, size: int
+) -> bytes | None:
     """Return the thumbnail of the slide that an instance is of; None of what is no whole slide."""
     if opened.instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE:
         return None
     source = opened.index_path if instance_uid is not None and opened.index_path else opened.path
     try:
-        with open_slide_source(source, instance_uid) as slide:
+        with open_slide_source(source, instance_uid, archive_root) as slide:
             return draw_slide(slide, _SLIDE * size)
     except FormatError:  # such as one part of several: its frames can be drawn all the same
         return None

@@ -14,7 +14,7 @@ from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import verbose_option
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 
 _LEAST_PATH = 16
 _WIDEST_NAME = len("  no-pixel-data")
@@ -22,10 +22,11 @@ _WIDEST_NAME = len("  no-pixel-data")
 
 @click.command("stats", short_help="Count files, instances, frames and bytes of an archive.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
 @verbose_option
-def command(root: str, as_json: bool, prometheus: bool) -> None:
+def command(root: str, archive_root: str | None, as_json: bool, prometheus: bool) -> None:
     """Count what an archive holds: files by status, instances, frames, bytes, the index itself.
 
     ROOT is the archive's folder, or the index file. No other file is opened.
@@ -37,9 +38,9 @@ def command(root: str, as_json: bool, prometheus: bool) -> None:
     if prometheus:
         if as_json:
             raise click.UsageError("--prometheus has no meaning with --json")
-        _print_metrics(root)
+        _print_metrics(root, archive_root)
         return
-    with open_archive(root) as archive, showing_files() as show:
+    with open_archive(root, archive_root) as archive, showing_files() as show:
         statistics = archive.statistics(progress=show)
         note = archive.last_build()
         kept = Kept(archive)
@@ -71,10 +72,10 @@ def command(root: str, as_json: bool, prometheus: bool) -> None:
         click.echo(f"{name:{width}}  {value}")
 
 
-def _print_metrics(root: str) -> None:
+def _print_metrics(root: str, archive_root: str | None) -> None:
     from mmindex.cli.prometheus import measure_archive, walk_lines
 
-    with open_archive(root) as archive:
+    with open_archive(root, archive_root) as archive:
         for line in walk_lines(measure_archive(archive)):
             click.echo(line)
 

@@ -16,7 +16,7 @@ from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_
 from mmindex.cli.problem_table import walk_failures
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import print_requests
-from mmindex.cli.source_argument import open_archive
+from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.terminal import color_option, print_paged
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("verify", short_help="Decode every frame of an archive; list those that cannot be.")
 @click.argument("root", type=click.Path())
+@root_option
 @click.option(
     "--sample",
     metavar="N",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @color_option
 def command(
     root: str,
+    archive_root: str | None,
     sample: int | None,
     threads: int | None,
     state: str | None,
@@ -76,7 +78,7 @@ def command(
 
     with ExitStack() as stack:
         stack.enter_context(may_lose_reader())
-        archive = stack.enter_context(open_archive(root))
+        archive = stack.enter_context(open_archive(root, archive_root))
         known = _read_state(state)
         notes = stack.enter_context(open(state, "a", encoding="utf-8")) if state else None
         if notes is not None and known:

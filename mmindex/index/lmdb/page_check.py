@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
+from operator import lt
 from typing import NamedTuple
 
 from mmindex.index.names import LMDB_MAGIC
@@ -119,35 +120,47 @@ class _Pages:
 
     def check(self, tree: _Tree) -> None:
         """Raise ValueError where a page or node of a tree is not as it has to be."""
-        entries, last = 0, None
-        for key, _, values in self.walk_nodes(tree):
-            if last is not None and key <= last:
-                raise ValueError(f"keys in no order: {key!r} after {last!r}")
-            last = key
-            entries += values
+        entries = 0
+        for number, low, high in self._walk_leaves(tree):
+            keys = []
+            for key, _, values in self._walk_leaf(number, tree):
+                keys.append(key)
+                entries += values
+            self._check_order(number, keys, low, high)
         if entries != tree.entries:
             raise ValueError(f"expected {tree.entries} values, found {entries}")
 
     def walk_nodes(self, tree: _Tree) -> Iterator[tuple[bytes, bytes, int]]:
         """Yield key and value (or where that is) of every node in order, and how many it has."""
-        if tree.depth:
-            yield from self._walk(tree.root, tree.depth, tree, b"", _PAST_ALL_KEYS)
+        for number, low, high in self._walk_leaves(tree):
+            nodes = list(self._walk_leaf(number, tree))
+            self._check_order(number, [key for key, _, _ in nodes], low, high)
+            yield from nodes
 
-    def _walk(
-        self, number: int, depth: int, tree: _Tree, low: bytes, high: bytes
-    ) -> Iterator[tuple[bytes, bytes, int]]:
-        """Yield the nodes under a page whose keys have to be in [low, high)."""
+    def _walk_leaves(self, tree: _Tree) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield the leaves in order, each with the bounds [low, high) of its keys."""
+        if tree.depth:
+            yield from self._walk_below(tree.root, tree.depth, b"", _PAST_ALL_KEYS)
+
+    def _walk_below(
+        self, number: int, depth: int, low: bytes, high: bytes
+    ) -> Iterator[tuple[int, bytes, bytes]]:
         if depth == 1:
-            for node in self._walk_leaf(number, tree):
-                if not low <= node[0] < high:
-                    raise ValueError(f"the key {node[0]!r} in page {number}")
-                yield node
+            yield number, low, high
             return
         keys, children = self._read_branch(number)
         if any(first >= second for first, second in pairwise([low, *keys, high])):
             raise ValueError(f"keys in no order in page {number}")
         for child, first, end in zip(children, [low, *keys], [*keys, high], strict=True):
-            yield from self._walk(child, depth - 1, tree, first, end)
+            yield from self._walk_below(child, depth - 1, first, end)
+
+    def _check_order(self, number: int, keys: list[bytes], low: bytes, high: bytes) -> None:
+        """Raise ValueError unless the keys of a page ascend within [low, high)."""
+        for key in (keys[0], keys[-1]):
+            if not low <= key < high:
+                raise ValueError(f"the key {key!r} in page {number}")
+        if not all(map(lt, keys, keys[1:])):
+            raise ValueError(f"keys in no order in page {number}")
 
     def _header(self, number: int, kind: int) -> tuple[int, int, int]:
         """Return offset, number of nodes and length of keys of a page of this kind."""
@@ -161,12 +174,13 @@ class _Pages:
             raise ValueError(f"page {number} has its free space at {lower} to {upper}")
         return at, (lower - _PAGE.size) // 2, key_length
 
-    def _walk_offsets(self, at: int, count: int) -> Iterator[int]:
-        """Yield where the nodes of a page are."""
-        for offset in struct.unpack_from(f"<{count}H", self._data, at + _PAGE.size):
+    def _find_nodes(self, at: int, count: int) -> list[int]:
+        """Return where the nodes of a page are."""
+        offsets = struct.unpack_from(f"<{count}H", self._data, at + _PAGE.size)
+        for offset in (min(offsets), max(offsets)):
             if not _PAGE.size <= offset <= self._size - _NODE.size:
                 raise ValueError(f"a node at {offset} of page {at // self._size}")
-            yield at + offset
+        return [at + offset for offset in offsets]
 
     def _read_branch(self, number: int) -> tuple[list[bytes], list[int]]:
         """Return the pages that a branch leads to, and the first keys of all but the first."""
@@ -174,7 +188,7 @@ class _Pages:
         if count < 2:
             raise ValueError(f"page {number} leads to {count} others")
         keys, children = [], []
-        for node in self._walk_offsets(at, count):
+        for node in self._find_nodes(at, count):
             low, high, flags, key_length = _NODE.unpack_from(self._data, node)
             end = node + _NODE.size + key_length
             self._check_end(end, at)
@@ -195,18 +209,20 @@ class _Pages:
             for start in range(at + _PAGE.size, end, key_length):
                 yield self._data[start : start + key_length], b"", 1
             return
-        for node in self._walk_offsets(at, count):
-            low, high, flags, key_length = _NODE.unpack_from(self._data, node)
+        data, limit = self._data, at + self._size
+        for node in self._find_nodes(at, count):
+            low, high, flags, key_length = _NODE.unpack_from(data, node)
             value_at, length = node + _NODE.size + key_length, low | high << 16
             end = value_at + (_NUMBER.size if flags & _DATA_ELSEWHERE else length)
-            self._check_end(end, at)
-            value, values = self._data[value_at:end], 1
+            if end > limit:
+                self._check_end(end, at)
+            value, values = data[value_at:end], 1
             if flags & _DATA_ELSEWHERE:
                 (first,) = _NUMBER.unpack(value)
                 self._check_overflow(first, length)
             elif flags & _DUPLICATES:
                 values = self._check_duplicates(value, flags)
-            yield self._data[node + _NODE.size : value_at], value, values
+            yield data[node + _NODE.size : value_at], value, values
 
     def _check_duplicates(self, value: bytes, flags: int) -> int:
         """Check the sorted values of a key, a page within the node or a tree; return how many."""

@@ -75,8 +75,8 @@ class Transaction:
         entries: int = self._txn.stat(self._databases[database])["entries"]
         return entries
 
-    def count_repeated(self, database: str) -> int:
-        """Return how many keys of a database have several values.
+    def walk_repeated(self, database: str, start: bytes = b"") -> Iterator[bytes]:
+        """Yield the keys that have several values, from a key on.
 
         Raises
         ------
@@ -85,7 +85,11 @@ class Transaction:
         """
         self.check(database)
         with self._txn.cursor(self._databases[database]) as cursor:
-            return sum(cursor.count() > 1 for _ in cursor.iternext_nodup(values=False))
+            if start and not cursor.set_range(start):
+                return
+            for key in cursor.iternext_nodup(values=False):
+                if cursor.count() > 1:
+                    yield bytes(key)
 
     def walk(self, database: str, start: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Yield the pairs from a key on, in the order of keys; of several values the first.
@@ -109,6 +113,12 @@ class Transaction:
                 yield key, cursor.value()
                 last = key
                 found = cursor.next_nodup()
+
+    def sum_hashes(self, database: str) -> int:
+        """Return the sum of the hashes of all pairs (key, value); raises as `walk`."""
+        self.check(database)
+        with self._txn.cursor(self._databases[database]) as cursor:
+            return sum(map(hash, cursor.iternext()))
 
     def walk_values(self, database: str, key: bytes, start: bytes = b"") -> Iterator[memoryview]:
         """Yield the values of a key from one on, in their order."""

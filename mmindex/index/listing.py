@@ -1,0 +1,124 @@
+"""What a listing and a count need of a record: read from its packed bytes, which costs a fifth."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from mmindex.errors import IndexFormatError
+from mmindex.index.record_parts import (
+    BOUNDARIES,
+    HEAD,
+    HEADER,
+    IN_CONTAINER,
+    LENGTH,
+    STATUS_NUMBERS,
+    check_path,
+    status_of,
+    unpack_member,
+    unpack_text,
+    unpack_texts,
+)
+from mmindex.model import SEPARATOR, Anomaly, Boundaries, InstanceRecord, Status
+
+# Status, Number of Frames, number of anomalies, microseconds of the scan; see `record.py`.
+_MEASURES = struct.Struct("<B32xQ68xHI")
+_MEMBER_OF = SEPARATOR.encode()
+_WITH_FRAMES = {number for status, number in STATUS_NUMBERS.items() if status.has_frames}
+_UNREADABLE = STATUS_NUMBERS[Status.UNREADABLE]
+_TEXTS, _LISTED = 10, 6  # the path, those that are listed, others
+
+
+Measures = tuple[int, int, int]  # file id, frames, microseconds of the scan
+
+
+class ListedFile(NamedTuple):
+    """A file as a listing has it; the attributes are those of an `InstanceRecord`."""
+
+    location: bytes
+    status: Status
+    transfer_syntax_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    number_of_frames: int
+    boundaries: Boundaries
+    size: int
+    reason: str
+    anomalies: tuple[Anomaly, ...]
+
+
+def measure(file_id: int, packed: memoryview) -> Measures:
+    """Return what is counted of a record; of a file without frames to be read, 0 frames.
+
+    Raises
+    ------
+    IndexFormatError
+        The bytes are no record.
+    """
+    try:
+        status, frames, _, microseconds = _MEASURES.unpack_from(packed)
+    except struct.error as error:
+        raise _damaged(error) from error
+    return file_id, frames if status in _WITH_FRAMES else 0, microseconds
+
+
+def is_troubled(packed: memoryview) -> bool:
+    """Return whether a file could not be read, or has anomalies; raises as `measure`."""
+    try:
+        status, _, anomalies, _ = _MEASURES.unpack_from(packed)
+    except struct.error as error:
+        raise _damaged(error) from error
+    return bool(anomalies) or status == _UNREADABLE
+
+
+def unpack_listed(packed: memoryview) -> ListedFile | None:
+    """Return what is listed of a record, None where the whole record has to be unpacked for that.
+
+    Raises
+    ------
+    IndexFormatError
+        The bytes are no record.
+    """
+    try:
+        return _unpack_listed(packed)
+    except (struct.error, ValueError, IndexError) as error:
+        raise _damaged(error) from error
+
+
+def list_record(record: InstanceRecord) -> ListedFile:
+    """Return what is listed of a whole record."""
+    return ListedFile(*[getattr(record, name) for name in ListedFile._fields])
+
+
+def _unpack_listed(packed: memoryview) -> ListedFile | None:
+    number, _, anomalies, _ = _MEASURES.unpack_from(packed)
+    status = status_of(number)
+    if anomalies or not status.is_instance:  # what these have lies behind parts of any length
+        return None
+    _, boundaries, _, flags, end, _, size, _, _, number_of_frames = HEAD.unpack_from(packed)
+    head = bytes(packed[:end])
+    text = head.decode("latin-1")  # at once, since the parts are many
+    path, position = unpack_text(head, HEADER.size)
+    check_path(path)
+    listed = []
+    for _ in range(_LISTED):
+        start = position + LENGTH.size
+        position = start + (head[position] | head[position + 1] << 8)
+        listed.append(text[start:position])
+    if position > len(head):
+        raise ValueError("a text runs past the end of the record")
+    if flags & IN_CONTAINER:
+        member, _ = unpack_member(head, unpack_texts(head, _TEXTS)[1])
+        path, size = path + _MEMBER_OF + member.name, member.length
+    syntax, sop_class, sop_instance, study, series, modality = listed
+    return ListedFile(
+        *(path, status, syntax, sop_class, sop_instance, study, series, modality),
+        *(number_of_frames, BOUNDARIES[boundaries], size, "", ()),
+    )
+
+
+def _damaged(error: Exception) -> IndexFormatError:
+    return IndexFormatError(f"damaged record: {error}; rebuild the index")

@@ -1,0 +1,48 @@
+"""What is read of records by their first bytes alone: counts, and which files have trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice, takewhile
+
+from mmindex.index.databases import FILE_ID
+from mmindex.index.index_file import OpenIndex, reading
+from mmindex.index.listing import Measures, is_troubled, measure
+from mmindex.index.lmdb.transaction import Transaction
+
+_MEASURED = 1 << 14  # records in one transaction
+
+
+class MeasureReader(OpenIndex):
+    """The part of `Reader` that reads first bytes; parameters and errors are those of `Store`."""
+
+    def iterate_measures(self) -> Iterator[list[Measures]]:
+        """Yield the measures of all files, a stretch a transaction, in the order of ids.
+
+        Checksums are not looked at, since that would take three times as long.
+        """
+        start = b""
+        while stretch := self._read_measures(start):
+            yield stretch
+            start = FILE_ID.pack(stretch[-1][0] + 1)
+
+    @reading
+    def _read_measures(self, txn: Transaction, start: bytes) -> list[Measures]:
+        return [
+            measure(FILE_ID.unpack(key)[0], sealed)
+            for key, sealed in islice(txn.walk("files", start), _MEASURED)
+        ]
+
+    def iterate_troubled(self) -> Iterator[int]:
+        """Yield the ids of files that could not be read, or have anomalies."""
+        start, end = 0, self.next_file_id()
+        while start < end:
+            yield from self._read_troubled(start, start + _MEASURED)
+            start += _MEASURED
+
+    @reading
+    def _read_troubled(self, txn: Transaction, start: int, stop: int) -> list[int]:
+        pairs = txn.walk("files", FILE_ID.pack(start))
+        end = FILE_ID.pack(stop)
+        found = takewhile(lambda pair: pair[0] < end, pairs)
+        return [FILE_ID.unpack(key)[0] for key, sealed in found if is_troubled(sealed)]
