@@ -16,6 +16,7 @@ from scripts.benchmark import (
     decode,
     frames,
     processes,
+    remote,
     serve,
     sizes,
     slide,
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "command-line": processes.list_command_line,
         "cold": cold.list_cold,
         "serve": serve.list_serve,
+        "remote": remote.list_remote,
     }.items()
 }
 

@@ -34,7 +34,7 @@ SLIDE = encapsulated_file(
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A bucket of SeaweedFS, as a store of obstore."""
+    """Yield a bucket of SeaweedFS, as a store of obstore."""
     with ExitStack() as stack:
         try:
             store, _ = stack.enter_context(run_seaweedfs(tmp_path_factory.mktemp("weed")))
@@ -139,7 +139,7 @@ def test_a_bucket_of_s3_is_built(bucket: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The URL of nginx, and the folder that it serves."""
+    """Yield the URL of nginx, and the folder that it serves."""
     with ExitStack() as stack:
         try:
             served = stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx")))
