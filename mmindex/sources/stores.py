@@ -95,6 +95,7 @@ def make_store(scheme: str, host: str) -> Any:
     return stores.from_url(f"{scheme}://{host}", **options)
 
 
+@lru_cache(maxsize=1)
 def load_obstore() -> Any:
     """Return obstore.
 

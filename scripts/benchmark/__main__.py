@@ -18,6 +18,7 @@ from scripts.benchmark import (
     listings,
     one_frame_files,
     processes,
+    remote,
     serve,
     sizes,
     slide,
@@ -51,6 +52,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "command-line": processes.list_command_line,
         "cold": cold.list_cold,
         "serve": serve.list_serve,
+        "remote": remote.list_remote,
     }.items()
 }
 

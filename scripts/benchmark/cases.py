@@ -33,6 +33,8 @@ class Case:
     contenders : sequence of Contender
         mmindex, its peers and the limit. Of a `unit` of "B" or "CPU" (seconds), what a
         call returns is the figure.
+    weighed : bool
+        Whether it is of seconds, too.
     limit, bound, shown, curve, number_of_frames
         As in Result.
     least_budget : float
@@ -49,12 +51,13 @@ class Case:
     curve: str = ""
     number_of_frames: int = 0
     unit: str = "s"
+    weighed: bool = False
     least_budget: float = 0.0
     learn: Callable[[tuple[Measurement, ...]], None] | None = None
 
     def run(self, family: str, bench: Bench) -> Result:
         """Measure the contenders."""
-        if self.unit == "s":
+        if self.unit == "s" and not self.weighed:
             measured = bench.measure(self.contenders, self.least_budget)
         else:
             measured = weigh(self.contenders)

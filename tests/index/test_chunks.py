@@ -19,7 +19,7 @@ class Recorder(Executor):
         self.sizes: list[int] = []
 
     def submit(self, scan: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
-        self.sizes.append(len(arguments[1]))
+        self.sizes.append(len(arguments[0]))
         future: Future[Any] = Future()
         future.set_result(scan(*arguments, **options))
         return future

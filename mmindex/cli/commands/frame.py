@@ -61,7 +61,7 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
     "--output",
     metavar="PATH",
     type=click.Path(),
-    help="Where to; {number} and {ext} in it are filled in, and {{ beside them is {.",
+    help="Where to; {number} and {ext} are filled in.",
 )
 @click.option(
     "--format",

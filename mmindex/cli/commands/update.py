@@ -68,7 +68,7 @@ def command(
 
     \b
     mmindex update /data/archive /data/archive/ab/cd/new.dcm
-    mmindex update https://server/archive --index archive.mmindex --files-from names.txt
+    mmindex update https://server/archive --index my.mmindex --files-from names
     find . -newer stamp -print0 | mmindex update . --files-from - -0
     """  # noqa: D301
     refuse_no_folder(root)

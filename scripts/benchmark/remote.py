@@ -1,0 +1,267 @@
+"""Cases: tiles of a slide on a web server (nginx) and in a bucket (SeaweedFS), on loopback.
+
+Beside mmindex: pydicom and wsidicom over fsspec, whose caches of blocks are off where they read
+single tiles, and the bare call of obstore, which looks at no version. Wall time has the work of the
+server in it, the same for all; rows of processor time have that of the client alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mmindex
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.measure import Bench, Contender, attempt, tell
+from scripts.benchmark.model import MMINDEX, describe_failure
+from scripts.benchmark.slide import write_slide
+
+BARE_GET = "obstore.get_range"
+BARE_GETS = "obstore.get_ranges"
+FSSPEC_PYDICOM = "pydicom over fsspec"
+FSSPEC_WSIDICOM = "wsidicom over fsspec"
+MOST = 1.5  # times the bare call
+MANY = 500  # tiles of a batch
+WEIGHED = 400  # reads of which processor time is measured
+
+
+def list_remote(bench: Bench) -> Iterator[Setup]:
+    """Yield a slide over HTTP, then over S3; a server that is not installed is left out."""
+    side = 24 if bench.quick else 64
+    for says, list_cases in (("HTTP, nginx", _list_http), ("S3, SeaweedFS", _list_s3)):
+        yield f"{side * side} tiles over {says}", partial(list_cases, side)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A slide that is served.
+
+    Attributes
+    ----------
+    site : Site
+        Who closes what is opened.
+    where : str
+        What rows call the server.
+    store : obstore store
+        Where the slide is, at `key`.
+    url, options : str, dict
+        Where fsspec finds the slide.
+    tiles : list of bytes
+        What has to be read.
+    """
+
+    site: Site
+    where: str
+    store: Any
+    key: str
+    url: str
+    options: dict[str, Any]
+    tiles: list[bytes]
+
+    def list_cases(self) -> Iterator[Case]:
+        """Yield single tiles by wall and by processor time, batches, and what opening takes."""
+        order = list(range(len(self.tiles)))
+        random.Random(1).shuffle(order)
+        makers: list[tuple[str, Callable[[], Callable[[int], bytes]]]] = [
+            (MMINDEX, self.open_mmindex),
+            (FSSPEC_PYDICOM, self.open_pydicom),
+            (FSSPEC_WSIDICOM, self.open_wsidicom),
+            (BARE_GET, self.open_bare),
+        ]
+        readers = [(name, _try(make)) for name, make in makers]
+        frames = [(index,) for index in order]
+        yield Case(
+            f"remote: a random tile, {self.where}",
+            [
+                Contender(name, read, frames, self.tiles.__getitem__, note=note)
+                for name, (read, note) in readers
+            ],
+            limit=BARE_GET,
+            bound=MOST,
+        )
+        yield Case(
+            f"remote: processor time of a random tile, {self.where}",
+            [
+                Contender(name, read and partial(_weigh, read, order), [()] * 5, note=note)
+                for name, (read, note) in readers
+            ],
+            limit=BARE_GET,
+            bound=MOST,
+            weighed=True,
+        )
+        many = order[:MANY]
+        yield Case(
+            f"remote: {len(many)} random tiles at once, {self.where}",
+            [
+                attempt(MMINDEX, lambda: self.make_batch(many)),
+                attempt(BARE_GETS, lambda: self.make_bare_batch(many)),
+            ],
+            limit=BARE_GETS,
+        )
+        yield Case(
+            f"remote: open the slide, read a tile, {self.where}",
+            [
+                Contender(MMINDEX, self.read_first, frames[:9], self.tiles.__getitem__),
+                *(
+                    Contender(name, partial(_read_first, make), frames[:9], note=note)
+                    for name, make, note in (
+                        (FSSPEC_PYDICOM, self.open_pydicom, readers[1][1][1]),
+                        (FSSPEC_WSIDICOM, self.open_wsidicom, readers[2][1][1]),
+                    )
+                ),
+            ],
+        )
+
+    def open_mmindex(self) -> Callable[[int], bytes]:
+        """Read as an index of the slide is read: without a look at its header."""
+        return self.open_instance().frame
+
+    def open_instance(self) -> mmindex.Instance:
+        """Open the slide, which is closed with the site."""
+        opened = mmindex.open_file(f"s3://bench/{self.key}", store=self.store, prove=True)
+        return self.site.stack.enter_context(opened)
+
+    def read_first(self, index: int) -> bytes:
+        """Open the slide by its table, read a tile."""
+        with mmindex.open_file(f"s3://bench/{self.key}", store=self.store) as instance:
+            return instance.frame(index)
+
+    def open_bare(self) -> Callable[[int], bytes]:
+        """Read ranges that are known, and look at no version."""
+        import obstore
+
+        instance = self.open_instance()
+        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+
+        def read(index: int) -> bytes:
+            start, length = pieces[index]
+            return bytes(obstore.get_range(self.store, self.key, start=start, length=length))
+
+        return read
+
+    def open_pydicom(self) -> Callable[[int], bytes]:
+        """Parse the header, then let `get_frame` look in a file of fsspec."""
+        import fsspec
+        import pydicom
+        from pydicom.encaps import get_frame
+
+        opened = fsspec.open(self.url, "rb", **self.options)
+        file = self.site.stack.enter_context(opened)
+        data_set = pydicom.dcmread(file, stop_before_pixels=True)
+        file.seek(12, 1)  # the header of Pixel Data
+        start, count = file.tell(), int(data_set.NumberOfFrames)
+
+        def read(index: int) -> bytes:
+            file.seek(start)
+            return get_frame(file, index, number_of_frames=count)
+
+        return read
+
+    def open_wsidicom(self) -> Callable[[int], bytes]:
+        """Open with wsidicom by fsspec; wsidicom keeps no tile that it read."""
+        from wsidicom import WsiDicom
+        from wsidicom.config import Settings
+
+        settings = Settings(decoded_frame_cache_size=0, encoded_frame_cache_size=0)
+        slide = self.site.stack.enter_context(
+            WsiDicom.open(self.url, file_options=self.options, settings=settings)
+        )
+        side = round(len(self.tiles) ** 0.5)
+
+        def read(index: int) -> bytes:
+            tile: bytes = slide.read_encoded_tile(0, (index % side, index // side))
+            return tile
+
+        return read
+
+    def make_batch(self, indices: list[int]) -> Contender:
+        """Read tiles of a list."""
+        frames = self.open_instance().frames
+        return Contender(MMINDEX, frames, [(indices,)], self.expect)
+
+    def make_bare_batch(self, indices: list[int]) -> Contender:
+        """Read ranges of a list, each by a request."""
+        import obstore
+
+        instance = self.open_instance()
+        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+
+        def read(wanted: list[int]) -> list[bytes]:
+            starts, lengths = zip(*(pieces[index] for index in wanted), strict=True)
+            found = obstore.get_ranges(
+                self.store, self.key, starts=starts, lengths=lengths, coalesce=0
+            )
+            return list(map(bytes, found))
+
+        return Contender(BARE_GETS, read, [(indices,)], self.expect)
+
+    def expect(self, indices: list[int]) -> list[bytes]:
+        """Return what a batch has to be."""
+        return [self.tiles[index] for index in indices]
+
+
+def _try(
+    make: Callable[[], Callable[[int], bytes]],
+) -> tuple[Callable[[int], bytes] | None, str]:
+    """Return a reader, or None and why there is none."""
+    try:
+        return make(), ""
+    except Exception as error:  # whatever a peer raises is its result
+        return None, describe_failure(error)
+
+
+def _weigh(read: Callable[[int], bytes], order: list[int]) -> float:
+    """Return the seconds of this process that a read takes."""
+    wanted = order[:WEIGHED]
+    start = time.process_time()
+    for index in wanted:
+        read(index)
+    return (time.process_time() - start) / len(wanted)
+
+
+def _read_first(make: Callable[[], Callable[[int], bytes]], index: int) -> bytes:
+    return make()(index)
+
+
+def _list_http(side: int, site: Site) -> Iterable[Case]:
+    from obstore.store import HTTPStore
+
+    from tests.sources.real_servers import NotInstalledError, run_nginx
+
+    try:
+        url, served = site.stack.enter_context(run_nginx(site.folder))
+    except NotInstalledError as error:
+        tell(f"remote: {error}; not measured")
+        return
+    tiles = write_slide(served / "slide.dcm", side)
+    store = HTTPStore(url, client_options={"allow_http": True})
+    options = {"cache_type": "none"}
+    remote = Remote(site, "HTTP", store, "slide.dcm", f"{url}/slide.dcm", options, tiles)
+    yield from remote.list_cases()
+
+
+def _list_s3(side: int, site: Site) -> Iterable[Case]:
+    from tests.sources.real_servers import NotInstalledError, run_seaweedfs
+
+    try:
+        store, how = site.stack.enter_context(run_seaweedfs(site.folder))
+    except NotInstalledError as error:
+        tell(f"remote: {error}; not measured")
+        return
+    import obstore
+
+    written = site.folder / "slide.dcm"
+    tiles = write_slide(written, side)
+    obstore.put(store, "slide.dcm", written.read_bytes())
+    options = {
+        "key": how["access_key_id"],
+        "secret": how["secret_access_key"],
+        "endpoint_url": how["endpoint"],
+        "default_cache_type": "none",
+    }
+    remote = Remote(site, "S3", store, "slide.dcm", "s3://archive/slide.dcm", options, tiles)
+    yield from remote.list_cases()
