@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mmindex.model import Anomaly
     from mmindex.scan.items import Flags, Offsets
 
-_SAMPLES = 5  # entries that are looked at: of an object, each is a request
+_SAMPLES = 16  # entries that are looked at
+_FEW_SAMPLES, _LONG = 5, 1 << 26  # of a slide in a bucket, where each look is a request
 _LOOK = ITEM_HEADER_LENGTH + 16  # bytes of an item that are looked at
 _HEAD = 16  # bytes of a fragment that show its start marker
 
@@ -65,9 +66,14 @@ def trust_table(
     return make_trusted(origin, starts, table.count, find_padding(table, lengths, anomalies))
 
 
-def sample_entries(count: int) -> list[int]:
-    """Return which entries of a table are looked at: the first, the last and some between."""
-    samples: list[int] = np.unique(np.linspace(0, count - 1, _SAMPLES).astype(np.int64)).tolist()
+def sample_entries(starts: Offsets) -> list[int]:
+    """Return which entries of a table are looked at: the first, the last and some between.
+
+    Of frames that take over 64 MiB they are fewer.
+    """
+    last = len(starts) - 1
+    count = _SAMPLES if int(starts[last]) < _LONG else _FEW_SAMPLES
+    samples: list[int] = np.unique(np.linspace(0, last, count).astype(np.int64)).tolist()
     return samples
 
 
@@ -100,7 +106,7 @@ def _look_at_samples(
     last = len(starts) - 1
     one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
     end, begun = origin, set()
-    samples = sample_entries(len(starts))
+    samples = sample_entries(starts)
     places = [origin + int(starts[at]) for at in samples]
     will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
     for frame_index in samples:

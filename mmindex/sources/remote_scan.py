@@ -221,7 +221,7 @@ def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, i
     if not len(starts) or int(starts.min()) < 0 or int(starts.max()) >= copy.size:
         return False
     last = len(starts) - 1
-    samples = sample_entries(len(starts))
+    samples = sample_entries(starts)
     tail = (copy.size - _LOOK, _LOOK)  # where most last frames end
     copy.fetch_many([*((origin + int(starts[at]), _LOOK) for at in samples), tail])
     spans = []

@@ -473,8 +473,8 @@ def test_a_remote_scan_is_the_scan_of_all_bytes(kind: str, prove: bool) -> None:
     ("kind", "prove", "requests", "most"),
     [
         ("native", True, 2, 100_000),
-        ("slide with a table", False, 7, 100_000),
-        ("extended offset table", False, 7, 100_000),
+        ("slide with a table", False, 18, 100_000),
+        ("extended offset table", False, 18, 100_000),
         ("large header", False, 10, 1_300_000),
         ("one large frame", True, 6, 200_000),
         ("few large frames", True, 16, 4_500_000),
