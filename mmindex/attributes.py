@@ -6,7 +6,6 @@ no pydicom, so that listings are fast.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +73,8 @@ class AttributeSet:
 
     def pack(self) -> bytes:
         """Return the set as an index has it: JSON with a tag of 8 hex digits by keyword."""
+        import json  # most indexes keep no attributes
+
         levels = {"studies": self.studies, "series": self.series}
         return json.dumps(
             {
@@ -92,6 +93,8 @@ class AttributeSet:
         ValueError
             The bytes are no such set.
         """
+        import json
+
         try:
             levels = json.loads(packed)
             studies, series = (
@@ -107,6 +110,8 @@ _LEVELS = ("studies", "series")
 
 def pack_values(values: Json) -> bytes:
     """Return values as an index has them: DICOM JSON in UTF-8."""
+    import json
+
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "surrogatepass"
     )
@@ -120,6 +125,8 @@ def unpack_values(packed: bytes) -> Json:
     ValueError
         The bytes are no JSON object.
     """
+    import json
+
     try:
         found = json.loads(packed.decode("utf-8", "surrogatepass"))
     except RecursionError as error:

@@ -107,7 +107,7 @@ concurrency_option = click.option(
     "--concurrency",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Objects of a URL that are scanned at once; 64 unless given.",
+    help="Objects of a URL scanned at once; 64 unless given.",
 )
 
 

@@ -60,7 +60,7 @@ root_option = click.option(
     "archive_root",
     metavar="PATH",
     type=click.Path(),
-    help="Where the archive is now, if it moved: a folder or a URL.",
+    help="Where the archive is now, if it moved.",
 )
 
 

@@ -97,14 +97,15 @@ def _walk_all(
             yield from _walk_scan_problems(record)
     if "unreadable" in kinds:
         yield from _walk_skipped(store)
-    if {"missing", "stale", "new"}.intersection(kinds):
-        if archive.is_remote:
+    compares = bool({"missing", "stale", "new"}.intersection(kinds))
+    if compares and not archive.is_remote:
+        yield from _walk_differences(archive, store, progress, rules)
+    else:
+        if compares:
             yield from _walk_remote(archive, store, rules)
-        else:
-            yield from _walk_differences(archive, store, progress, rules)
-    if progress is not None:
-        total = store.count_files()
-        progress(total, total)
+        if progress is not None:
+            total = store.count_files()
+            progress(total, total)
     if "duplicate" in kinds:
         yield from _walk_duplicates(archive)
 

@@ -357,8 +357,9 @@ class Prepared(Executor):
             number_of_frames=FRAMES, frames=FRAME_TABLE))
 
 def replace_and_look(*arguments):
-    replace_files(*arguments)
+    unknown = replace_files(*arguments)
     look()
+    return unknown
 
 replace_files, store.replace_files = store.replace_files, replace_and_look
 archive_root.walk_archive = walk

@@ -56,7 +56,7 @@ def _complete_folders(
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Processes that scan; one a core unless given.",
+    help="Processes; one a core unless given.",
 )
 @concurrency_option
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
@@ -92,7 +92,7 @@ def _complete_folders(
     "--moved-from",
     metavar="OLD",
     type=click.Path(),
-    help="ROOT is the archive that was at OLD: take over its index.",
+    help="ROOT was at OLD: take over its index.",
 )
 @click.option(
     "--strict",

@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     "--sample",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Frames of a file at most, at even steps.",
+    help="Frames of a file, at even steps.",
 )
 @click.option(
     "-j",
     "--threads",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Threads that decode; one a core unless given.",
+    help="Threads; one a core unless given.",
 )
 @click.option(
     "--state",
     metavar="PATH",
     type=click.Path(dir_okay=False),
-    help="Note files that are done here, and leave out unchanged ones that are.",
+    help="Note finished files here; skip unchanged ones.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     *("-v", "--verbose"),
     is_flag=True,
     callback=print_requests,
-    help="Print long problems whole on a terminal, and what is read of URLs.",
+    help="Print problems whole, and what is read of URLs.",
 )
 @color_option
 def command(
@@ -65,7 +65,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Decode every frame of an archive, with all cores, and list those that cannot be decoded.
+    """Decode every frame of an archive with all cores; list those that fail.
 
     ROOT is the archive's folder, or the index file. With --state, a run that was interrupted goes
     on where it ended. Exits with 1 if a frame cannot be decoded.
