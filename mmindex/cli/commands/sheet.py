@@ -78,8 +78,7 @@ def command(
 
     Of a slide, draw its thumbnail, at most 8 times --size wide and high, unless NUMBER or --columns
     asks for frames. SOURCE is a DICOM file, or with --instance an archive's folder or an index.
-    Of more than 100 frames, 100 at even steps are drawn. Exits with 1 if a frame cannot be read; its
-    cell is crossed out.
+    Of more than 100 frames, 100 at even steps are drawn. Exits with 1 if a frame cannot be read.
 
     \b
     mmindex sheet cine.dcm -o sheet.png
