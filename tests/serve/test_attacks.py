@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import socket
 import string
@@ -191,6 +192,43 @@ def test_nothing_of_a_request_becomes_a_header(served, target):
     assert b"set-cookie" not in head
     assert b"evil" not in head
     assert not head.startswith(b"http/1.1 3")
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"/dicom-web/studies?PatientName=\xbd", 400),
+        (b"/dicom-web/studies?\xff\xfe=1", 400),
+        ("/dicom-web/studies?PatientName=M\xfcller*".encode(), 400),
+        (b"/dicom-web/studies/\xbd/metadata", 400),
+        (b"/dicom-web/studies?PatientName=%bd", 200),
+    ],
+)
+def test_bytes_that_are_no_text(served, target, status):
+    """Bytes of a target that are not ASCII are 400 from uvicorn."""
+    request = b"GET " + target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    assert send(served, request)[9:12] == b"%d" % status
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [(b"PatientName=M\xc3\xbcller*", 200), (b"\xbd=", 400)]
+)
+def test_queries_that_another_asgi_server_lets_through(served, query, status):
+    """A query in plain UTF-8 is understood, other bytes are 400."""
+    from mmindex.serve import application
+
+    statuses = []
+
+    async def note(message):
+        statuses.append(message.get("status"))
+
+    scope = {
+        **{"type": "http", "method": "GET", "path": "/dicom-web/studies", "root_path": ""},
+        **{"raw_path": b"/dicom-web/studies", "query_string": query, "scheme": "http"},
+        **{"headers": [(b"host", b"localhost")], "server": ("localhost", 80), "client": None},
+    }
+    asyncio.run(application(served.folder)(scope, None, note))
+    assert statuses[0] == status
 
 
 def test_host_of_a_forwarding_header_is_ignored(http, served):
