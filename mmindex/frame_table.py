@@ -26,7 +26,7 @@ ITEM_HEADER_LENGTH = 8  # item tag and 4-byte length (PS3.5 7.5)
 
 
 class Layout(IntEnum):
-    """How a FrameTable says where frames lie."""
+    """The kind of a FrameTable: how it locates frames."""
 
     NATIVE = 1  # a first offset and a stride
     FRAGMENT_A_FRAME = 2  # one item a frame
@@ -55,7 +55,7 @@ _PAIRS = {4: struct.Struct("<II"), 8: struct.Struct("<QQ")}
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Where the frames of one instance lie.
+    """The byte ranges of the frames of one instance.
 
     Native frames need no entries: frame i is the `frame_bits` bits from bit i * `stride_bits` on,
     counted from `value_offset`. Encapsulated ones have little-endian `entries` of `entry_size`
@@ -241,7 +241,7 @@ class FrameTable:
 
     @property
     def items_end(self) -> int:
-        """Where the last located frame of Layout.TRUSTED ends."""
+        """The end of the last located frame of Layout.TRUSTED."""
         at = self.frames_located * self.entry_size
         end = int.from_bytes(self.entries[at : at + self.entry_size], "little")
         return self.value_offset + end

@@ -26,7 +26,7 @@ SEPARATOR = "!/"  # between the path of a container and the name of a file in it
 
 
 class Status(str, Enum):
-    """What mmindex can do for a file."""
+    """The status of a file: what mmindex can do for it."""
 
     INDEXED = "indexed"
     DEFLATED = "deflated"
@@ -54,7 +54,7 @@ _TIMES = 1 << 63  # ns that 64 bits hold, in both directions
 
 
 class Boundaries(str, Enum):
-    """Where the frame boundaries came from."""
+    """The source of the frame boundaries."""
 
     NONE = "none"
     NATIVE = "native"
@@ -66,7 +66,7 @@ class Boundaries(str, Enum):
 
 
 class VersionKind(IntEnum):
-    """What a fingerprint is made of."""
+    """The kind of a fingerprint: the parts that it compares."""
 
     LOCAL = 0  # size, modification time, inode
     LOCAL_WITHOUT_INODE = 1  # of a file system whose inodes change, or an archive that moves
@@ -112,7 +112,7 @@ Version = Fingerprint
 
 
 class Member(NamedTuple):
-    """Where a file lies in a container, a tar or zip file.
+    """The place of a file in a container, a tar or zip file.
 
     Attributes
     ----------
@@ -280,7 +280,7 @@ class InstanceRecord:
 
     @property
     def key(self) -> bytes:
-        """What an index knows the file by: unlike `location`, never that of another file, too."""
+        """The name of the file in an index: unlike `location`, never that of another file, too."""
         return self.path if self.member is None else locate(self.path, self.member.name)
 
     @property

@@ -1,4 +1,4 @@
-"""Which problems wake somebody: `--fail-on` of check and build."""
+"""`--fail-on` of check and build: the kinds of problems that wake somebody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from mmindex.cli.suggestions import find_near_word
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -17,7 +19,11 @@ def _parse_kinds(ctx: click.Context, param: click.Parameter, value: str) -> froz
 
     kinds = frozenset(filter(None, (kind.strip() for kind in value.split(","))))
     if unknown := sorted(kinds.difference(KINDS)):
-        raise click.BadParameter(f"expected some of {','.join(KINDS)}, found {','.join(unknown)}")
+        near = find_near_word(unknown[0], KINDS)
+        hint = f": did you mean {near}?" if near else ""
+        raise click.BadParameter(
+            f"expected some of {','.join(KINDS)}, found {','.join(unknown)}{hint}"
+        )
     return kinds
 
 

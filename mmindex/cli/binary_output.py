@@ -1,4 +1,4 @@
-"""Where binary output goes: a file, a file a frame by a template, or standard output.
+"""Binary output: to a file, to a file a frame by a template, or to standard output.
 
 A template is a path with `{number}` or `{ext}` in it, and in it `{{` and `}}` are a brace each. A
 path without either is none: all of its braces are part of the file's name.

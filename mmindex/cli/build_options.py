@@ -1,4 +1,4 @@
-"""What build, update and watch share: the options of a walk, and how a report is printed."""
+"""Options of a walk and the printed report, shared by build, update and watch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
+from mmindex.cli.suggestions import NearChoice
 
 if TYPE_CHECKING:
     from mmindex import BuildReport
@@ -114,7 +115,7 @@ def log_option(command: Command) -> Command:
     return click.option(
         "--log-format",
         metavar="text|json",
-        type=click.Choice(["text", "json"]),
+        type=NearChoice(["text", "json"]),
         default="text",
         help="How a line of the log reads.",
     )(command)

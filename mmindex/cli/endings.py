@@ -1,4 +1,4 @@
-"""How every command ends: what was wrong in one line on standard error, and an exit code."""
+"""Ends every command: one line on standard error that says what was wrong, and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share in printing: lines, tables, JSON, messages.
+"""Printing that all commands share: lines, tables, JSON, messages.
 
 Paths and values of files are printed so that none of them can break a line or steer a terminal.
 """

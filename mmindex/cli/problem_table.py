@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -57,17 +57,42 @@ def walk_table(problems: Iterable[Problem], *, whole: bool) -> Iterator[str]:
 
 
 def _walk_rows(problems: list[Problem], columns: int, *, whole: bool) -> Iterator[str]:
-    rows = [problem_row(problem) for problem in problems]
+    rows = [
+        (path, kind, _ACCEPTED * problem.accepted + detail)
+        for problem, (path, kind, detail) in zip(problems, map(problem_row, problems), strict=True)
+    ]
+    colors = [None if problem.accepted else _COLORS[problem.kind] for problem in problems]
+    return _walk_cells(_COLUMNS, rows, colors, columns, whole=whole)
+
+
+def walk_failures(failures: Iterable[tuple[str, str, str]], *, whole: bool) -> Iterator[str]:
+    """Yield the lines of a table of frames that cannot be decoded: path, number and why."""
+    rows = sorted(failures, key=lambda row: (row[0], len(row[1]), row[1]))
+    colors = [_COLORS["unreadable"]] * len(rows)
+    columns = shutil.get_terminal_size().columns
+    return _walk_cells(("Path", "Frame", "Problem"), rows, colors, columns, whole=whole)
+
+
+def _walk_cells(
+    heading: tuple[str, str, str],
+    rows: list[tuple[str, str, str]],
+    colors: Sequence[str | None],
+    columns: int,
+    *,
+    whole: bool,
+) -> Iterator[str]:
+    """Yield a heading and a line a row: path, what stands in colour, and a text of any length."""
     path_width = min(max(len(row[0]) for row in rows), max(_LEAST_PATH, columns // 3))
-    path_width = max(path_width, len(_COLUMNS[0]))
-    kind_width = max(len(row[1]) for row in [_COLUMNS, *rows])
-    before = path_width + kind_width + 4
-    yield click.style(f"{'Path':{path_width}}  {'Kind':{kind_width}}  Problem", bold=True)
-    for problem, (path, kind, detail) in zip(problems, rows, strict=True):
-        text = _ACCEPTED * problem.accepted + detail
+    path_width = max(path_width, len(heading[0]))
+    middle_width = max(len(row[1]) for row in [heading, *rows])
+    before = path_width + middle_width + 4
+    yield click.style(
+        f"{heading[0]:{path_width}}  {heading[1]:{middle_width}}  {heading[2]}", bold=True
+    )
+    for (path, middle, text), color in zip(rows, colors, strict=True):
         lines = wrap(text, columns - before)
         first = lines[0] if whole else cut_end(text, columns - before)
-        shown = click.style(f"{kind:{kind_width}}", fg=None if problem.accepted else _COLORS[kind])
+        shown = click.style(f"{middle:{middle_width}}", fg=color)
         yield f"{cut_middle(path, path_width):{path_width}}  {shown}  {first}"
         if whole:
             yield from (" " * before + line for line in lines[1:])

@@ -1,4 +1,4 @@
-"""How far a build is: a line on a terminal that is written over, else a plain line now and then.
+"""Progress of a command: a line on a terminal that is written over, else a plain line now and then.
 
 There is no total, and so no bar and no time left, while the folders are still being listed.
 """

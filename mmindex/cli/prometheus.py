@@ -1,4 +1,4 @@
-"""What an archive holds in the text format of Prometheus, version 0.0.4.
+"""Statistics of an archive in the text format of Prometheus, version 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """

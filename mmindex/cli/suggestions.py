@@ -34,13 +34,18 @@ class NearChoice(_Choice):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the word that was chosen."""
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(value).lower(), self.choices, 1)
+        near = find_near_word(str(value), self.choices)
         if value not in self.choices and near:
             known = ", ".join(self.choices)
-            self.fail(f"{value!r}: did you mean {near[0]}? There are {known}.", param, ctx)
+            self.fail(f"{value!r}: did you mean {near}? There are {known}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def find_near_word(typed: str, words: Iterable[str]) -> str:
+    """Return the one of these words that a mistyped one is like, or an empty text."""
+    from difflib import get_close_matches
+
+    return "".join(get_close_matches(typed.lower(), list(words), 1))
 
 
 def explain_unknown_instance(archive: Archive, uid: str, source: str) -> str:

@@ -1,4 +1,4 @@
-"""What only people at a terminal get: colour, and a pager for what is longer than the screen."""
+"""Output for people at a terminal only: colour, and a pager for long lists."""
 
 from __future__ import annotations
 

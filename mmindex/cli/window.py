@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmindex.cli.suggestions import find_near_word
+
 if TYPE_CHECKING:
     from mmindex.read.pictures import WindowChoice
 
@@ -28,7 +30,9 @@ class WindowType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         except ValueError:
             window = math.nan, math.nan
         if not comma or not math.isfinite(window[0]) or not 0 < window[1] < math.inf:
-            self.fail(f"expected file, auto or CENTER,WIDTH such as 40,400, found {value!r}")
+            near = find_near_word(str(value), ("file", "auto"))
+            hint = f": did you mean {near}?" if near else ""
+            self.fail(f"expected file, auto or CENTER,WIDTH such as 40,400, found {value!r}{hint}")
         return window
 
 

@@ -38,7 +38,7 @@ _UNDECODED = {  # why frames of these have no arrays, by the end of their UID
 
 
 class CodecModule(Protocol):
-    """What the module of a codec has."""
+    """The interface of a codec's module."""
 
     CODECS: tuple[str, ...]  # classes of imagecodecs that it calls; () where it needs none
 
@@ -115,7 +115,7 @@ def find_decoder(frame: Frame) -> Decoder:
 
 
 class Support(NamedTuple):
-    """Whether frames of a transfer syntax are decoded, and by what.
+    """The decoder of a transfer syntax, if there is one.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself, and how its samples become those of the image.
+"""The parameters in a compressed frame, and the way from its samples to those of the image.
 
 A codec's module has two functions: `parse_stream`, which reads the header of a frame, and
 `decode_stream`, which returns its samples. What lies between codec and pixels is here: shapes are

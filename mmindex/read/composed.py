@@ -1,4 +1,4 @@
-"""What several instances of an Archive are together: slides, concatenations, volumes."""
+"""Several instances of an Archive as one: slides, concatenations, volumes."""
 
 from __future__ import annotations
 

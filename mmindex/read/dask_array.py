@@ -34,7 +34,7 @@ class _InstanceStack:
 
 
 class _Frames:
-    """What Dask slices: the frames, decoded when a slice is taken."""
+    """The array that Dask slices: its frames are decoded when a slice is taken."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack

@@ -1,4 +1,4 @@
-"""What an Instance has beside bytes: arrays, its header as a Dataset, pictures.
+"""The part of Instance above bytes: arrays, its header as a Dataset, pictures.
 
 The methods are thin; what they need is imported when they are called, since numpy and codecs take
 longer to import than a thousand frames to read.

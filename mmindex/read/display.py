@@ -1,4 +1,4 @@
-"""What a header says of showing frames: rescale, windows, tables (PS3.3 C.11, C.7.9, C.7.6.16).
+"""Display parameters from a header: rescale, windows, tables (PS3.3 C.11, C.7.9, C.7.6.16).
 
 An open instance's header is read once, and the elements that showing needs are kept, those of a
 frame's own functional groups with them. What the elements mean is not known here.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FoundInstance:
-    """What the indexes at and above a file know of it.
+    """The records of one file in the indexes at and above its folder.
 
     Attributes
     ----------

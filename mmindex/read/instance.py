@@ -301,7 +301,7 @@ class Instance(Decoded, FrameSequence):
 
     @property
     def file_range(self) -> ByteRange:
-        """What `read_file` can read: from 0 on but for a stored member of a container."""
+        """The range that `read_file` can read: from 0 on but for a stored member of a container."""
         return ByteRange(self._file.first, self._file.size)
 
     @property
@@ -357,7 +357,7 @@ class Instance(Decoded, FrameSequence):
 
     @property
     def source(self) -> ByteSource:
-        """What the offsets of the frame table count in."""
+        """The bytes in which the offsets of the frame table count."""
         return self._require_source()
 
     def _require_source(self) -> ByteSource:

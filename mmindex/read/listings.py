@@ -1,4 +1,4 @@
-"""What an index lists: files, instances, series and studies. Opens no file of the archive."""
+"""Lists the files, instances, series and studies of an index. Opens no file of the archive."""
 
 from __future__ import annotations
 

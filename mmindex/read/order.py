@@ -1,4 +1,4 @@
-"""Which of several files with one UID counts, and in what order instances come."""
+"""The order of instances, and the choice among several files with one UID."""
 
 from __future__ import annotations
 

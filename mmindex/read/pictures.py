@@ -1,4 +1,4 @@
-"""What pixels mean: values in units, and pictures as a viewer shows them (PS3.3 C.11, C.7.6.3.1).
+"""Pixels by meaning: values in units, and pictures as viewers show them (PS3.3 C.11, C.7.6.3.1).
 
 pydicom's functions apply the tables. A frame's own functional groups go before the shared ones, and
 those before the top level (C.7.6.16).

@@ -53,7 +53,7 @@ class BitRun(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a frame lies, and how its bytes become the frame.
+    """The place of a frame, and the way from its bytes to the frame.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is wrong with the files of an archive: as they were scanned, and as they are now."""
+"""Problems of the files of an archive: as they were scanned, and as they are now."""
 
 from __future__ import annotations
 

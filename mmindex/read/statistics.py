@@ -1,4 +1,4 @@
-"""What an archive holds, counted from its index alone."""
+"""Statistics of an archive, counted from its index alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frame is the tile at a column and row of a slide's level (PS3.3 C.7.6.17).
+"""Finds the frame of the tile at a column and row of a slide's level (PS3.3 C.7.6.17).
 
 TILED_FULL by arithmetic; every other organization by the positions of its frames, which the index
 has, or else the file's header.
@@ -29,7 +29,7 @@ class Part:
 
     @property
     def image(self) -> SlideImage:
-        """What the instance's file says of the slide."""
+        """The slide parameters in the instance's file."""
         return self.tiles.image
 
     def find(self, column: int, row: int, plane: Plane) -> int | None:

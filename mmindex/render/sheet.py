@@ -42,7 +42,7 @@ class Sheet(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """How a sheet is divided, in pixels but for `columns`: frames with their labels below.
+    """The layout of a sheet, in pixels but for `columns`: frames with their labels below.
 
     A frame is in the middle of its cell, which may be wider: a label can be wider than a frame.
     """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class AnomalyMeaning(NamedTuple):
-    """What an anomaly's code stands for.
+    """The meaning of an anomaly's code, and the scanner's answer to it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where the frames of encapsulated pixel data begin (PS3.5 A.4; rules R18, R19, R45, R51).
+"""The beginnings of the frames of encapsulated pixel data (PS3.5 A.4; rules R18, R19, R45, R51).
 
 Three witnesses can speak, and each may be wrong: Number of Frames, an offset table whose entries
 all lead to items, and start markers. `decide` weighs what they say. Nothing here reads a file or
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a table or the start markers say.
+    """The frame boundaries by one witness: a table or the start markers.
 
     Attributes
     ----------

@@ -140,7 +140,7 @@ def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Witnesses:
-    """What the items, the tables and Number of Frames say.
+    """The evidence of the items, the tables and Number of Frames.
 
     `begins` says of each item whether a start marker is there, `filled` which items are not
     empty; `usable` has the matches of `tables`, the readings of those that can be used.
@@ -157,7 +157,7 @@ class _Witnesses:
 
     @property
     def readings(self) -> list[Reading]:
-        """What tables and start markers say, as far as they speak."""
+        """The evidence of tables and start markers, as far as there are any."""
         return self.tables + ([] if self.markers is None else [self.markers])
 
 

@@ -1,4 +1,4 @@
-"""What stands before the data set of a DICOM file, and how the data set is encoded.
+"""Preamble and File Meta Information of a DICOM file, and the encoding of its data set.
 
 Preamble and File Meta Information are those of PS3.10 section 7.1; deflated data sets of
 PS3.5 A.5.
@@ -32,7 +32,7 @@ _LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest
 
 
 class FileMeta(NamedTuple):
-    """What the File Meta Information says, and where the data set begins.
+    """The values of the File Meta Information, and the beginning of the data set.
 
     Attributes
     ----------

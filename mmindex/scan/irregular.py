@@ -84,7 +84,7 @@ def scan_irregular(buffer: Buffer, element_offset: int, end: int, encoding: Enco
 
 
 class _Walk:
-    """What a walk has met in one data set: its anomalies, and how often it looked twice."""
+    """The state of a walk through one data set: its anomalies, and its number of second looks."""
 
     def __init__(self, buffer: Buffer, end: int) -> None:
         self._buffer = buffer

@@ -41,7 +41,7 @@ _BLOCK = 1 << 16  # entries looked at together
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """Where an offset table is stored: half-open ranges of bytes, of its entries and lengths."""
+    """The place of an offset table: half-open byte ranges of its entries and lengths."""
 
     kind: Boundaries
     table_offset: int
@@ -207,7 +207,7 @@ def unwrap(table: OffsetTable, available: int) -> Offsets:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a table says of the items, or why it cannot be used.
+    """The boundaries by a table, or the reason why it cannot be used.
 
     `first_fragments` are the numbers of each located frame's first item, None where the table
     cannot be used; `problem` is the code of an anomaly, empty where there is none.

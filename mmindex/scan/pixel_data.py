@@ -28,7 +28,7 @@ from mmindex.scan.transfer_syntax import RLE_LOSSLESS, Codec
 
 
 class PixelData(NamedTuple):
-    """Where the frames lie, what said so, and how many there are."""
+    """The frames that a scan found: their table, its source and their number."""
 
     frames: FrameTable
     boundaries: Boundaries

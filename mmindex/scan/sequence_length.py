@@ -1,4 +1,4 @@
-"""Where a sequence ends whose length is wrong: where its elements end (PS3.5 7.5).
+"""Finds the end of a sequence whose length is wrong: where its elements end (PS3.5 7.5).
 
 A wrong length leads off the next element. The items inside, walked one by one, then show the end:
 a place where an element follows, when no other place near it has one.

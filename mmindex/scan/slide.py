@@ -1,4 +1,4 @@
-"""Where the tiles of one whole slide image lie in it (PS3.3 C.7.6.17, C.8.12.4 to C.8.12.6).
+"""The positions of the tiles of one whole slide image (PS3.3 C.7.6.17, C.8.12.4 to C.8.12.6).
 
 Read from a header by structure; pixel data is not looked at.
 """

@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Codec(Enum):
-    """What a frame's bytes are, as far as frame boundaries depend on it."""
+    """The kind of a frame's bytes, as far as frame boundaries depend on it."""
 
     NATIVE = "native"
     JPEG = "JPEG"

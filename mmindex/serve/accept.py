@@ -83,7 +83,7 @@ class Acceptable:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a frame or a file is sent."""
+    """The form in which a frame or a file is sent."""
 
     media_type: str
     multipart: bool

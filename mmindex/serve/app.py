@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What requests may take of the server.
+    """The limits of the requests to a server.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ def application(
 
 
 class _Service:
-    """What the routes stand on."""
+    """The state that all routes share."""
 
     def __init__(self, shelf: Shelf, prefix: str, limits: Limits, revalidate_after: float) -> None:
         multipart = Multipart()

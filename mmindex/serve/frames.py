@@ -27,7 +27,7 @@ _VARY = (b"vary", b"accept, authorization, origin")
 
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
-    """What one request for frames may take.
+    """The limits of one request for frames.
 
     Attributes
     ----------

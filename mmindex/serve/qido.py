@@ -44,7 +44,7 @@ _MOST_FILTERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a query asks for.
+    """A parsed query: filters, fields, limit and offset.
 
     Attributes
     ----------

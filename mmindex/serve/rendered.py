@@ -24,7 +24,7 @@ _QUALITY = 90
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How a frame becomes a picture.
+    """The parameters of a rendered frame.
 
     Attributes
     ----------

@@ -133,7 +133,7 @@ def make_etag(record: InstanceRecord) -> str:
 
 
 class Shelf:
-    """What is served.
+    """The archive or the file that is served.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Where bytes come from: files, memory, containers, stores; and roots that can be walked."""
+"""Sources of bytes: files, memory, containers, stores; and roots that can be walked."""

@@ -1,4 +1,4 @@
-"""Where bytes come from, and where files are found: the two interfaces of this folder.
+"""The two interfaces of this folder: ByteSource reads bytes, Root finds files.
 
 A new source of bytes is one module with one class that sets `name`, `size` and `version` and writes
 `read`; a source that holds something also writes `close`. Everything else has a default here.

@@ -74,7 +74,7 @@ class Folder(Root):
 
 
 class WalkRules(NamedTuple):
-    """What a walk leaves out.
+    """The files and folders that a walk leaves out.
 
     Attributes
     ----------

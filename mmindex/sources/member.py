@@ -96,7 +96,7 @@ class InflatedFiles:
 
 
 class _MemberSource(ByteSource):
-    """What both kinds of members have: a container that is looked at.
+    """The common part of both kinds of members: a container that is checked.
 
     Other members may read the container, too: who has it last closes it by letting go of it.
     """

@@ -30,7 +30,7 @@ _DESCRIPTOR, _UTF8 = 0x0008, 0x0800
 
 
 class Directory(NamedTuple):
-    """Where the central directory is, and what was put before the container's first byte."""
+    """The place of the central directory, and the length of what precedes the container."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ class Directory(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """What the central directory says of a member; `name` as its bytes are."""
+    """The central directory's entry of a member; `name` as its bytes are."""
 
     name: bytes
     header_offset: int

@@ -1,4 +1,4 @@
-"""What keeps a mistake from emptying an index: a lost mount, a wrong root, a whole file system."""
+"""Guards against mistakes that would empty an index: a lost mount, a wrong or too large root."""
 
 from __future__ import annotations
 

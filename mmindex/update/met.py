@@ -1,4 +1,4 @@
-"""What a walk of an archive meets: known files that are unchanged, and chunks of the others."""
+"""Sorts the files that a walk meets: known and unchanged, or into chunks for a scan."""
 
 from __future__ import annotations
 

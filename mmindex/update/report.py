@@ -17,7 +17,7 @@ NAMES_KEPT = 1000
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build or an update did, or has done so far.
+    """The report of a build or an update, finished or still running.
 
     Attributes
     ----------

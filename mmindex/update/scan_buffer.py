@@ -15,7 +15,7 @@ READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping 
 
 
 class ScanOptions(NamedTuple):
-    """What a build asks of every scan."""
+    """The options that a build passes to every scan."""
 
     force: bool = False
     prove: bool = True

@@ -1,4 +1,4 @@
-"""What a worker does: scan files, whatever they are, and return packed records."""
+"""Workers scan files, whatever they are, and return packed records."""
 
 from __future__ import annotations
 

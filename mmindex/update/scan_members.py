@@ -1,4 +1,4 @@
-"""What a worker does with the files in a container: scan them in place, return packed records."""
+"""Workers scan the files in a container in place, and return packed records."""
 
 from __future__ import annotations
 

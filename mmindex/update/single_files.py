@@ -209,7 +209,7 @@ def _below(root: bytes, path: bytes) -> bytes | None:
 
 
 class _Look:
-    """What some paths of an archive are now, beside what the index knows of them."""
+    """The present state of some paths of an archive, beside their state in the index."""
 
     def __init__(
         self,

@@ -231,6 +231,11 @@ def test_a_file_whose_frames_are_all_lost_has_none_of_them(tmp_path, monkeypatch
         (("frame", "a.dcm", 1, "--format", "PNG"), "did you mean png?"),
         (("ls", "a", "--color", "alway"), "did you mean always? There are auto, always, never."),
         (("frame", "a.dcm", 1, "--format", "zzz"), "is not one of"),
+        (("export", "a", "--format", "parquett"), "did you mean parquet?"),
+        (("build", "a", "--log-format", "jsn"), "did you mean json?"),
+        (("check", "a", "--fail-on", "stal"), "found stal: did you mean stale?"),
+        (("check", "a", "--fail-on", "stale,zzz"), "missing,duplicate,anomaly,new, found zzz"),
+        (("frame", "a.dcm", 1, "--window", "fil"), "found 'fil': did you mean file?"),
     ],
 )
 def test_a_mistyped_value_is_answered_with_the_one_like_it(arguments, said):

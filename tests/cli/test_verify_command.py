@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
+from cli_runner import new_runner, print_on_terminal, read_terminal, run_child
 from dicom_bytes import RLE_LOSSLESS, dicom_file, element, encapsulate, image_attributes
 
 import mmindex
@@ -61,3 +61,30 @@ def test_a_second_run_goes_on_where_the_first_ended(root: Path, tmp_path: Path) 
     os.utime(root / "good.dcm", ns=(1, 1))
     mmindex.build(root, workers=1)
     assert "3 frames decoded in 1 file, 1 failed" in new_runner().invoke(main, arguments).stderr
+
+
+@pytest.mark.parametrize("option", [(), ("-v",)])
+def test_failures_stand_in_a_table_on_a_terminal(
+    root: Path, terminal: tuple[int, int], option: tuple[str, ...]
+) -> None:
+    """Each line fits 80 columns, and --verbose continues a long problem in the next one."""
+    heading, row, *more = print_on_terminal(terminal, "verify", root, *option, code=1)
+    assert heading.split() == ["Path", "Frame", "Problem"]
+    assert row.startswith("bad.dcm  2")
+    assert max(map(len, (heading, row, *more))) <= 80
+    assert bool(more) == bool(option)
+    assert ("..." in row) != bool(option)
+
+
+def test_progress_leaves_no_trace_among_the_failures(
+    root: Path, tmp_path: Path, terminal: tuple[int, int]
+) -> None:
+    """The line of progress is wiped before anything is printed."""
+    ours, theirs = terminal
+    with (tmp_path / "printed").open("w") as stdout:
+        run_child("verify", root, stdout=stdout, stderr=theirs)
+    shown = read_terminal(ours, theirs)
+    assert "of 2 files" in shown
+    assert shown.splitlines()[-1].rpartition("\r")[2] == (
+        "mmindex: 6 frames decoded in 2 files, 1 failed"
+    )

@@ -11,6 +11,7 @@ import click
 from mmindex.cli.binary_output import STDOUT, write_output
 from mmindex.cli.printing import counted, plain
 from mmindex.cli.source_argument import open_archive
+from mmindex.cli.suggestions import NearChoice
 from mmindex.index.names import is_of_index
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["jsonl", "parquet", "kerchunk"]),
+    type=NearChoice(["jsonl", "parquet", "kerchunk"]),
     default="jsonl",
     show_default=True,
     help="JSON lines, a Parquet table, or references that zarr opens through fsspec.",

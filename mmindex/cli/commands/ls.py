@@ -39,7 +39,7 @@ _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 
 class Row(NamedTuple):
-    """What is listed of a file: the columns that programs get, which are only ever added to."""
+    """A row of the list: the columns that programs get, which are only ever added to."""
 
     path: str
     sop_instance_uid: str

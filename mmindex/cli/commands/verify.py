@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,7 +13,10 @@ import click
 
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
+from mmindex.cli.problem_table import walk_failures
+from mmindex.cli.progress import showing_files
 from mmindex.cli.source_argument import open_archive
+from mmindex.cli.terminal import color_option, print_paged
 
 if TYPE_CHECKING:
     from mmindex import InstanceRecord
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print long problems whole on a terminal.")
+@color_option
 def command(
     root: str,
     sample: int | None,
@@ -50,6 +55,7 @@ def command(
     state: str | None,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Decode every frame of an archive, with all cores, and list those that cannot be decoded.
 
@@ -71,33 +77,30 @@ def command(
             notes.write("\n")  # the last line may have been cut
         records = [record for record in archive.instances() if _key(record) not in known]
         versions = {record.location: _key(record) for record in records}
-        bar = stack.enter_context(
-            click.progressbar(
-                verify_archive(archive, records, sample=sample, threads=threads),
-                length=len(records),
-                file=sys.stderr,
-                hidden=quiet or not sys.stderr.isatty(),
-            )
-        )
         found = [failure for failures in known.values() for failure in failures]
         files = frames = 0
 
         def walk() -> Iterator[dict[str, object]]:
             nonlocal files, frames
             yield from found
-            for verified in bar:
-                files += 1
-                frames += verified.frames
-                failures = list(_describe(verified))
-                _note(notes, versions[verified.path], failures)
-                found.extend(failures)
-                yield from failures
+            with showing_files(quiet=quiet) as show:
+                for verified in verify_archive(archive, records, sample=sample, threads=threads):
+                    files += 1
+                    frames += verified.frames
+                    failures = list(_describe(verified))
+                    _note(notes, versions[verified.path], failures)
+                    found.extend(failures)
+                    yield from failures
+                    if show is not None:
+                        show(files, len(records))
 
         if as_json:
             print_json_lines(walk())
+        elif sys.stdout.isatty():
+            _print_table(map(_row, walk()), verbose=verbose)
         else:
             for failure in walk():
-                click.echo(f"{failure['path']}\t{failure['frame']}\t{failure['error']}")
+                click.echo("\t".join(_row(failure)))
     if not quiet:
         print_message(
             f"{counted(frames, 'frame', grouped=True)} decoded in "
@@ -105,6 +108,16 @@ def command(
         )
     if found:
         click.get_current_context().exit(FAILED)
+
+
+def _row(failure: dict[str, object]) -> tuple[str, str, str]:
+    return str(failure["path"]), str(failure["frame"]), str(failure["error"])
+
+
+def _print_table(rows: Iterable[tuple[str, str, str]], *, verbose: bool) -> None:
+    listed = list(rows)
+    if listed:
+        print_paged(walk_failures(listed, whole=verbose))
 
 
 def _key(record: InstanceRecord) -> str:
