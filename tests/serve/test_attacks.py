@@ -223,9 +223,16 @@ def test_queries_that_another_asgi_server_lets_through(served, query, status):
         statuses.append(message.get("status"))
 
     scope = {
-        **{"type": "http", "method": "GET", "path": "/dicom-web/studies", "root_path": ""},
-        **{"raw_path": b"/dicom-web/studies", "query_string": query, "scheme": "http"},
-        **{"headers": [(b"host", b"localhost")], "server": ("localhost", 80), "client": None},
+        "type": "http",
+        "method": "GET",
+        "path": "/dicom-web/studies",
+        "root_path": "",
+        "raw_path": b"/dicom-web/studies",
+        "query_string": query,
+        "scheme": "http",
+        "headers": [(b"host", b"localhost")],
+        "server": ("localhost", 80),
+        "client": None,
     }
     asyncio.run(application(served.folder)(scope, None, note))
     assert statuses[0] == status
