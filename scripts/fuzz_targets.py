@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import atheris
@@ -87,6 +88,15 @@ def read_ranges(record: mmindex.InstanceRecord) -> None:
             continue
 
 
+def fuzz_requests(data: bytes) -> None:
+    """Answer a request; a failure of the server ends the run."""
+    if not _REQUESTS:
+        with atheris.instrument_imports(include=["mmindex.serve"]):
+            from scripts.fuzz_requests import RequestTarget
+        _REQUESTS.append(RequestTarget())
+    _REQUESTS[0](data)
+
+
 def load_seeds() -> list[bytes]:
     """Return small DICOM files."""
     import pydicom.data
@@ -106,6 +116,10 @@ def make_seeds(folder: Path) -> None:
         with contextlib.suppress(MMIndexError):
             packed = pack_record(scan(data, force=True))
             (folder / "record" / f"{number}").write_bytes(packed)
+    from scripts.fuzz_requests import SEEDS as REQUESTS
+
+    for number, data in enumerate(REQUESTS):
+        (folder / "requests" / f"{number}").write_bytes(data)
 
 
 def main() -> None:
@@ -113,13 +127,20 @@ def main() -> None:
     if sys.argv[1] == "seed":
         make_seeds(Path(sys.argv[2]))
         return
-    warnings.simplefilter("error")
+    if sys.argv[1] != "requests":  # anyio has warnings of its own
+        warnings.simplefilter("error")
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()
 
 
-TARGETS = {"scan": fuzz_scan, "runs": fuzz_runs, "record": fuzz_record}
+TARGETS = {
+    "scan": fuzz_scan,
+    "runs": fuzz_runs,
+    "record": fuzz_record,
+    "requests": fuzz_requests,
+}
+_REQUESTS: list[Callable[[bytes], None]] = []  # the server of `fuzz_requests`, once it is asked
 SEEDS = load_seeds()
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli_runner import PROGRAM, ROOT
 from dicom_bytes import (
     JPEG_BASELINE,
     dicom_file,
@@ -108,3 +112,40 @@ class Server:
         self.server.should_exit = True
         self.thread.join(10)
         self.socket.close()
+
+
+class Process:
+    """`mmindex serve` in a process of its own."""
+
+    def __init__(self, folder: Path, log: Path, *options: str) -> None:
+        self.log = log
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        with open(log, "wb") as stream:
+            self.process = subprocess.Popen(
+                [*PROGRAM, "serve", str(folder), "--port", "0", *options],
+                stderr=stream,
+                env=environment,
+            )
+        latest = time.monotonic() + 60
+        while not (match := re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())):
+            if time.monotonic() > latest or self.process.poll() is not None:
+                raise RuntimeError(self.log.read_text())
+            time.sleep(0.05)
+        self.port = int(match[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def measure(self) -> dict[str, int]:
+        """Return resident memory that is no file's, descriptors and threads."""
+        folder = Path(f"/proc/{self.process.pid}")
+        status = (folder / "status").read_text()
+        return {
+            "memory": 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1]),
+            "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),
+            "descriptors": len(os.listdir(folder / "fd")),
+        }
+
+    def stop(self) -> str:
+        """End the server and return what was logged."""
+        self.process.terminate()
+        self.process.wait(20)
+        return self.log.read_text()

@@ -90,6 +90,8 @@ class Guard:
             return 431, f"the headers of a request have at most {_MOST_HEADER_BYTES} bytes"
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _LONGEST_TARGET:
             return 414, f"path and query have at most {_LONGEST_TARGET} bytes"
+        if not _is_text(scope["query_string"]):
+            return 400, "the query is not UTF-8"
         if host is None or not self._is_allowed(host):
             return 421, "the Host header names no host of this server"
         if self._token is not None and self._needs_token(scope):
@@ -113,6 +115,17 @@ class Guard:
         """Return whether a path is one of the service; preflights of CORS have no token."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         return path == self._prefix or path.startswith(self._prefix + "/")
+
+
+def _is_text(query: bytes) -> bool:
+    """Return whether a query is UTF-8: some clients send such characters as they are."""
+    if query.isascii():
+        return True
+    try:
+        query.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Hardened:

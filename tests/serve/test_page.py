@@ -173,3 +173,36 @@ def test_what_cannot_be_shown_is_said(page, served):
     with page.expect_download() as download:
         page.click(".note button")
     assert download.value.suggested_filename == f"{SR}.dcm"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone(browser, served, tmp_path, scheme):
+    """At the width of a phone nothing sticks out, whatever the length of a name; both schemes."""
+    from mmindex.serve import application
+
+    data = header(GREY, STUDY, SERIES, "US", b"W" * 60 + b"^" + b"x" * 63, "20200102")
+    data += image_attributes(rows=2, columns=2) + element(0x7FE00010, "OW", b"\1\2\3\4")
+    (tmp_path / "long.dcm").write_bytes(dicom_file(data))
+    mmindex.build(tmp_path)
+    server = Server(application(tmp_path))
+    size = {"width": 360, "height": 740}
+    context = browser.new_context(
+        viewport=size, color_scheme=scheme, has_touch=True, is_mobile=True
+    )
+    place = Served(tmp_path, server.url)
+    backs = set()
+    try:
+        opened = context.new_page()
+        for url in (server.url, f"{server.url}/#/study/{STUDY}", view(place, GREY)):
+            opened.goto(url)
+            opened.wait_for_selector("canvas" if "view" in url else ".card")
+            opened.wait_for_timeout(200)
+            assert opened.evaluate("document.documentElement.scrollWidth") <= size["width"]
+            backs.add(opened.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for part in opened.locator(".bar > :visible, .stage p").all():
+            box = part.bounding_box()
+            assert box is None or box["x"] + box["width"] <= size["width"]
+    finally:
+        context.close()
+        server.stop()
+    assert backs == {"rgb(246, 247, 249)" if scheme == "light" else "rgb(13, 17, 23)"}
