@@ -371,3 +371,22 @@ def test_an_index_that_was_replaced_shows(tmp_path, how):
             assert len(client.get("/dicom-web/instances").json()) == 4
     finally:
         server.stop()
+
+
+def test_a_removed_file_is_seen_when_one_interval_is_over(tmp_path, monkeypatch):
+    """What the server and its archive keep does not add up: one interval is the longest."""
+    from mmindex.serve.shelf import Shelf
+
+    write_archive(tmp_path)
+    mmindex.build(tmp_path)
+    now = 1000.0
+    monkeypatch.setattr("mmindex.serve.shelf.monotonic", lambda: now)
+    shelf = Shelf(tmp_path, revalidate_after=1.0)
+    shelf.open(CINE)
+    os.unlink(tmp_path / "cine.dcm")
+    now += 0.5
+    assert shelf.held(CINE) is not None
+    now += 0.6
+    assert shelf.held(CINE) is None
+    with pytest.raises((mmindex.errors.StaleIndexError, mmindex.errors.MissingFileError)):
+        shelf.open(CINE)
