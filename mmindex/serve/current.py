@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from time import monotonic
 
 from mmindex import Archive
 from mmindex.errors import StaleIndexError
@@ -25,19 +24,15 @@ class CurrentArchive:
     ----------
     archive : Archive
         The archive, open; nobody else uses it.
-    revalidate_after : float
-        Seconds after which `get` looks at the path again.
     """
 
-    def __init__(self, archive: Archive, revalidate_after: float) -> None:
+    def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._revalidate_after = revalidate_after
         self._identity = _identify(archive.path)
-        self._due = monotonic() + revalidate_after
         self._lock = threading.Lock()
 
     def get(self) -> Archive:
-        """Return the archive; a thread calls this.
+        """Return the archive, after a look at the path; a thread calls this.
 
         Raises
         ------
@@ -46,16 +41,12 @@ class CurrentArchive:
         IndexFormatError
             The index that took its place cannot be read.
         """
-        if monotonic() < self._due:
-            return self._archive
         with self._lock:
-            if monotonic() >= self._due:
-                identity = _identify(self._archive.path)
-                if identity != self._identity:
-                    self._archive.close()
-                    self._archive = copy.copy(self._archive)  # by its paths, as a pickle
-                    self._identity = identity
-                self._due = monotonic() + self._revalidate_after
+            identity = _identify(self._archive.path)
+            if identity != self._identity:
+                self._archive.close()
+                self._archive = copy.copy(self._archive)  # by its paths, as a pickle
+                self._identity = identity
             return self._archive
 
 

@@ -165,7 +165,7 @@ class Shelf:
             self._file()  # says now if it cannot be read
         else:
             archive = mmindex.open(source, revalidate_after=revalidate_after)
-            self._current = CurrentArchive(archive, revalidate_after)
+            self._current = CurrentArchive(archive)
         self._most_open = most_open
         self._revalidate_after = revalidate_after
         self._held: OrderedDict[str, Held] = OrderedDict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -46,6 +48,31 @@ def test_a_folder_without_an_index_is_offered_one(tmp_path):
     result = new_runner().invoke(main, ["serve", str(tmp_path)])
     assert result.exit_code == 1
     assert "mmindex build" in result.stderr
+
+
+@pytest.mark.parametrize(("answer", "built"), [("y", True), ("n", False)])
+def test_at_a_terminal_the_index_is_built_first_if_wanted(tmp_path, answer, built):
+    """A question, then the server; or the command to run."""
+    (tmp_path / "a.dcm").write_bytes(native_file(b"\1\2\3\4"))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mmindex", "serve", str(tmp_path), "--port", "0"]
+    process = subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True)
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        lines = []
+        while line := process.stderr.readline():
+            lines.append(line)
+            if "http://" in line:
+                break
+        text = "".join(lines)
+        assert "has no index. Build it now?" in text
+        assert ("http://127.0.0.1" in text) is built
+        assert (tmp_path / ".mmindex").exists() is built
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+        os.close(ours)
+        os.close(theirs)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import errno
 import io
 import json
 import os
@@ -371,3 +372,61 @@ def test_an_index_that_was_replaced_shows(tmp_path, how):
             assert len(client.get("/dicom-web/instances").json()) == 4
     finally:
         server.stop()
+
+
+def test_a_removed_file_is_seen_when_one_interval_is_over(tmp_path, monkeypatch):
+    """What the server and its archive keep does not add up: one interval is the longest."""
+    from mmindex.serve.shelf import Shelf
+
+    write_archive(tmp_path)
+    mmindex.build(tmp_path)
+    now = 1000.0
+    monkeypatch.setattr("mmindex.serve.shelf.monotonic", lambda: now)
+    shelf = Shelf(tmp_path, revalidate_after=1.0)
+    shelf.open(CINE)
+    os.unlink(tmp_path / "cine.dcm")
+    now += 0.5
+    assert shelf.held(CINE) is not None
+    now += 0.6
+    assert shelf.held(CINE) is None
+    with pytest.raises((mmindex.errors.StaleIndexError, mmindex.errors.MissingFileError)):
+        shelf.open(CINE)
+
+
+def test_a_frame_off_a_cold_disk_is_left_to_a_thread(tmp_path, monkeypatch):
+    """Where bytes are not in memory the event loop does not wait; the neighbours are read ahead."""
+    from mmindex.serve import shelf as shelf_module
+    from mmindex.serve.shelf import Shelf
+
+    if shelf_module._AT_ONCE is None:
+        pytest.skip("this system cannot read without waiting")
+    write_archive(tmp_path)
+    mmindex.build(tmp_path)
+    held = Shelf(tmp_path).open(CINE)
+    assert held.read_at_once(3) == FRAMES[3]
+
+    def not_in_memory(descriptor, buffers, offset, flags):
+        assert flags & os.RWF_NOWAIT
+        raise BlockingIOError(errno.EAGAIN, "not in memory")
+
+    ahead = []
+    monkeypatch.setattr(os, "preadv", not_in_memory)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: ahead.append(arguments[1:]))
+    assert held.read_at_once(3) is None
+    assert held.read(3) == FRAMES[3]
+    stored = (tmp_path / "cine.dcm").read_bytes()
+    end = stored.index(FRAMES[3]) + len(FRAMES[3])
+    assert ahead == [(end, 2 << 20, os.POSIX_FADV_WILLNEED)]
+    server = Server(application_of(tmp_path))
+    try:
+        place = Served(tmp_path, server.url).instance(CINE)
+        response = httpx.get(server.url + place + "/frames/5", headers={"accept": "image/jpeg"})
+        assert response.content == FRAMES[4]
+    finally:
+        server.stop()
+
+
+def application_of(folder):
+    from mmindex.serve import application
+
+    return application(folder)

@@ -150,16 +150,19 @@ class Load:
         write_image(extra, uid, "1.2.3.7", 1, 16 + 2 * generator.randrange(8))
         command = generator.choice((("build", folder), ("update", folder, extra)))
         self.run(*command)
-        self.over.wait(1.2)
+        if self.over.wait(1.2):
+            return
         self.expect("extra", httpx.get(url, headers=ACCEPT, timeout=30), 200)
         extra.unlink()
-        self.over.wait(1.2)
+        if self.over.wait(1.2):
+            return
         self.expect("extra", httpx.get(url, headers=ACCEPT, timeout=30), 410)
         self.run("build", folder)
         if generator.random() < 0.3:
             self.run("build", folder, "--index", folder.parent / "new")
             os.replace(folder.parent / "new", folder / ".mmindex")
-        self.over.wait(1.2)
+        if self.over.wait(1.2):
+            return
         self.expect("extra", httpx.get(url, headers=ACCEPT, timeout=30), 404)
 
     def run(self, *command: object) -> None:
