@@ -31,7 +31,7 @@ class Tile(NamedTuple):
     row: int
 
 
-class TileType(click.ParamType[Tile]):
+class TileType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """LEVEL,COLUMN,ROW."""
 
     name = "tile"
