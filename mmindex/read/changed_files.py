@@ -55,9 +55,7 @@ def compare_archive(
     count : callable
         Called with the number of known files that were compared, often.
     """
-    seen = bytearray(store.next_file_id())
-    for file_id in store.find_all_members():
-        seen[file_id] = 1
+    seen = mark_members(store)
     count(sum(seen))
     found = walk_archive(root, os.fsencode(store.path), rules) if os.path.isdir(root) else iter(())
     while batch := list(islice(found, _LOOKED_UP)):
@@ -79,6 +77,15 @@ def compare_archive(
     for file_id in store.find_unseen(seen):
         yield from _read(store, file_id)
         count(1)
+
+
+def mark_members(store: Store) -> bytearray:
+    """Return a byte for each file id, set for files in containers: a walk does not meet these."""
+    members = store.find_all_members()
+    seen = bytearray(store.next_file_id())  # after the members: builds only add greater ids
+    for file_id in members:
+        seen[file_id] = 1
+    return seen
 
 
 def _differs(known: Fingerprint, found: Fingerprint, *, ignores_inode: bool) -> bool:

@@ -153,7 +153,8 @@ def _walk_differences(
 
     def count(files: int) -> None:
         nonlocal done
-        for done in range(done + 1, done + files + 1):  # noqa: B020
+        for _ in range(files):
+            done += 1
             if progress is not None:
                 progress(done, total)
 

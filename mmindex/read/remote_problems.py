@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
+from mmindex.read.changed_files import mark_members
 from mmindex.sources.base import FoundFile
 from mmindex.sources.folder import match_excluded
 
@@ -41,7 +42,7 @@ class Listing:
         self._bucket = bucket
         self._is_mirror = is_mirror
         self._is_excluded = match_excluded(exclude)
-        self._seen = bytearray(store.next_file_id() // 8 + 1)  # a bit a file id
+        self._seen = mark_members(store)
 
     def walk(self) -> Iterator[Found]:
         """Yield the objects that are new or not as they were indexed.
@@ -60,7 +61,9 @@ class Listing:
                         yield "new", each.path, "the index does not know the object; rebuild it"
                     continue
                 file_id, version = place
-                self._seen[file_id // 8] |= 1 << file_id % 8
+                if file_id >= len(self._seen):  # a build put it in meanwhile
+                    continue
+                self._seen[file_id] = 1
                 if not self._is_same(Fingerprint(*version), each.fingerprint):
                     record = self._store.read_record(file_id)
                     if record is not None and record.status is not Status.UNREADABLE:
@@ -81,12 +84,10 @@ class Listing:
 
     def walk_missing(self) -> Iterator[Found]:
         """Yield the objects that the index knows and the listing did not have."""
-        records = (each for each in self._store.iterate_records() if each.member is None)
-        while batch := list(islice(records, _LOOKED_UP)):
-            known = self._store.find_paths([record.path for record in batch])
-            for record, place in zip(batch, known, strict=True):
-                if place is not None and not self._seen[place[0] // 8] >> place[0] % 8 & 1:
-                    yield "missing", record.path, "the object is gone"
+        for file_id in self._store.find_unseen(self._seen):
+            record = self._store.read_record(file_id)
+            if record is not None:  # else a build has dropped it meanwhile
+                yield "missing", record.path, "the object is gone"
 
 
 def walk_changes(

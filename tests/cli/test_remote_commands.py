@@ -13,6 +13,7 @@ from slide_files import write_slide_file
 from sources.range_server import RangeServer
 
 import mmindex
+from mmindex.sources.bucket import Bucket
 from mmindex.sources.stores import make_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
@@ -103,6 +104,30 @@ def test_check_of_a_bucket_is_its_listing(tmp_path: Path) -> None:
         found = {(each.kind, each.path) for each in archive.problems(exclude=["*.tmp"])}
         assert found == {("stale", NAMES[0]), ("missing", NAMES[1]), ("new", "new.dcm")}
         assert {each.kind for each in archive.problems(kinds=["missing"])} == {"missing"}
+
+
+def test_check_of_a_bucket_goes_on_while_its_index_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an update puts in after the check began is neither new nor missing."""
+    url, index = "memory://grows/deep", tmp_path / "index"
+    store = make_store("memory", "grows")
+    obstore.put(store, "deep/first", native_object("1.2", FRAMES))
+    mmindex.update(url, ["first"], index, store=store)
+    obstore.put(store, "deep/first", b"other")
+    keys = [str(number) for number in range(40)]
+    walk = Bucket.walk
+
+    def update_and_walk(bucket: Bucket) -> Iterator[object]:
+        for key in keys:
+            obstore.put(store, f"deep/{key}", native_object(f"1.3.{key}", FRAMES))
+        monkeypatch.undo()
+        mmindex.update(url, keys, index, store=store)
+        yield from walk(bucket)
+
+    monkeypatch.setattr(Bucket, "walk", update_and_walk)
+    with mmindex.open(index, store=store) as archive:
+        assert [(each.kind, each.path) for each in archive.problems()] == [("stale", "first")]
 
 
 def test_check_of_a_mirror_compares_sizes(server: RangeServer, index: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import cli_runner
 import pytest
 from cli_runner import run as run_command
+from container_bytes import write_zip
 from dicom_bytes import (
     PIXEL_DATA,
     dicom_file,
@@ -21,6 +22,7 @@ from dicom_bytes import (
 )
 
 import mmindex
+from mmindex.index.store import Store
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read import changed_files
 from mmindex.read.problems import Problem
@@ -318,3 +320,22 @@ def test_a_copy_of_a_file_of_a_far_year_is_described_as_one() -> None:
     known = Fingerprint.of(found)._replace(inode=7)
     record = InstanceRecord(Status.INDEXED, fingerprint=known)
     assert "another one (by its inode)" in describe_change(found, record)
+
+
+def test_a_check_goes_on_while_containers_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files in a container that an update puts in after the check began are no problem."""
+    (tmp_path / "a.dcm").write_bytes(image("1.1"))
+    mmindex.build(tmp_path, workers=1)
+    find = Store.find_all_members
+
+    def update_and_find(store: Store) -> list[int]:
+        monkeypatch.undo()
+        (tmp_path / "s.zip").write_bytes(write_zip([("b.dcm", image("1.2"))]))
+        mmindex.update(tmp_path, [tmp_path / "s.zip"])
+        return find(store)
+
+    monkeypatch.setattr(Store, "find_all_members", update_and_find)
+    with mmindex.open(tmp_path) as archive:
+        assert list(archive.problems()) == []
