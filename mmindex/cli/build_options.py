@@ -135,6 +135,8 @@ def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
         raise click.UsageError(
             "--no-follow-links and --one-file-system are for a folder; ROOT is a URL"
         )
+    if options.get("ignore_inode") or options.get("moved_from") is not None:
+        raise click.UsageError("--ignore-inode and --moved-from are for a folder; ROOT is a URL")
     return True
 
 

@@ -499,6 +499,8 @@ def test_an_update_refuses_keys_outside(tmp_path: Path, server: S3Server, key: s
         (URL + "?X-Amz-Signature=abc", {}, "without a query"),
         (URL, {"follow_links": False}, "no links"),
         (URL, {"one_file_system": True}, "no links"),
+        (URL, {"ignore_inode": True}, "for a folder"),
+        (URL, {"moved_from": "old"}, "for a folder"),
         (URL, {"concurrency": 0}, "at least 1"),
     ],
 )
