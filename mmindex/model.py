@@ -124,9 +124,6 @@ class Fingerprint(NamedTuple):
         return found == self
 
 
-Version = Fingerprint
-
-
 class Member(NamedTuple):
     """The place of a file in a container, a tar or zip file.
 

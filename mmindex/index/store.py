@@ -180,7 +180,7 @@ class Store(Reader):
                 txn.put("meta", b"root", seal(b"root", portable_root(self.path, root)))
 
         if root is not None or ignore_inode != self.ignores_inode():
-            self._write(write)
+            self._write(write, _NOTES)
 
     def write_build(
         self, note: BuildNote | None, looked: Looked, skipped: Iterable[SkippedPath]

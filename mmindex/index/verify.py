@@ -22,7 +22,7 @@ from mmindex.index.databases import (
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import unpack_keys
-from mmindex.index.record_parts import APART, POSITIONS
+from mmindex.index.record_parts import APART, FLAGS_AT, POSITIONS
 from mmindex.index.record_split import length_apart, length_of_positions
 
 _LEADING = "paths", "instances", "others", "studies", "series", "members", "unscanned"
@@ -79,7 +79,7 @@ def verify_index(txn: Transaction) -> None:
         if file_id >= next_id:
             raise DamageError(f"expected file ids below {next_id}, found {file_id}")
         sums.count("files", 1)
-        if packed[3] & (APART | POSITIONS):
+        if packed[FLAGS_AT] & (APART | POSITIONS):
             _verify_apart(txn, packed, file_id, sums)
         key = path_key(keys.location)
         sums.add("paths", key, seal(key, PATH_VALUE.pack(file_id, *keys.fingerprint)))

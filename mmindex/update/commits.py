@@ -53,7 +53,7 @@ class Commits:
         self._progress(report)
 
     def renew(self, packed: bytes) -> None:
-        """Write a known record anew, which is no scanned file."""
+        """Write the record of a known file; the report does not count it as scanned."""
         self._writer.add([packed])
 
     def commit(self) -> None:

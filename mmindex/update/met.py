@@ -22,7 +22,6 @@ class Met:
         File ids of the index are below this.
     rescanned : container of int
         Ids of known files that are scanned again though they did not change.
-
     renews : bool
         Whether a file with the size and time of the known one counts as unchanged.
 
