@@ -13,6 +13,16 @@ from mmindex.errors import FormatError
 from mmindex.scan.functional_groups import read_groups
 from mmindex.scan.group_columns import Column, Tree, stack_values
 from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
+from mmindex.scan.tiled_full import (
+    CONCATENATION,
+    FIRST_FRAME,
+    FOCAL_PLANES,
+    OPTICAL_PATHS,
+    ORGANIZATION,
+    TILED_IMAGE,
+    TOTAL_COLUMNS,
+    TOTAL_ROWS,
+)
 from mmindex.tile_positions import SlideImage, pack_positions
 
 if TYPE_CHECKING:
@@ -26,13 +36,6 @@ _MOST_PLANES = 1 << 16
 _BESIDE = ("LABEL", "OVERVIEW")  # pictures of the slide, which need no tiles
 
 _IMAGE_TYPE = Column("image_type", "text")
-_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
-_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
-_ORGANIZATION = Column("dimension_organization_type", "text")
-_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
-_OPTICAL_PATHS = Column("optical_path_identifiers", "text", 0)
-_CONCATENATION = Column("concatenation_uid", "text")
-_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
 _ORIGIN = Column("total_pixel_matrix_origin_z", "number")
 _SPACING = Column("spacing_between_slices", "number")
 _PATH = Column("optical_path_identifier", "text")
@@ -45,15 +48,9 @@ _GROUPS: Tree = {
     0x0048_021A: {0x0040_074A: _Z, 0x0048_021E: _COLUMN, 0x0048_021F: _ROW},
 }
 _SLIDE: Tree = {
+    **TILED_IMAGE,
     0x0008_0008: _IMAGE_TYPE,
-    0x0020_9161: _CONCATENATION,
-    0x0020_9228: _FIRST_FRAME,
-    0x0020_9311: _ORGANIZATION,
-    0x0048_0006: _TOTAL_COLUMNS,
-    0x0048_0007: _TOTAL_ROWS,
     0x0048_0008: {0x0040_074A: _ORIGIN},
-    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
-    0x0048_0303: _FOCAL_PLANES,
     SHARED_FUNCTIONAL_GROUPS: _GROUPS,
     PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
 }
@@ -83,10 +80,10 @@ def scan_tile_positions(
     top, shared = groups.top, groups.shared
     whole = {
         column: value if isinstance(value := top.get(column), int) else 0
-        for column in (_TOTAL_COLUMNS, _TOTAL_ROWS, _FOCAL_PLANES, _FIRST_FRAME)
+        for column in (TOTAL_COLUMNS, TOTAL_ROWS, FOCAL_PLANES, FIRST_FRAME)
     }
-    names = top.get(_OPTICAL_PATHS)
-    is_full = top.get(_ORGANIZATION) == "TILED_FULL"
+    names = top.get(OPTICAL_PATHS)
+    is_full = top.get(ORGANIZATION) == "TILED_FULL"
     # Where the order of frames says where they are, there may be more than memory holds.
     count = 1 if is_full and not groups.parts else number_of_frames
     table = stack_values(count, groups.parts, shared)
@@ -95,15 +92,15 @@ def scan_tile_positions(
     origin = top.get(_ORIGIN)
     z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
     image = SlideImage(
-        *(whole[_TOTAL_COLUMNS], whole[_TOTAL_ROWS], tile_width, tile_height),
+        *(whole[TOTAL_COLUMNS], whole[TOTAL_ROWS], tile_width, tile_height),
         tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
-        str(top.get(_ORGANIZATION, "")),
-        str(top.get(_CONCATENATION, "")),
-        whole[_FIRST_FRAME],
+        str(top.get(ORGANIZATION, "")),
+        str(top.get(CONCATENATION, "")),
+        whole[FIRST_FRAME],
         (0.0,),
         tuple(names) if isinstance(names, list) else ("",),
     )
-    planes = max(1, whole[_FOCAL_PLANES])
+    planes = max(1, whole[FOCAL_PLANES])
     is_single = image.columns == image.rows == 1 and (
         number_of_frames == planes * len(image.optical_paths)
     )

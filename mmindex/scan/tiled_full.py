@@ -16,34 +16,37 @@ from mmindex.scan.group_columns import Column, Tree, Values
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ORGANIZATION = Column("dimension_organization_type", "text")
+TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
+TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
+FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
+FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
+CONCATENATION = Column("concatenation_uid", "text")
+OPTICAL_PATHS = Column("optical_path_identifiers", "text", 0)
 _ROWS = Column("rows", "unsigned")
 _COLUMNS = Column("columns", "unsigned")
-_ORGANIZATION = Column("dimension_organization_type", "text")
-_TOTAL_COLUMNS = Column("total_pixel_matrix_columns", "unsigned")
-_TOTAL_ROWS = Column("total_pixel_matrix_rows", "unsigned")
-_FOCAL_PLANES = Column("total_pixel_matrix_focal_planes", "unsigned")
-_FIRST_FRAME = Column("concatenation_frame_offset_number", "unsigned")
-_CONCATENATION = Column("concatenation_uid", "text")
-_OPTICAL_PATHS = Column("optical_path_identifiers", "text", 0)
 _SEGMENTS = Column("segment_labels", "text", 0)  # one of each; segments are numbered from 1 on
 _SEGMENTATION_TYPE = Column("segmentation_type", "text")
 
+TILED_IMAGE: Tree = {  # of an image in tiles, be its frames in order or at places of their own
+    0x0020_9161: CONCATENATION,
+    0x0020_9228: FIRST_FRAME,
+    0x0020_9311: ORGANIZATION,
+    0x0048_0006: TOTAL_COLUMNS,
+    0x0048_0007: TOTAL_ROWS,
+    0x0048_0105: {0x0048_0106: OPTICAL_PATHS},
+    0x0048_0303: FOCAL_PLANES,
+}
 TILE_VALUES: Tree = {
-    0x0020_9161: _CONCATENATION,
-    0x0020_9228: _FIRST_FRAME,
-    0x0020_9311: _ORGANIZATION,
+    **TILED_IMAGE,
     tags.ROWS: _ROWS,
     tags.COLUMNS: _COLUMNS,
-    0x0048_0006: _TOTAL_COLUMNS,
-    0x0048_0007: _TOTAL_ROWS,
-    0x0048_0105: {0x0048_0106: _OPTICAL_PATHS},
-    0x0048_0303: _FOCAL_PLANES,
     0x0062_0001: _SEGMENTATION_TYPE,
     0x0062_0002: {0x0062_0005: _SEGMENTS},
 }
 _WANTED = (
-    *(_ROWS, _COLUMNS, _ORGANIZATION, _TOTAL_COLUMNS, _TOTAL_ROWS, _FOCAL_PLANES, _FIRST_FRAME),
-    *(_CONCATENATION, _OPTICAL_PATHS, _SEGMENTS, _SEGMENTATION_TYPE),
+    *(_ROWS, _COLUMNS, ORGANIZATION, TOTAL_COLUMNS, TOTAL_ROWS, FOCAL_PLANES, FIRST_FRAME),
+    *(CONCATENATION, OPTICAL_PATHS, _SEGMENTS, _SEGMENTATION_TYPE),
 )
 
 
@@ -74,13 +77,13 @@ class TileValues(NamedTuple):
 
         is_labelmap = found[_SEGMENTATION_TYPE] == "LABELMAP"
         return cls(
-            str(found[_ORGANIZATION] or ""),
-            (number(_TOTAL_COLUMNS), number(_TOTAL_ROWS)),
+            str(found[ORGANIZATION] or ""),
+            (number(TOTAL_COLUMNS), number(TOTAL_ROWS)),
             (number(_COLUMNS), number(_ROWS)),
-            max(1, number(_FOCAL_PLANES)),
-            number(_FIRST_FRAME),
-            bool(found[_CONCATENATION]),
-            names(_OPTICAL_PATHS),
+            max(1, number(FOCAL_PLANES)),
+            number(FIRST_FRAME),
+            bool(found[CONCATENATION]),
+            names(OPTICAL_PATHS),
             0 if is_labelmap else len(names(_SEGMENTS)),
         )
 
