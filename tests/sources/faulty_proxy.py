@@ -11,7 +11,8 @@ import random
 import re
 import threading
 from contextlib import suppress
-from types import TracebackType
+
+from mmindex.closing import Closing
 
 FAULTS = (
     *("delay", "cut", "reset", "429", "500", "503", "504", "whole", "changed", "changed unnoticed"),
@@ -23,7 +24,7 @@ _MODIFIED = "Tue, 14 Nov 2023 22:13:20 GMT"
 _MOST_ENDLESS = 64 << 20  # bytes after which even an endless body ends
 
 
-class FaultyProxy:
+class FaultyProxy(Closing):
     """Serves one object at `url`; a share of the answers to GET has one of the faults."""
 
     def __init__(self, data: bytes, share: float = 0.0, faults: tuple[str, ...] = FAULTS) -> None:
@@ -45,12 +46,7 @@ class FaultyProxy:
         self.url = f"http://127.0.0.1:{port}/a.dcm"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         async def end() -> None:
             self._server.close()
             tasks = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]

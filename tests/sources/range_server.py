@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from types import TracebackType
 from urllib.parse import unquote
+
+from sources.loopback import LoopbackServer
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Served:
 
 
 @dataclass
-class RangeServer:
+class RangeServer(LoopbackServer):
     """Objects by path; `faults` is asked before each GET and may name what goes wrong.
 
     "status NNN": that status; "cut": half of the body, then the connection closes; "reset": no
@@ -45,29 +46,14 @@ class RangeServer:
     connections: list[socket.socket] = field(default_factory=list)
     tags: dict[int, tuple[bytes, str]] = field(default_factory=dict)
 
-    def __enter__(self) -> RangeServer:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
+    def make_handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        return _handler(self)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def close(self) -> None:
+        super().close()
         for connection in self.connections:
             with suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     def tag(self, data: bytes) -> str:
         """Return the ETag of an object: of a long one it takes longer than an answer."""

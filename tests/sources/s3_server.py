@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import http.server
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import formatdate
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from sources.loopback import LoopbackServer, patient
 
 PAGE = 1000  # keys of a page, as of S3
 BUCKET = "archive"
@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass
-class S3Server:
+class S3Server(LoopbackServer):
     """Objects by key; `faults` is called before each answer about a key and may return a status.
 
     It may change `objects`, too, so that an object changes just before it is read.
@@ -41,26 +41,8 @@ class S3Server:
     faults: Callable[[str, str], int] = lambda kind, key: 0
     requests: list[Request] = field(default_factory=list)
 
-    def __enter__(self) -> S3Server:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def make_handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        return _handler(self)
 
     def connect(self, *, retries: int = 8) -> Any:
         """Return the bucket as a store of obstore that retries within milliseconds."""
@@ -73,16 +55,7 @@ class S3Server:
             access_key_id="key",
             secret_access_key="secret",
             virtual_hosted_style_request=False,
-            client_options={"allow_http": True, "timeout": "10s"},
-            retry_config={
-                "max_retries": retries,
-                "retry_timeout": timedelta(seconds=20),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=1),
-                    "max_backoff": timedelta(milliseconds=10),
-                    "base": 2,
-                },
-            },
+            **patient(retries, timeout="10s"),
         )
 
     def count(self, kind: str) -> int:

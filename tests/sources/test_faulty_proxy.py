@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from sources.faulty_proxy import FAULTS, FaultyProxy
+from sources.loopback import patient
 
 from mmindex.errors import MMIndexError, RemoteReadError, StaleIndexError
 from mmindex.sources.object_store import ObjectSource
@@ -25,19 +25,7 @@ HARMLESS_ALONE = ("delay",)  # without a retry, too
 
 
 def connect(proxy: FaultyProxy, retries: int = 8) -> ObjectSource:
-    store = stores.HTTPStore(
-        proxy.url.removesuffix("/a.dcm"),
-        client_options={"allow_http": True, "timeout": "5s"},
-        retry_config={
-            "max_retries": retries,
-            "retry_timeout": timedelta(seconds=20),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=1),
-                "max_backoff": timedelta(milliseconds=5),
-                "base": 2,
-            },
-        },
-    )
+    store = stores.HTTPStore(proxy.url.removesuffix("/a.dcm"), **patient(retries))
     return ObjectSource(store, "a.dcm", proxy.url)
 
 

@@ -25,6 +25,7 @@ from dicom_bytes import (
     image_attributes,
     native_file,
 )
+from sources.loopback import patient
 from sources.range_server import RangeServer, at_random
 from sources.source_conformance import CONTENT, SIZE, SourceConformance
 
@@ -49,19 +50,6 @@ from mmindex.sources.stores import make_store
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
 
-PATIENT: dict[str, Any] = {
-    "client_options": {"allow_http": True, "timeout": "5s"},
-    "retry_config": {
-        "max_retries": 8,
-        "retry_timeout": timedelta(seconds=20),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=1),
-            "max_backoff": timedelta(milliseconds=20),
-            "base": 2,
-        },
-    },
-}
-
 
 @pytest.fixture
 def server() -> Iterator[RangeServer]:
@@ -72,8 +60,7 @@ def server() -> Iterator[RangeServer]:
 
 def connect(server: RangeServer, *, retries: int = 8) -> Any:
     """Return a store that retries within milliseconds."""
-    options = {**PATIENT, "retry_config": {**PATIENT["retry_config"], "max_retries": retries}}
-    return stores.HTTPStore(server.url, **options)
+    return stores.HTTPStore(server.url, **patient(retries))
 
 
 class TestMemory(SourceConformance):
