@@ -14,22 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_bytes import dicom_file, element, image_attributes
+from serve.chromium import CHROMIUM, NO_CHROMIUM, running_chromium
 from served_archive import Served, Server, header
 from slide_files import cut, draw, write_slide_file
 
 import mmindex
 
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("MMINDEX_CHROMIUM") or shutil.which("chromium")
+pytest.importorskip("playwright.sync_api")
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or set MMINDEX_CHROMIUM"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 PACKAGE = "@ohif/app@3.13.2"
-FLAGS = (
-    *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"),
-    *("--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--force-color-profile=srgb"),
-)
 PATIENCE = 90_000  # milliseconds
 CT, CT_SLICES = "1.2.8.1", 6
 CINE, CINE_FRAMES = "1.2.8.2", 8
@@ -95,10 +91,8 @@ def write_ct(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with running_chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

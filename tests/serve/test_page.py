@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from dicom_bytes import dicom_file, element, image_attributes
+from serve.chromium import CHROMIUM, NO_CHROMIUM, running_chromium
 from served_archive import OTHER, SERIES, SR, STUDY, Served, Server, header
 
 import mmindex
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("MMINDEX_CHROMIUM") or shutil.which("chromium")
 if CHROMIUM is None:
-    pytest.skip("no Chromium: install it, or set MMINDEX_CHROMIUM", allow_module_level=True)
-FLAGS = (
-    *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"),
-    *("--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--force-color-profile=srgb"),
-)
+    pytest.skip(NO_CHROMIUM, allow_module_level=True)
 SIDE, TILE, SLIDE, GREY = 96, 32, "1.2.9.50", "1.2.9.51"
 
 
@@ -52,10 +46,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with running_chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(params=[False], ids=["strict"])
