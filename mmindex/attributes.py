@@ -1,4 +1,4 @@
-"""Which attributes of its studies and series an index keeps, and how their values are packed.
+"""The attributes of studies and series that an index keeps, and the packing of their values.
 
 Values are those of the DICOM JSON model (PS3.18 annex F). Knows neither files nor LMDB, and imports
 no pydicom, so that listings are fast.

@@ -120,7 +120,7 @@ def scan_value(
 
 
 class _Found(NamedTuple):
-    """What a Dataset says of its encapsulated frames."""
+    """The parameters of the encapsulated frames in a Dataset."""
 
     value: bytes
     number_of_frames: int

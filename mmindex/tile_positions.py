@@ -43,7 +43,7 @@ _MOST_FRAMES = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class SlideImage:
-    """What a file says of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part.
+    """The parameters of a whole slide image (PS3.3 C.8.12.4), or of a concatenation's part.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ _REMEMBERED = 1024  # studies and series, whose files mostly come together
 
 
 class Kept:
-    """What the index of an archive keeps: nothing, where nobody asked for it."""
+    """The attributes that the index of an archive keeps: none, where nobody asked for them."""
 
     def __init__(self, archive: Archive) -> None:
         self.names = () if (kept := archive.kept_attributes()) is None else kept.names

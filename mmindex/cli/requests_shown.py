@@ -13,7 +13,7 @@ from mmindex.sources.requests import Request, watching
 
 
 class RequestCounter:
-    """How many requests were answered, and their bytes."""
+    """The number of requests that were answered, and their bytes."""
 
     def __init__(self, *, verbose: bool = False) -> None:
         self.requests = self.bytes = 0

@@ -1,4 +1,4 @@
-"""What is read from an index of the attributes of studies and series."""
+"""Reads the attributes of studies and series from an index."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class KeptValues(NamedTuple):
 
     @property
     def place(self) -> tuple[int, bytes]:
-        """What is compared: of two files, the values of the one with the greater place count."""
+        """The rank of the file: of two, the values of the one with the greater place count."""
         return self.time_ns, self.path
 
     def pack(self) -> bytes:
@@ -118,7 +118,7 @@ def is_current(txn: Transaction, kind: AttributesKind, uid: bytes) -> bool:
 
 
 class AttributeChanges:
-    """What one transaction changes of the attributes of studies and series.
+    """The changes of one transaction to the attributes of studies and series.
 
     Parameters
     ----------

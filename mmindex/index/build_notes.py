@@ -1,4 +1,4 @@
-"""What an index keeps of its last build: when it ended, how long it took, with which options."""
+"""The note of the last build in an index: its end, its duration and its options."""
 
 from __future__ import annotations
 

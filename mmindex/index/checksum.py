@@ -17,7 +17,7 @@ Sealed = TypeVar("Sealed", bytes, memoryview)
 
 
 class DamageError(Exception):
-    """What was read is not what was written."""
+    """Bytes that were read are not those that were written."""
 
 
 def digest(content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What one write transaction of a build does to the databases."""
+"""The changes of one write transaction of a build to the databases."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _STATUSES = tuple(Status)
 
 @dataclass(slots=True)
 class Counters:
-    """What an index holds.
+    """The numbers of files, instances and frames in an index.
 
     Attributes
     ----------

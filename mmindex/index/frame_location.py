@@ -1,4 +1,4 @@
-"""Where a frame lies, from the fixed part of a packed record and its path alone.
+"""The place of a frame, from the fixed part of a packed record and its path alone.
 
 The common case in half the time that a whole record takes: a frame that is one run of bytes.
 """
@@ -32,7 +32,7 @@ _PAIRS = struct.Struct("<II"), struct.Struct("<QQ")  # of entries, by the flag o
 
 
 class FrameLocation(NamedTuple):
-    """Where a frame is that is one run of bytes in a file: path, version, offset and length."""
+    """The place of a frame that is one run of bytes in a file: path, version, offset and length."""
 
     path: bytes
     version: Fingerprint

@@ -1,4 +1,4 @@
-"""What a listing and a count need of a record: read from its packed bytes, which costs a fifth."""
+"""The part of a record that listings and counts need, read from its packed bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of records by their first bytes alone: counts, and which files have trouble."""
+"""Reads records by their first bytes alone: counts, and the files that have trouble."""
 
 from __future__ import annotations
 

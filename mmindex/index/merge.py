@@ -24,7 +24,7 @@ _BUCKET = 2  # parts of a URL before its bucket
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What was joined: the index, its archive's root, and the number of files taken over."""
+    """The result of a merge: the index, its archive's root, and the number of files taken over."""
 
     index: str
     root: str

@@ -1,4 +1,4 @@
-"""Which files are an index's: its own name, those beside it, and how LMDB's files begin."""
+"""The names of an index's files: its own, those beside it, and the beginning of LMDB's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an index keeps of problems: paths that no build could look at, and problems accepted.
+"""Problems that an index keeps: paths that no build could look at, and problems accepted.
 
 A path that was skipped stays until a build or an update looks at the path again. A problem that
 was accepted stays until the problem is gone or another one: `update/problems.py` decides that.
@@ -54,7 +54,7 @@ ProblemNote = SkippedPath | AcceptedProblem
 
 
 class Looked(NamedTuple):
-    """Where a build or an update looked.
+    """The paths and folders that a build or an update looked at.
 
     Attributes
     ----------

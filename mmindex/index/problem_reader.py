@@ -1,4 +1,4 @@
-"""What is read of the problems that an index keeps: paths that were skipped, what was accepted."""
+"""Reads the problems that an index keeps: paths that were skipped, and problems accepted."""
 
 from __future__ import annotations
 

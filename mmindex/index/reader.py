@@ -1,4 +1,4 @@
-"""What is read from an index: records by UID and path, listings, counts."""
+"""Reads from an index: records by UID and path, listings, counts."""
 
 from __future__ import annotations
 

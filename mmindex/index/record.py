@@ -103,7 +103,7 @@ MOST_FRAMES = 1 << 48  # which counts of several instances together stay far bel
 
 
 class RecordKeys(NamedTuple):
-    """What a record is looked up by, and what the counters of an index count."""
+    """The keys of a record, and the values that the counters of an index count."""
 
     path: bytes
     member: bytes
@@ -116,7 +116,7 @@ class RecordKeys(NamedTuple):
 
     @property
     def location(self) -> bytes:
-        """What the file is known by: see `locate`."""
+        """The name of the file in the index: see `locate`."""
         return locate(self.path, self.member)
 
 

@@ -51,7 +51,7 @@ _END = 1 << 51  # bits and bytes with which no sum of such a file leaves 63 bits
 
 
 class RecordColumns(NamedTuple):
-    """What exports need of files that have frames: a value a file in each column.
+    """The values of files with frames that exports need: a value a file in each column.
 
     Attributes
     ----------

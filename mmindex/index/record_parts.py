@@ -145,7 +145,7 @@ def pack_image_numbers(numbers: ImageNumbers) -> tuple[int, bytes]:
 
 
 class _NumbersPlan(NamedTuple):
-    """How the numbers of a mask are packed, and which values are of which field."""
+    """The packing of the numbers of a mask, and the field of each value."""
 
     layout: struct.Struct
     fields: tuple[tuple[int, int, int], ...]  # of ImageNumbers, first value, values (0: no tuple)

@@ -29,7 +29,7 @@ _LEADING = "paths", "instances", "others", "studies", "series", "members", "unsc
 
 
 class _Sums:
-    """How many pairs of a key and a value each database has, and the sum of their hashes.
+    """The number of pairs (key, value) in each database, and the sum of their hashes.
 
     The hashes have a random key: what leads elsewhere changes the sum, whatever else does.
     """

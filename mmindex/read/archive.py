@@ -20,10 +20,10 @@ from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
-from mmindex.read.archive_root import find_archive_root, find_index_url
 from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
+from mmindex.read.files_root import find_files_root, find_index_url
 from mmindex.read.instance import Instance, recorded_error
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
@@ -74,7 +74,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
             max_open_files=max_open_files,
         )
         try:
-            root = find_archive_root(self._store, archive_root, index_url)
+            root = find_files_root(self._store, archive_root, index_url)
         except MMIndexError:
             self._store.close()
             raise

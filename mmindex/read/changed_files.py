@@ -22,7 +22,7 @@ _LOOKED_UP = 512  # files looked up in one transaction
 
 
 class Compared(NamedTuple):
-    """What a comparison of the archive with its index yields.
+    """A difference between an archive and its index.
 
     Attributes
     ----------

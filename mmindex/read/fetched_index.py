@@ -2,7 +2,7 @@
 
 Trusted is whoever may write the object at the URL that the user named, as the owner of a local
 index is. So such an index reads objects of its own host, and other places only where the user
-names them, see `mmindex.read.archive_root`.
+names them, see `mmindex.read.files_root`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which instances are of one patient: by Patient ID and its issuer (PS3.3 C.7.1.1)."""
+"""Groups instances by patient: Patient ID and its issuer (PS3.3 C.7.1.1)."""
 
 from __future__ import annotations
 

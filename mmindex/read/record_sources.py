@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from mmindex.model import Fingerprint, InstanceRecord, Member
-from mmindex.read.archive_root import ArchiveRoot, check_mirror
+from mmindex.read.files_root import FilesRoot, check_mirror
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 
@@ -27,7 +27,7 @@ class RecordSources:
 
     Parameters
     ----------
-    root : ArchiveRoot
+    root : FilesRoot
         Where the files are.
     revalidate_after : float
         Seconds after which a read looks at a file anew.
@@ -35,7 +35,7 @@ class RecordSources:
         Where the objects of a remote root are; made of its URL unless given.
     """
 
-    def __init__(self, root: ArchiveRoot, revalidate_after: float, store: object = None) -> None:
+    def __init__(self, root: FilesRoot, revalidate_after: float, store: object = None) -> None:
         self._root = root
         self._revalidate_after = revalidate_after
         self._store = store

@@ -1,4 +1,4 @@
-"""Which objects of a bucket are missing, changed or new: by its listing, or else one by one."""
+"""Finds the objects of a bucket that are missing, changed or new: by its listing, or one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Found = tuple[str, bytes, str]  # kind of a problem, path and detail
 
 
 class Listing:
-    """What a bucket lists, compared with the index while it is walked.
+    """The listing of a bucket, compared with the index while it is walked.
 
     Parameters
     ----------

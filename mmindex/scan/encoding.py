@@ -1,4 +1,4 @@
-"""How element headers are laid out: byte order and VR form (PS3.5 7.1.2, 7.1.3).
+"""The layout of element headers: byte order and VR form (PS3.5 7.1.2, 7.1.3).
 
 Nothing here walks a data set; elements.py, nesting.py and irregular.py do.
 """
@@ -21,7 +21,7 @@ KNOWN_VRS = frozenset((*_LONG_VRS, *_SHORT_VRS))
 
 
 class Encoding:
-    """How element headers are laid out in one byte order and VR form (PS3.5 7.1.2, 7.1.3).
+    """The layout of element headers in one byte order and VR form (PS3.5 7.1.2, 7.1.3).
 
     Tags are compared as they come out of `header`, without swapping the two halves of each:
     `wanted` maps such raw tags to tags, `delimiters` those of items and delimiters, the damaged

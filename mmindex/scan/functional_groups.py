@@ -1,4 +1,4 @@
-"""What each frame is: Shared and Per-frame Functional Groups (PS3.3 C.7.6.16), by structure.
+"""Shared and Per-frame Functional Groups (PS3.3 C.7.6.16), read by structure.
 
 Walks to the wanted values alone and returns them as arrays, one row a frame. Values of the top
 level and shared ones count for every frame that has none of its own. Nothing here knows pixels.

@@ -1,4 +1,4 @@
-"""What stands before the pixel data of one file: identifiers and image attributes (PS3.10 7).
+"""The header of one file, up to its pixel data: identifiers and image attributes (PS3.10 7).
 
 Puts together the beginning of the file, its File Meta Information and its data set. A data set that
 is deflated as a whole is inflated once, within bounds; its offsets are then those in the inflated
@@ -53,7 +53,7 @@ _BINARY_OF_UNKNOWN_VR = {2: "H", 4: "I"}  # by length, in Implicit VR or UN
 
 @dataclass(slots=True)
 class Header:
-    """What stands before the pixel data of one instance, and the anomalies seen so far.
+    """The header of one instance, up to its pixel data, and the anomalies seen so far.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ _MOST_ZEROS = 1 << 16  # bytes looked at behind the last item
 
 
 class Ending(Enum):
-    """What follows the last item, which says whether the item is whole."""
+    """The end of a run of items, which shows whether the last item is whole."""
 
     CLOSED = auto()  # a sequence delimiter, or the end of a value of defined length
     MISSING = auto()  # nothing: the data ends with the item

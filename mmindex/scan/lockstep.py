@@ -52,7 +52,7 @@ class _OddError(Exception):
 
 
 class TakenItems(NamedTuple):
-    """What the items of a sequence have, how many there are, and where the sequence ends."""
+    """The values of the items of a sequence, their number, and the end of the sequence."""
 
     parts: Parts
     number: int

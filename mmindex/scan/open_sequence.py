@@ -25,7 +25,7 @@ class OpenSequence:
 
     @property
     def name(self) -> str:
-        """What messages call the sequence; an item at the top level has tag 0."""
+        """The name of the sequence in messages; an item at the top level has tag 0."""
         return f"sequence {tags.format_tag(self.tag)}" if self.tag else "an item"
 
     def describe_item(self) -> str:

@@ -1,4 +1,4 @@
-"""What a scan will look at in a mapped file, said beforehand: a cold disk then reads that alone.
+"""Advice on the pages of a mapped file that a scan will read: a cold disk then reads these alone.
 
 Without advice, each look at a page makes the system read what lies around it: up to megabytes for
 one entry of a table. Other buffers are in memory, and the advice is dropped.

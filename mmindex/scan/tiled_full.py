@@ -1,4 +1,4 @@
-"""Which tile each frame of a TILED_FULL image is, by the order of frames (PS3.3 C.7.6.17.3).
+"""The tile of each frame of a TILED_FULL image, by the order of frames (PS3.3 C.7.6.17.3).
 
 Columns first, then rows, focal planes, and optical paths or segments.
 """
@@ -51,7 +51,7 @@ _WANTED = (
 
 
 class TileValues(NamedTuple):
-    """What a file says of its tiles; a number is 0 where the file does not have it."""
+    """The tile parameters in a file; a number is 0 where the file does not have it."""
 
     organization: str
     size: tuple[int, int]  # of the whole image: columns, rows

@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def known(self) -> Json:
-        """What the records know."""
+        """The values that the records have."""
         if self._known is None:
             self._known = self._describe()
         return self._known

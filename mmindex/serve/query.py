@@ -1,4 +1,4 @@
-"""What a query asks for: the parameters of a QIDO-RS URL (PS3.18 8.3.4, 10.6.1.2)."""
+"""The parameters of a QIDO-RS URL as a query (PS3.18 8.3.4, 10.6.1.2)."""
 
 from __future__ import annotations
 

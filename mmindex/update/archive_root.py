@@ -1,4 +1,4 @@
-"""What a build asks of an archive, be it a folder or a bucket: here alone the two differ.
+"""The archive that a build reads, be it a folder or a bucket: here alone the two differ.
 
 A build passes the root to its workers: processes for a folder. Objects are scanned by threads,
 since a scan waits for answers most of the time, obstore lets go of the interpreter's lock meanwhile

@@ -1,4 +1,4 @@
-"""Which attributes of studies and series a build keeps, and their values from a header.
+"""The attributes of studies and series that a build keeps, and their values from a header.
 
 pydicom, which decodes text, is imported only where attributes are kept.
 """

@@ -1,4 +1,4 @@
-"""Where the paths that an update is given lie in an archive, and what is there."""
+"""Finds the paths that an update is given in an archive, and the files there."""
 
 from __future__ import annotations
 

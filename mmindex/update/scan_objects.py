@@ -1,4 +1,4 @@
-"""What a worker does with objects of a bucket: scan them by ranges, return packed records.
+"""Workers scan objects of a bucket by ranges, and return packed records.
 
 An object is scanned as the listing has it, or as it is by now where it changed since. What a store
 did not answer is no record of the object: it has the version of none, so that the next build looks

@@ -316,7 +316,7 @@ def test_a_tiled_object_of_a_mirror_is_known_by_its_uid_alone(
     server: RangeServer, tmp_path: Path
 ) -> None:
     """A UID that another one begins with, or that is padded, is not taken for it."""
-    from mmindex.read.archive_root import has_uid
+    from mmindex.read.files_root import has_uid
 
     folder = build_local(tmp_path / "archive", {"a": tiled_object("1.2.34", TILES[:3])})
     root = put(server, {"a": tiled_object("1.2.35", TILES[:3])})

@@ -1,4 +1,4 @@
-"""How an LMDB file is opened: with its lock file where that is safe, with a map that fits.
+"""Opens an LMDB file: with its lock file where that is safe, with a map that fits.
 
 A map takes address space, and neither disk nor memory. A reader's is as large as the file needs, a
 writer's as large as the system allows.

@@ -18,7 +18,7 @@ class OvertakenError(Exception):
 
 
 class Opened(NamedTuple):
-    """What a transaction needs of its environment.
+    """The part of an environment that a transaction needs.
 
     Attributes
     ----------

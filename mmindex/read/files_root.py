@@ -1,4 +1,4 @@
-"""Where the files of an archive are: in a folder or a bucket, the index's own or another one."""
+"""The folder or bucket of an archive's files: the index's own, or another one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
 
 
-class ArchiveRoot(NamedTuple):
-    """Where an archive's files are.
+class FilesRoot(NamedTuple):
+    """The folder or bucket of an archive's files.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ def find_index_url(source: object) -> str | None:
     return source if source.endswith(INDEX_NAME) else f"{source.rstrip('/')}/{INDEX_NAME}"
 
 
-def find_archive_root(
+def find_files_root(
     index: Store, given: str | os.PathLike[str] | None, index_url: str | None
-) -> ArchiveRoot:
+) -> FilesRoot:
     """Return where an index's files are.
 
     Parameters
@@ -72,18 +72,18 @@ def find_archive_root(
         own = _join_url(index_url, stored)
     if given is not None:
         if not is_url(given):
-            return ArchiveRoot(os.path.realpath(given), own is not None)
+            return FilesRoot(os.path.realpath(given), own is not None)
         name = os.fspath(given).rstrip("/")
-        return ArchiveRoot(name, not (is_url(stored) and name == stored.rstrip("/")))
+        return FilesRoot(name, not (is_url(stored) and name == stored.rstrip("/")))
     if index_url is None:
-        return ArchiveRoot(os.fsdecode(index.root))
+        return FilesRoot(os.fsdecode(index.root))
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(
             f"the index is of an archive elsewhere, {stored!r}: to read that, give it as "
             "archive_root",
             path=index_url,
         )
-    return ArchiveRoot(own.rstrip("/"), own != stored)
+    return FilesRoot(own.rstrip("/"), own != stored)
 
 
 def _join_url(index_url: str, relative: str) -> str | None:
