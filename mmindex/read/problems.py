@@ -7,13 +7,18 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import RemoteReadError
+from mmindex.errors import RemoteReadError, is_missing
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read.changed_files import compare_archive
 from mmindex.sources.base import Skipped
 from mmindex.sources.folder import WalkRules
-from mmindex.update.problems import describe_anomaly, describe_change, describe_unreadable
+from mmindex.update.problems import (
+    describe_anomaly,
+    describe_change,
+    describe_refusal,
+    describe_unreadable,
+)
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -189,7 +194,10 @@ def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]
     try:
         found = os.stat(archive.full_path(record))
     except OSError as error:
-        yield Problem(path, "missing", error.strerror or "it is gone")
+        if is_missing(error):
+            yield Problem(path, "missing", error.strerror or "it is gone")
+        else:
+            yield Problem(path, "unreadable", describe_refusal(error))
     else:
         expected = archive.expected_fingerprint(record, found)
         is_same = expected.matches(Fingerprint.of(found))

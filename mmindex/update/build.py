@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.problem_notes import EVERYWHERE
 from mmindex.sources.folder import WalkRules
 from mmindex.update.archive_root import find_archive
 from mmindex.update.attribute_values import check_attributes
@@ -194,7 +195,7 @@ def build(
         show(report)
         report.seconds = time.monotonic() - started
         note = BuildNote(time.time_ns(), int(report.seconds * 1000), ignore_inode)
-        plan.skips.write(index_store, note, set(), [b""])
+        plan.skips.write(index_store, note, EVERYWHERE)
         forget_settled(index_store, archive)
         mark_accepted(index_store, report)
     return report
