@@ -49,6 +49,7 @@ def build(
     moved_from: str | os.PathLike[str] | None = None,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
+    wait: float = 10.0,
     store: object = None,
     concurrency: int | None = None,
     progress: Progress | None = None,
@@ -107,6 +108,8 @@ def build(
         How many files may be dropped because they are gone, or which percentage ("20%"). Unless
         given, none where the root is empty, and not over half of the files where these are over
         100.
+    wait : float
+        Seconds to wait while another build or update writes the index.
     store : obstore store, optional
         Where the objects of a URL are; made of the URL and the environment unless given.
     concurrency : int, optional
@@ -127,8 +130,8 @@ def build(
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError
-        The index cannot be written, belongs to another archive, or another build is at work; more
-        files are gone than `max_removed` allows; /proc lies below the root; over half of the files
+        The index cannot be written, belongs to another archive, or another build was at work all
+        the time; more files are gone than `max_removed` allows; /proc lies below the root; over half of the files
         of an archive that was moved are not in `root`.
     RemoteReadError
         The store gives no listing, as no web server does. An object that cannot be read is a
@@ -153,7 +156,7 @@ def build(
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))
-        stack.enter_context(only_writer(index_path))
+        stack.enter_context(only_writer(index_path, wait))
         stack.enter_context(older_emptied(index_path))
         index_store = stack.enter_context(open_to_build(index_path, archive.path, moved_from))
         known = index_store.count_files()
@@ -185,7 +188,7 @@ def build(
         finally:  # interrupted, it commits what is finished
             commits.commit()
         commits.remove(plan.find_shut())
-        gone = plan.find_gone()
+        gone = sorted({*plan.find_gone(), *opened.find_vanished()})
         check_removal(archive, index_path, len(gone), known, max_removed)
         commits.remove(gone)
         filling = options._replace(attributes=wanted)

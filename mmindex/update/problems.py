@@ -146,7 +146,8 @@ def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> b
     if record is None:
         return kind == "new" and root.has(path)
     if kind == "unreadable" and record.status is Status.UNREADABLE:
-        return describe_unreadable(record) == detail
+        if describe_unreadable(record) == detail:
+            return True
     if kind == "anomaly":
         return detail in map(describe_anomaly, record.anomalies)
     if kind == "duplicate":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.index.create import create_index
@@ -30,7 +30,7 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
-from mmindex.update.met import Met
+from mmindex.update.met import Met, match_young
 from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
@@ -178,7 +178,7 @@ def update_files(
                 containers.finish()
         finally:
             commits.commit()
-        gone = found.find_gone()
+        gone = sorted({*found.find_gone(), *containers.find_vanished()})
         check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
@@ -222,7 +222,7 @@ class _Look:
 
     def look_at(self, paths: list[bytes]) -> None:
         """Look at files and folders; `changed` are then the files to scan."""
-        youngest = time.time_ns() - int(self._min_age * 1e9)
+        is_young = match_young(self._min_age)
         missing: list[bytes] = []
         wanted = list(dict.fromkeys(map(self._find_container, paths)))
         for path, found in self._places.walk(wanted):
@@ -236,7 +236,7 @@ class _Look:
                 self.skips.add(found)
             elif found.path not in self.met:
                 self.met.add(found.path)
-                self._take(found, youngest)
+                self._take(found, is_young)
                 if found.path == path and self._is_new_in_place_of_folder(path):
                     self.walked.append(path)
                     self.folders.append(path)
@@ -280,7 +280,7 @@ class _Look:
                     path in self.met or path in self.skips.hidden or path.startswith(hidden)
                 ):
                     self._gone.append(file_id)
-        return sorted(set(self._gone))
+        return self._gone
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
@@ -291,14 +291,14 @@ class _Look:
                     return container
         return path
 
-    def _take(self, file: FoundFile, youngest: int) -> None:
+    def _take(self, file: FoundFile, is_young: Callable[[int], bool]) -> None:
         """Count a file; note whether it is to be scanned."""
         report = self._report
         report.found += 1
         known = self._store.find_paths([file.path])[0]
         if self.known.is_unchanged(known, self._scan.version(file.fingerprint)):
             report.unchanged += 1
-        elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
+        elif is_young(file.fingerprint.mtime_ns):
             report.postponed += 1
         else:
             self.changed.append(file)
