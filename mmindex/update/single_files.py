@@ -34,7 +34,7 @@ from mmindex.update.met import Met, match_young
 from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
-from mmindex.update.report import BuildReport, counting_requests
+from mmindex.update.report import NAMES_KEPT, BuildReport, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.scan_file import Target
 
@@ -247,11 +247,13 @@ class _Look:
                 self.containers.append(path)
             if known is not None:
                 self._gone.append(known[0])
-            elif members:
+            elif members or path in self.walked:
                 continue
-            elif path not in self.walked and self._store.has_folder(path):
+            elif self._store.has_folder(path):
                 self.walked.append(path)
                 self.folders.append(path)
+            elif len(self._report.unknown_paths) < NAMES_KEPT and not self._root.has(path):
+                self._report.unknown_paths.append(os.fsdecode(path))
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]

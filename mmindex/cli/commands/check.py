@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmindex.cli.alerts import fail_on_option
-from mmindex.cli.build_options import left_out_options
+from mmindex.cli.build_options import left_out_options, min_age_option
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, print_json_lines, print_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @fail_on_option
 @click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
 @left_out_options
+@min_age_option
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print what is to fail alone.")
@@ -46,6 +47,7 @@ def command(
     exclude: tuple[str, ...],
     follow_links: bool,
     one_file_system: bool,
+    min_age: float,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -72,6 +74,7 @@ def command(
                 exclude=exclude,
                 follow_links=follow_links,
                 one_file_system=one_file_system,
+                min_age=min_age,
                 progress=show,
             ):
                 if accept:
@@ -83,6 +86,8 @@ def command(
 
     with open_archive(root, archive_root) as archive:
         found = walk()
+        if not archive.count().files:
+            print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         with may_lose_reader():
             if as_json:
                 print_json_lines(_describe(problem, fail_on) for problem in found)
