@@ -252,8 +252,12 @@ class _Look:
             elif self._store.has_folder(path):
                 self.walked.append(path)
                 self.folders.append(path)
-            elif len(self._report.unknown_paths) < NAMES_KEPT and not self._root.has(path):
+            elif len(self._report.unknown_paths) < NAMES_KEPT and not self._is_known(path):
                 self._report.unknown_paths.append(os.fsdecode(path))
+
+    def _is_known(self, path: bytes) -> bool:
+        """Return whether something is at a path that is left out, or a problem is noted of it."""
+        return bool(self._store.read_notes_of(path)) or self._root.has(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]

@@ -172,16 +172,22 @@ def command(
         )
     failing = _find_failing(report, fail_on) if strict else {}
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log, failing=failing)
-    is_empty = report.totals is not None and not report.totals.files and not report.found
-    if is_empty and log is None:
-        print_message(f"{report.root}: found no file, and the index has none: is it mounted?")
-    if strict and is_empty:
-        click.get_current_context().exit(FAILED)
+    if _is_empty(report):
+        if log is None:
+            print_message(f"{report.root}: found no file, and the index has none: is it mounted?")
+        if strict:
+            click.get_current_context().exit(FAILED)
     if count := failing.get("failing_count"):
         if log is None:
             kinds = ",".join(sorted(fail_on & _KINDS_OF_INDEX))
             print_message(f"{count} of {kinds} not accepted: `mmindex check` lists them")
         click.get_current_context().exit(FAILED)
+
+
+def _is_empty(report: BuildReport) -> bool:
+    """Return whether nothing is there, as below the mount point of a disk that is not mounted."""
+    totals = report.totals
+    return totals is not None and not (totals.files or report.found or report.problem_count)
 
 
 def _find_failing(report: BuildReport, fail_on: frozenset[str]) -> dict[str, object]:

@@ -64,11 +64,11 @@ def command(
     mmindex check /data/archive --fail-on missing,new --quiet
     mmindex check /data/archive --accept
     """  # noqa: D301
-    failing = 0
+    failing = count = 0
     seen: list[Problem] = []
 
     def walk() -> Iterator[Problem]:
-        nonlocal failing
+        nonlocal failing, count
         with showing_files(quiet=quiet) as show:
             for problem in archive.problems(
                 exclude=exclude,
@@ -77,6 +77,7 @@ def command(
                 min_age=min_age,
                 progress=show,
             ):
+                count += 1
                 if accept:
                     seen.append(problem)
                 fails = problem.kind in fail_on and not problem.accepted
@@ -86,8 +87,6 @@ def command(
 
     with open_archive(root, archive_root) as archive:
         found = walk()
-        if not archive.count().files:
-            print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         with may_lose_reader():
             if as_json:
                 print_json_lines(_describe(problem, fail_on) for problem in found)
@@ -95,6 +94,8 @@ def command(
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
                 print_lines(map(_line, found))
+        if not count and not archive.count().files:
+            print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         if accept:
             for _ in found:  # what was not printed, since whoever read had seen enough
                 pass
