@@ -40,9 +40,7 @@ def note_folders(txn: Transaction, paths: Iterable[bytes]) -> None:
             folder = parent_of(folder)
 
 
-def find_below(
-    txn: Transaction, folders: Iterable[bytes], ids: range
-) -> list[tuple[int, bytes]]:
+def find_below(txn: Transaction, folders: Iterable[bytes], ids: range) -> list[tuple[int, bytes]]:
     """Return ids and names (see `locate`) of the files below folders, of those with these ids.
 
     Of other records only the path is read.

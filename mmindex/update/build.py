@@ -64,7 +64,8 @@ def build(
     index : path, optional
         The index file; `.mmindex` in `root` unless given, which it has to be for a URL.
     workers : int, optional
-        Processes that scan, as many as the machine has cores unless given; 1 scans in this one.
+        Processes that scan, as many as the machine has cores unless given; 1 scans in this one,
+        which a file that is cut during its scan may end.
         Of a URL see `concurrency`.
     executor : concurrent.futures.Executor, optional
         Scans instead: processes, threads, Dask's `Client.get_executor()`, MPI. Its workers have

@@ -20,6 +20,7 @@ from mmindex.update.moves import check_move
 if TYPE_CHECKING:
     from mmindex.update.archive_root import ArchiveRoot
 
+
 class RemovalRefusedError(IndexWriteError):
     """More files are gone than a mistake should cost; all else was done."""
 
@@ -113,7 +114,7 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
 def check_removal(
     root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
 ) -> None:
-    """Raise RemovalRefusedError where more files are gone from an archive than a mistake should cost.
+    """Raise RemovalRefusedError where more files are gone than a mistake should cost.
 
     Parameters
     ----------

@@ -145,9 +145,8 @@ def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> b
         return True
     if record is None:
         return kind == "new" and root.has(path)
-    if kind == "unreadable" and record.status is Status.UNREADABLE:
-        if describe_unreadable(record) == detail:
-            return True
+    if kind == "unreadable" and detail == describe_unreadable(record):
+        return record.status is Status.UNREADABLE
     if kind == "anomaly":
         return detail in map(describe_anomaly, record.anomalies)
     if kind == "duplicate":

@@ -282,9 +282,7 @@ class _Look:
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
             for file_id, location in self._store.find_below(self.folders):
                 path = location.partition(b"\0")[0]  # of a member, its container's
-                if not (
-                    path in self.met or path in self.skips.hidden or path.startswith(hidden)
-                ):
+                if not (path in self.met or path in self.skips.hidden or path.startswith(hidden)):
                     self._gone.append(file_id)
         return self._gone
 

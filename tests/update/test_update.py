@@ -208,7 +208,13 @@ def test_a_file_named_costs_no_walk_of_the_index(
         mmindex.update(root, [root / "a.dcm"])
         (root / "a.dcm").write_bytes(image("1.1", b"longer.."))
         mmindex.update(root, [root / "a.dcm"])
-        for name in ("iterate_packed", "find_below", "find_unseen", "count_duplicates", "_check_pages"):
+        for name in (
+            "iterate_packed",
+            "find_below",
+            "find_unseen",
+            "count_duplicates",
+            "_check_pages",
+        ):
             monkeypatch.setattr(single_files.Store, name, None)
         (root / "new.dcm").write_bytes(image("2.1"))
         (root / "b.dcm").unlink()
@@ -513,9 +519,7 @@ def test_a_file_that_is_gone_before_its_scan_is_not_there(
     report = vanish_before_scan(
         monkeypatch,
         path,
-        lambda: (
-            mmindex.build(root, workers=1) if how == "build" else mmindex.update(root, [path])
-        ),
+        lambda: mmindex.build(root, workers=1) if how == "build" else mmindex.update(root, [path]),
     )
     assert (report.problems, report.scanned, report.removed) == ([], 0, int(is_known))
     assert report.found == (4 + (not is_known) if how == "build" else 0)
