@@ -86,7 +86,7 @@ _WALK_OPTIONS = (
         help="Keep these of studies and series: qido, keywords.",
     ),
 )
-_MIN_AGE = click.option(
+min_age_option = click.option(
     "--min-age",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
@@ -94,6 +94,14 @@ _MIN_AGE = click.option(
     help="Leave files that changed less long ago.",
 )
 
+
+wait_option = click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    help="Wait for another build; 10 unless given.",
+)
 
 index_option = click.option(
     "--index",
@@ -107,7 +115,7 @@ concurrency_option = click.option(
     "--concurrency",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Objects of a URL scanned at once; 64 unless given.",
+    help="Objects of a URL at once; 64 unless given.",
 )
 
 
@@ -142,7 +150,7 @@ def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
 
 def walk_options(command: Command) -> Command:
     """Add the options of a walk, which have the names of the library's arguments."""
-    for option in reversed((*_WALK_OPTIONS, _MIN_AGE)):
+    for option in reversed((*_WALK_OPTIONS, min_age_option)):
         command = option(command)
     return command
 
@@ -212,6 +220,8 @@ def print_report(
             print_message(f"{path}: {reason}{accepted}")
         if left:
             print_message(f"and {counted(left, 'more problem')}")
+        for path in report.unknown_paths[: None if verbose else _PROBLEMS_PRINTED]:
+            print_message(f"{path}: neither in the archive nor in its index")
     if as_json:
         print_json(described)
     elif log is None and not quiet:
@@ -264,6 +274,7 @@ def describe_report(report: BuildReport) -> dict[str, object]:
         "requests": report.requests,
         "received": report.received,
         "removed_paths": report.removed_paths,
+        "unknown_paths": report.unknown_paths,
         "totals": report.totals and describe_totals(report.totals),
         "started": describe_time(report.started),
         "ended": describe_time(report.started + report.seconds),

@@ -1,15 +1,19 @@
 """The folders in which an index has, or had, files: what was below a path is asked for by path.
 
 Without them, a folder that is gone or that became a file costs a look at every record. A folder
-stays noted when its files are gone: such a one costs a look for nothing.
+stays noted when its files are gone: such a one costs a look for nothing. Keys are digests, which
+have no order: which files are below a folder shows a look at the path of every record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmindex.index.checksum import digest, seal
+from mmindex.index.checksum import digest, seal, unseal
+from mmindex.index.databases import FILE_ID
 from mmindex.index.lmdb.transaction import Transaction
+from mmindex.index.record import unpack_keys
+from mmindex.index.record_parts import LENGTH, TEXTS_AT
 
 
 def folder_key(folder: bytes) -> bytes:
@@ -34,3 +38,22 @@ def note_folders(txn: Transaction, paths: Iterable[bytes]) -> None:
             key = folder_key(folder)
             txn.put("folders", key, seal(key, b""))
             folder = parent_of(folder)
+
+
+def find_below(txn: Transaction, folders: Iterable[bytes], ids: range) -> list[tuple[int, bytes]]:
+    """Return ids and names (see `locate`) of the files below folders, of those with these ids.
+
+    Of other records only the path is read.
+    """
+    prefixes = tuple(folder + b"/" if folder else b"" for folder in folders)
+    longest = max(map(len, prefixes), default=0)
+    found = []
+    for key, sealed in txn.walk("files", FILE_ID.pack(ids.start)):
+        (file_id,) = FILE_ID.unpack(key)
+        if file_id >= ids.stop:
+            break
+        (length,) = LENGTH.unpack_from(sealed, TEXTS_AT)
+        start = TEXTS_AT + LENGTH.size
+        if bytes(sealed[start : start + min(length, longest)]).startswith(prefixes):
+            found.append((file_id, unpack_keys(bytes(unseal(key, sealed))).location))
+    return found

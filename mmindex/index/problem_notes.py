@@ -78,6 +78,9 @@ class Looked(NamedTuple):
         )
 
 
+EVERYWHERE = Looked((), (b"",))
+
+
 def is_below(path: bytes, folder: bytes) -> bool:
     """Return whether a path is a folder's or lies below it."""
     return folder in (b"", path) or path.startswith(folder + b"/")

@@ -60,10 +60,10 @@ class ProblemReader(OpenIndex):
     @reading
     def has_skipped(self, txn: Transaction, looked: Looked) -> bool:
         """Return whether paths that were looked at are noted as skipped."""
-        if looked.folders or not txn.count("problems"):
-            return txn.count("problems") > 0
-        return any(
-            isinstance(note, SkippedPath)
-            for path in looked.paths
-            for _, note in walk_notes_of(txn, path)
-        )
+        if not txn.count("problems"):
+            return False
+        if looked.folders:
+            notes = (note for _, note in walk_problem_notes(txn) if looked.has(note.path))
+        else:
+            notes = (note for path in looked.paths for _, note in walk_notes_of(txn, path))
+        return any(isinstance(note, SkippedPath) for note in notes)

@@ -22,7 +22,7 @@ from mmindex.index.databases import (
     path_key,
     uid_key,
 )
-from mmindex.index.folders import has_folder
+from mmindex.index.folders import find_below, has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
 from mmindex.index.index_file import reading
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
@@ -37,6 +37,7 @@ from mmindex.model import InstanceRecord, Status
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
+_LOOKED_AT = 1 << 14  # ids of files whose paths are looked at in one transaction
 _STRETCH = 4096  # paths whose records are read in the order of ids
 
 Taken = TypeVar("Taken")
@@ -195,6 +196,20 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
     def has_folder(self, txn: Transaction, folder: bytes) -> bool:
         """Return whether files of the index are, or were, below a folder; of the root it is so."""
         return has_folder(txn, folder)
+
+    def find_below(self, folders: Collection[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield ids and names of the files below folders: a look at the path of every record.
+
+        Only for the process that writes the index: each file keeps its id meanwhile.
+        """
+        for start in range(0, self.next_file_id(), _LOOKED_AT):
+            yield from self._find_below(folders, range(start, start + _LOOKED_AT))
+
+    @reading
+    def _find_below(
+        self, txn: Transaction, folders: Collection[bytes], ids: range
+    ) -> list[tuple[int, bytes]]:
+        return find_below(txn, folders, ids)
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
         """Yield every record once, whatever a build does meanwhile, a batch a transaction."""

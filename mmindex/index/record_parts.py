@@ -17,6 +17,7 @@ _VERSION, _VERSION_AT = struct.Struct("<BQqQ"), 8
 LENGTH = struct.Struct("<H")
 COUNT = struct.Struct("<Q")  # of bytes that stand apart
 STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
+TEXTS_AT = HEADER.size  # the path is the first of the texts
 _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
 POSITIONS = 64

@@ -27,6 +27,7 @@ class Checked:
         exclude: Sequence[str] = (),
         follow_links: bool = True,
         one_file_system: bool = False,
+        min_age: float = 0.0,
         progress: Progress | None = None,
     ) -> Iterator[Problem]:
         """Yield every problem of the archive's files, as it is found; opens no file.
@@ -40,6 +41,9 @@ class Checked:
             Only problems of these kinds; see `Problem`. What they do not need is not looked at.
         exclude, follow_links, one_file_system
             As for `build`: files that are left out are not new.
+        min_age : float
+            Seconds since its last change after which a file of a folder may be new, stale or
+            unreadable: as for `build`, which leaves younger ones for later.
         progress : callable, optional
             As in `records`.
 
@@ -55,7 +59,9 @@ class Checked:
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
         archive = cast("Archive", self)
-        return walk_problems(archive, self._store, progress, kinds=kinds, rules=rules)
+        return walk_problems(
+            archive, self._store, progress, kinds=kinds, rules=rules, min_age=min_age
+        )
 
     def accept(self, problems: Iterable[Problem], *, wait: float = 10.0) -> None:
         """Write to the index that these problems are known, in place of those accepted before.

@@ -7,13 +7,19 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import RemoteReadError
+from mmindex.errors import RemoteReadError, is_missing
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
-from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
+from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status, split_path
 from mmindex.read.changed_files import compare_archive
 from mmindex.sources.base import Skipped
 from mmindex.sources.folder import WalkRules
-from mmindex.update.problems import describe_anomaly, describe_change, describe_unreadable
+from mmindex.update.met import match_young
+from mmindex.update.problems import (
+    describe_anomaly,
+    describe_change,
+    describe_refusal,
+    describe_unreadable,
+)
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 KINDS = "unreadable", "stale", "missing", "duplicate", "anomaly", "new"
 _ALL = WalkRules()
+_OF_YOUNG_FILES = "new", "stale", "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ def walk_problems(
     *,
     kinds: Collection[str] | None = None,
     rules: WalkRules = _ALL,
+    min_age: float = 0.0,
 ) -> Iterator[Problem]:
     """Yield every problem of an archive's files; see `Archive.problems`."""
     checks_index = kinds is None
@@ -70,10 +78,36 @@ def walk_problems(
         raise ValueError(f"expected kinds of {', '.join(KINDS)}, found {', '.join(unknown)}")
     found = _walk_all(archive, store, progress, kinds, rules, checks_index=checks_index)
     wanted = (problem for problem in found if problem.kind in kinds)
+    if min_age > 0 and not archive.is_remote:  # an object is whole as soon as it is there
+        wanted = _walk_settled(archive, wanted, min_age)
     return (
         replace(problem, accepted=True) if store.is_accepted(note_of(problem)) else problem
         for problem in wanted
     )
+
+
+def _walk_settled(
+    archive: Archive, problems: Iterable[Problem], min_age: float
+) -> Iterator[Problem]:
+    """Yield problems but those that a file has which is being written."""
+    is_young = match_young(min_age)
+    root = os.fsencode(archive.root)
+    for problem in problems:
+        path = os.fsencode(problem.path)
+        containers = (container for container, _ in split_path(path))
+        if not (
+            problem.kind in _OF_YOUNG_FILES
+            and any(is_young(_changed_at(root, each)) for each in (path, *containers))
+        ):
+            yield problem
+
+
+def _changed_at(root: bytes, path: bytes) -> int:
+    """Return when a file changed last, in ns since 1970; 0 where none can be looked at."""
+    try:
+        return os.stat(os.path.join(root, path)).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def note_of(problem: Problem) -> AcceptedProblem:
@@ -189,7 +223,10 @@ def _walk_changes(archive: Archive, record: InstanceRecord) -> Iterator[Problem]
     try:
         found = os.stat(archive.full_path(record))
     except OSError as error:
-        yield Problem(path, "missing", error.strerror or "it is gone")
+        if is_missing(error):
+            yield Problem(path, "missing", error.strerror or "it is gone")
+        else:
+            yield Problem(path, "unreadable", describe_refusal(error))
     else:
         expected = archive.expected_fingerprint(record, found)
         is_same = expected.matches(Fingerprint.of(found))

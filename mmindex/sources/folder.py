@@ -144,14 +144,21 @@ def walk_archive(
                             continue
                         found = entry.stat()
                     except OSError as error:
-                        yield skipped(path, error)
+                        if not _is_gone(entry.path, error):
+                            yield skipped(path, error)
                         continue
                     if not stat.S_ISREG(found.st_mode):
                         yield Skipped(path, "neither a file nor a folder", False)
                     else:
                         yield FoundFile(path, Fingerprint.of(found))
         except OSError as error:
-            yield skipped(folder[prefix:], error, "cannot read the folder")
+            if folder == root or not _is_gone(folder, error):
+                yield skipped(folder[prefix:], error, "cannot read the folder")
+
+
+def _is_gone(path: bytes, error: OSError) -> bool:
+    """Return whether what a folder listed was removed since; a link that leads nowhere is there."""
+    return is_missing(error) and not os.path.islink(path)
 
 
 def match_excluded(globs: tuple[str, ...]) -> Callable[[bytes], object]:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mmindex.errors import MissingFileError
+from mmindex.errors import MissingFileError, is_missing
 from mmindex.model import Fingerprint, InstanceRecord, is_url
 from mmindex.sources.base import ByteSource, FoundFile, Skipped
 from mmindex.sources.file import FileSource, open_descriptor
@@ -24,7 +24,7 @@ from mmindex.sources.folder import (
     walk_archive,
 )
 from mmindex.update.guards import find_root, is_empty_folder
-from mmindex.update.problems import describe_change
+from mmindex.update.problems import describe_change, describe_refusal
 from mmindex.update.scan_file import Target, scan_files
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ class ArchiveRoot(ABC):
 
     @abstractmethod
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
-        """Return "missing" or "stale" and how a file changed since its record; else empty texts."""
+        """Return the problem of a file since its record: kind and detail, else empty texts.
+
+        "missing", "stale" with how the file changed, or "unreadable" with why.
+        """
 
 
 class FolderRoot(ArchiveRoot):
@@ -122,8 +125,8 @@ class FolderRoot(ArchiveRoot):
         """Return how a file changed; see `ArchiveRoot.find_problem`."""
         try:
             found = os.stat(os.path.join(self.path, path))
-        except OSError:
-            return "missing", ""
+        except OSError as error:
+            return ("missing", "") if is_missing(error) else ("unreadable", describe_refusal(error))
         known = record.fingerprint
         if known is not None and known.matches(Fingerprint.of(found)):
             return "", ""

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.problem_notes import EVERYWHERE
 from mmindex.sources.folder import WalkRules
 from mmindex.update.archive_root import find_archive
 from mmindex.update.attribute_values import check_attributes
@@ -48,6 +49,7 @@ def build(
     moved_from: str | os.PathLike[str] | None = None,
     min_age: float = 0.0,
     max_removed: int | str | None = None,
+    wait: float = 10.0,
     store: object = None,
     concurrency: int | None = None,
     progress: Progress | None = None,
@@ -62,7 +64,8 @@ def build(
     index : path, optional
         The index file; `.mmindex` in `root` unless given, which it has to be for a URL.
     workers : int, optional
-        Processes that scan, as many as the machine has cores unless given; 1 scans in this one.
+        Processes that scan, as many as the machine has cores unless given; 1 scans in this one,
+        which a file that is cut during its scan may end.
         Of a URL see `concurrency`.
     executor : concurrent.futures.Executor, optional
         Scans instead: processes, threads, Dask's `Client.get_executor()`, MPI. Its workers have
@@ -106,6 +109,8 @@ def build(
         How many files may be dropped because they are gone, or which percentage ("20%"). Unless
         given, none where the root is empty, and not over half of the files where these are over
         100.
+    wait : float
+        Seconds to wait while another build or update writes the index.
     store : obstore store, optional
         Where the objects of a URL are; made of the URL and the environment unless given.
     concurrency : int, optional
@@ -126,8 +131,8 @@ def build(
     IndexFormatError
         The index file is something else, or damaged.
     IndexWriteError
-        The index cannot be written, belongs to another archive, or another build is at work; more
-        files are gone than `max_removed` allows; /proc lies below the root; over half of the files
+        The index cannot be written, belongs to another archive, or another build was at work all
+        the time; more files are gone than `max_removed` allows; /proc lies below the root; over half of the files
         of an archive that was moved are not in `root`.
     RemoteReadError
         The store gives no listing, as no web server does. An object that cannot be read is a
@@ -152,7 +157,7 @@ def build(
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))
-        stack.enter_context(only_writer(index_path))
+        stack.enter_context(only_writer(index_path, wait))
         stack.enter_context(older_emptied(index_path))
         index_store = stack.enter_context(open_to_build(index_path, archive.path, moved_from))
         known = index_store.count_files()
@@ -184,7 +189,7 @@ def build(
         finally:  # interrupted, it commits what is finished
             commits.commit()
         commits.remove(plan.find_shut())
-        gone = plan.find_gone()
+        gone = sorted({*plan.find_gone(), *opened.find_vanished()})
         check_removal(archive, index_path, len(gone), known, max_removed)
         commits.remove(gone)
         filling = options._replace(attributes=wanted)
@@ -194,7 +199,7 @@ def build(
         show(report)
         report.seconds = time.monotonic() - started
         note = BuildNote(time.time_ns(), int(report.seconds * 1000), ignore_inode)
-        plan.skips.write(index_store, note, set(), [b""])
+        plan.skips.write(index_store, note, EVERYWHERE)
         forget_settled(index_store, archive)
         mark_accepted(index_store, report)
     return report

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from mmindex.errors import MMIndexError
-from mmindex.index.record import pack_record, status_of_packed, unpack_keys
+from mmindex.errors import MissingFileError, MMIndexError
+from mmindex.index.record import pack_record, status_of_packed, unpack_keys, unpack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, locate
 from mmindex.sources.container import walk_members
@@ -91,6 +91,7 @@ class Containers:
         self._found: deque[_Found] = deque()
         self._walked: list[_Walked] = []
         self._unread: Counter[bytes] = Counter()  # files that a store did not return, by container
+        self._vanished: set[bytes] = set()
         self._is_cut = True  # whether files wait that the last round did not come to
 
     @property
@@ -99,22 +100,30 @@ class Containers:
         return not self._is_cut and not self._found
 
     def take(self, packed_records: list[bytes]) -> None:
-        """Commit records, but for those of containers that are to be walked."""
-        others = packed_records
-        if self._options.containers:
-            others = []
-            for packed in packed_records:
-                status = status_of_packed(packed)
-                if status is Status.CONTAINER:
-                    keys = unpack_keys(packed)
-                    self._found.append(_Found(keys.path, keys.fingerprint))
+        """Commit records, but for those of files that are gone, and of containers to be walked."""
+        others = []
+        for packed in packed_records:
+            status = status_of_packed(packed)
+            if status is Status.CONTAINER and self._options.containers:
+                keys = unpack_keys(packed)
+                self._found.append(_Found(keys.path, keys.fingerprint))
+                continue
+            if status is Status.UNREADABLE:
+                keys = unpack_keys(packed)
+                if unpack_record(packed).error == MissingFileError.__name__:
+                    self._vanished.add(keys.path)
+                    self._report.found -= 1
                     continue
-                if status is Status.UNREADABLE:
-                    keys = unpack_keys(packed)
-                    if keys.location != keys.path and keys.fingerprint == UNKNOWN:
-                        self._unread[keys.path] += 1
-                others.append(packed)
+                if keys.location != keys.path and keys.fingerprint == UNKNOWN:
+                    self._unread[keys.path] += 1
+            others.append(packed)
         self._commits.take(others)
+
+    def find_vanished(self) -> list[int]:
+        """Return the ids of known files that were gone when they were to be scanned."""
+        paths = sorted(self._vanished)
+        known = [found[0] for found in self._store.find_paths(paths) if found is not None]
+        return known + [each for path in paths for each in self._store.find_members(path)]
 
     def walk_round(self, chunks: Iterator[list[Target]]) -> Iterator[list[Target]]:
         """Yield chunks of files, and after each the files of containers that were found meanwhile.
@@ -159,6 +168,11 @@ class Containers:
         self._commits.remove(obsolete)
         for each in walked:
             record, version = each.record, each.fingerprint
+            if record.error == MissingFileError.__name__:
+                self._vanished.add(each.path)
+            if each.path in self._vanished:
+                self._report.found -= 1
+                continue
             if unread := self._unread.pop(each.path, 0):
                 reason = f"{unread} of its files could not be read: the next build looks again"
                 record, version = unreadable("RemoteReadError", reason), UNKNOWN

@@ -20,9 +20,15 @@ from mmindex.update.moves import check_move
 if TYPE_CHECKING:
     from mmindex.update.archive_root import ArchiveRoot
 
+
+class RemovalRefusedError(IndexWriteError):
+    """More files are gone than a mistake should cost; all else was done."""
+
+
 _FEW = 100  # files that may go without a question, unless the root is empty
 _MOUNTS = "/proc/self/mounts"
 _NO_FILES = ("proc", "sysfs")  # file systems in which the kernel shows itself
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")  # of blanks, tabs, line breaks and backslashes
 _PER_CENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 
@@ -80,6 +86,7 @@ def _find_system_folder(root: bytes) -> str | None:
     with suppress(OSError), open(_MOUNTS, "rb") as mounts:  # where there is none: no Linux
         for line in mounts:
             _, place, kind, *_ = line.split(b" ")
+            place = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), place)
             if os.fsdecode(kind) in _NO_FILES and (place == root or place.startswith(below)):
                 return os.fsdecode(place)
     return None
@@ -107,7 +114,7 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
 def check_removal(
     root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
 ) -> None:
-    """Raise IndexWriteError where more files are gone from an archive than a mistake should cost.
+    """Raise RemovalRefusedError where more files are gone than a mistake should cost.
 
     Parameters
     ----------
@@ -136,7 +143,7 @@ def check_removal(
         if gone <= most:
             return
         what = f"expected at most {max_removed} to be gone"
-    raise IndexWriteError(
+    raise RemovalRefusedError(
         f"{what}, found {gone} of {known} files missing in {root.name}: nothing was "
         "dropped. Is it mounted? To drop them all the same: --max-removed 100% "
         '(max_removed="100%")',

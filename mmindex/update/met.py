@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import TypeVar
 
 from mmindex.model import Fingerprint, VersionKind
@@ -10,7 +11,19 @@ from mmindex.model import Fingerprint, VersionKind
 LOOKED_UP = 512  # files looked up in one transaction
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
 
+_CLOCKS_DIFFER = 60 * 10**9  # ns between this clock and that of a file system, at most
+
 Target = TypeVar("Target")
+
+
+def match_young(min_age: float) -> Callable[[int], bool]:
+    """Return what reports whether a file of a modification time, in ns, changed too lately.
+
+    A time in the future says nothing, but for as much as clocks differ.
+    """
+    now = time.time_ns()
+    youngest, latest = now - int(min_age * 1e9), now + _CLOCKS_DIFFER
+    return lambda mtime_ns: min_age > 0 and youngest < mtime_ns <= latest
 
 
 class Met:

@@ -5,7 +5,6 @@ The walk of the archive streams; only one byte a known file is held.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Container, Iterator
 
 from mmindex.index.problem_notes import is_below
@@ -14,7 +13,7 @@ from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.commits import Commits
-from mmindex.update.met import LOOKED_UP, Met, walk_chunks
+from mmindex.update.met import LOOKED_UP, Met, match_young, walk_chunks
 from mmindex.update.moves import Renewal
 from mmindex.update.problems import Skips
 from mmindex.update.report import BuildReport, Progress
@@ -122,12 +121,12 @@ class Plan:
         self._report.found += len(files)
         changed = []
         postponed = 0
-        youngest = time.time_ns() - int(self._min_age * 1e9)
+        is_young = match_young(self._min_age)
         known_files = self._store.find_paths([file.path for file in files])
         for file, known in zip(files, known_files, strict=True):
             if self.met.is_unchanged(known, self._options.version(file.fingerprint)):
                 continue
-            if self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
+            if is_young(file.fingerprint.mtime_ns):
                 postponed += 1
                 continue
             changed.append(file)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.members import find_record
-from mmindex.index.problem_notes import AcceptedProblem, Looked, SkippedPath
+from mmindex.index.problem_notes import EVERYWHERE, AcceptedProblem, Looked, SkippedPath
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.sources.base import Skipped
@@ -43,11 +42,9 @@ class Skips:
         if skipped.may_hide:
             self.hidden.append(skipped.path)
 
-    def write(
-        self, store: Store, note: BuildNote | None, paths: set[bytes], folders: Iterable[bytes]
-    ) -> None:
+    def write(self, store: Store, note: BuildNote | None, looked: Looked) -> None:
         """Write what was skipped in place of what was noted where the build or update looked."""
-        looked = Looked(paths, tuple(folders), tuple(self.hidden))
+        looked = looked._replace(hidden=tuple(self.hidden))
         if note is not None or self._skipped or store.has_skipped(looked):
             notes = [SkippedPath(path, reason) for path, reason in self._skipped.items()]
             store.write_build(note, looked, notes)
@@ -62,6 +59,11 @@ def describe_anomaly(anomaly: Anomaly) -> str:
     """Return an anomaly with its place, and how often it was met."""
     times = f" ({anomaly.count} times)" if anomaly.count > 1 else ""
     return f"{anomaly.code} @0x{anomaly.offset:x}{times}"
+
+
+def describe_refusal(error: OSError) -> str:
+    """Return why a file that the index knows cannot be looked at."""
+    return f"cannot look at it: {error.strerror}"
 
 
 def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
@@ -94,7 +96,7 @@ def accept_problems(
 def forget_settled(
     store: Store,
     root: ArchiveRoot,
-    paths: Iterable[bytes] | None = None,
+    looked: Looked = EVERYWHERE,
     containers: Iterable[bytes] = (),
 ) -> None:
     """Drop accepted problems that are gone or no longer the same.
@@ -105,17 +107,23 @@ def forget_settled(
         The index, open to be written.
     root : ArchiveRoot
         The archive.
-    paths : iterable of bytes, optional
-        Only problems of these files; of all unless given.
+    looked : Looked
+        Only problems of these files, and below these folders; of all unless given.
     containers : iterable of bytes
-        With `paths`, also problems of files in these containers.
+        Also problems of files in these containers.
     """
     if not store.has_problem_notes():
         return
-    accepted = _walk_accepted(store, paths)
-    if paths is not None and (inside := tuple(path + SEPARATOR.encode() for path in containers)):
-        others = (note for note in _walk_accepted(store, None) if note.path.startswith(inside))
-        accepted = chain(accepted, others)
+    inside = tuple(path + SEPARATOR.encode() for path in containers)
+    if looked.folders or inside:
+        notes = (
+            note
+            for note in store.iterate_problem_notes()
+            if looked.has(note.path) or note.path.startswith(inside)
+        )
+    else:
+        notes = (note for path in looked.paths for note in store.read_notes_of(path))
+    accepted = (note for note in notes if isinstance(note, AcceptedProblem))
     settled = [note for note in accepted if not _is_so_still(store, root, note)]
     if settled:
         store.forget(settled)
@@ -129,15 +137,6 @@ def mark_accepted(store: Store, report: BuildReport) -> None:
             report.accepted.add(path)
 
 
-def _walk_accepted(store: Store, paths: Iterable[bytes] | None) -> Iterator[AcceptedProblem]:
-    notes = (
-        store.iterate_problem_notes()
-        if paths is None
-        else (note for path in paths for note in store.read_notes_of(path))
-    )
-    return (note for note in notes if isinstance(note, AcceptedProblem))
-
-
 def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> bool:
     """Return whether a problem that was accepted is there, by the index and the file."""
     path, kind, detail = problem
@@ -146,8 +145,8 @@ def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> b
         return True
     if record is None:
         return kind == "new" and root.has(path)
-    if kind == "unreadable":
-        return record.status is Status.UNREADABLE and describe_unreadable(record) == detail
+    if kind == "unreadable" and detail == describe_unreadable(record):
+        return record.status is Status.UNREADABLE
     if kind == "anomaly":
         return detail in map(describe_anomaly, record.anomalies)
     if kind == "duplicate":

@@ -57,6 +57,9 @@ class BuildReport:
         Requests to a store that this process made, and bytes of their answers.
     removed_paths : list of str
         Files that were dropped because they are gone, the first thousand.
+    unknown_paths : list of str
+        Paths given to an update that are neither in the archive nor in the index, the first
+        thousand.
     totals : Counters or None
         What the whole index holds in the end; None before.
     """
@@ -81,6 +84,7 @@ class BuildReport:
     requests: int = 0
     received: int = 0
     removed_paths: list[str] = field(default_factory=list)
+    unknown_paths: list[str] = field(default_factory=list)
     totals: Counters | None = None
 
     def add_problem(self, path: bytes, reason: str) -> None:

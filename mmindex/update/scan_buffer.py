@@ -14,10 +14,16 @@ from mmindex.scan.known_runs import KnownRuns
 from mmindex.update.attribute_values import decode_attributes, wanted_tags
 
 READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
+READ_HERE = 1 << 25  # bytes up to which a file is read whole where none may be mapped
+READ_HEADER = 1 << 20  # those up to which it is read whole for its header
 
 
 class ScanOptions(NamedTuple):
-    """The options that a build passes to every scan."""
+    """The options that a build passes to every scan.
+
+    `may_map` is for processes that only scan: a file that is cut while its map is read ends the
+    process.
+    """
 
     force: bool = False
     prove: bool = True
@@ -25,6 +31,14 @@ class ScanOptions(NamedTuple):
     ignore_inode: bool = False
     attributes: AttributeSet | None = None
     header_only: bool = False
+    may_map: bool = False
+
+    @property
+    def read_whole(self) -> int:
+        """Bytes up to which a file is read whole."""
+        if self.may_map:
+            return READ_WHOLE
+        return READ_HEADER if self.header_only else READ_HERE
 
     def version(self, fingerprint: Fingerprint) -> Fingerprint:
         """Return what the index keeps of a file's fingerprint."""

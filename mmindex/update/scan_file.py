@@ -7,17 +7,19 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from time import perf_counter_ns
 
+from mmindex.errors import MMIndexError
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.base import FoundFile
 from mmindex.sources.container import is_container, is_plain_container
+from mmindex.sources.file import Descriptor, FileSource
 from mmindex.sources.tar import BLOCK
 from mmindex.update.attribute_values import import_decoder
 from mmindex.update.scan_buffer import (
-    READ_WHOLE,
     ScanOptions,
     explain_failure,
     scan_buffer,
@@ -59,7 +61,10 @@ def scan_file(root: bytes, path: bytes, options: ScanOptions, known_runs: KnownR
         number = os.open(b"%b/%b" % (root, path), os.O_RDONLY | os.O_NONBLOCK)
         try:
             fingerprint = _fingerprint(number)
-            record = _scan_descriptor(number, fingerprint.size, options, known_runs)
+            try:
+                record = _scan_descriptor(number, fingerprint, options, known_runs)
+            except MMIndexError as error:
+                record = unreadable(type(error).__name__, str(error))
             if _fingerprint(number) != fingerprint:
                 record = unreadable("StaleIndexError", "the file changed while it was scanned")
         finally:
@@ -78,14 +83,31 @@ def _fingerprint(number: int) -> Fingerprint:
 
 
 def _scan_descriptor(
-    number: int, size: int, options: ScanOptions, known_runs: KnownRuns
+    number: int, version: Fingerprint, options: ScanOptions, known_runs: KnownRuns
 ) -> InstanceRecord:
     buffer: Buffer
-    if size > READ_WHOLE:
-        buffer = mmap.mmap(number, size, access=mmap.ACCESS_READ)
+    if version.size <= options.read_whole:
+        buffer = os.read(number, version.size)
+    elif options.may_map:
+        buffer = mmap.mmap(number, version.size, access=mmap.ACCESS_READ)
     else:
-        buffer = os.read(number, size)
+        return _scan_by_ranges(number, version, options, known_runs)
     return scan_content(buffer, options, known_runs)
+
+
+def _scan_by_ranges(
+    number: int, version: Fingerprint, options: ScanOptions, known_runs: KnownRuns
+) -> InstanceRecord:
+    """Return the record of a long file, of which only what the scan looks at is read."""
+    from mmindex.sources.remote_scan import scan_remote  # numpy, which short files do not need
+
+    return scan_remote(
+        FileSource(Descriptor(os.dup(number)), None, version, 0.0, by_path=False),
+        partial(scan_content, options=options, known_runs=known_runs),
+        force=options.force,
+        prove=options.prove,
+        is_enough=is_plain_container,
+    )
 
 
 def scan_content(buffer: Buffer, options: ScanOptions, known_runs: KnownRuns) -> InstanceRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import os
+from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_plain_container, place_in_container
+from mmindex.sources.file import Descriptor, FileSource
 from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
 from mmindex.sources.tar import BLOCK
 from mmindex.update.scan_buffer import (
-    READ_WHOLE,
     ScanOptions,
     explain_failure,
     scan_buffer,
@@ -99,13 +100,37 @@ class MemberScanner:
 
     def _scan(self, number: int, member: Member) -> InstanceRecord:
         try:
+            if member.method == STORED and member.length > self._options.read_whole:
+                return self._scan_long(number, member)
             if member.method == STORED:
-                buffer, at = _read_stored(number, member), member.offset
+                buffer, at = _read(number, member.offset, member.length), member.offset
             else:
                 buffer, at = self._inflate(number, member), 0
         except MMIndexError as error:
             return unreadable(type(error).__name__, str(error))
         return scan_member_content(buffer, self._options, self._known_runs, at)
+
+    def _scan_long(self, number: int, member: Member) -> InstanceRecord:
+        """Return the record of a long stored file: mapped, or of what the scan looks at."""
+        scan = partial(
+            scan_member_content,
+            options=self._options,
+            known_runs=self._known_runs,
+            at=member.offset,
+        )
+        if self._options.may_map:
+            return scan(_map(number, member))
+        from mmindex.sources.remote_scan import scan_remote  # numpy, which short files do not need
+
+        version = Fingerprint.of(os.stat(number))
+        return scan_remote(
+            FileSource(Descriptor(os.dup(number)), None, version, 0.0, by_path=False),
+            scan,
+            force=self._options.force,
+            prove=self._options.prove,
+            within=(member.offset, member.length),
+            is_enough=is_plain_container,
+        )
 
     def _inflate(self, number: int, member: Member) -> bytes:
         """Return a deflated file, or the head of one that is no DICOM file."""
@@ -136,11 +161,9 @@ def pack_refused(target: MemberTarget, reason: str = "") -> bytes:
     return pack_record(record, container, fingerprint)
 
 
-def _read_stored(number: int, member: Member) -> Buffer:
-    """Return the bytes of a stored member, a copy of short ones, a map of others."""
+def _map(number: int, member: Member) -> Buffer:
+    """Return a map of a stored member."""
     offset, length = member.offset, member.length
-    if length <= READ_WHOLE:
-        return _read(number, offset, length)
     before = offset % mmap.ALLOCATIONGRANULARITY
     mapped = mmap.mmap(number, length + before, access=mmap.ACCESS_READ, offset=offset - before)
     return memoryview(mapped)[before:]

@@ -142,9 +142,12 @@ def _scan_deflated(
 
 
 def _explain(error: Exception) -> InstanceRecord:
-    """Return the record of an object that could not be scanned."""
+    """Return the record of an object that could not be scanned.
+
+    One that is missing may be there all the same: a key that begins with a slash is listed without.
+    """
     if isinstance(error, MissingFileError):
-        return unreadable("MissingFileError", "the object is gone, or has a key that is not read")
+        return unreadable("RemoteReadError", "the object is gone, or has a key that is not read")
     if isinstance(error, MMIndexError):
         error.path = None  # the record has it
         return unreadable(type(error).__name__, str(error))

@@ -1,19 +1,20 @@
 """The update of single files of an archive, in time that the archive's size does not change.
 
-A file is found in the index by its path. Only a folder costs a walk of the index's paths: to find
-what the index knows below it.
+A file is found in the index by its path. Only a folder in which the index has, or had, files costs
+a look at all paths of the index: to find which of them are gone.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mmindex.index.create import create_index
 from mmindex.index.lmdb.locks import only_writer
-from mmindex.index.record import unpack_keys
+from mmindex.index.problem_notes import Looked
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, split_path
 from mmindex.sources.base import FoundFile, Skipped
@@ -29,11 +30,11 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
-from mmindex.update.met import Met
+from mmindex.update.met import Met, match_young
 from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
-from mmindex.update.report import BuildReport, counting_requests
+from mmindex.update.report import NAMES_KEPT, BuildReport, counting_requests
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.scan_file import Target
 
@@ -63,7 +64,8 @@ def update(
 
     New and changed files are scanned, in this process. Files that are gone are dropped, with all
     that was below a folder that is gone. The time depends on the files, not on the archive: only
-    a folder, or a path that was one, costs a walk of the index's paths. A path like
+    a folder in which the index has files, or a path that was one, costs a look at the paths of all
+    files of the index. A path like
     `study.zip!/a.dcm` stands for its container, of which all files are looked at if it changed.
 
     Parameters
@@ -135,6 +137,7 @@ class UpdateOptions(NamedTuple):
     store: object = None
     concurrency: int | None = None
     attributes: str | Sequence[str] = ()
+    arrived: Sequence[bytes] = ()  # folders that are new: no file that was known is below
 
 
 def update_files(
@@ -175,14 +178,14 @@ def update_files(
                 containers.finish()
         finally:
             commits.commit()
-        gone = found.find_gone()
+        gone = sorted({*found.find_gone(), *containers.find_vanished()})
         check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
         commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
-        found.skips.write(store, None, looked_at, found.folders)
-        settled_in = None if found.folders else looked_at
-        forget_settled(store, archive, settled_in, found.containers)
+        looked = Looked(looked_at, tuple(found.walked))
+        found.skips.write(store, None, looked)
+        forget_settled(store, archive, looked, found.containers)
         mark_accepted(store, report)
         report.add_totals(store.read_counters())
     report.seconds = time.monotonic() - started
@@ -200,15 +203,17 @@ class _Look:
         store: Store,
         report: BuildReport,
     ) -> None:
-        self.changed: list[FoundFile] = []
+        self.changed: deque[FoundFile] = deque()
         self._root = root
         self._places = places
         self._scan = options.scan
         self._min_age = options.min_age
+        self._arrived = {places.locate(path) for path in options.arrived}
         self._store = store
         self._report = report
         self._scanned: list[bytes] = []
         self._gone: list[int] = []
+        self.walked: list[bytes] = []  # folders below which all was met
         self.folders: list[bytes] = []  # below which known files may be gone
         self.containers: list[bytes] = []  # whose files changed, or are gone
         self.met: set[bytes] = set()
@@ -217,20 +222,23 @@ class _Look:
 
     def look_at(self, paths: list[bytes]) -> None:
         """Look at files and folders; `changed` are then the files to scan."""
-        youngest = time.time_ns() - int(self._min_age * 1e9)
+        is_young = match_young(self._min_age)
         missing: list[bytes] = []
         wanted = list(dict.fromkeys(map(self._find_container, paths)))
         for path, found in self._places.walk(wanted):
             if found is None:
                 missing.append(path)
             elif isinstance(found, Below):
-                self.folders.append(path)
+                self.walked.append(path)
+                if path not in self._arrived and self._store.has_folder(path):
+                    self.folders.append(path)
             elif isinstance(found, Skipped):
                 self.skips.add(found)
             elif found.path not in self.met:
                 self.met.add(found.path)
-                self._take(found, youngest)
+                self._take(found, is_young)
                 if found.path == path and self._is_new_in_place_of_folder(path):
+                    self.walked.append(path)
                     self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             members = self._store.find_members(path)
@@ -239,10 +247,17 @@ class _Look:
                 self.containers.append(path)
             if known is not None:
                 self._gone.append(known[0])
-            elif members:
+            elif members or path in self.walked:
                 continue
-            elif path not in self.folders and self._store.has_folder(path):
+            elif self._store.has_folder(path):
+                self.walked.append(path)
                 self.folders.append(path)
+            elif len(self._report.unknown_paths) < NAMES_KEPT and not self._is_known(path):
+                self._report.unknown_paths.append(os.fsdecode(path))
+
+    def _is_known(self, path: bytes) -> bool:
+        """Return whether something is at a path that is left out, or a problem is noted of it."""
+        return bool(self._store.read_notes_of(path)) or self._root.has(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
@@ -250,7 +265,8 @@ class _Look:
     def walk_chunks(self) -> Iterator[list[Target]]:
         """Yield the paths of the files to scan, in chunks, each once."""
         while self.changed:
-            chunk, self.changed = self.changed[:_TOGETHER], self.changed[_TOGETHER:]
+            count = min(_TOGETHER, len(self.changed))
+            chunk = [self.changed.popleft() for _ in range(count)]
             self._scanned += [file.path for file in chunk]
             yield [self._root.target(file) for file in chunk]
 
@@ -263,19 +279,12 @@ class _Look:
                 self.containers.append(path)
             self._gone += gone
         if self.folders:
-            prefixes = tuple(path + b"/" if path else b"" for path in self.folders)
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
-            below = [
-                keys.location
-                for keys in map(unpack_keys, self._store.iterate_packed())
-                if keys.path.startswith(prefixes)
-                and keys.path not in self.met
-                and keys.path not in self.skips.hidden
-                and not keys.path.startswith(hidden)
-            ]
-            found = self._store.find_paths(below)
-            self._gone += [each[0] for each in found if each is not None]
-        return sorted(set(self._gone))
+            for file_id, location in self._store.find_below(self.folders):
+                path = location.partition(b"\0")[0]  # of a member, its container's
+                if not (path in self.met or path in self.skips.hidden or path.startswith(hidden)):
+                    self._gone.append(file_id)
+        return self._gone
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
@@ -286,14 +295,14 @@ class _Look:
                     return container
         return path
 
-    def _take(self, file: FoundFile, youngest: int) -> None:
+    def _take(self, file: FoundFile, is_young: Callable[[int], bool]) -> None:
         """Count a file; note whether it is to be scanned."""
         report = self._report
         report.found += 1
         known = self._store.find_paths([file.path])[0]
         if self.known.is_unchanged(known, self._scan.version(file.fingerprint)):
             report.unchanged += 1
-        elif self._min_age > 0 and file.fingerprint.mtime_ns > youngest:
+        elif is_young(file.fingerprint.mtime_ns):
             report.postponed += 1
         else:
             self.changed.append(file)

@@ -19,7 +19,7 @@ from mmindex.errors import MissingDependencyError, MMIndexError
 from mmindex.sources.folder import WalkRules, match_index_files
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
-from mmindex.update.guards import find_index, find_root, parse_limit
+from mmindex.update.guards import RemovalRefusedError, find_index, find_root, parse_limit
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.single_files import UpdateOptions, update_files
@@ -124,7 +124,7 @@ class Watch:
         self._due: dict[bytes, float] = {}  # when to look at a path, by the monotonic clock
         self._build_due = 0.0
         self._not_before = 0.0
-        self._retry = _RETRY
+        self._retry = self._build_retry = _RETRY
         self._has_built = False
 
     def run(self) -> None:
@@ -223,26 +223,51 @@ class Watch:
     def _catch_up(self, now: float) -> None:
         """Build or update, if it is due."""
         if now >= self._build_due:
-            self._build()
+            try:
+                self._build()
+            except RemovalRefusedError as error:  # what is there was scanned
+                self._log(WatchEvent("failed", reason=str(error)))
+                ended = time.monotonic()
+                wait = max(self._build_retry, _PART_BUILDING * (ended - now))
+                self._build_due = ended + min(wait, self._rescan)
+                self._build_retry = min(2 * self._build_retry, _LONGEST_RETRY)
             return
         due = [path for path, when in self._due.items() if when <= now]
         if not due:
             return
         scan = ScanOptions(containers=self._containers)
-        options = UpdateOptions(_WAIT, scan, self._rules, 0.0, self._max_removed, check_pages=False)
-        report = update_files(
-            os.fsdecode(self._root),
-            due,
-            self._index,
-            options,
+        options = UpdateOptions(
+            _WAIT,
+            scan,
+            self._rules,
+            0.0,
+            self._max_removed,
+            check_pages=False,
+            arrived=[path for path in due if path[-1:] == b"/" and path[:-1] not in due],
         )
+        try:
+            report = update_files(os.fsdecode(self._root), due, self._index, options)
+        except RemovalRefusedError as error:  # what is there was scanned
+            self._put_off(due)
+            self._log(WatchEvent("failed", reason=str(error)))
+            return
         for path in due:
             del self._due[path]
         if report.scanned or report.removed or report.problem_count:
             self._log(WatchEvent("update", report))
 
+    def _put_off(self, paths: list[bytes]) -> None:
+        """Retry later what may be gone, and hold up nothing else."""
+        later = time.monotonic() + _LONGEST_RETRY
+        for path in paths:
+            if os.path.isdir(path) or not os.path.lexists(path):
+                self._due[path] = later
+            else:
+                del self._due[path]
+
     def _build(self) -> None:
         """Look at the whole archive."""
+        started = time.monotonic()
         noted = set(self._due)
         report = build(
             os.fsdecode(self._root),
@@ -254,12 +279,14 @@ class Watch:
             attributes=self._attributes,
             min_age=self._min_age,
             max_removed=self._max_removed,
+            wait=_WAIT,
             progress=self._end_if_stopped,
         )
         for path in noted:
-            if self._due[path] <= time.monotonic():
+            if self._due[path] <= started:  # later ones may have changed after the build's look
                 del self._due[path]
         self._has_built = True
+        self._build_retry = _RETRY
         wait = self._rescan
         if report.postponed:  # no change may report these files any more
             wait = min(wait, max(self._min_age, _PART_BUILDING * report.seconds))
@@ -281,5 +308,5 @@ def _identify(root: bytes) -> tuple[int, int] | None:
 
 
 def _age(status: os.stat_result) -> float:
-    """Return how many seconds ago a file was last written to."""
-    return time.time() - status.st_mtime
+    """Return how many seconds ago a file was last written to; 0 where that is in the future."""
+    return max(0.0, time.time() - status.st_mtime)

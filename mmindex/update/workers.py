@@ -50,12 +50,14 @@ class Workers:
     ) -> None:
         self._root = root
         self._options = options
+        self._mapping = options._replace(may_map=True)  # of workers, and where the caller says so
         self._take = take
 
     def scan(
         self, chunks: Iterator[list[Target]], workers: int | None, executor: Executor | None
     ) -> None:
         """Scan all chunks of files, in the executor as long as there is one that works."""
+        is_asked = workers == 1
         workers = workers or _count_cores()
         left: Iterator[list[Target]] | None = chunks
         if executor is not None:
@@ -65,7 +67,7 @@ class Workers:
         if self._root.threads:
             self._scan_in_threads(left, self._root.threads)
         else:
-            self._scan_here_or_in_processes(left, workers)
+            self._scan_here_or_in_processes(left, workers, may_map=is_asked)
 
     def _scan_in_threads(self, chunks: Iterator[list[Target]], threads: int) -> None:
         """Scan objects in threads, a few in each."""
@@ -80,13 +82,16 @@ class Workers:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _scan_here_or_in_processes(self, chunks: Iterator[list[Target]], workers: int) -> None:
+    def _scan_here_or_in_processes(
+        self, chunks: Iterator[list[Target]], workers: int, *, may_map: bool
+    ) -> None:
         """Scan in this process, or in a pool where there is work for one."""
         first = list(itertools.islice(chunks, 1 if workers == 1 else 2))
         chunks = itertools.chain(first, chunks)
         if workers == 1 or len(first) < 2:
+            options = self._options._replace(may_map=may_map)
             for chunk in chunks:
-                self._take(self._root.scan(chunk, self._options))
+                self._take(self._root.scan(chunk, options))
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
@@ -106,7 +111,7 @@ class Workers:
         try:
             for chunk in chunks:
                 try:
-                    pending[executor.submit(self._root.scan, chunk, self._options)] = chunk
+                    pending[executor.submit(self._root.scan, chunk, self._mapping)] = chunk
                 except Exception:  # whatever an executor raises that can do no more
                     failed += chunk
                     broken = True
@@ -149,7 +154,7 @@ class Workers:
                 while files:
                     file = files.pop()
                     try:
-                        self._take(pool.submit(self._root.scan, [file], self._options).result())
+                        self._take(pool.submit(self._root.scan, [file], self._mapping).result())
                     except BrokenExecutor:
                         self._take([_pack_deadly(file)])
                         break

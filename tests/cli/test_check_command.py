@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -227,3 +228,63 @@ def test_build_strict_fails_on_what_was_not_accepted(tmp_path):
     run("build", tmp_path, "--strict", code=0)
     report = run("build", tmp_path, "--strict", "--fail-on", "duplicate", "--json", code=1).stdout
     assert {each["kind"] for each in json.loads(report)["failing"]} == {"duplicate"}
+
+
+def test_files_that_are_being_written_are_no_problems_with_min_age(tmp_path):
+    """Neither new, nor stale, nor unreadable; all that is older is listed."""
+    for name in ("changed", "half", "stays"):
+        (tmp_path / name).write_bytes(native_file(bytes(4), vr="OB"))
+    (tmp_path / "half").write_bytes(native_file(bytes(4), vr="OB")[:-30])
+    mmindex.build(tmp_path, workers=1)
+    for name in ("changed", "new"):
+        (tmp_path / name).write_bytes(native_file(bytes(8), vr="OB"))
+    (tmp_path / "stays").unlink()
+    kinds = {"changed": "stale", "half": "unreadable", "new": "new", "stays": "missing"}
+    every = ("--fail-on", "unreadable,stale,missing,new")
+    for path, options in ((tmp_path, ()), (tmp_path, ("--min-age", "0"))):
+        found = read_json_lines("check", path, *every, *options, code=1)
+        assert {each["path"]: each["kind"] for each in found} == kinds
+    found = read_json_lines("check", tmp_path, *every, "--min-age", "60", code=1)
+    assert [each["path"] for each in found] == ["stays"]
+    for name in ("changed", "half", "new"):
+        os.utime(tmp_path / name, (1, 1))
+    found = read_json_lines("check", tmp_path, *every, "--min-age", "60", code=1)
+    assert {each["path"]: each["kind"] for each in found} == {
+        **kinds,
+        "half": "unreadable",
+    }
+
+
+def test_a_file_in_a_folder_without_permission_is_unreadable_and_not_missing(tmp_path, monkeypatch):
+    """Accepted, it stays so through a build; a file that is gone is missing."""
+    (tmp_path / "ward").mkdir()
+    for name in ("ward/a.dcm", "b.dcm"):
+        (tmp_path / name).write_bytes(native_file(bytes(4), vr="OB"))
+    mmindex.build(tmp_path, workers=1)
+    (tmp_path / "b.dcm").unlink()
+    stat, scandir = os.stat, os.scandir
+    ward = os.fsencode(tmp_path / "ward")
+
+    def refuse(path, *arguments, **options):
+        if isinstance(path, (str, bytes)) and os.fsencode(path).startswith(ward + b"/"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, *arguments, **options)
+
+    def refuse_folder(path):
+        if path == ward:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "scandir", refuse_folder)
+    with mmindex.open(tmp_path) as archive:
+        problems = {problem.path: (problem.kind, problem.detail) for problem in archive.problems()}
+        assert problems["ward/a.dcm"] == ("unreadable", "cannot look at it: Permission denied")
+        assert problems["b.dcm"][0] == "missing"
+        archive.accept(list(archive.problems()))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        assert {problem.path: problem.accepted for problem in archive.problems()} == {
+            "ward/a.dcm": True,
+            "ward": True,
+        }

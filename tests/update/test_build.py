@@ -481,7 +481,7 @@ def test_second_build_at_once_is_refused(tmp_path: Path) -> None:
 
     def build_again(report: BuildReport) -> None:
         with pytest.raises(IndexWriteError, match="another build of this index is at work"):
-            mmindex.build(tmp_path, workers=1)
+            mmindex.build(tmp_path, workers=1, wait=0)
         refused.append(report.scanned)
 
     assert counts(mmindex.build(tmp_path, workers=1, progress=build_again)) == (10, 10, 0, 0)

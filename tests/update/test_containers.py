@@ -30,7 +30,11 @@ from mmindex.errors import (
 )
 from mmindex.model import InstanceRecord
 from mmindex.update import containers as containers_module
+from mmindex.update.archive_root import FolderRoot
 from mmindex.update.containers import Containers
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target
+from mmindex.update.scan_members import MemberTarget
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*fork.*:DeprecationWarning", "ignore:Duplicate name"
@@ -188,7 +192,7 @@ def test_an_empty_container_is_scanned_once(tmp_path: Path, content: bytes) -> N
     assert records_of(tmp_path)[b"s.zip"].reason.startswith("a container of 0 files")
 
 
-def test_a_container_that_goes_or_changes_before_its_walk_has_its_reason(
+def test_a_container_that_goes_before_its_walk_is_not_there_and_one_that_changes_has_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The build goes on, and the next one looks at it again."""
@@ -205,14 +209,37 @@ def test_a_container_that_goes_or_changes_before_its_walk_has_its_reason(
     mmindex.build(tmp_path, workers=1)
     monkeypatch.undo()
     records = records_of(tmp_path)
-    assert {name: record.reason for name, record in records.items()}.keys() == {b"a.zip", b"b.zip"}
-    assert (records[b"a.zip"].error, records[b"a.zip"].reason) == (
-        "MissingFileError",
-        "the file is gone",
-    )
+    assert list(records) == [b"b.zip"]
     assert records[b"b.zip"].reason.startswith("the file changed")
     report = mmindex.build(tmp_path, workers=1, max_removed="100%")
-    assert (report.scanned, report.removed) == (5, 1)
+    assert (report.scanned, report.removed) == (5, 0)
+
+
+def test_a_container_that_goes_before_its_files_are_scanned_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a build nor by an update; the files that were known of it are dropped."""
+    put(tmp_path / "stays.zip", write_zip(many(2, 50)), 1000)
+    put(tmp_path / "a.zip", write_zip(many(3)), 1000)
+    mmindex.build(tmp_path, workers=1)
+    real = FolderRoot.scan
+
+    def scan(self: FolderRoot, targets: list[Target], options: ScanOptions) -> list[bytes]:
+        if any(isinstance(target, MemberTarget) for target in targets):
+            (tmp_path / "a.zip").unlink(missing_ok=True)
+        return real(self, targets, options)
+
+    monkeypatch.setattr(FolderRoot, "scan", scan)
+    for number, work in enumerate(
+        (
+            lambda: mmindex.build(tmp_path, workers=1),
+            lambda: mmindex.update(tmp_path, [tmp_path / "a.zip"]),
+        )
+    ):
+        put(tmp_path / "a.zip", write_zip(many(4, 20)), 2000 + number)
+        report = work()
+        assert (report.problems, report.removed) == ([], 0 if number else 4)
+        assert b"a.zip" not in records_of(tmp_path)
 
 
 def test_full_and_force_look_into_unchanged_containers(tmp_path: Path) -> None:

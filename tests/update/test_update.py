@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -22,7 +24,8 @@ from mmindex.cli import main
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.store import Store
-from mmindex.update import single_files
+from mmindex.update import archive_root, guards, single_files
+from mmindex.update.report import BuildReport
 
 SOP_INSTANCE_UID = 0x00080018
 
@@ -205,7 +208,13 @@ def test_a_file_named_costs_no_walk_of_the_index(
         mmindex.update(root, [root / "a.dcm"])
         (root / "a.dcm").write_bytes(image("1.1", b"longer.."))
         mmindex.update(root, [root / "a.dcm"])
-        for name in ("iterate_packed", "find_unseen", "count_duplicates", "_check_pages"):
+        for name in (
+            "iterate_packed",
+            "find_below",
+            "find_unseen",
+            "count_duplicates",
+            "_check_pages",
+        ):
             monkeypatch.setattr(single_files.Store, name, None)
         (root / "new.dcm").write_bytes(image("2.1"))
         (root / "b.dcm").unlink()
@@ -434,11 +443,178 @@ def test_a_path_that_never_was_in_the_archive_costs_no_walk(
     mmindex.build(tmp_path, workers=1)
     (tmp_path / "new").write_bytes(b"")
 
-    def refuse(store: Store) -> None:
+    def refuse(store: Store, folders: object = None) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Store, "iterate_packed", refuse)
+    for name in ("iterate_packed", "find_below"):
+        monkeypatch.setattr(Store, name, refuse)
     report = mmindex.update(tmp_path, [tmp_path / "new", tmp_path / "nothing", tmp_path / "f/no"])
     assert (report.scanned, report.removed) == (1, 0)
     (tmp_path / "f" / "a").unlink()
     assert mmindex.update(tmp_path, [tmp_path / "f" / "a"]).removed == 1
+
+
+# Files that come, change and go while they are looked at
+
+
+def test_a_new_folder_costs_no_look_at_the_paths_of_the_index(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a folder without files; one that is known does, once, for those that are gone."""
+    looked: list[object] = []
+    find_below = Store.find_below
+
+    def note(store: Store, folders: list[bytes]) -> object:
+        looked.extend(folders)
+        return find_below(store, folders)
+
+    monkeypatch.setattr(Store, "find_below", note)
+    (root / "new" / "deep").mkdir(parents=True)
+    (root / "new" / "deep" / "f.dcm").write_bytes(image("2.1"))
+    assert mmindex.update(root, [root / "new"]).scanned == 1
+    (root / "empty").mkdir()
+    mmindex.update(root, [root / "empty"])
+    assert looked == []
+    (root / "sub" / "c.dcm").unlink()
+    assert mmindex.update(root, [root / "sub", root / "empty"]).removed == 1
+    assert looked == [b"sub"]
+
+
+def test_a_note_of_a_link_below_a_folder_without_files_goes_with_the_link(root: Path) -> None:
+    """The folder has no file in the index, and is looked at all the same."""
+    (root / "links").mkdir()
+    (root / "links" / "broken").symlink_to("nowhere")
+    assert mmindex.update(root, [root / "links"]).problem_count == 1
+    with mmindex.open(root) as archive:
+        assert "links/broken" in [problem.path for problem in archive.problems()]
+    (root / "links" / "broken").unlink()
+    mmindex.update(root, [root / "links"])
+    with mmindex.open(root) as archive:
+        assert list(archive.problems()) == []
+
+
+def vanish_before_scan(
+    monkeypatch: pytest.MonkeyPatch, path: Path, work: Callable[[], BuildReport]
+) -> BuildReport:
+    """Return the report of a build or an update before whose scan a file is removed."""
+    scan_files = archive_root.scan_files
+
+    def scan(root: bytes, targets: object, options: object) -> list[bytes]:
+        path.unlink(missing_ok=True)
+        return scan_files(root, targets, options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive_root, "scan_files", scan)
+        return work()
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("how", ["build", "update"])
+def test_a_file_that_is_gone_before_its_scan_is_not_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch, how: str, is_known: bool
+) -> None:
+    """No record says so, and that of a known file goes."""
+    path = root / ("a.dcm" if is_known else "new.dcm")
+    path.write_bytes(image("1.1", b"changed!"))
+    report = vanish_before_scan(
+        monkeypatch,
+        path,
+        lambda: mmindex.build(root, workers=1) if how == "build" else mmindex.update(root, [path]),
+    )
+    assert (report.problems, report.scanned, report.removed) == ([], 0, int(is_known))
+    assert report.found == (4 + (not is_known) if how == "build" else 0)
+    assert path.name not in known(root)
+    with mmindex.open(root) as archive:
+        archive.check_index()
+        assert list(archive.problems()) == []
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 70 * 365 * 86400.0])
+def test_a_file_dated_in_the_future_is_not_young_for_ever(root: Path, ahead: float) -> None:
+    """A clock that is wrong postpones nothing; one that differs by a second still counts."""
+    path = root / "future.dcm"
+    path.write_bytes(image("2.1"))
+    os.utime(path, (time.time() + 5, time.time() + 5))
+    assert mmindex.build(root, workers=1, min_age=3600).postponed >= 1
+    assert mmindex.update(root, [path], min_age=3600).postponed == 1
+    os.utime(path, (time.time() + ahead, time.time() + ahead))
+    assert mmindex.update(root, [path], min_age=3600).scanned == 1
+    path.write_bytes(image("2.1", b"changed!"))
+    os.utime(path, (time.time() + ahead, time.time() + ahead))
+    assert mmindex.build(root, workers=1, min_age=3600).scanned == 1
+
+
+def test_a_build_waits_for_another_and_says_when_it_waited_in_vain(root: Path) -> None:
+    """As an update does: a nightly build meets the updates of the day."""
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with only_writer(str(root / ".mmindex")):
+            holds.set()
+            may_end.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert holds.wait(30)
+    with pytest.raises(IndexWriteError, match=r"after 0\.1 seconds"):
+        mmindex.build(root, workers=1, wait=0.1)
+    command = ["build", str(root), "--wait", "0", "-j", "1"]
+    assert new_runner().invoke(main, command).exit_code == 1
+    threading.Timer(0.2, may_end.set).start()
+    assert mmindex.build(root, workers=1, wait=30).unchanged == 5
+    other.join()
+
+
+def test_a_path_that_is_neither_on_disk_nor_known_is_named(root: Path) -> None:
+    """A mistyped PATH fails; one of a list may have been removed since; one left out is there."""
+    command = ["update", str(root), str(root / "a.dcm"), str(root / "typo.dcm")]
+    done = new_runner().invoke(main, [*command, "-q"])
+    assert done.exit_code == 1
+    assert done.stderr == "mmindex: typo.dcm: neither in the archive nor in its index\n"
+    done = new_runner().invoke(
+        main, ["update", str(root), "--files-from", "-", "--json"], input=f"{root}/typo.dcm\n"
+    )
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["unknown_paths"] == ["typo.dcm"]
+    (root / "b.dcm").unlink()
+    for path in ("b.dcm", "sub", ".mmindex"):
+        assert mmindex.update(root, [root / path]).unknown_paths == []
+    assert mmindex.update(root, [root / "a.dcm"], exclude=["a.*"]).unknown_paths == []
+    assert mmindex.update(root, [root / "none" / "x"]).unknown_paths == ["none/x"]
+
+
+def test_a_lost_mount_with_the_index_on_it_is_no_success(tmp_path: Path) -> None:
+    """The build finds a new index and no file: each night a warning, with --strict exit code 1."""
+    for _ in range(2):
+        done = new_runner().invoke(main, ["build", str(tmp_path), "-q", "-j", "1"])
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert "found no file, and the index has none: is it mounted?" in done.stderr
+        done = new_runner().invoke(main, ["build", str(tmp_path), "-q", "--strict", "-j", "1"])
+        assert done.exit_code == 1
+        done = new_runner().invoke(main, ["check", str(tmp_path), "-q"])
+        assert "the index has no file: is the archive mounted?" in done.stderr
+    (tmp_path / "a.dcm").write_bytes(image("1.1"))
+    done = new_runner().invoke(main, ["build", str(tmp_path), "-q", "--strict", "-j", "1"])
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kinds", ["missing", "stale", "new", "missing,new", ""])
+def test_a_strict_build_refuses_kinds_that_it_cannot_have(root: Path, kinds: str) -> None:
+    """After a build no file is stale, missing or new: the alert would never come."""
+    done = new_runner().invoke(main, ["build", str(root), "--strict", "--fail-on", kinds])
+    assert done.exit_code == 2
+    assert "expected some of anomaly,duplicate,unreadable" in done.stderr
+    done = new_runner().invoke(main, ["build", str(root), "--strict", "--fail-on", "new,anomaly"])
+    assert done.exit_code == 0
+
+
+def test_mounts_are_found_by_their_names_with_blanks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    r"""The kernel writes blanks as \040, backslashes as \134."""
+    (tmp_path / "my archive").mkdir()
+    place = str(tmp_path / "my archive").replace(" ", "\\040") + "/a\\134b/proc"
+    (tmp_path / "mounts").write_text(f"proc {place} proc rw 0 0\n")
+    monkeypatch.setattr(guards, "_MOUNTS", str(tmp_path / "mounts"))
+    with pytest.raises(IndexWriteError, match=r"my archive/a\\b/proc lies below"):
+        mmindex.build(tmp_path / "my archive", workers=1)

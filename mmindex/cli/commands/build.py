@@ -20,6 +20,7 @@ from mmindex.cli.build_options import (
     print_report,
     refuse_for_url,
     refuse_no_folder,
+    wait_option,
     walk_options,
 )
 from mmindex.cli.log import Log, logging_errors
@@ -100,6 +101,7 @@ def _complete_folders(
     help="Exit with 1 if the index has a problem of --fail-on.",
 )
 @fail_on_option
+@wait_option
 @walk_options
 @log_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -134,6 +136,12 @@ def command(
     if dask is not None and workers is not None:
         raise click.UsageError("--workers has no meaning with --dask: the cluster has its own")
     refuse_no_folder(root)
+    if strict and not fail_on & _KINDS_OF_INDEX:
+        raise click.UsageError(
+            f"after a build no file is {', '.join(sorted(fail_on)) or 'anything'}: expected some "
+            f"of {','.join(sorted(_KINDS_OF_INDEX))} in --fail-on with --strict; the other kinds "
+            "are those of `mmindex check`"
+        )
     is_remote = refuse_for_url(root, index, concurrency=concurrency, **rules)
     if is_remote and workers is not None:
         raise click.UsageError("--workers is for a folder; of a URL, --concurrency objects at once")
@@ -164,11 +172,22 @@ def command(
         )
     failing = _find_failing(report, fail_on) if strict else {}
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log, failing=failing)
+    if _is_empty(report):
+        if log is None:
+            print_message(f"{report.root}: found no file, and the index has none: is it mounted?")
+        if strict:
+            click.get_current_context().exit(FAILED)
     if count := failing.get("failing_count"):
         if log is None:
             kinds = ",".join(sorted(fail_on & _KINDS_OF_INDEX))
             print_message(f"{count} of {kinds} not accepted: `mmindex check` lists them")
         click.get_current_context().exit(FAILED)
+
+
+def _is_empty(report: BuildReport) -> bool:
+    """Return whether nothing is there, as below the mount point of a disk that is not mounted."""
+    totals = report.totals
+    return totals is not None and not (totals.files or report.found or report.problem_count)
 
 
 def _find_failing(report: BuildReport, fail_on: frozenset[str]) -> dict[str, object]:

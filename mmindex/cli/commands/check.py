@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmindex.cli.alerts import fail_on_option
-from mmindex.cli.build_options import left_out_options
+from mmindex.cli.build_options import left_out_options, min_age_option
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, print_json_lines, print_lines, print_message
 from mmindex.cli.problem_table import problem_row, walk_table
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @fail_on_option
 @click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
 @left_out_options
+@min_age_option
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print what is to fail alone.")
@@ -46,6 +47,7 @@ def command(
     exclude: tuple[str, ...],
     follow_links: bool,
     one_file_system: bool,
+    min_age: float,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -62,18 +64,20 @@ def command(
     mmindex check /data/archive --fail-on missing,new --quiet
     mmindex check /data/archive --accept
     """  # noqa: D301
-    failing = 0
+    failing = count = 0
     seen: list[Problem] = []
 
     def walk() -> Iterator[Problem]:
-        nonlocal failing
+        nonlocal failing, count
         with showing_files(quiet=quiet) as show:
             for problem in archive.problems(
                 exclude=exclude,
                 follow_links=follow_links,
                 one_file_system=one_file_system,
+                min_age=min_age,
                 progress=show,
             ):
+                count += 1
                 if accept:
                     seen.append(problem)
                 fails = problem.kind in fail_on and not problem.accepted
@@ -90,6 +94,8 @@ def command(
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
                 print_lines(map(_line, found))
+        if not count and not archive.count().files:
+            print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         if accept:
             for _ in found:  # what was not printed, since whoever read had seen enough
                 pass

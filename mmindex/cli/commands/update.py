@@ -15,9 +15,11 @@ from mmindex.cli.build_options import (
     print_report,
     refuse_for_url,
     refuse_no_folder,
+    wait_option,
     walk_options,
 )
 from mmindex.cli.log import Log, logging_errors
+from mmindex.cli.printing import FAILED
 from mmindex.cli.requests_shown import telling_requests
 
 
@@ -34,14 +36,7 @@ from mmindex.cli.requests_shown import telling_requests
     "-0", "--null", is_flag=True, help="A zero byte ends each path, as by `find -print0`."
 )
 @index_option
-@click.option(
-    "--wait",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Wait for another build or update.",
-)
+@wait_option
 @concurrency_option
 @click.option("--force", is_flag=True, help="Accept files without preamble and file meta.")
 @walk_options
@@ -69,7 +64,7 @@ def command(
     \b
     mmindex update /data/archive /data/archive/ab/cd/new.dcm
     mmindex update https://server/archive --index my.mmindex --files-from names
-    find . -newer stamp -print0 | mmindex update . --files-from - -0
+    find . -type f -newer stamp -print0 | mmindex update . --files-from - -0
     """  # noqa: D301
     refuse_no_folder(root)
     refuse_for_url(root, index, **options)
@@ -84,6 +79,8 @@ def command(
     with logging_errors(log), telling_requests(is_told=verbose and log is None):
         report = mmindex.update(root, [*paths, *listed], index, check_pages=False, **options)
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log)
+    if report.unknown_paths and not listed:  # what a program lists may be gone again
+        click.get_current_context().exit(FAILED)
 
 
 def _read_paths(source: str, end: bytes) -> list[bytes]:
