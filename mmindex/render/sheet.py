@@ -147,7 +147,7 @@ def draw_slide(slide: Slide, size: int) -> bytes | None:
     require_pillow()
     from PIL import Image
 
-    from mmindex.read.slide import choose_level
+    from mmindex.read.level import choose_level
 
     level = slide.levels[choose_level(slide.levels, size)]
     image = level.instances[0].record.image_pixel
