@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import TYPE_CHECKING
 
-from mmindex.errors import FormatError
+from mmindex.errors import FormatError, naming
 from mmindex.read.frame_values import read_scanned_header
 from mmindex.scan.functional_groups import read_groups
 from mmindex.scan.group_columns import Column
@@ -228,20 +228,23 @@ def check_sequence(parts: list[tuple[int, Instance]]) -> None:
 
 
 def check_number_of_parts(instances: Sequence[Instance]) -> None:
-    """Raise FormatError where the last part knows of more or fewer parts, if the part says so.
+    """Raise FormatError where a part knows of more or fewer parts, if the part says so.
 
     Parameters
     ----------
     instances : sequence of Instance
-        In order. A missing last part leaves no gap that the others show (PS3.3 C.7.6.16.2.2.4).
+        In order. A missing last part leaves no gap that the others show, and In-concatenation Total
+        Number may be in any of them (PS3.3 C.7.6.16.2.2.4).
     """
-    last = instances[-1]
-    groups = read_groups(read_scanned_header(last), {0x0020_9163: _TOTAL}, 0)
-    total = groups.top.get(_TOTAL)
-    if isinstance(total, int) and total and total != len(instances):
-        raise FormatError(
-            f"expected a concatenation of {total} instances, found {len(instances)}", path=last.path
-        )
+    for instance in instances:
+        with naming(instance.path):
+            groups = read_groups(read_scanned_header(instance), {0x0020_9163: _TOTAL}, 0)
+        total = groups.top.get(_TOTAL)
+        if isinstance(total, int) and total and total != len(instances):
+            raise FormatError(
+                f"expected a concatenation of {total} instances, found {len(instances)}",
+                path=instance.path,
+            )
 
 
 @dataclass(frozen=True, slots=True)
