@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from mmindex.read.concatenation import Concatenation
     from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
+    from mmindex.read.level import Level
     from mmindex.read.listings import Series, Study
     from mmindex.read.open_file import open_file
     from mmindex.read.open_slide import open_slide
     from mmindex.read.problems import Problem
-    from mmindex.read.slide import Level, Slide
+    from mmindex.read.slide import Slide
     from mmindex.read.statistics import Statistics
     from mmindex.scan.instance import scan
     from mmindex.update.build import build
@@ -84,7 +85,7 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "ImagePixel": "mmindex.model",
     "Instance": "mmindex.read.instance",
     "InstanceRecord": "mmindex.model",
-    "Level": "mmindex.read.slide",
+    "Level": "mmindex.read.level",
     "MergeReport": "mmindex.index.merge",
     "Problem": "mmindex.read.problems",
     "Series": "mmindex.read.listings",

@@ -19,8 +19,9 @@ little-endian, at any alignment.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,24 +116,51 @@ class TilePositions:
 
     def find(self, column: int, row: int, focal_plane: int, optical_path: int) -> int | None:
         """Return the frame index of a tile, None where the instance has no such tile."""
-        count = self.number_of_tiles
-        if not count:
+        if not self.number_of_tiles:
             return None
-        fences = self._fences
-        fences_end = self._head + _FENCE.itemsize * -(-count // _STRETCH)
-        if fences is None:
-            fences = self._fences = np.frombuffer(self._data[self._head : fences_end], _FENCE)
         key = np.uint64(self.image.key(column, row, focal_plane, optical_path))
-        stretch = int(np.searchsorted(fences, key, "right")) - 1
+        stretch = int(np.searchsorted(self._read_fences(), key, "right")) - 1
         if stretch < 0:
             return None
-        first, last = stretch * _STRETCH, min(count, (stretch + 1) * _STRETCH)
-        size = _TILE.itemsize
-        tiles = np.frombuffer(
-            self._data[fences_end + first * size : fences_end + last * size], _TILE
-        )
+        tiles = self._read_tiles(stretch)
         at = int(np.searchsorted(tiles["key"], key))
         return int(tiles["frame"][at]) if at < len(tiles) and tiles["key"][at] == key else None
+
+    def walk(self, focal_plane: int, optical_path: int) -> Iterator[tuple[int, int]]:
+        """Yield place (row * columns + column) and frame index of each tile of a plane, in order.
+
+        Raises
+        ------
+        IndexFormatError
+            The tiles are not in the order of their keys.
+        """
+        first = self.image.key(0, 0, focal_plane, optical_path)
+        end = first + self.image.columns * self.image.rows
+        start = max(0, int(np.searchsorted(self._read_fences(), np.uint64(first))) - 1)
+        last = first - 1
+        for stretch in range(start, -(-self.number_of_tiles // _STRETCH)):
+            tiles = self._read_tiles(stretch)
+            if int(tiles["key"][0]) >= end:
+                return
+            for key, frame_index in tiles.tolist():
+                if first <= key < end:
+                    if key <= last:
+                        raise IndexFormatError("damaged positions of tiles; rebuild the index")
+                    last = key
+                    yield key - first, frame_index
+
+    def _read_fences(self) -> NDArray[np.uint64]:
+        if self._fences is None:
+            end = self._head + _FENCE.itemsize * -(-self.number_of_tiles // _STRETCH)
+            self._fences = np.frombuffer(self._data[self._head : end], _FENCE)
+        return self._fences
+
+    def _read_tiles(self, stretch: int) -> NDArray[Any]:
+        """Return the tiles from a fence to the next one."""
+        count, size = self.number_of_tiles, _TILE.itemsize
+        start = self._head + _FENCE.itemsize * -(-count // _STRETCH)
+        first, last = stretch * _STRETCH, min(count, (stretch + 1) * _STRETCH)
+        return np.frombuffer(self._data[start + first * size : start + last * size], _TILE)
 
 
 def _unpack_head(data: Entries) -> tuple[int, int, SlideImage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ import click
 import mmindex
 from mmindex.cli.frame_numbers import Span
 from mmindex.cli.printing import quote
-from mmindex.cli.source_argument import Opened, open_archive
-from mmindex.errors import FrameIndexError
+from mmindex.cli.source_argument import Opened, is_piped, open_archive, open_source
+from mmindex.errors import FrameIndexError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME, is_url
 
@@ -48,11 +49,22 @@ class TileType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         return Tile(*map(int, found.groups()))
 
 
+def is_slide_folder(source: str) -> bool:
+    """Return whether SOURCE is a folder that has no index: its files may be those of a slide."""
+    return os.path.isdir(source) and not os.path.exists(os.path.join(source, INDEX_NAME))
+
+
 @contextmanager
 def open_slide_source(
-    source: str, instance_uid: str | None, archive_root: str | None = None
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None = None,
+    *,
+    force: bool = False,
 ) -> Iterator[Slide]:
     """Open the slide of a file, of the files of a folder, or of an instance's series.
+
+    With `force`, a file may be one without preamble and File Meta Information, too.
 
     Raises
     ------
@@ -74,13 +86,22 @@ def open_slide_source(
         )
     if archive_root is not None:
         raise click.UsageError("--root goes with --instance, of an archive or an index")
-    with mmindex.open_slide(source) as slide:
+    if is_piped(source) or (force and not os.path.isdir(source)):
+        with open_source(source, None, force=force) as opened:
+            yield mmindex.Slide([opened.instance])
+        return
+    with naming(source), mmindex.open_slide(source) as slide:
         yield slide
 
 
 @contextmanager
 def open_tile(
-    source: str, instance_uid: str | None, archive_root: str | None, tile: Tile
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None,
+    tile: Tile,
+    *,
+    force: bool = False,
 ) -> Iterator[tuple[Opened, Span]]:
     """Open the instance that has a tile; yield it with the number of the tile's frame.
 
@@ -91,7 +112,7 @@ def open_tile(
     click.UsageError, MMIndexError
         As `open_slide_source`.
     """
-    with open_slide_source(source, instance_uid, archive_root) as slide:
+    with open_slide_source(source, instance_uid, archive_root, force=force) as slide:
         found = slide.locate(*tile)
         if found is None:
             raise FrameIndexError(

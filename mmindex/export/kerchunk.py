@@ -1,7 +1,12 @@
 """kerchunk: references to frames in their files, which zarr reads through fsspec.
 
-An instance is one Zarr (v2) array of chunks of one frame. Only native frames that are one run of
-whole bytes in the order of the pixels are referred to; others are left out, each with a reason.
+An instance is one Zarr (v2) array of chunks of one frame. Referred to are native frames that are
+one run of whole bytes in the order of the pixels, and gray compressed frames of one fragment, which
+zarr decodes with the codecs of imagecodecs. Others are left out, each with a reason.
+
+A chunk has the samples as stored: bits above Bits Stored, such as overlays, are not cleared, and a
+cut or damaged stream is what the codec makes of it. `Instance.array` and the store in zarr.py clear
+these bits, and raise.
 """
 
 from __future__ import annotations
@@ -16,12 +21,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.export.rows import ExportedFiles, walk_files
+from mmindex.export.rows import ExportedFiles, locate_files, walk_files
 from mmindex.frame_table import Layout
 from mmindex.index.frame_rows import FrameRows
 from mmindex.index.record_parts import BIG_ENDIAN, STATUS_NUMBERS
 from mmindex.index.store import Store
 from mmindex.model import Status
+from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +37,13 @@ if TYPE_CHECKING:
 LeftOut = Callable[[str, str], None]  # takes a file's path or URL, and why
 
 _AXES = "frame", "row", "column", "sample"
+_CODECS = {  # of imagecodecs, by what the transfer syntax says
+    Codec.JPEG: "imagecodecs_jpeg",
+    Codec.JPEG_LS: "imagecodecs_jpegls",
+    Codec.JPEG_2000: "imagecodecs_jpeg2k",
+    Codec.RLE: "imagecodecs_dicomrle",
+}
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
 _DEFLATED, _STREAM = STATUS_NUMBERS[Status.DEFLATED], STATUS_NUMBERS[Status.STREAM]
 
 
@@ -57,7 +70,8 @@ def walk_references(
     for files, pieces in walk_files(archive, url_prefix):
         locations = files.location
         if not url_prefix:
-            locations = [os.path.join(archive.root, path) for path in locations]
+            root = archive.root.rstrip("/") + "/"
+            locations = locate_files(root, locations)
         reasons = _explain(files)
         paths, offsets = files.records.path, files.records.header["value_offset"].tolist()
         for at, uid in enumerate(files.records.sop_instance_uid):
@@ -94,23 +108,27 @@ def _explain(files: ExportedFiles) -> list[str]:
     sizes = np.array([int(dtype[2:] or 0) for dtype in files.dtype], np.int64)
     bits = 8 * sizes * files.shape.prod(axis=1)
     colors = records.photometric_interpretation
+    is_native = header["layout"] == Layout.NATIVE
     swaps = (header["flags"] & BIG_ENDIAN > 0) & (header["pixel_vr"] == b"OW")
     swaps &= header["bits_allocated"] <= 8
     several = (header["frames_located"] > 1) & (header["stride_bits"] % 8 > 0)
+    # The bits above Bits Stored are not the sign's, and no filter of Zarr extends another one.
+    is_signed = (header["pixel_representation"] > 0) & (header["pixel_keyword"] == 0)
+    is_signed &= header["bits_stored"] != header["bits_allocated"]
     conditions = {
         "its frames are not ranges: deflated": header["status"] == _DEFLATED,
         "its frames are not ranges: stream": header["status"] == _STREAM,
-        "its frames are compressed": header["layout"] != Layout.NATIVE,
         "the file ends before its last frame": header["frames_located"] < header["table_frames"],
         "it has no SOP Instance UID": np.array(
             [not uid or "/" in uid for uid in records.sop_instance_uid]
         ),
-        "its samples are not whole words in order": swaps
-        | (bits == 0)
-        | (header["frame_bits"] != bits),
+        "its frames are compressed": ~is_native & ~_find_decodable(files),
+        "its samples are not whole words in order": is_native
+        & (swaps | (bits == 0) | (header["frame_bits"] != bits)),
+        "its samples have a sign within their words": is_native & is_signed,
         "its samples are in planes": (files.shape[:, 2] > 1) & (header["planar_configuration"] > 0),
         "its colors are": np.array([color.startswith("YBR") for color in colors]),
-        "its frames lie off byte boundaries": several,
+        "its frames lie off byte boundaries": is_native & several,
     }
     names = ["", *conditions]
     found = np.select(list(conditions.values()), list(range(1, len(names)))).tolist()
@@ -121,35 +139,78 @@ def _explain(files: ExportedFiles) -> list[str]:
     ]
 
 
+def _find_decodable(files: ExportedFiles) -> NDArray[np.bool_]:
+    """Return which files have compressed frames that a codec of imagecodecs makes the samples of.
+
+    One fragment a frame; unsigned gray, whose samples need no conversion; as many bytes a sample as
+    the codec returns. A stream of JPEG 2000 has a sign of its own, which makes no odds only where
+    all bits are stored.
+    """
+    records, header = files.records, files.records.header
+    codecs = [find_transfer_syntax(uid).codec for uid in records.transfer_syntax_uid]
+    is_known = np.array([codec in _CODECS for codec in codecs], bool)
+    is_gray = np.array([color in _GRAY for color in records.photometric_interpretation], bool)
+    is_gray &= (files.shape[:, 2] == 1) & (header["pixel_representation"] == 0)
+    stored, allocated = header["bits_stored"], header["bits_allocated"]
+    fits = (stored == allocated) & ((allocated == 8) | (allocated == 16))
+    has_no_sign = np.array([codec is not Codec.JPEG_2000 for codec in codecs], bool)
+    fits |= has_no_sign & (allocated == 16) & (stored > 8) & (stored < 16)
+    found: NDArray[np.bool_] = is_known & is_gray & fits
+    found &= header["layout"] == Layout.FRAGMENT_A_FRAME
+    return found
+
+
 def _describe(files: ExportedFiles, at: int) -> bytes:
     """Return the metadata of a file's array."""
     header = files.records.header[at]
     rows, columns, samples = files.shape[at].tolist()
     shape = (rows, columns, samples) if samples > 1 else (rows, columns)
+    bits = tuple(
+        int(header[name]) if header[name] or header["bits_stored"] else None
+        for name in ("bits_stored", "high_bit", "pixel_representation")
+    )
+    codec = ""
+    if header["layout"] != Layout.NATIVE:
+        codec = _CODECS[find_transfer_syntax(files.records.transfer_syntax_uid[at]).codec]
     colors = files.records.photometric_interpretation[at]
-    array, attributes = _encode(int(header["number_of_frames"]), shape, files.dtype[at], colors)
+    number_of_frames = int(header["number_of_frames"])
+    array, attributes = _encode(number_of_frames, shape, files.dtype[at], codec, colors, bits)
     key = quote(files.records.sop_instance_uid[at])[:-1]
     return f',\n{key}/.zarray": {array},\n{key}/.zattrs": {attributes}'.encode()
 
 
 @lru_cache
 def _encode(
-    number_of_frames: int, shape: tuple[int, ...], dtype: str, photometric_interpretation: str
+    number_of_frames: int,
+    shape: tuple[int, ...],
+    dtype: str,
+    codec: str,
+    photometric_interpretation: str,
+    bits: tuple[int | None, ...],
 ) -> tuple[str, str]:
-    """Return the JSON of an array's metadata, each as a string in JSON."""
+    """Return the JSON of an array's metadata, each as a string in JSON.
+
+    Names of dimensions have their sizes, since xarray wants one size a name in all of a group.
+    """
+    compressor = {"id": codec} if codec else None
+    if codec == _CODECS[Codec.RLE]:
+        compressor = {"id": codec, "dtype": dtype}
     array = {
         "zarr_format": 2,
         "shape": [number_of_frames, *shape],
         "chunks": [1, *shape],
         "dtype": dtype,
-        "compressor": None,
+        "compressor": compressor,
         "filters": None,
         "fill_value": None,
         "order": "C",
     }
+    sizes = zip(_AXES, (number_of_frames, *shape), strict=False)
+    names = zip(("bits_stored", "high_bit", "pixel_representation"), bits, strict=True)
     attributes = {
-        "_ARRAY_DIMENSIONS": _AXES[: 1 + len(shape)],
+        "_ARRAY_DIMENSIONS": [f"{axis}_{size}" for axis, size in sizes],
         "photometric_interpretation": photometric_interpretation,
+        **{name: value for name, value in names if value is not None},
     }
     return json.dumps(json.dumps(array)), json.dumps(json.dumps(attributes))
 

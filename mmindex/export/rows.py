@@ -75,7 +75,8 @@ def walk_files(
     Parameters
     ----------
     url_prefix : str
-        What stands before the path; the path is then quoted as in a URL.
+        What stands before the path, which is quoted for web servers (http, https) alone: fsspec and
+        object stores take the key as it is.
 
     Raises
     ------
@@ -93,9 +94,7 @@ def _describe(records: RecordColumns, url_prefix: str) -> ExportedFiles:
     header = records.header
     location = records.path
     if url_prefix:
-        location = [
-            url_prefix + (path if _SAFE(path) else quote(os.fsencode(path))) for path in location
-        ]
+        location = locate_files(url_prefix, location)
     etags: list[str | None] = [None] * len(location)
     has_etag = (header["version_kind"] == VersionKind.REMOTE) & (header["inode"] != 0)
     for at in np.flatnonzero(has_etag).tolist():
@@ -110,6 +109,13 @@ def _describe(records: RecordColumns, url_prefix: str) -> ExportedFiles:
         np.stack([header["rows"], header["columns"], samples], axis=1).astype(np.int64),
         _name_dtypes(header),
     )
+
+
+def locate_files(prefix: str, paths: list[str]) -> list[str]:
+    """Return the paths or URLs of files by what stands before their paths."""
+    if prefix.partition("://")[0].lower() not in ("http", "https"):
+        return [prefix + path for path in paths]
+    return [prefix + (path if _SAFE(path) else quote(os.fsencode(path))) for path in paths]
 
 
 def _name_dtypes(header: NDArray[Any]) -> list[str]:

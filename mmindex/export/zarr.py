@@ -233,6 +233,12 @@ def _read_table(
             table = instance.frame_table()
         except FormatError:
             return columns, []
-    values = {name: table[name].tolist() if name in table else [] for name in columns}
+    values = {name: _take_common(table[name]) if name in table else [] for name in columns}
     positions = table["position"].tolist() if "position" in table else []
     return values, positions
+
+
+def _take_common(column: np.ndarray) -> builtins.list[object]:
+    """Return the value that all frames have, as a list of one; an empty list without."""
+    first = column[:1]
+    return first.tolist() if bool((column == first).all()) else []

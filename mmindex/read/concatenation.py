@@ -80,11 +80,16 @@ def open_concatenation(
     found: dict[str, tuple[int, Instance]] = {}
     with ExitStack() as stack:
         for record in archive.instances(series_instance_uid=series_instance_uid):
-            numbers, uid = record.image_numbers, record.sop_instance_uid
-            if numbers.concatenation_uid != concatenation_uid or uid in found:
+            uid = record.sop_instance_uid
+            if record.image_numbers.concatenation_uid != concatenation_uid or uid in found:
+                continue
+            instance = archive[uid]  # of several files with this UID, the one that is served
+            numbers = instance.record.image_numbers
+            if numbers.concatenation_uid != concatenation_uid:
+                instance.close()
                 continue
             first_frame = numbers.concatenation_frame_offset_number or 0
-            found[uid] = first_frame, stack.enter_context(archive[uid])
+            found[uid] = first_frame, stack.enter_context(instance)
         if not found:
             raise InstanceNotFoundError(
                 f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmindex.errors import MissingDependencyError
+from mmindex.errors import MissingDependencyError, naming
+from mmindex.read.declared_frames import check_declared_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,8 @@ class _InstanceStack:
     """The frames of an open instance."""
 
     def __init__(self, instance: Instance) -> None:
+        with naming(instance.path):
+            check_declared_frames(instance.record)
         first = instance.array(0)
         self.shape: tuple[int, ...] = (instance.number_of_frames, *first.shape)
         self.dtype: np.dtype[Any] = first.dtype

@@ -236,16 +236,18 @@ class Decoded:
         The values of Per-frame and Shared Functional Groups (PS3.3 C.7.6.16) and of the top level,
         as far as one frame has them: image_position_patient (n, 3) and image_orientation_patient
         (n, 6), segment_number, dimension_index_values, temporal_position_index, window_center,
-        rescale_slope, column_position_in_total_image_pixel_matrix and others, and `position` along
-        the slice normal, in mm. Frames of a TILED_FULL image have tile, focal_plane, and segment or
-        optical path by their order (C.7.6.17.3). float64 with NaN, int64 with -2147483648, or str
+        rescale_slope, real_world_value_slope, column_position_in_total_image_pixel_matrix and
+        others, and `position` along the slice normal, in mm. Frames of a TILED_FULL image have
+        tile, focal_plane, and segment or optical path by their order (C.7.6.17.3), as far as the
+        groups have none. float64 with NaN, int64 with -2147483648, or str
         with "" where a frame has none. The header is read and walked once.
 
         Raises
         ------
         FormatError
             The functional groups break the rules of structure, are not one a frame, or have a
-            value of another form; a TILED_FULL image has not as many frames as tiles.
+            value of another form; a TILED_FULL image has not as many frames as tiles; more than
+            1,048,576 frames are declared and not all of them are in the file.
         StaleIndexError, MissingFileError
             As `frame`.
         """

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.errors import DecodeError, FormatError
+from mmindex.errors import DecodeError, FormatError, naming
+from mmindex.read.declared_frames import check_declared_frames
 from mmindex.read.order import order_records, select_newest
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ class FrameStack:
     Raises
     ------
     FormatError
-        Frames differ in rows, columns, samples or bits, or there are none.
+        Frames differ in rows, columns, samples or bits, or there are none; a file declares more
+        than 1,048,576 frames and does not have them.
     DecodeError
         The first frame cannot be decoded.
     """
 
     def __init__(self, archive: Archive, records: Sequence[InstanceRecord]) -> None:
+        for record in records:
+            with naming(archive.full_path(record)):
+                check_declared_frames(record)
         records = [
             replace(record, frames=None, positions=None)  # which may be long
             for record in records

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mmindex.errors import naming
+from mmindex.read.declared_frames import check_declared_frames
 from mmindex.scan.functional_groups import read_frame_values
 from mmindex.scan.header import Header, scan_header
 
@@ -38,15 +39,27 @@ def keep_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:
 
 def read_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:
     """Return what every frame is; see `Instance.frame_table`."""
+    check_declared_frames(instance.record)
     header = read_scanned_header(instance)
     found = read_frame_values(header, max(1, instance.number_of_frames))
     if "image_position_patient" in found and "image_orientation_patient" in found:
-        place = found["image_position_patient"].astype(np.float64)
-        cosines = found["image_orientation_patient"].astype(np.float64)
-        position = (place * np.cross(cosines[:, :3], cosines[:, 3:])).sum(axis=1)
-        position.flags.writeable = False
-        found["position"] = position
+        place, cosines = found["image_position_patient"], found["image_orientation_patient"]
+        found["position"] = _find_positions(place, cosines)
     return MappingProxyType(found)
+
+
+def _find_positions(
+    place: NDArray[np.generic], cosines: NDArray[np.generic]
+) -> NDArray[np.generic]:
+    """Return the position of each frame along its normal; what all frames share, once."""
+    count = len(place)
+    place, cosines = (
+        (each if each.strides[0] else each[:1]).astype(np.float64) for each in (place, cosines)
+    )
+    position: NDArray[np.generic] = (place * np.cross(cosines[:, :3], cosines[:, 3:])).sum(axis=1)
+    position = position if len(position) == count else np.broadcast_to(position, (count,))
+    position.flags.writeable = False
+    return position
 
 
 def find_frames(

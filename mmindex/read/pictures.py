@@ -129,6 +129,21 @@ def read_picture(
     """
     window = check_window(window)
     pixels = read_array(instance, frame_index, raw=False)
+    return show_pixels(
+        instance, frame_index, pixels, window, apply_palette=apply_palette, by_values=by_values
+    )
+
+
+def show_pixels(
+    instance: Instance,
+    frame_index: int,
+    pixels: Pixels,
+    window: WindowChoice,
+    *,
+    apply_palette: bool = True,
+    by_values: Window | None = None,
+) -> NDArray[np.uint8]:
+    """Return pixels as 8-bit gray or RGB, by the attributes of the frame that they come from."""
     image = instance.record.image_pixel
     if image.photometric_interpretation == _PALETTE:
         if apply_palette:

@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mmindex.closing import Closing
-from mmindex.errors import DecodeError, FormatError, FrameIndexError, naming
+from mmindex.errors import FormatError, FrameIndexError
 from mmindex.model import WHOLE_SLIDE_IMAGE
-from mmindex.read.ahead import FramesAhead, read_ahead
 from mmindex.read.instance import Instance
-from mmindex.read.pixels import read_array
-from mmindex.read.shrink import shrink
-from mmindex.read.tiles import LevelTiles, Part, make_level, read_part
+from mmindex.read.level import Level, LevelPixels, choose_level
+from mmindex.read.tiles import Part, make_level, read_part, says_where
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-
-_BAND = 512  # rows of a level that a thumbnail holds at once
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One resolution of a slide.
-
-    Attributes
-    ----------
-    width, height : int
-        Size of the whole image, in pixels.
-    tile_width, tile_height : int
-        Size of a tile, in pixels; edge tiles are stored at this size, too.
-    downsample : float
-        Width of the first level by the width of this one.
-    columns, rows : int
-        Tiles in a row and in a column.
-    focal_planes : int
-        Focal planes of the optical path that has most.
-    optical_paths : tuple of str
-        Optical Path Identifiers, in order.
-    instances : tuple of Instance
-        The instances that the tiles are in, in order.
-    """
-
-    width: int
-    height: int
-    tile_width: int
-    tile_height: int
-    downsample: float
-    columns: int
-    rows: int
-    focal_planes: int
-    optical_paths: tuple[str, ...]
-    instances: tuple[Instance, ...]
 
 
 class Slide(Closing):
@@ -73,8 +31,7 @@ class Slide(Closing):
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         self._instances = list(instances)
-        self._label: Instance | None = None
-        self._macro: Instance | None = None
+        self._beside: dict[str, list[Part]] = {"LABEL": [], "OVERVIEW": []}
         sizes: dict[tuple[int, int], list[Part]] = {}
         thumbnails: dict[tuple[int, int], list[Part]] = {}
         for instance in self._instances:
@@ -83,36 +40,30 @@ class Slide(Closing):
             part = read_part(instance)
             flavor = (*part.image.image_type, "", "", "")[2]
             size = part.image.width, part.image.height
-            if flavor == "LABEL":
-                self._label = self._label or instance
-            elif flavor == "OVERVIEW":
-                self._macro = self._macro or instance
+            if flavor in self._beside:
+                self._beside[flavor].append(part)
             elif min(size) > 0:
                 found = thumbnails if flavor == "THUMBNAIL" else sizes
                 found.setdefault(size, []).append(part)
         sizes = sizes or thumbnails
         if not sizes:
             raise FormatError("no whole slide image is among the instances")
-        self._tiles: list[LevelTiles] = []
-        levels = []
         widest = max(sizes)[0]
-        for (width, height), parts in sorted(sizes.items(), reverse=True):
-            tiles = make_level(parts)
-            self._tiles.append(tiles)
-            image = tiles.parts[0].image
-            levels.append(
-                Level(
-                    *(width, height, image.tile_width, image.tile_height, widest / width),
-                    *(image.columns, image.rows, tiles.focal_planes, tuple(tiles.planes)),
-                    tuple(part.instance for part in tiles.parts),
-                )
-            )
-        self.levels = tuple(levels)
+        self._pixels = [
+            LevelPixels(f"level {number}", make_level(sizes[size]), widest)
+            for number, size in enumerate(sorted(sizes, reverse=True))
+        ]
+        self.levels: tuple[Level, ...] = tuple(each.level for each in self._pixels)
 
     def close(self) -> None:
         """Close the slide's files."""
         for instance in self._instances:
             instance.close()
+
+    def _of_level(self, level: int) -> LevelPixels:
+        if not 0 <= level < len(self.levels):
+            raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
+        return self._pixels[level]
 
     def locate(
         self,
@@ -130,24 +81,7 @@ class Slide(Closing):
         FrameIndexError
             There is no such level, column, row, focal plane or optical path.
         """
-        if not 0 <= level < len(self.levels):
-            raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
-        size = self.levels[level]
-        path = size.optical_paths[0] if optical_path is None else optical_path
-        planes = self._tiles[level].planes.get(path)
-        if planes is None:
-            raise FrameIndexError(
-                f"level {level} has no optical path {path!r}: {size.optical_paths}"
-            )
-        if not (
-            0 <= column < size.columns and 0 <= row < size.rows and 0 <= focal_plane < len(planes)
-        ):
-            raise FrameIndexError(
-                f"level {level} has {size.columns} x {size.rows} tiles in {len(planes)} focal "
-                f"planes, no column {column}, row {row}, focal plane {focal_plane}"
-            )
-        plane_height, image = planes[focal_plane]
-        return image.find(column, row, (path, plane_height))
+        return self._of_level(level).locate(column, row, focal_plane, optical_path)
 
     def tile(
         self,
@@ -183,8 +117,8 @@ class Slide(Closing):
     ) -> NDArray[np.generic]:
         """Return the pixels of a tile: (rows, columns[, samples]), cropped to the image.
 
-        A tile that is not stored is background: white of colors, 0 of monochrome. `locate` returns
-        None for it.
+        A tile that is not stored is background, which cannot be written to: white of colors, 0 of
+        monochrome. `locate` returns None for it.
 
         Raises
         ------
@@ -193,13 +127,7 @@ class Slide(Closing):
         DecodeError
             The tile cannot be decoded.
         """
-        found = self.locate(level, column, row, focal_plane=focal_plane, optical_path=optical_path)
-        size = self.levels[level]
-        rows = min(size.tile_height, size.height - row * size.tile_height)
-        columns = min(size.tile_width, size.width - column * size.tile_width)
-        if found is None:
-            return self._make_background(level, rows, columns)
-        return found[0].array(found[1])[:rows, :columns]
+        return self._of_level(level).tile_array(column, row, focal_plane, optical_path)
 
     def read_region(
         self,
@@ -231,60 +159,14 @@ class Slide(Closing):
         FrameIndexError, DecodeError
             As `tile_array`.
         """
-        if width < 1 or height < 1:
-            raise ValueError(f"a region is at least 1 x 1 pixels, not {width} x {height}")
-        self.locate(level, 0, 0, focal_plane=focal_plane, optical_path=optical_path)
-        size = self.levels[level]
-        tall, wide = size.tile_height, size.tile_width
-        left, top = max(0, x), max(0, y)
-        right, bottom = min(size.width, x + width), min(size.height, y + height)
-        background = self._make_background(level, 1, 1)
-        region = np.empty((height, width, *background.shape[2:]), background.dtype)
-        if (left, top, right, bottom) != (x, y, x + width, y + height):
-            region[:] = background
-        tile = np.empty((tall, wide, *background.shape[2:]), background.dtype)  # used again
-        rows = range(top // tall, -(-bottom // tall) if bottom > top else 0)
-        columns = range(left // wide, -(-right // wide) if right > left else 0)
-        places = [(column, row) for row in rows for column in columns]
-        for column, row, pixels in self._walk_tiles(level, places, tile, focal_plane, optical_path):
-            first_x, first_y = max(left, column * wide), max(top, row * tall)
-            last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
-            part = region[first_y - y : last_y - y, first_x - x : last_x - x]
-            if pixels is None:
-                part[:] = background
-                continue
-            part[:] = pixels[
-                first_y - row * tall : last_y - row * tall,
-                first_x - column * wide : last_x - column * wide,
-            ]
-        return region
-
-    def _walk_tiles(
-        self,
-        level: int,
-        places: Sequence[tuple[int, int]],
-        tile: NDArray[np.generic],
-        focal_plane: int = 0,
-        optical_path: str | None = None,
-    ) -> Iterator[tuple[int, int, NDArray[np.generic] | None]]:
-        """Yield column, row and pixels of tiles, in `tile`; None of one that is not stored."""
-        located = [
-            self.locate(level, column, row, focal_plane=focal_plane, optical_path=optical_path)
-            for column, row in places
-        ]
-        stored = [found for found in located if found is not None]
-        ahead = read_ahead(stored)
-        positions = count()
-        for (column, row), found in zip(places, located, strict=True):
-            if found is None:
-                yield column, row, None
-            else:
-                yield column, row, _decode(*found, tile, ahead, next(positions))
+        pixels = self._of_level(level)
+        return pixels.read_region(x, y, width, height, focal_plane, optical_path)
 
     def thumbnail(self, size: int = 512) -> NDArray[np.generic]:
         """Return the slide at most `size` pixels wide and high: means of whole blocks of pixels.
 
-        Made of the smallest level that is at least that large, else of the largest.
+        Made of the smallest level that is at least that large, else of the largest. Takes the time
+        of the tiles that are stored, and the memory of the picture.
 
         Raises
         ------
@@ -295,84 +177,47 @@ class Slide(Closing):
         """
         if size < 1:
             raise ValueError(f"a thumbnail is at least 1 pixel wide, not {size}")
-        chosen = choose_level(self.levels, size)
-        level = self.levels[chosen]
-        step = max(1, -(-max(level.width, level.height) // size))
-        if level.tile_width % step == 0 and level.tile_height % step == 0:
-            return self._shrink_tiles(chosen, step)
-        height = step * max(1, _BAND // step)
-        bands = []
-        for y in range(0, level.height, height):
-            rows = min(height, level.height - y)
-            band = self.read_region(chosen, 0, y, level.width, rows)
-            bands.append(shrink(band, step))
-        return np.concatenate(bands)
-
-    def _shrink_tiles(self, number: int, step: int) -> NDArray[np.generic]:
-        """Return the means of a level whose tiles are whole blocks: one tile at a time."""
-        level = self.levels[number]
-        wide, tall = level.tile_width // step, level.tile_height // step
-        means = self._make_background(number, -(-level.height // step), -(-level.width // step))
-        tile = np.empty((level.tile_height, level.tile_width, *means.shape[2:]), means.dtype)
-        places = [(column, row) for row in range(level.rows) for column in range(level.columns)]
-        for column, row, pixels in self._walk_tiles(number, places, tile):
-            if pixels is None:
-                continue
-            rows = level.height - row * level.tile_height
-            columns = level.width - column * level.tile_width
-            block = shrink(pixels[:rows, :columns], step)
-            top, left = row * tall, column * wide
-            means[top : top + block.shape[0], left : left + block.shape[1]] = block
-        return means
+        return self._pixels[choose_level(self.levels, size)].thumbnail(size)
 
     @property
     def label(self) -> NDArray[np.generic] | None:
-        """The picture of the slide's label, (rows, columns[, samples]); None without one."""
-        return None if self._label is None else self._label.array(0)
+        """The picture of the slide's label, (rows, columns[, samples]); None without one.
+
+        Tiles are put together and cropped as those of a level.
+
+        Raises
+        ------
+        FormatError
+            The file does not say where its frames are in the picture, or hardly any of a very large
+            picture is stored.
+        DecodeError
+            A frame cannot be decoded.
+        """
+        return _read_beside("label", self._beside["LABEL"])
 
     @property
     def macro(self) -> NDArray[np.generic] | None:
-        """The overview picture of the slide, (rows, columns[, samples]); None without one."""
-        return None if self._macro is None else self._macro.array(0)
+        """The overview picture of the slide, (rows, columns[, samples]); None without one.
 
-    def _make_background(self, level: int, rows: int, columns: int) -> NDArray[np.generic]:
-        instance = self.levels[level].instances[0]
-        image = instance.record.image_pixel
-        samples = image.samples_per_pixel or 1
-        shape = (rows, columns, samples) if samples > 1 else (rows, columns)
-        bits = image.bits_allocated or 8
-        white = (1 << min(image.bits_stored or bits, bits)) - 1 if samples > 1 else 0
-        return np.full(shape, white, instance.dtype)
+        Tiles and errors are those of `label`.
+        """
+        return _read_beside("macro", self._beside["OVERVIEW"])
 
 
-def _decode(
-    instance: Instance,
-    frame_index: int,
-    out: NDArray[np.generic],
-    ahead: FramesAhead[Instance] | None,
-    position: int,
-) -> NDArray[np.generic]:
-    """Return the pixels of a tile, in `out`; `ahead` has the tile at `position`.
-
-    Raises
-    ------
-    DecodeError
-        The tile cannot be decoded, or is of another shape or type.
-    """
-    with naming(instance.path):
-        if ahead is None:
-            pixels = read_array(instance, frame_index, raw=False, out=out)
-        else:
-            pixels = ahead.array(position, raw=False, out=out)
-        if (pixels.shape, pixels.dtype) != (out.shape, out.dtype):
-            raise DecodeError(
-                f"expected a tile of {out.shape} as {out.dtype}, found {pixels.shape} as "
-                f"{pixels.dtype} in frame index {frame_index}"
-            )
-    return pixels
-
-
-def choose_level(levels: Sequence[Level], size: int) -> int:
-    """Return the number of the smallest level that is at least `size` wide or high, else 0."""
-    fitting = [at for at, level in enumerate(levels) if max(level.width, level.height) >= size]
-    return fitting[-1] if fitting else 0
+def _read_beside(name: str, parts: list[Part]) -> NDArray[np.generic] | None:
+    """Return the first picture of some parts: an instance, or a concatenation; None of none."""
+    if not parts:
+        return None
+    first = parts[0]
+    uid = first.image.concatenation_uid
+    chosen = [part for part in parts if uid and part.image.concatenation_uid == uid] or [first]
+    has_size = min(first.image.width, first.image.height) > 0
+    if len(chosen) == 1 and first.instance.number_of_frames == 1 and not has_size:
+        return first.instance.array(0)
+    if not has_size or not all(map(says_where, chosen)):
+        raise FormatError(
+            f"the {name} has {first.instance.number_of_frames} frames, and no places for them in "
+            "the picture: read them by number",
+            path=first.instance.path,
+        )
+    return LevelPixels(f"the {name}", make_level(chosen), first.image.width).read_whole()

@@ -6,11 +6,12 @@ has, or else the file's header.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import TYPE_CHECKING
 
-from mmindex.errors import FormatError
+from mmindex.errors import FormatError, naming
 from mmindex.read.frame_values import read_scanned_header
 from mmindex.scan.functional_groups import read_groups
 from mmindex.scan.group_columns import Column
@@ -45,6 +46,15 @@ class Part:
         at = image.heights.index(height), image.optical_paths.index(path)
         return self.tiles.find(column, row, *at)
 
+    def walk(self, plane: Plane, number: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the tiles of a plane that have a position: place in the plane, `number`, frame."""
+        path, height = plane
+        image = self.image
+        if path in image.optical_paths and height in image.heights:
+            at = image.heights.index(height), image.optical_paths.index(path)
+            for place, frame_index in self.tiles.walk(*at):
+                yield place, number, frame_index
+
 
 def read_part(instance: Instance) -> Part:
     """Return an instance of a slide with where its tiles are: from the index, or its header.
@@ -67,6 +77,13 @@ def read_part(instance: Instance) -> Part:
     return Part(instance, TilePositions(positions))
 
 
+def says_where(part: Part) -> bool:
+    """Return whether an instance says where in the whole image its frames are."""
+    image = part.image
+    is_one = image.columns == image.rows == part.instance.number_of_frames == 1
+    return is_one or image.organization == "TILED_FULL" or part.tiles.number_of_tiles > 0
+
+
 @dataclass(frozen=True, slots=True)
 class TiledImage:
     """One image of a level: an instance, or the instances of a concatenation in order."""
@@ -76,12 +93,17 @@ class TiledImage:
     @property
     def planes(self) -> dict[Plane, None]:
         """The optical paths and focal planes that the image has."""
+        parts = self.parts if self._has_positions else self.parts[:1]
         return {
             (path, height): None
-            for part in self.parts
+            for part in parts
             for path in part.image.optical_paths
             for height in part.image.heights
         }
+
+    @property
+    def _has_positions(self) -> bool:
+        return self.parts[0].tiles.number_of_tiles > 0
 
     def find(self, column: int, row: int, plane: Plane) -> tuple[Instance, int] | None:
         """Return the instance and frame index of a tile, None where the image has no such tile.
@@ -91,26 +113,63 @@ class TiledImage:
         FormatError
             Two instances have the tile.
         """
-        first = self.parts[0].image
-        if not self.parts[0].tiles.number_of_tiles:
-            path, height = plane
-            at = first.heights.index(height), first.optical_paths.index(path)
-            frame = first.key(column, row, *at)
-            for part in self.parts:
-                if 0 <= frame - part.image.first_frame < part.instance.number_of_frames:
-                    return part.instance, frame - part.image.first_frame
-            return None
+        if not self._has_positions:
+            frame = self.parts[0].image.key(column, row, *self._number(plane))
+            return next(self._walk_full(frame, frame + 1), None)
         places = [
             (part.instance, index)
             for part in self.parts
             if (index := part.find(column, row, plane)) is not None
         ]
         if len(places) > 1:
-            raise FormatError(
-                f"the tile in column {column} and row {row} is in {len(places)} instances",
-                path=places[1][0].path,
-            )
+            raise _double(column, row, [instance for instance, _ in places])
         return places[0] if places else None
+
+    def walk(self, plane: Plane) -> Iterator[tuple[int, int, tuple[Instance, int]]]:
+        """Yield column and row, instance and frame index of the tiles of a plane that are stored.
+
+        Raises
+        ------
+        FormatError
+            Two instances have one tile.
+        """
+        image = self.parts[0].image
+        if not self._has_positions:
+            first = image.key(0, 0, *self._number(plane))
+            located = self._walk_full(first, first + image.columns * image.rows)
+            for number, found in enumerate(located):
+                row, column = divmod(number, image.columns)
+                yield column, row, found
+            return
+        last, before = -1, 0
+        tiles = [part.walk(plane, at) for at, part in enumerate(self.parts)]
+        for key, at, frame_index in merge(*tiles):
+            row, column = divmod(key, image.columns)
+            if key == last:
+                both = self.parts[before].instance, self.parts[at].instance
+                raise _double(column, row, both)
+            last, before = key, at
+            yield column, row, (self.parts[at].instance, frame_index)
+
+    def _number(self, plane: Plane) -> tuple[int, int]:
+        path, height = plane
+        image = self.parts[0].image
+        return image.heights.index(height), image.optical_paths.index(path)
+
+    def _walk_full(self, start: int, end: int) -> Iterator[tuple[Instance, int]]:
+        """Yield instance and frame index of frames [start, end) of a full image."""
+        for part in self.parts:
+            first = part.image.first_frame
+            last = min(end, first + part.instance.number_of_frames)
+            for frame in range(max(start, first), last):
+                yield part.instance, frame - first
+
+
+def _double(column: int, row: int, instances: Sequence[Instance]) -> FormatError:
+    return FormatError(
+        f"the tile in column {column} and row {row} is in {len(instances)} instances",
+        path=instances[1].path,
+    )
 
 
 def make_image(parts: list[Part]) -> TiledImage:
@@ -130,6 +189,13 @@ def make_image(parts: list[Part]) -> TiledImage:
         if image.concatenation_uid:
             check_number_of_parts([part.instance for part in parts])
         return TiledImage(tuple(parts))
+    for part in parts:  # their order of frames is one; heights are those of the first frame
+        own = part.image
+        if own.optical_paths != image.optical_paths or len(own.heights) != len(image.heights):
+            raise FormatError(
+                "the parts of the concatenation have other optical paths or focal planes",
+                path=part.instance.path,
+            )
     count = sum(part.instance.number_of_frames for part in parts)
     planes, paths = len(image.heights), len(image.optical_paths)
     expected = image.columns * image.rows * planes * paths
@@ -162,20 +228,23 @@ def check_sequence(parts: list[tuple[int, Instance]]) -> None:
 
 
 def check_number_of_parts(instances: Sequence[Instance]) -> None:
-    """Raise FormatError where the last part knows of more or fewer parts, if the part says so.
+    """Raise FormatError where a part knows of more or fewer parts, if the part says so.
 
     Parameters
     ----------
     instances : sequence of Instance
-        In order. A missing last part leaves no gap that the others show (PS3.3 C.7.6.16.2.2.4).
+        In order. A missing last part leaves no gap that the others show, and In-concatenation Total
+        Number may be in any of them (PS3.3 C.7.6.16.2.2.4).
     """
-    last = instances[-1]
-    groups = read_groups(read_scanned_header(last), {0x0020_9163: _TOTAL}, 0)
-    total = groups.top.get(_TOTAL)
-    if isinstance(total, int) and total and total != len(instances):
-        raise FormatError(
-            f"expected a concatenation of {total} instances, found {len(instances)}", path=last.path
-        )
+    for instance in instances:
+        with naming(instance.path):
+            groups = read_groups(read_scanned_header(instance), {0x0020_9163: _TOTAL}, 0)
+        total = groups.top.get(_TOTAL)
+        if isinstance(total, int) and total and total != len(instances):
+            raise FormatError(
+                f"expected a concatenation of {total} instances, found {len(instances)}",
+                path=instance.path,
+            )
 
 
 @dataclass(frozen=True, slots=True)

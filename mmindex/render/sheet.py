@@ -131,14 +131,19 @@ def draw_sheet(
     return Sheet(encode_png(sheet), failures)
 
 
-def draw_slide(slide: Slide, size: int) -> bytes | None:
+def draw_slide(slide: Slide, size: int, window: WindowChoice = "file") -> bytes:
     """Return the thumbnail of a slide as a PNG, at most `size` pixels wide and high.
 
-    None where the thumbnail is no picture of 8 bits in gray or RGB, or takes too many tiles: the
-    slide lacks small levels.
+    Parameters
+    ----------
+    window : "file", "auto" or (center, width)
+        As in `Instance.picture`, of the thumbnail's values; colors are shown as they are.
 
     Raises
     ------
+    FormatError
+        The slide lacks small levels: the thumbnail takes more than 4,096 tiles. Or its pixels are
+        indices of a palette, which have no means.
     DecodeError
         A tile cannot be decoded.
     MissingDependencyError
@@ -147,16 +152,22 @@ def draw_slide(slide: Slide, size: int) -> bytes | None:
     require_pillow()
     from PIL import Image
 
-    from mmindex.read.slide import choose_level
+    from mmindex.read.level import choose_level
+    from mmindex.read.pictures import check_window, show_pixels
 
+    window = check_window(window)
     level = slide.levels[choose_level(slide.levels, size)]
-    image = level.instances[0].record.image_pixel
-    is_shown = image.samples_per_pixel == 3 or image.photometric_interpretation == "MONOCHROME2"
-    if image.bits_allocated != 8 or image.pixel_representation or not is_shown:
-        return None
-    if level.columns * level.rows > _MOST_TILES:
-        return None
-    return encode_png(Image.fromarray(slide.thumbnail(size)))
+    instance = level.instances[0]
+    if instance.record.image_pixel.photometric_interpretation == "PALETTE COLOR":
+        raise FormatError("a thumbnail is of means, and those of a palette's indices are no colors")
+    tiles = min(level.columns * level.rows, sum(map(len, level.instances)))
+    if tiles > _MOST_TILES:
+        raise FormatError(
+            f"a thumbnail is of at most {_MOST_TILES} tiles, and the smallest level that is large "
+            f"enough has {tiles}"
+        )
+    pixels = show_pixels(instance, 0, slide.thumbnail(size), window)
+    return encode_png(Image.fromarray(pixels))
 
 
 def _divide(

@@ -47,11 +47,18 @@ _RESCALE: Tree = {
     0x0028_1052: Column("rescale_intercept", "number"),
     0x0028_1053: Column("rescale_slope", "number"),
 }
+_REAL_WORLD: Tree = {  # of several mappings, the first one that is a line
+    0x0040_9096: {
+        0x0040_9224: Column("real_world_value_intercept", "double"),
+        0x0040_9225: Column("real_world_value_slope", "double"),
+    },
+}
 _MEASURES: Tree = {
     0x0018_0050: Column("slice_thickness", "number"),
     0x0028_0030: Column("pixel_spacing", "number", 2),
 }
 _GROUPS: Tree = {
+    **_REAL_WORLD,
     0x0020_9111: {
         0x0018_9074: Column("frame_acquisition_date_time", "text"),
         0x0018_9151: Column("frame_reference_date_time", "text"),
@@ -81,6 +88,7 @@ _TOP_LEVEL: Tree = {
     **_MEASURES,
     **_WINDOW,
     **_RESCALE,
+    **_REAL_WORLD,
     0x0018_1063: Column("frame_time", "number"),
     0x0018_1065: _TIMES,
     **TILE_VALUES,
@@ -162,9 +170,7 @@ def read_frame_values(header: Header, number_of_frames: int) -> dict[str, NDArra
     found = stack_values(number_of_frames, groups.parts, {**top, **groups.shared})
     if isinstance(times, tuple) and len(times) == number_of_frames:
         found[_TIMES.name] = freeze(times)
-    if not groups.parts:
-        found |= tiles.list_tiles(number_of_frames)
-    return found
+    return {**tiles.list_tiles(number_of_frames), **found}
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mmindex.errors import FormatError
 from mmindex.scan.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MISSING_NUMBER = -(1 << 31)  # of a whole number that a frame does not have
 LONGEST_VALUE = 1024  # bytes
 _LONGEST_LIST = 1 << 24  # of decimals, a value a frame
+_MOST_CELLS = 1 << 27  # of a column: each row is as wide as the widest
 PADDING = b" \0\t\r\n"
 BINARY = {
     "double": {8: "d"},
@@ -138,6 +140,10 @@ def _stack(
     default: object,
 ) -> NDArray[np.generic]:
     if column.kind == "text":
+        longest = max(
+            [len(str(default or "")), *(len(str(each)) for _, some in parts for each in some)]
+        )
+        _check_width(column, longest, count, "characters")
         names = ["" if default is None else str(default)] * count
         for indices, values in parts:
             for index, value in zip(indices.tolist(), values, strict=True):
@@ -154,6 +160,7 @@ def _stack(
     width = max(
         [len(shared) or 1, *(len(row) for _, rows in parts for row in _widest(rows))]  # type: ignore[arg-type]
     )
+    _check_width(column, width, count, "numbers")
     table = np.full((count, width), fill, dtype)
     table[:, : len(shared)] = shared
     for indices, rows in parts:
@@ -165,6 +172,14 @@ def _stack(
             assert isinstance(row, tuple)
             table[index] = (*row, *(fill,) * (width - len(row)))
     return table
+
+
+def _check_width(column: Column, width: int, count: int, unit: str) -> None:
+    """Raise FormatError where one long value makes the column of many frames very large."""
+    if width * count > _MOST_CELLS:
+        raise FormatError(
+            f"expected a short {column.name} of {count} frames, found one of {width} {unit}"
+        )
 
 
 def _widest(rows: Sequence[object] | NDArray[np.generic]) -> Sequence[object] | NDArray[np.generic]:

@@ -84,8 +84,8 @@ def scan_tile_positions(
     }
     names = top.get(OPTICAL_PATHS)
     is_full = top.get(ORGANIZATION) == "TILED_FULL"
-    # Where the order of frames says where they are, there may be more than memory holds.
-    count = 1 if is_full and not groups.parts else number_of_frames
+    # Frames without values of their own are alike: there may be more of them than memory holds.
+    count = number_of_frames if groups.parts else 1
     table = stack_values(count, groups.parts, shared)
     z = np.full(count, np.nan)
     z[:] = table.get(_Z.name, np.nan)
@@ -118,6 +118,8 @@ def scan_tile_positions(
         return pack_positions(image)
     if not has_positions:
         raise FormatError("the slide's frames have no positions")
+    if count < number_of_frames:
+        raise FormatError("frame indices 0 and 1 are one tile: no frame has a position of its own")
     return _pack_sparse(image, table, z)
 
 

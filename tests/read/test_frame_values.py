@@ -380,3 +380,27 @@ def test_a_full_slide_counts_planes_and_paths():
             column_position_in_total_image_pixel_matrix=3,
         )
         assert found.tolist() == [7]
+
+
+@pytest.mark.parametrize("own", ["paths", "columns", "both"])
+def test_a_full_slide_whose_groups_lack_places_has_those_of_its_order(own):
+    """Each value that the groups do not have is that of the order; what they have is theirs."""
+    data_set = image_attributes(number_of_frames=4) + element(0x00209311, "CS", "TILED_FULL")
+    for tag in (0x00480006, 0x00480007):  # 2 x 2 tiles
+        data_set += element(tag, "UL", struct.pack("<I", 4))
+    group = b""
+    if own != "columns":
+        group += sequence(0x00480207, [item(element(0x00480106, "SH", "own"))])
+    if own != "paths":
+        place = item(element(0x0048021E, "SL", struct.pack("<i", 77)))
+        group += sequence(0x0048021A, [place])
+    data_set += sequence(0x00480105, [item(element(0x00480106, "SH", "one"))])
+    data_set += sequence(0x52009230, [item(group)] * 4)
+    data = dicom_file(data_set + element(0x7FE00010, "OW", bytes(16)))
+    with mmindex.open_file(data) as instance:
+        table = instance.frame_table()
+    columns = [1, 3, 1, 3] if own == "paths" else [77] * 4
+    assert table["column_position_in_total_image_pixel_matrix"].tolist() == columns
+    assert table["row_position_in_total_image_pixel_matrix"].tolist() == [1, 1, 3, 3]
+    path = "one" if own == "columns" else "own"
+    assert table["optical_path_identifier"].tolist() == [path] * 4

@@ -343,10 +343,59 @@ def test_a_parametric_map():
         assert table["dimension_index_values"].tolist() == indices
         assert table["window_center"].tolist() == [float(voi.WindowCenter)] * SLICES
         assert table["window_width"].tolist() == [float(voi.WindowWidth)] * SLICES
+        assert table["real_world_value_slope"].tolist() == [1.0] * SLICES
+        assert table["real_world_value_intercept"].tolist() == [0.0] * SLICES
         for at, place in enumerate(places):
             (frame,) = instance.find(position=place).tolist()
             assert frame == at
             assert np.array_equal(instance.array(frame), written.pixel_array[at])
+
+
+@pytest.mark.parametrize("lines", [[(0.5, -3.0)], [(0.25, 7.0), (2.0, -1.5)]])
+def test_real_world_values_of_a_parametric_map(lines):
+    """Slope and intercept that all frames share, and those that each has."""
+    volume = make_volume()
+    pixels = np.arange(SLICES * ROWS * COLUMNS, dtype=np.uint16).reshape(SLICES, ROWS, COLUMNS)
+    unit = hd.sr.CodedConcept("1", "UCUM", "no units")
+    mappings = [
+        [
+            hd.pm.RealWorldValueMapping(
+                lut_label=str(number),
+                lut_explanation="values",
+                unit=unit,
+                value_range=[0, 1000],
+                slope=slope,
+                intercept=intercept,
+            )
+        ]
+        for number, (slope, intercept) in enumerate(lines)
+    ]
+    written = hd.pm.ParametricMap(
+        source_images=volume,
+        pixel_array=np.stack([pixels] * len(lines), axis=-1) if len(lines) > 1 else pixels,
+        series_instance_uid="1.2.8",
+        sop_instance_uid="1.2.9",
+        software_versions="1",
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=mappings if len(lines) > 1 else mappings[0],
+        window_center=50,
+        window_width=100,
+        **SERIES,
+        **DEVICE,
+    )
+    shared = written.SharedFunctionalGroupsSequence[0]
+    assert ("RealWorldValueMappingSequence" in shared) == (len(lines) == 1)
+    peer = hd.Image.from_dataset(pydicom.dcmread(io.BytesIO(to_bytes(written))))
+    with mmindex.open_file(to_bytes(written)) as instance:
+        table = instance.frame_table()
+        found = list(
+            zip(table["real_world_value_slope"], table["real_world_value_intercept"], strict=True)
+        )
+        assert len(found) == instance.number_of_frames == SLICES * len(lines)
+        assert set(found) == set(lines)
+        for at, (slope, intercept) in enumerate(found):
+            expected = peer.get_frame(at + 1, apply_real_world_transform=True)
+            assert instance.array(at) * slope + intercept == pytest.approx(expected)
 
 
 LEGACY = {

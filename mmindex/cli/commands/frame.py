@@ -107,7 +107,7 @@ def command(
     _check_what(spans, format_name, stream, tile)
     check_output(output)
     if tile is not None:
-        with open_tile(source, instance_uid, archive_root, tile) as (opened, span):
+        with open_tile(source, instance_uid, archive_root, tile, force=force) as (opened, span):
             _write_frames(opened, [span], output, format_name, window)
         return
     if not stream:

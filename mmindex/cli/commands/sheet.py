@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import mmindex
 from mmindex.cli.binary_output import check_output, check_terminal, write_output
 from mmindex.cli.frame_numbers import (
     FrameCommand,
@@ -16,7 +17,7 @@ from mmindex.cli.frame_numbers import (
 )
 from mmindex.cli.printing import FAILED, counted, join_lines, print_message
 from mmindex.cli.requests_shown import verbose_option
-from mmindex.cli.slide_source import open_slide_source
+from mmindex.cli.slide_source import is_slide_folder, open_slide_source
 from mmindex.cli.source_argument import (
     Opened,
     force_option,
@@ -26,7 +27,7 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.window import window_option
-from mmindex.errors import FormatError, MMIndexError, TruncatedFrameError
+from mmindex.errors import MMIndexError, TruncatedFrameError
 from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.render.png import require_pillow
 from mmindex.render.sheet import UNREADABLE, draw_sheet, draw_slide
@@ -77,20 +78,25 @@ def command(
     """Draw frames side by side: all, or by NUMBER or range such as 1-10,50 or 90-.
 
     Of a slide, draw its thumbnail, at most 8 times --size wide and high, unless NUMBER or --columns
-    asks for frames. SOURCE is a DICOM file, or with --instance an archive's folder or an index.
-    Of more than 100 frames, 100 at even steps are drawn. Exits with 1 if a frame cannot be read.
+    asks for frames. SOURCE is a DICOM file, a slide's folder, or with --instance an archive's
+    folder or an index. Of more than 100 frames, 100 at even steps are drawn. Exits with 1 if a
+    frame cannot be read.
 
     \b
     mmindex sheet cine.dcm -o sheet.png
     mmindex sheet cine.dcm 1-30 --columns 6 -o sheet.png
     """  # noqa: D301
     check_output(output)
+    shown = window or "file"
+    is_whole = not spans and columns is None
+    if is_whole and instance_uid is None and archive_root is None and is_slide_folder(source):
+        require_pillow()
+        with open_slide_source(source, None) as slide:
+            png = draw_slide(slide, _SLIDE * size, shown)
+        write_output([png], check_terminal(output), None)
+        return
     with open_source(source, instance_uid, archive_root, force=force) as opened:
-        if (
-            not spans
-            and columns is None
-            and (picture := _draw_slide(opened, instance_uid, archive_root, size))
-        ):
+        if is_whole and (picture := _draw_slide(opened, instance_uid, archive_root, size, shown)):
             write_output([picture], check_terminal(output), opened.instance.path)
             return
         asked = find_numbers(opened, spans or (Span(1, None),))
@@ -99,9 +105,7 @@ def command(
         numbers = spread(asked, _MOST_FRAMES)
         try:
             indices = [number - 1 for number in numbers]
-            sheet = draw_sheet(
-                opened.instance, indices, columns=columns, size=size, window=window or "file"
-            )
+            sheet = draw_sheet(opened.instance, indices, columns=columns, size=size, window=shown)
         except UNREADABLE:
             check_located(opened, [range(numbers[0], numbers[0] + 1)])  # its number is from 1 on
             raise
@@ -117,16 +121,30 @@ def command(
 
 
 def _draw_slide(
-    opened: Opened, instance_uid: str | None, archive_root: str | None, size: int
+    opened: Opened,
+    instance_uid: str | None,
+    archive_root: str | None,
+    size: int,
+    window: WindowChoice,
 ) -> bytes | None:
-    """Return the thumbnail of the slide that an instance is of; None of what is no whole slide."""
-    if opened.instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE:
+    """Return the thumbnail of the slide that an instance is of; None of what is no whole slide.
+
+    A slide that has no thumbnail, such as one part of several, has frames all the same: None, too,
+    and a message that says why.
+    """
+    instance = opened.instance
+    if instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE or len(instance) < 1:
         return None
-    source = opened.index_path if instance_uid is not None and opened.index_path else opened.path
+    require_pillow()
     try:
-        with open_slide_source(source, instance_uid, archive_root) as slide:
-            return draw_slide(slide, _SLIDE * size)
-    except FormatError:  # such as one part of several: its frames can be drawn all the same
+        if instance_uid is None or opened.index_path is None:
+            return draw_slide(mmindex.Slide([instance]), _SLIDE * size, window)
+        with open_slide_source(opened.index_path, instance_uid, archive_root) as slide:
+            return draw_slide(slide, _SLIDE * size, window)
+    except MMIndexError as error:
+        if len(instance) > 1:  # a sheet of one frame is its picture
+            reason = join_lines(str(error))
+            print_message(f"{opened.path}: no thumbnail, frames are drawn instead: {reason}")
         return None
 
 
