@@ -6,12 +6,14 @@ folder is listed, and only the folder that holds such a key is left out, with it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmindex.errors import MissingFileError, RemoteReadError
 from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.folder import match_excluded, match_index_name
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (
@@ -25,6 +27,7 @@ from mmindex.sources.stores import (
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
+_SLASH = re.compile(b"/")
 
 
 class Bucket(Root):
@@ -182,6 +185,25 @@ class Bucket(Root):
     def _key(self, path: bytes) -> str:
         key = path.decode()
         return f"{self._prefix}/{key}" if self._prefix else key
+
+
+def match_left_out(exclude: tuple[str, ...]) -> Callable[[bytes], bool]:
+    """Return what reports whether an object is of an index, or excluded itself or by a folder."""
+    is_excluded = match_excluded(exclude)
+    last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
+
+    def is_folder_left_out(folder: bytes) -> bool:
+        if last[0][0] != folder:
+            parents = (match.start() for match in _SLASH.finditer(folder))
+            is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
+            last[0] = folder, is_out
+        return last[0][1]
+
+    def is_left_out(path: bytes) -> bool:
+        folder, _, name = path.rpartition(b"/")
+        return bool(match_index_name(name) or is_excluded(path)) or is_folder_left_out(folder)
+
+    return is_left_out
 
 
 def _restore(url: str, store: Any, revalidate_after: float) -> Bucket:

@@ -176,13 +176,12 @@ def _translate(glob: str) -> bytes:
 def match_index_files(index: bytes) -> Callable[[bytes], Callable[[bytes], object]]:
     """Return what takes a folder, and gives what reports names of index files in this folder."""
     index_folder, name = os.path.split(os.path.realpath(index))
-    others = _match_names(os.fsencode(INDEX_NAME))
     own = _match_names(name)
 
     def is_index_file(found: bytes) -> object:
-        return others(found) or own(found)
+        return match_index_name(found) or own(found)
 
-    return lambda folder: is_index_file if folder == index_folder else others
+    return lambda folder: is_index_file if folder == index_folder else match_index_name
 
 
 def _match_names(name: bytes) -> Callable[[bytes], object]:
@@ -191,6 +190,10 @@ def _match_names(name: bytes) -> Callable[[bytes], object]:
     unfinished = rb"\.new-[0-9]+(" + lock + rb")?"
     beside = rb"|".join((lock, writing, unfinished))
     return re.compile(re.escape(name) + rb"(" + beside + rb")?").fullmatch
+
+
+match_index_name = _match_names(os.fsencode(INDEX_NAME))
+"""Reports names of indexes and of the files beside them, in whatever folder or bucket."""
 
 
 def skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:

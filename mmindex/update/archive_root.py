@@ -8,7 +8,6 @@ and does not survive a fork, and threads share the connections and the credentia
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,12 +16,7 @@ from mmindex.errors import MissingFileError
 from mmindex.model import Fingerprint, InstanceRecord, is_url
 from mmindex.sources.base import ByteSource, FoundFile, Skipped
 from mmindex.sources.file import FileSource, open_descriptor
-from mmindex.sources.folder import (
-    WalkRules,
-    match_excluded,
-    match_index_files,
-    walk_archive,
-)
+from mmindex.sources.folder import WalkRules, walk_archive
 from mmindex.update.guards import find_root, is_empty_folder
 from mmindex.update.problems import describe_change
 from mmindex.update.scan_file import Target, scan_files
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
     from mmindex.update.scan_buffer import ScanOptions
 
 CONCURRENCY = 64  # objects scanned at once
-_SLASH = re.compile(b"/")
 
 
 class ArchiveRoot(ABC):
@@ -147,7 +140,7 @@ class BucketRoot(ArchiveRoot):
         MissingFileError
             The URL is that of an object.
         """
-        is_left_out, is_empty = self.match_left_out(index), True
+        is_left_out, is_empty = self.match_left_out(), True
         for found in self.bucket.walk():
             is_empty = False
             if isinstance(found, Skipped) or not is_left_out(found.path):
@@ -167,24 +160,11 @@ class BucketRoot(ArchiveRoot):
             if isinstance(found, Skipped) or not is_left_out(found.path):
                 yield found
 
-    def match_left_out(self, index: str) -> Callable[[bytes], bool]:
+    def match_left_out(self) -> Callable[[bytes], bool]:
         """Return what reports whether an object is of an index, or excluded with its folders."""
-        is_of_index = match_index_files(os.fsencode(index))(b"")
-        is_excluded = match_excluded(self.rules.exclude)
-        last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
+        from mmindex.sources.bucket import match_left_out
 
-        def is_folder_left_out(folder: bytes) -> bool:
-            if last[0][0] != folder:
-                parents = (match.start() for match in _SLASH.finditer(folder))
-                is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
-                last[0] = folder, is_out
-            return last[0][1]
-
-        def is_left_out(path: bytes) -> bool:
-            folder, _, name = path.rpartition(b"/")
-            return bool(is_of_index(name) or is_excluded(path)) or is_folder_left_out(folder)
-
-        return is_left_out
+        return match_left_out(self.rules.exclude)
 
     def is_empty(self, index: str) -> bool:
         """Return whether the listing has no object; of a web server nobody knows."""
