@@ -101,23 +101,32 @@ def _host_of(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def check_mirror(record: InstanceRecord, source: ByteSource, size: int) -> None:
-    """Raise StaleIndexError unless a mirror's file is that of a record, by size and UID.
+def check_mirrored_size(record: InstanceRecord, file: ByteSource) -> None:
+    """Raise StaleIndexError unless a mirror's file has the size of a record's.
+
+    Parameters
+    ----------
+    file : ByteSource
+        The file; of a member of a container, the container.
+    """
+    assert record.fingerprint is not None
+    expected = record.fingerprint.size
+    if file.size != expected:
+        raise StaleIndexError(
+            "the file is not the one that was indexed: "
+            f"expected {expected} bytes, found {file.size}",
+            path=file.name,
+        )
+
+
+def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
+    """Raise StaleIndexError unless a mirror's file has the SOP Instance UID of a record.
 
     Parameters
     ----------
     source : ByteSource
         The file; of a member of a container, the member.
-    size : int
-        Length of the file; of a member, that of the container.
     """
-    assert record.fingerprint is not None
-    expected = record.fingerprint.size
-    if size != expected:
-        raise StaleIndexError(
-            f"the file is not the one that was indexed: expected {expected} bytes, found {size}",
-            path=source.name,
-        )
     uid = record.sop_instance_uid
     if not uid or has_uid(source.read(source.first, min(_HEAD, source.size)), uid):
         return

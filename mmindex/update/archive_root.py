@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError
 from mmindex.model import Fingerprint, InstanceRecord, is_url
-from mmindex.sources.base import ByteSource, FoundFile, Skipped
-from mmindex.sources.file import FileSource, open_descriptor
-from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped
+from mmindex.sources.folder import Folder, WalkRules
 from mmindex.update.guards import find_root, is_empty_folder
 from mmindex.update.problems import describe_change
 from mmindex.update.scan_file import Target, scan_files
@@ -35,6 +34,8 @@ class ArchiveRoot(ABC):
     ----------
     path : bytes
         What the index keeps as its root: a folder's path, absolute, or a URL.
+    root : Root
+        The folder or bucket.
     rules : WalkRules
         What the walk leaves out.
     threads : int
@@ -42,6 +43,7 @@ class ArchiveRoot(ABC):
     """
 
     path: bytes
+    root: Root
     rules: WalkRules
     threads = 0
 
@@ -50,9 +52,9 @@ class ArchiveRoot(ABC):
         """The path or URL as text."""
         return os.fsdecode(self.path)
 
-    @abstractmethod
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
         """Yield every file that the rules leave in, but for those of indexes."""
+        return self.root.walk(rules=self.rules, index=os.fsencode(index))
 
     @abstractmethod
     def is_empty(self, index: str) -> bool:
@@ -84,11 +86,8 @@ class FolderRoot(ArchiveRoot):
 
     def __init__(self, path: bytes, rules: WalkRules) -> None:
         self.path = path
+        self.root = self.folder = Folder(path)
         self.rules = rules
-
-    def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
-        """Yield every file; see `ArchiveRoot.walk`."""
-        return walk_archive(self.path, os.fsencode(index), self.rules)
 
     def is_empty(self, index: str) -> bool:
         """Return whether the folder has no entry but its index."""
@@ -104,12 +103,11 @@ class FolderRoot(ArchiveRoot):
 
     def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
         """Return the bytes of a container."""
-        full_path = os.fsdecode(os.path.join(self.path, path))
-        return FileSource(open_descriptor(full_path), None, version, 1.0, by_path=False)
+        return self.folder.open(path, version, by_path=False)
 
     def has(self, path: bytes) -> bool:
         """Return whether something is at a path."""
-        return os.path.lexists(os.path.join(self.path, path))
+        return self.folder.has(path)
 
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
         """Return how a file changed; see `ArchiveRoot.find_problem`."""
@@ -129,7 +127,7 @@ class BucketRoot(ArchiveRoot):
     def __init__(self, bucket: Bucket, rules: WalkRules, concurrency: int | None) -> None:
         self.path = bucket.name.encode()
         self.rules = rules
-        self.bucket = bucket
+        self.root = self.bucket = bucket
         self.threads = concurrency or CONCURRENCY
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
@@ -140,25 +138,16 @@ class BucketRoot(ArchiveRoot):
         MissingFileError
             The URL is that of an object.
         """
-        is_left_out, is_empty = self.match_left_out(), True
-        for found in self.bucket.walk():
+        is_empty = True
+        for found in super().walk(index):
             is_empty = False
-            if isinstance(found, Skipped) or not is_left_out(found.path):
-                yield found
+            yield found
         if is_empty and self.bucket.is_object():
             raise MissingFileError(
                 "expected objects below the URL, found one there: name what lies before its last "
                 "slash",
                 path=self.name,
             )
-
-    def walk_below(
-        self, start: bytes, is_left_out: Callable[[bytes], bool]
-    ) -> Iterator[FoundFile | Skipped]:
-        """Yield the objects below a prefix that are not left out."""
-        for found in self.bucket.walk(start):
-            if isinstance(found, Skipped) or not is_left_out(found.path):
-                yield found
 
     def match_left_out(self) -> Callable[[bytes], bool]:
         """Return what reports whether an object is of an index, or excluded with its folders."""
@@ -167,7 +156,7 @@ class BucketRoot(ArchiveRoot):
         return match_left_out(self.rules.exclude)
 
     def is_empty(self, index: str) -> bool:
-        """Return whether the listing has no object; of a web server nobody knows."""
+        """Return whether the listing has no object but an index; of a web server nobody knows."""
         return self.bucket.has_listing and next(self.bucket.walk(), None) is None
 
     def target(self, file: FoundFile) -> Target:

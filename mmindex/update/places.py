@@ -120,7 +120,7 @@ class BucketPlaces(Places):
         if not self._has_folders or (path and self._is_left_out(path)):
             return
         is_first = True
-        for found in self._archive.walk_below(path, self._is_left_out):
+        for found in self._archive.root.walk(path, self._archive.rules):
             if is_first:
                 yield Below(path)
             is_first = False
