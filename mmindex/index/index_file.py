@@ -124,11 +124,14 @@ class OpenIndex:
     @property
     def root(self) -> bytes:
         """The archive's root: a folder's absolute path, or a bucket's URL."""
-        root = self.stored_root
-        if is_url_root(root):
-            return root
+        return self.resolve_root(self.stored_root)
+
+    def resolve_root(self, stored_root: bytes) -> bytes:
+        """Return the archive's root, of what the index has as its root."""
+        if is_url_root(stored_root):
+            return stored_root
         folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, root))
+        return os.path.normpath(os.path.join(folder, stored_root))
 
     @property
     def stored_root(self) -> bytes:

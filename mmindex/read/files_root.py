@@ -66,7 +66,8 @@ def find_files_root(
         An index at a URL says that its files are in a local folder or on another host, and the
         caller does not: whoever wrote the index would choose what is read.
     """
-    stored = os.fsdecode(index.stored_root)
+    stored_root = index.stored_root
+    stored = os.fsdecode(stored_root)
     own = stored if is_url(stored) else None
     if index_url is not None and own is None and not os.path.isabs(stored):
         own = _join_url(index_url, stored)
@@ -76,7 +77,7 @@ def find_files_root(
         name = os.fspath(given).rstrip("/")
         return FilesRoot(name, not (is_url(stored) and name == stored.rstrip("/")))
     if index_url is None:
-        return FilesRoot(os.fsdecode(index.root))
+        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(
             f"the index is of an archive elsewhere, {stored!r}: to read that, give it as "

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mmindex.sources.member import InflatedFiles
 
 
+Containers = WeakValueDictionary[tuple[bytes, Fingerprint | None], ByteSource]
+
+
 class RecordSources:
     """Opens the files of records.
 
@@ -55,9 +58,7 @@ class RecordSources:
     def clear(self) -> None:
         """Let go of all that members of containers share."""
         self._bucket: Bucket | None = None
-        self._containers: WeakValueDictionary[tuple[bytes, Fingerprint | None], ByteSource] = (
-            WeakValueDictionary()
-        )
+        self._containers: Containers | None = None
         self._inflated: InflatedFiles | None = None
 
     def open(self, record: InstanceRecord) -> ByteSource:
@@ -77,10 +78,13 @@ class RecordSources:
         return source
 
     def _open_container(self, record: InstanceRecord) -> ByteSource:
+        containers = self._containers
+        if containers is None:  # most archives have none
+            containers = self._containers = WeakValueDictionary()
         key = record.path, record.fingerprint
-        container = self._containers.get(key)
+        container = containers.get(key)
         if container is None:
-            container = self._containers[key] = self._open_file(record)
+            container = containers[key] = self._open_file(record)
         else:
             container.check_if_due()
         return container
