@@ -58,9 +58,8 @@ def reading(
                     return taken
             except OvertakenError:
                 continue
-            except IndexFormatError as error:
-                error.at(self.path)
-                raise
+            except IndexFormatError as error:  # `naming` takes as long as a short read
+                raise error.at(self.path) from error.__cause__
             except _DAMAGE as error:
                 raise damaged(self.path, error) from error
         raise IndexFormatError(
