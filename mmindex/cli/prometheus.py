@@ -36,13 +36,10 @@ def walk_lines(metrics: list[Metric]) -> Iterator[str]:
 
 def measure_archive(archive: Archive) -> list[Metric]:
     """Return the metrics of an archive, from its index alone."""
+    from mmindex.read.statistics import count_problems
+
     root = {"root": archive.root.encode("utf-8", "replace").decode()}
     totals = archive.count()
-    kinds = {
-        (kind, accepted): 0 for kind in ("unreadable", "duplicate") for accepted in (False, True)
-    }
-    for problem in archive.problems(kinds=("unreadable", "duplicate")):
-        kinds[problem.kind, problem.accepted] += 1
     metrics = [
         Metric(
             "mmindex_files",
@@ -63,7 +60,7 @@ def measure_archive(archive: Archive) -> list[Metric]:
             "Problems that the index knows, by kind, accepted or not.",
             [
                 ({**root, "kind": kind, "accepted": str(accepted).lower()}, count)
-                for (kind, accepted), count in kinds.items()
+                for (kind, accepted), count in count_problems(archive).items()
             ],
         ),
     ]

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from mmindex.decode.stream import ALL_BITS, Stream, offer
 from mmindex.errors import DecodeError
+from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
     from mmindex.decode.stream import Pixels
     from mmindex.model import ImagePixel
 
 CODECS = ("JPEG2K",)
-CODESTREAM = b"\xff\x4f\xff\x51"
-BOXES = b"\0\0\0\x0cjP  "
+_SOC, _BOXES = Codec.JPEG_2000.start_markers
+_CODESTREAM = _SOC + b"\xff\x51"
 _MOST_BOXES = 1000
 _SIZ = 40  # bytes from the codestream's start to Csiz
 
@@ -34,7 +35,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
     """
     body = find_codestream(frame)
     head = bytes(body[: _SIZ + 2])
-    if len(head) < _SIZ + 2 or not head.startswith(CODESTREAM):
+    if len(head) < _SIZ + 2 or not head.startswith(_CODESTREAM):
         raise DecodeError("cannot decode the frame: expected a JPEG 2000 SIZ marker, found none")
     right, bottom, left, top = (int.from_bytes(head[at : at + 4], "big") for at in (8, 12, 16, 20))
     samples = int.from_bytes(head[_SIZ : _SIZ + 2], "big")
@@ -68,7 +69,7 @@ def _has_other_sign(is_signed: bool, image: ImagePixel) -> bool:
 
 def find_codestream(frame: bytes | memoryview) -> bytes | memoryview:
     """Return the codestream in the boxes of a JP2 file; what has no boxes as it is."""
-    if bytes(frame[:8]) != BOXES:
+    if bytes(frame[: len(_BOXES)]) != _BOXES:
         return frame
     at = 0
     for _ in range(_MOST_BOXES):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from mmindex.decode import jpeg
 from mmindex.decode.stream import Stream, check_stream, offer
 from mmindex.errors import DecodeError
+from mmindex.scan.transfer_syntax import Codec
 
 if TYPE_CHECKING:
     from mmindex.decode.stream import Pixels
     from mmindex.model import ImagePixel
 
 CODECS = ("JPEGXL", "JPEG8")
-CODESTREAM = b"\xff\x0a"
-BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
+_CODESTREAM, _BOXES = Codec.JPEG_XL.start_markers
 _MOST_BOXES = 1000
 _HEAD = 32  # bytes that hold the size
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # columns to rows
@@ -30,7 +30,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
         There is no codestream.
     """
     head = _find_head(frame)
-    if not head.startswith(CODESTREAM) or len(head) < 12:
+    if not head.startswith(_CODESTREAM) or len(head) < 12:
         raise DecodeError("cannot decode the frame: expected a JPEG XL codestream, found none")
     rows, columns = _parse_size(int.from_bytes(head[2:12], "little"))
     is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
@@ -61,7 +61,7 @@ def has_jpeg(frame: bytes | memoryview) -> bool:
 
 def _find_head(frame: bytes | memoryview) -> bytes:
     """Return the first bytes of the codestream."""
-    if bytes(frame[:2]) == CODESTREAM:
+    if bytes(frame[:2]) == _CODESTREAM:
         return bytes(frame[:_HEAD])
     head = b""
     for kind, start, end in _list_boxes(frame):
@@ -75,7 +75,7 @@ def _list_boxes(frame: bytes | memoryview) -> list[tuple[bytes, int, int]]:
     """Return kind, start and end of what is in the boxes of a container."""
     boxes: list[tuple[bytes, int, int]] = []
     at = 0
-    if bytes(frame[:12]) != BOXES:
+    if bytes(frame[:12]) != _BOXES:
         return boxes
     while at + 8 <= len(frame) and len(boxes) < _MOST_BOXES:
         length, kind = int.from_bytes(frame[at : at + 4], "big"), bytes(frame[at + 4 : at + 8])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mmindex.decode import jpeg_2000, jpeg_xl
 from mmindex.decode.jpeg_header import SOF_JPEG_LS, SOI, parse_jpeg_header
 from mmindex.decode.rle import is_rle
 from mmindex.errors import DecodeError
@@ -82,16 +81,17 @@ def _is_jpeg_ls(frame: Frame) -> bool:
     return bytes(frame[:2]) == SOI and parse_jpeg_header(frame).process == SOF_JPEG_LS
 
 
-def _begins_with(*markers: bytes) -> Callable[[Frame], bool]:
+def _begins_like(codec: Codec) -> Callable[[Frame], bool]:
+    markers = codec.start_markers
     longest = max(map(len, markers))
     return lambda frame: bytes(frame[:longest]).startswith(markers)
 
 
 DECODERS = (  # the first whose marker a frame begins with
     Decoder("JPEG-LS", _is_jpeg_ls, "jpeg_ls"),
-    Decoder("JPEG", _begins_with(SOI), "jpeg"),
-    Decoder("JPEG 2000", _begins_with(jpeg_2000.CODESTREAM, jpeg_2000.BOXES), "jpeg_2000"),
-    Decoder("JPEG XL", _begins_with(jpeg_xl.CODESTREAM, jpeg_xl.BOXES), "jpeg_xl"),
+    Decoder("JPEG", _begins_like(Codec.JPEG), "jpeg"),
+    Decoder("JPEG 2000", _begins_like(Codec.JPEG_2000), "jpeg_2000"),
+    Decoder("JPEG XL", _begins_like(Codec.JPEG_XL), "jpeg_xl"),
     Decoder("RLE", is_rle, "rle"),
 )
 

@@ -1,4 +1,14 @@
-"""The note of the last build in an index: its end, its duration and its options."""
+"""The note of the last build in an index: its end, its duration and its options.
+
+The value of "built" in the database "meta", before its checksum:
+
+    offset  size  type  field
+    0       8     i8    end of the build in ns since 1970; 0 where no build has ended
+    8       8     u8    duration in ms
+    16      4     u4    options: bit 0 files are known without their inodes
+
+All integers are little-endian.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +18,6 @@ from typing import NamedTuple
 from mmindex.index.checksum import seal, unseal
 from mmindex.index.lmdb.transaction import Transaction
 
-# End in ns since 1970 (0: no build has ended), duration in ms, options: bit 0 inodes are not
-# looked at.
 _NOTE = struct.Struct("<qQI")
 _IGNORES_INODES = 1
 

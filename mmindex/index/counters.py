@@ -1,4 +1,16 @@
-"""Counters of an index, which every commit keeps up to date: an archive is counted at once."""
+"""Counters of an index, which every commit keeps up to date: an archive is counted at once.
+
+The value of "counters" in the database "meta", before its checksum; each modulo 2**64:
+
+    offset  size  type   field
+    0       56    u8[7]  files by status: indexed, deflated, stream, no-pixel-data, not-dicom,
+                         unreadable, container
+    56      8     u8     instances: different SOP Instance UIDs of files with frames
+    64      8     u8     frames: Number of Frames of all files with frames
+    72      8     u8     size of all files in bytes; members are within that of their container
+
+All integers are little-endian.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +20,6 @@ from dataclasses import dataclass, field
 from mmindex.index.record import RecordKeys
 from mmindex.model import Status
 
-# Files of each status, in the order of the format; instances, frames, bytes of files.
 _PACKED = struct.Struct("<7QQQQ")
 _STATUSES = tuple(Status)
 

@@ -13,7 +13,6 @@ from mmindex.index.counters import Counters
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT, OLDEST
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
-from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import create
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.names import is_url_root
@@ -77,10 +76,8 @@ def _empty_older(shared: Environment) -> None:
             with shared.begin() as raw:
                 if Transaction(raw, shared.opened).read("meta", b"format") == _OUR_FORMAT:
                     return
-            with extending(shared.env, path):
-                shared.open_databases(DATABASES, create=True)
-                with shared.begin(write=True) as raw:
-                    _empty(Transaction(raw, shared.opened))
+            with shared.writing(created=DATABASES) as txn:
+                _empty(txn)
     except DamageError as error:
         raise IndexFormatError(f"damaged index: {error}; delete it", path=path) from error
     except (LMDBError, OSError) as error:

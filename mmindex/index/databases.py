@@ -48,8 +48,8 @@ CHUNK_KEY = struct.Struct(">QI")  # file id, number of the chunk
 # Bytes of entries in a value: with the header of LMDB's page (16) and the checksum (4), 4 pages.
 CHUNK_LENGTH = (1 << 14) - 24
 LONG_RECORD = 1 << 16  # bytes over which a record's entries are kept apart from it
-PATH_VALUE = struct.Struct("<QQqQB")  # file id, version: size, time in ns, inode, kind
-FORMAT = struct.Struct("<7sI")  # "mmindex", format version
+PATH_VALUE = struct.Struct("<QQqQB")
+FORMAT = struct.Struct("<7sI")
 MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
 
 

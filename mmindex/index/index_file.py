@@ -58,9 +58,8 @@ def reading(
                     return taken
             except OvertakenError:
                 continue
-            except IndexFormatError as error:
-                error.at(self.path)
-                raise
+            except IndexFormatError as error:  # `naming` takes as long as a short read
+                raise error.at(self.path) from error.__cause__
             except _DAMAGE as error:
                 raise damaged(self.path, error) from error
         raise IndexFormatError(
@@ -124,11 +123,14 @@ class OpenIndex:
     @property
     def root(self) -> bytes:
         """The archive's root: a folder's absolute path, or a bucket's URL."""
-        root = self.stored_root
-        if is_url_root(root):
-            return root
+        return self.resolve_root(self.stored_root)
+
+    def resolve_root(self, stored_root: bytes) -> bytes:
+        """Return the archive's root, of what the index has as its root."""
+        if is_url_root(stored_root):
+            return stored_root
         folder = os.path.dirname(os.fsencode(self.path))
-        return os.path.normpath(os.path.join(folder, root))
+        return os.path.normpath(os.path.join(folder, stored_root))
 
     @property
     def stored_root(self) -> bytes:

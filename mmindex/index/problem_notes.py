@@ -2,6 +2,17 @@
 
 A path that was skipped stays until a build or an update looks at the path again. A problem that
 was accepted stays until the problem is gone or another one: `update/problems.py` decides that.
+
+The key in the database "problems" is the 16-byte blake2b digest of the path; of an accepted problem
+followed by that of kind, zero byte and detail. The value, before its checksum:
+
+    offset  size  type   field
+    0       1     u1     flags: bit 0 the problem was accepted
+    1       4     u4     length of the path
+    5             bytes  path, relative to the archive's root
+                  utf-8  reason; of an accepted problem kind, zero byte and detail; to the end
+
+All integers are little-endian. A lone surrogate has three bytes in the text, as in `surrogatepass`.
 """
 
 from __future__ import annotations
@@ -13,8 +24,6 @@ from typing import NamedTuple
 from mmindex.index.checksum import DamageError, digest, seal, unseal
 from mmindex.index.lmdb.transaction import Transaction
 
-# Flags: bit 0 accepted. Then the path, whose length this is, and to the end (utf-8) the reason; of
-# what is accepted, kind, zero byte and detail.
 _PACKED = struct.Struct("<BI")
 _ACCEPTED = 1
 

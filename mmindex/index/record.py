@@ -58,6 +58,8 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -268,7 +270,13 @@ def _unpack(
         big_endian=bool(header.flags & BIG_ENDIAN),
         number_of_frames=header.number_of_frames,
         boundaries=BOUNDARIES[header.boundaries],
-        image_pixel=_make_image_pixel(header, photometric),
+        image_pixel=_make_image_pixel(
+            _get_pixel_numbers(header),
+            header.present,
+            photometric,
+            header.pixel_keyword,
+            header.pixel_vr,
+        ),
         image_numbers=numbers,
         frames=_make_frame_table(header, packed, entries) if header.layout else None,
         anomalies=tuple(anomalies),
@@ -295,20 +303,17 @@ def _make_frame_table(
     )
 
 
-def _make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
-    present = header.present
-    return ImagePixel(
-        rows=header.rows if present & 1 else None,
-        columns=header.columns if present & 2 else None,
-        samples_per_pixel=header.samples_per_pixel if present & 4 else None,
-        bits_allocated=header.bits_allocated if present & 8 else None,
-        bits_stored=header.bits_stored if present & 16 else None,
-        high_bit=header.high_bit if present & 32 else None,
-        pixel_representation=header.pixel_representation if present & 64 else None,
-        planar_configuration=header.planar_configuration if present & 128 else None,
-        photometric_interpretation=photometric_interpretation,
-        pixel_keyword=PIXEL_KEYWORDS[header.pixel_keyword],
-        pixel_vr=header.pixel_vr.strip(b"\0").decode("latin-1"),
+@lru_cache(64)  # which the images of a series share
+def _make_image_pixel(
+    numbers: tuple[int, ...], present: int, photometric: str, keyword: int, vr: bytes
+) -> ImagePixel:
+    known = (number if present >> bit & 1 else None for bit, number in enumerate(numbers))
+    return replace(
+        ImagePixel(),
+        **dict(zip(PIXEL_NUMBERS, known, strict=True)),
+        photometric_interpretation=photometric,
+        pixel_keyword=PIXEL_KEYWORDS[keyword],
+        pixel_vr=vr.strip(b"\0").decode("latin-1"),
     )
 
 

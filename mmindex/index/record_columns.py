@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmindex.errors import IndexFormatError
+from mmindex.errors import IndexFormatError, naming
 from mmindex.frame_table import Layout
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.databases import FILE_ID
@@ -100,10 +100,8 @@ def _take(_: Transaction, file_id: int, sealed: memoryview) -> tuple[int, bytes]
 
 def _make_columns(index: Reader, batch: list[tuple[int, bytes]]) -> RecordColumns:
     try:
-        return _parse(index, batch)
-    except IndexFormatError as error:
-        error.at(index.path)
-        raise
+        with naming(index.path):
+            return _parse(index, batch)
     except DamageError as error:
         raise damaged(index.path, error) from error
 

@@ -2,18 +2,17 @@
 
 All keys are short, since LMDB takes at most 511 bytes:
 
-    meta       "format", "identity", "root", "next", "counters", "built", "attributes" -> format
-               version, 16 random bytes, archive root, next file id, counters (see counters.py),
-               last build (see build_notes.py), the attributes that are kept (see attributes.py)
-    files      file id, 8 bytes, big-endian -> packed record (see record.py)
-    entries    file id and number of the chunk, 4 bytes, big-endian -> 16,360 bytes of the entries
+    meta       "format", "identity", "root", "next", "counters", "built", "attributes" -> see below
+    files      file id -> packed record (see record.py)
+    entries    file id and number of the chunk, a big-endian u4 -> 16,360 bytes of the entries
                of a record of over 64 KiB, since LMDB looks at every page of a value
     positions  file id and number of the chunk -> 16,360 bytes of the positions of its tiles
     paths      16-byte blake2b digest of the path (of a member of a container: of the container's
-               path, a zero byte and the member's name) -> file id and version
+               path, a zero byte and the member's name) -> file id and version, see below
     folders    16-byte blake2b digest of a folder's path and a slash -> nothing; of folders that
                have, or had, files
-    unscanned  file id -> status, of files that are not DICOM, containers, or could not be read
+    unscanned  file id -> status in letters ("not-dicom", "container", "unreadable") of files that
+               are not DICOM, are containers, or could not be read
     instances  SOP Instance UID -> ids of files with frames to read
     others     SOP Instance UID -> ids of files without
     studies    Study Instance UID -> file ids
@@ -22,10 +21,35 @@ All keys are short, since LMDB takes at most 511 bytes:
     attributes "T" and Study or "E" and Series Instance UID -> attributes, where these are kept
                (see attributes.py)
     problems   16-byte blake2b digest of the path, where a problem was accepted followed by that of
-               kind and detail -> why the path was skipped, or what was accepted
+               kind and detail -> why the path was skipped, or what was accepted (see
+               problem_notes.py)
 
-Values of all but "format", unscanned, UIDs and members end with the CRC-32 of key and value,
-4 bytes, little-endian.
+A file id is 8 bytes, big-endian, as a key and as a value of instances, others, studies, series and
+members, which have several values a key, in ascending order. UIDs are their characters (latin-1),
+without padding. Only the values of paths have it little-endian. The values of meta:
+
+    key         offset  size  type   field
+    format      0       7     bytes  "mmindex"
+                7       4     u4     format version, little-endian
+    identity    0       16    bytes  random, of this index alone
+    root        0             bytes  the archive's root: a folder, relative to that of the index
+                                     where the index is inside, else absolute; or a URL
+    next        0       8     u8     the next file id, big-endian
+    counters    see counters.py
+    built       see build_notes.py
+    attributes  the attributes that are kept, see attributes.py
+
+A value of paths; integers are little-endian:
+
+    offset  size  type  field
+    0       8     u8    file id
+    8       8     u8    file size in bytes
+    16      8     i8    time of the last change in ns
+    24      8     u8    inode; of a remote file, digest of its ETag
+    32      1     u1    kind, as in a record
+
+Values of all but "format", unscanned, UIDs and members end with the CRC-32 of key and value (as in
+zlib, over the key, then the value), 4 bytes, little-endian.
 A file id is never used twice and its record never changes: a file that is scanned again gets a
 new one. So what was read of a record stays right or is gone, whatever a build does meanwhile.
 No LMDB memory leaves a transaction.
@@ -52,7 +76,6 @@ from mmindex.index.databases import (
 )
 from mmindex.index.index_file import damaged, reading
 from mmindex.index.lmdb.environment import LMDBError
-from mmindex.index.lmdb.file_length import extending
 from mmindex.index.lmdb.new_file import copy
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.problem_notes import (
@@ -244,12 +267,8 @@ class Store(Reader):
             self._check_pages(unchecked)
             self._environment().sound.update(unchecked)
         try:
-            shared = self._environment()
-            with shared.lock:
-                # A reader that was killed would keep pages from being reused.
-                shared.env.reader_check()
-                with extending(shared.env, self.path), shared.begin(write=True) as raw:
-                    change(Transaction(raw, shared.opened))
+            with self._environment().writing() as txn:
+                change(txn)
         except DamageError as error:
             raise damaged(self.path, error) from error
         except (LMDBError, struct.error, ValueError, IndexError, OSError) as error:

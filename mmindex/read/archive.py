@@ -84,7 +84,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         self._is_mirror = root.is_mirror
         self._is_plain = not (self._moved or root.is_remote or root.is_mirror)
         self._revalidate_after = revalidate_after
-        self._sources = RecordSources(root, revalidate_after, store)
+        self._sources = RecordSources(root, revalidate_after, store, is_moved=self._moved)
         self._open = OpenInstances(max_open_files)
 
     @property
@@ -234,7 +234,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     def open_source(self, record: InstanceRecord) -> ByteSource:
         """Return the bytes of a record's file, which raises as `Archive.file`."""
-        return self._sources.open(record, self.full_path(record), self.expected_fingerprint)
+        return self._sources.open(record)
 
     @property
     def bucket(self) -> tuple[Bucket, bool]:

@@ -66,7 +66,8 @@ def find_files_root(
         An index at a URL says that its files are in a local folder or on another host, and the
         caller does not: whoever wrote the index would choose what is read.
     """
-    stored = os.fsdecode(index.stored_root)
+    stored_root = index.stored_root
+    stored = os.fsdecode(stored_root)
     own = stored if is_url(stored) else None
     if index_url is not None and own is None and not os.path.isabs(stored):
         own = _join_url(index_url, stored)
@@ -76,7 +77,7 @@ def find_files_root(
         name = os.fspath(given).rstrip("/")
         return FilesRoot(name, not (is_url(stored) and name == stored.rstrip("/")))
     if index_url is None:
-        return FilesRoot(os.fsdecode(index.root))
+        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(
             f"the index is of an archive elsewhere, {stored!r}: to read that, give it as "
@@ -101,23 +102,32 @@ def _host_of(url: str) -> tuple[str, str]:
     return parts.scheme.lower(), parts.netloc.lower()
 
 
-def check_mirror(record: InstanceRecord, source: ByteSource, size: int) -> None:
-    """Raise StaleIndexError unless a mirror's file is that of a record, by size and UID.
+def check_mirrored_size(record: InstanceRecord, file: ByteSource) -> None:
+    """Raise StaleIndexError unless a mirror's file has the size of a record's.
+
+    Parameters
+    ----------
+    file : ByteSource
+        The file; of a member of a container, the container.
+    """
+    assert record.fingerprint is not None
+    expected = record.fingerprint.size
+    if file.size != expected:
+        raise StaleIndexError(
+            "the file is not the one that was indexed: "
+            f"expected {expected} bytes, found {file.size}",
+            path=file.name,
+        )
+
+
+def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
+    """Raise StaleIndexError unless a mirror's file has the SOP Instance UID of a record.
 
     Parameters
     ----------
     source : ByteSource
         The file; of a member of a container, the member.
-    size : int
-        Length of the file; of a member, that of the container.
     """
-    assert record.fingerprint is not None
-    expected = record.fingerprint.size
-    if size != expected:
-        raise StaleIndexError(
-            f"the file is not the one that was indexed: expected {expected} bytes, found {size}",
-            path=source.name,
-        )
     uid = record.sop_instance_uid
     if not uid or has_uid(source.read(source.first, min(_HEAD, source.size)), uid):
         return

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from mmindex.model import Fingerprint, InstanceRecord, Member
-from mmindex.read.files_root import FilesRoot, check_mirror
-from mmindex.sources.base import ByteSource
-from mmindex.sources.file import FileSource, open_descriptor
+from mmindex.read.files_root import FilesRoot, check_mirrored_size, check_mirrored_uid
+from mmindex.sources.base import ByteSource, Root
+from mmindex.sources.folder import Folder
 
 if TYPE_CHECKING:
     from mmindex.sources.bucket import Bucket
     from mmindex.sources.member import InflatedFiles
 
-Expect = Callable[[InstanceRecord, os.stat_result], Fingerprint]
+
+Containers = WeakValueDictionary[tuple[bytes, Fingerprint | None], ByteSource]
 
 
 class RecordSources:
@@ -33,31 +33,36 @@ class RecordSources:
         Seconds after which a read looks at a file anew.
     store : obstore store, optional
         Where the objects of a remote root are; made of its URL unless given.
+    is_moved : bool
+        Whether files may have other inodes than their records say.
     """
 
-    def __init__(self, root: FilesRoot, revalidate_after: float, store: object = None) -> None:
+    def __init__(
+        self,
+        root: FilesRoot,
+        revalidate_after: float,
+        store: object = None,
+        *,
+        is_moved: bool = False,
+    ) -> None:
         self._root = root
         self._revalidate_after = revalidate_after
         self._store = store
+        self._folder: Folder | None = None
+        if not root.is_remote:
+            self._folder = Folder(
+                os.fsencode(root.name), ignore_inode=is_moved, revalidate_after=revalidate_after
+            )
         self.clear()
 
     def clear(self) -> None:
         """Let go of all that members of containers share."""
         self._bucket: Bucket | None = None
-        self._containers: WeakValueDictionary[tuple[str, Fingerprint | None], ByteSource] = (
-            WeakValueDictionary()
-        )
+        self._containers: Containers | None = None
         self._inflated: InflatedFiles | None = None
 
-    def open(self, record: InstanceRecord, path: str, expect: Expect) -> ByteSource:
+    def open(self, record: InstanceRecord) -> ByteSource:
         """Return the bytes of a record's file.
-
-        Parameters
-        ----------
-        path : str
-            Where the file is; of a member, its container.
-        expect : callable
-            Returns what the fingerprint of the file has to be.
 
         Raises
         ------
@@ -65,23 +70,24 @@ class RecordSources:
             The file changed after it was indexed, or is gone.
         """
         if record.member is None:
-            file = self._open_file(record, path, expect)
-            return self._checked(record, file, file)
-        key = path, record.fingerprint
-        container = self._containers.get(key)
+            source = self._open_file(record)
+        else:
+            source = self._open_member(self._open_container(record), record.member)
+        if self._root.is_mirror:
+            check_mirrored_uid(record, source)
+        return source
+
+    def _open_container(self, record: InstanceRecord) -> ByteSource:
+        containers = self._containers
+        if containers is None:  # most archives have none
+            containers = self._containers = WeakValueDictionary()
+        key = record.path, record.fingerprint
+        container = containers.get(key)
         if container is None:
-            container = self._containers[key] = self._open_file(record, path, expect)
+            container = containers[key] = self._open_file(record)
         else:
             container.check_if_due()
-        return self._checked(record, self._open_member(container, record.member), container)
-
-    def _checked(
-        self, record: InstanceRecord, source: ByteSource, container: ByteSource
-    ) -> ByteSource:
-        """Return a source, which is that of a record as far as a mirror shows."""
-        if self._root.is_mirror:
-            check_mirror(record, source, container.size)
-        return source
+        return container
 
     def _open_member(self, container: ByteSource, member: Member) -> ByteSource:
         from mmindex.sources.container import open_member  # most archives have no containers
@@ -91,13 +97,13 @@ class RecordSources:
             self._inflated = InflatedFiles()
         return open_member(container, member, self._inflated)
 
-    def _open_file(self, record: InstanceRecord, path: str, expect: Expect) -> ByteSource:
-        if self._root.is_remote:
-            version = None if self._root.is_mirror else record.fingerprint
-            return self.connect().open(record.path, version)
-        descriptor = open_descriptor(path)
-        status = os.stat(descriptor.number)
-        return FileSource(descriptor, path, expect(record, status), self._revalidate_after)
+    def _open_file(self, record: InstanceRecord) -> ByteSource:
+        root: Root = self._folder if self._folder is not None else self.connect()
+        if not self._root.is_mirror:
+            return root.open(record.path, record.fingerprint)
+        file = root.open(record.path)
+        check_mirrored_size(record, file)
+        return file
 
     def connect(self) -> Bucket:
         """Return the bucket of a remote root; nothing is requested."""

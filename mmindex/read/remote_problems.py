@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError, StaleIndexError
-from mmindex.model import INDEX_NAME, Fingerprint, InstanceRecord, Status
+from mmindex.model import Fingerprint, InstanceRecord, Status
 from mmindex.read.changed_files import mark_members
 from mmindex.sources.base import FoundFile
-from mmindex.sources.folder import match_excluded
+from mmindex.sources.bucket import match_left_out
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store
@@ -32,7 +31,7 @@ class Listing:
     is_mirror : bool
         Whether objects have other ETags and times than the index has, as those of a mirror do.
     exclude : tuple of str
-        Globs of objects that are not new.
+        Globs of objects, and of folders of objects, that are not new.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Listing:
         self._store = store
         self._bucket = bucket
         self._is_mirror = is_mirror
-        self._is_excluded = match_excluded(exclude)
+        self._is_left_out = match_left_out(exclude)
         self._seen = mark_members(store)
 
     def walk(self) -> Iterator[Found]:
@@ -70,9 +69,7 @@ class Listing:
                         yield "stale", each.path, "the object changed after it was indexed"
 
     def _is_new(self, path: bytes) -> bool:
-        is_index = os.path.basename(path).startswith(os.fsencode(INDEX_NAME))
-        is_left_out = is_index or self._is_excluded(path)
-        return not is_left_out and self._store.find_skipped(path) is None
+        return not self._is_left_out(path) and self._store.find_skipped(path) is None
 
     def _is_same(self, expected: Fingerprint, found: Fingerprint) -> bool:
         """Return whether a listing's version is the indexed one: by the ETag where both have it."""

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmindex.frame_table import FrameTable, Layout
 
 if TYPE_CHECKING:
     from mmindex.index.listing import Measures
     from mmindex.index.store import Store
+    from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
 
 _LARGEST = 5
+_MOST_FRAMES_MEASURED = 100_000
 _frames, _microseconds = itemgetter(1), itemgetter(2)  # of Measures
 
 
@@ -85,3 +89,33 @@ def _find_paths(store: Store, ranked: list[tuple[int, int]]) -> Iterator[tuple[s
         record = store.read_record(file_id)
         if record is not None:
             yield os.fsdecode(record.location), number
+
+
+def count_problems(archive: Archive) -> dict[tuple[str, bool], int]:
+    """Return how many problems the index alone knows, by kind and whether they were accepted."""
+    kinds = "unreadable", "duplicate"
+    counts = {(kind, is_accepted): 0 for kind in kinds for is_accepted in (False, True)}
+    for problem in archive.problems(kinds=kinds):
+        counts[problem.kind, problem.accepted] += 1
+    return counts
+
+
+class FrameLengths(NamedTuple):
+    """Least, median and greatest length of an instance's frames, in bytes."""
+
+    min: int
+    median: int
+    max: int
+
+
+def measure_frames(frames: FrameTable) -> FrameLengths | None:
+    """Return the lengths of frames; None where there are too many, or each has to be read."""
+    if frames.frame_bits:
+        return FrameLengths(*[(frames.frame_bits + 7) // 8] * 3)
+    if not 0 < frames.frames_located <= _MOST_FRAMES_MEASURED or frames.layout is Layout.TRUSTED:
+        return None
+    lengths = sorted(
+        sum(piece.length for piece in frames.fragment_ranges(index))
+        for index in range(frames.frames_located)
+    )
+    return FrameLengths(lengths[0], lengths[(len(lengths) - 1) // 2], lengths[-1])

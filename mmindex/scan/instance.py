@@ -17,7 +17,7 @@ from mmindex.scan.pixel_data import scan_pixel_data
 from mmindex.scan.read_ahead import will_need
 from mmindex.scan.transfer_syntax import Codec
 
-_AT_ONCE = 1 << 17  # bytes that systems read when they look at one
+_FEW_LOOKS = 1 << 22  # bytes of a file that a few looks read: for one, systems read 128 KiB
 _HEAD = 1 << 20  # bytes that hold the header and the offset table of most slides
 _IDENTIFIERS = (
     tags.SOP_CLASS_UID,
@@ -65,7 +65,7 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     FormatError
         The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
-    if not prove and len(buffer) > _AT_ONCE:  # else all of the file is read soon
+    if not prove and len(buffer) > _FEW_LOOKS:  # else all of the file is read soon
         will_need(buffer, [(0, _HEAD)])
     header = scan_header(buffer, force=force)
     return scan_frames(header, prove=prove)

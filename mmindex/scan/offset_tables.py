@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 WRAP = 1 << 32  # where the 32-bit entries of a Basic Offset Table begin again at 0
 _BLOCK = 1 << 16  # entries looked at together
+_FEW_PAGES = 1 << 14  # bytes of a table that one look at it reads, without advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def read_tables(
         raise FormatError("the Basic Offset Table's item has an undefined length", offset=start)
     first = start + ITEM_HEADER_LENGTH
     origin = first + length
-    will_need(buffer, [(start, min(origin, value.end) + ITEM_HEADER_LENGTH)])
+    if length > _FEW_PAGES:
+        will_need(buffer, [(start, min(origin, value.end) + ITEM_HEADER_LENGTH)])
     head = bytes(buffer[first : min(origin, value.end, first + LONGEST_HEAD)])
     stored = [] if extended is None else [extended]
     if head[:4] != bytes(4) and codec.begins(head):

@@ -2,19 +2,23 @@
 
 A new source of bytes is one module with one class that sets `name`, `size` and `version` and writes
 `read`; a source that holds something also writes `close`. Everything else has a default here.
-`tests/sources/source_conformance.py` has the tests that every source inherits.
+`tests/sources/source_conformance.py` has the tests that every source inherits,
+`tests/sources/root_conformance.py` those of roots.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import TruncatedFrameError
 from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
+
+if TYPE_CHECKING:
+    from mmindex.sources.folder import WalkRules
 
 
 class ByteSource(ABC):
@@ -137,8 +141,26 @@ class Root(ABC):
     name: str
 
     @abstractmethod
-    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
-        """Yield every file below `start` once, and what could not be looked at."""
+    def walk(
+        self, start: bytes = b"", rules: WalkRules | None = None, index: bytes | None = None
+    ) -> Iterator[FoundFile | Skipped]:
+        """Yield every file below `start` once, and what could not be looked at.
+
+        Files of indexes are left out.
+
+        Parameters
+        ----------
+        start : bytes
+            A folder, relative to the root; the root itself unless given.
+        rules : WalkRules, optional
+            What else is left out.
+        index : bytes, optional
+            An index file of another name than `.mmindex`.
+        """
+
+    @abstractmethod
+    def find(self, path: bytes) -> FoundFile | None:
+        """Return the file at `path` as it is now; None where there is none."""
 
     @abstractmethod
     def open(self, path: bytes, version: Fingerprint | None = None) -> ByteSource:

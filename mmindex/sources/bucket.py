@@ -6,12 +6,14 @@ folder is listed, and only the folder that holds such a key is left out, with it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmindex.errors import MissingFileError, RemoteReadError
 from mmindex.model import Fingerprint
 from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.folder import WalkRules, match_excluded, match_index_name
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (
@@ -25,6 +27,8 @@ from mmindex.sources.stores import (
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
+_SLASH = re.compile(b"/")
+_REFUSED = re.compile(r"[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")  # keys that obstore does not take
 
 
 class Bucket(Root):
@@ -56,14 +60,26 @@ class Bucket(Root):
         self._prefix = key_of(self.name).strip("/")
         self._revalidate_after = revalidate_after
 
-    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
+    def walk(
+        self, start: bytes = b"", rules: WalkRules | None = None, index: bytes | None = None
+    ) -> Iterator[FoundFile | Skipped]:
         """Yield every object with its version, as the listing has them; see `Root.walk`.
+
+        Links and file systems, of which rules speak, are not known to a bucket; an index of
+        another name does not lie in one.
 
         Raises
         ------
         RemoteReadError
             The store gives no listing.
         """
+        is_left_out = match_left_out(rules.exclude if rules is not None else ())
+        for found in self._walk_all(start):
+            if isinstance(found, Skipped) or not is_left_out(found.path):
+                yield found
+
+    def _walk_all(self, start: bytes) -> Iterator[FoundFile | Skipped]:
+        """Yield every object below a prefix."""
         claim_process()
         obstore = load_obstore()
         if not self.has_listing:
@@ -141,6 +157,12 @@ class Bucket(Root):
             key = self._key(path)
         except UnicodeDecodeError:
             raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
+        if _REFUSED.search(key):
+            raise MissingFileError(
+                "obstore reads no object whose key has control characters, or a part that is "
+                'empty, "." or ".."',
+                path=name,
+            )
         return ObjectSource(self._open_store(), key, name, version, self._revalidate_after)
 
     def find(self, path: bytes) -> FoundFile | None:
@@ -182,6 +204,25 @@ class Bucket(Root):
     def _key(self, path: bytes) -> str:
         key = path.decode()
         return f"{self._prefix}/{key}" if self._prefix else key
+
+
+def match_left_out(exclude: tuple[str, ...]) -> Callable[[bytes], bool]:
+    """Return what reports whether an object is of an index, or excluded itself or by a folder."""
+    is_excluded = match_excluded(exclude)
+    last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
+
+    def is_folder_left_out(folder: bytes) -> bool:
+        if last[0][0] != folder:
+            parents = (match.start() for match in _SLASH.finditer(folder))
+            is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
+            last[0] = folder, is_out
+        return last[0][1]
+
+    def is_left_out(path: bytes) -> bool:
+        folder, _, name = path.rpartition(b"/")
+        return bool(match_index_name(name) or is_excluded(path)) or is_folder_left_out(folder)
+
+    return is_left_out
 
 
 def _restore(url: str, store: Any, revalidate_after: float) -> Bucket:

@@ -63,6 +63,9 @@ def group_pieces(
     for piece in pieces:
         offset, length, _ = piece
         piece_end = offset + length
+        if length < 0:  # read alone, which raises
+            yield offset, piece_end, [piece]
+            continue
         if group and (piece_end <= end or (offset - end <= gap and piece_end - start <= together)):
             group.append(piece)
             if piece_end > end:

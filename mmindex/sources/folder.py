@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mmindex.errors import is_missing
-from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint
+from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint, VersionKind
 from mmindex.sources.base import FoundFile, Root, Skipped
 from mmindex.sources.file import FileSource, open_descriptor
 
@@ -27,50 +27,59 @@ class Folder(Root):
     ----------
     root : bytes
         The folder.
-    index : bytes, optional
-        The index of the archive, which the walk leaves out with the files beside it.
     ignore_inode : bool
-        Whether files may have other inodes than their versions say: they do in an archive that
-        was moved or is mounted anew.
+        Whether a file may have another inode when it is opened than its version says: files do in
+        an archive that was moved or is mounted anew.
     revalidate_after : float
         Seconds after which a read looks at its file anew.
     """
 
-    __slots__ = ("_ignore_inode", "_index", "_revalidate_after", "_root", "name")
+    __slots__ = ("_ignore_inode", "_revalidate_after", "_root", "name")
 
     def __init__(
-        self,
-        root: bytes,
-        index: bytes | None = None,
-        *,
-        ignore_inode: bool = False,
-        revalidate_after: float = 1.0,
+        self, root: bytes, *, ignore_inode: bool = False, revalidate_after: float = 1.0
     ) -> None:
         self.name = os.fsdecode(root)
         self._root = root
-        self._index = index
         self._ignore_inode = ignore_inode
         self._revalidate_after = revalidate_after
 
-    def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
+    def walk(
+        self, start: bytes = b"", rules: WalkRules | None = None, index: bytes | None = None
+    ) -> Iterator[FoundFile | Skipped]:
         """Yield the files under the folder; see `Root.walk` and `walk_archive`."""
         default = os.path.join(self._root, os.fsencode(INDEX_NAME))
-        return walk_archive(self._root, self._index or default, start=start)
+        return walk_archive(self._root, index or default, rules or _ALL, start)
 
-    def full_path(self, path: bytes) -> str:
-        """Return where the file at `path`, relative to the folder, is."""
-        return os.fsdecode(os.path.join(self._root, path))
+    def find(self, path: bytes) -> FoundFile | None:
+        """Return the file at `path` as it is now; see `Root.find`. A link leads to its file."""
+        try:
+            found = os.stat(os.path.join(self._root, path))
+        except (OSError, ValueError):  # of a NUL character
+            return None
+        return FoundFile(path, Fingerprint.of(found)) if stat.S_ISREG(found.st_mode) else None
 
-    def open(self, path: bytes, version: Fingerprint | None = None) -> FileSource:
-        """Return the file at `path`, open; see `Root.open`."""
-        full_path = self.full_path(path)
+    def has(self, path: bytes) -> bool:
+        """Return whether something is at `path`: a file, a folder, a link that leads nowhere."""
+        return os.path.lexists(os.path.join(self._root, path))
+
+    def open(
+        self, path: bytes, version: Fingerprint | None = None, *, by_path: bool = True
+    ) -> FileSource:
+        """Return the file at `path`, open; see `Root.open`.
+
+        Parameters
+        ----------
+        by_path : bool
+            Whether the file is looked for at its path later on; else only the open file is.
+        """
+        full_path = os.fsdecode(os.path.join(self._root, path))
         descriptor = open_descriptor(full_path)
-        found = Fingerprint.of(os.stat(descriptor.number))
         if version is None:
-            version = found
-        elif self._ignore_inode:
-            version = version.without_inode()
-        return FileSource(descriptor, full_path, version, self._revalidate_after)
+            version = Fingerprint.of(os.stat(descriptor.number))
+        elif self._ignore_inode and version.kind == VersionKind.LOCAL:
+            version = version._replace(inode=os.stat(descriptor.number).st_ino)
+        return FileSource(descriptor, full_path, version, self._revalidate_after, by_path=by_path)
 
 
 class WalkRules(NamedTuple):
@@ -183,13 +192,12 @@ def _translate(glob: str) -> bytes:
 def match_index_files(index: bytes) -> Callable[[bytes], Callable[[bytes], object]]:
     """Return what takes a folder, and gives what reports names of index files in this folder."""
     index_folder, name = os.path.split(os.path.realpath(index))
-    others = _match_names(os.fsencode(INDEX_NAME))
     own = _match_names(name)
 
     def is_index_file(found: bytes) -> object:
-        return others(found) or own(found)
+        return match_index_name(found) or own(found)
 
-    return lambda folder: is_index_file if folder == index_folder else others
+    return lambda folder: is_index_file if folder == index_folder else match_index_name
 
 
 def _match_names(name: bytes) -> Callable[[bytes], object]:
@@ -198,6 +206,10 @@ def _match_names(name: bytes) -> Callable[[bytes], object]:
     unfinished = rb"\.new-[0-9]+(" + lock + rb")?"
     beside = rb"|".join((lock, writing, unfinished))
     return re.compile(re.escape(name) + rb"(" + beside + rb")?").fullmatch
+
+
+match_index_name = _match_names(os.fsencode(INDEX_NAME))
+"""Reports names of indexes and of the files beside them, in whatever folder or bucket."""
 
 
 def skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:

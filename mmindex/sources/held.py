@@ -12,7 +12,7 @@ from mmindex.sources.base import ByteSource
 class HeldSource(ByteSource):
     """Ranges of a source, read at once when this is made; other bytes are read from the source.
 
-    The caller closes the source. Held bytes are those of the source's version: they are not
+    Closing it closes the source. Held bytes are those of the source's version: they are not
     compared with it again.
 
     Raises
@@ -53,3 +53,8 @@ class HeldSource(ByteSource):
     def check_if_due(self) -> None:
         """Look at the source if that is due; see `ByteSource.check_if_due`."""
         self._source.check_if_due()
+
+    def close(self) -> None:
+        """Forget what is held, and close the source; see `ByteSource.close`."""
+        self._starts = []
+        self._source.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmindex.errors import TruncatedFrameError
 from mmindex.sources.base import ByteSource
 from mmindex.sources.coalesce import group_pieces
 
@@ -17,38 +18,43 @@ _STEPS = 4  # as long as the last step between reads, that are read ahead
 
 
 class ReadAhead(ByteSource):
-    """A source of whose bytes some more are read than are asked for. One thread reads it."""
+    """A source of whose bytes some more are read than are asked for."""
 
-    __slots__ = ("_data", "_last", "_source", "_start", "name", "size", "version")
+    __slots__ = ("_held", "_last", "_source", "first", "name", "size", "version")
 
     def __init__(self, source: ByteSource) -> None:
         self.name = source.name
+        self.first = source.first
         self.size = source.size
         self.version = source.version
         self._source = source
-        self._start = 0
-        self._data = b""
+        self._held = 0, b""  # where they begin, and the bytes; replaced at once, for threads
         self._last = 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes; see `ByteSource.read`."""
-        at = offset - self._start
+        start, data = self._held
+        at = offset - start
         step, self._last = offset - self._last, offset
-        if at < 0 or at + length > len(self._data):
-            is_near = 0 <= step * _STEPS <= _LONGEST
+        if not 0 <= at <= at + length <= len(data):
+            is_near = length >= 0 and 0 <= step * _STEPS <= _LONGEST
             ahead = min(max(_SHORTEST, step * _STEPS), _LONGEST) if is_near else length
-            wanted = max(length, ahead)
-            if offset + wanted > self.size:
-                wanted = max(length, self.size - offset)
-            self._start, self._data, at = offset, self._source.read(offset, wanted), 0
-        return self._data[at : at + length]
+            wanted = max(length, min(ahead, self.first + self.size - offset))
+            data, at = self._source.read(offset, wanted), 0
+            self._held = offset, data
+        else:
+            self._source.check_if_due()
+        return data[at : at + length]
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each range, near ones at once; see `ByteSource.read_many`."""
         found = [b""] * len(ranges)
         pieces = sorted((*piece, at) for at, piece in enumerate(ranges))
         groups = list(group_pieces(pieces, _GAP, _LONGEST))
-        joined = self._source.read_many([(start, end - start) for start, end, _ in groups])
+        try:
+            joined = self._source.read_many([(start, end - start) for start, end, _ in groups])
+        except TruncatedFrameError:
+            return self._source.read_many(ranges)  # raises for the range that is not there
         for (start, _, members), data in zip(groups, joined, strict=True):
             for offset, length, wanted in members:
                 found[wanted] = data[offset - start : offset - start + length]
@@ -57,3 +63,12 @@ class ReadAhead(ByteSource):
     def check(self) -> None:
         """Look at the source; see `ByteSource.check`."""
         self._source.check()
+
+    def check_if_due(self) -> None:
+        """Look at the source if that is due; see `ByteSource.check_if_due`."""
+        self._source.check_if_due()
+
+    def close(self) -> None:
+        """Close the source; see `ByteSource.close`."""
+        self._held = 0, b""
+        self._source.close()

@@ -8,21 +8,14 @@ and does not survive a fork, and threads share the connections and the credentia
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError, is_missing
 from mmindex.model import Fingerprint, InstanceRecord, is_url
-from mmindex.sources.base import ByteSource, FoundFile, Skipped
-from mmindex.sources.file import FileSource, open_descriptor
-from mmindex.sources.folder import (
-    WalkRules,
-    match_excluded,
-    match_index_files,
-    walk_archive,
-)
+from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped
+from mmindex.sources.folder import Folder, WalkRules
 from mmindex.update.guards import find_root, is_empty_folder
 from mmindex.update.problems import describe_change, describe_refusal
 from mmindex.update.scan_file import Target, scan_files
@@ -32,7 +25,6 @@ if TYPE_CHECKING:
     from mmindex.update.scan_buffer import ScanOptions
 
 CONCURRENCY = 64  # objects scanned at once
-_SLASH = re.compile(b"/")
 
 
 class ArchiveRoot(ABC):
@@ -42,6 +34,8 @@ class ArchiveRoot(ABC):
     ----------
     path : bytes
         What the index keeps as its root: a folder's path, absolute, or a URL.
+    root : Root
+        The folder or bucket.
     rules : WalkRules
         What the walk leaves out.
     threads : int
@@ -49,6 +43,7 @@ class ArchiveRoot(ABC):
     """
 
     path: bytes
+    root: Root
     rules: WalkRules
     threads = 0
 
@@ -57,9 +52,9 @@ class ArchiveRoot(ABC):
         """The path or URL as text."""
         return os.fsdecode(self.path)
 
-    @abstractmethod
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
         """Yield every file that the rules leave in, but for those of indexes."""
+        return self.root.walk(rules=self.rules, index=os.fsencode(index))
 
     @abstractmethod
     def is_empty(self, index: str) -> bool:
@@ -94,11 +89,8 @@ class FolderRoot(ArchiveRoot):
 
     def __init__(self, path: bytes, rules: WalkRules) -> None:
         self.path = path
+        self.root = self.folder = Folder(path)
         self.rules = rules
-
-    def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
-        """Yield every file; see `ArchiveRoot.walk`."""
-        return walk_archive(self.path, os.fsencode(index), self.rules)
 
     def is_empty(self, index: str) -> bool:
         """Return whether the folder has no entry but its index."""
@@ -114,12 +106,11 @@ class FolderRoot(ArchiveRoot):
 
     def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
         """Return the bytes of a container."""
-        full_path = os.fsdecode(os.path.join(self.path, path))
-        return FileSource(open_descriptor(full_path), None, version, 1.0, by_path=False)
+        return self.folder.open(path, version, by_path=False)
 
     def has(self, path: bytes) -> bool:
         """Return whether something is at a path."""
-        return os.path.lexists(os.path.join(self.path, path))
+        return self.folder.has(path)
 
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
         """Return how a file changed; see `ArchiveRoot.find_problem`."""
@@ -139,7 +130,7 @@ class BucketRoot(ArchiveRoot):
     def __init__(self, bucket: Bucket, rules: WalkRules, concurrency: int | None) -> None:
         self.path = bucket.name.encode()
         self.rules = rules
-        self.bucket = bucket
+        self.root = self.bucket = bucket
         self.threads = concurrency or CONCURRENCY
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
@@ -150,11 +141,10 @@ class BucketRoot(ArchiveRoot):
         MissingFileError
             The URL is that of an object.
         """
-        is_left_out, is_empty = self.match_left_out(index), True
-        for found in self.bucket.walk():
+        is_empty = True
+        for found in super().walk(index):
             is_empty = False
-            if isinstance(found, Skipped) or not is_left_out(found.path):
-                yield found
+            yield found
         if is_empty and self.bucket.is_object():
             raise MissingFileError(
                 "expected objects below the URL, found one there: name what lies before its last "
@@ -162,35 +152,14 @@ class BucketRoot(ArchiveRoot):
                 path=self.name,
             )
 
-    def walk_below(
-        self, start: bytes, is_left_out: Callable[[bytes], bool]
-    ) -> Iterator[FoundFile | Skipped]:
-        """Yield the objects below a prefix that are not left out."""
-        for found in self.bucket.walk(start):
-            if isinstance(found, Skipped) or not is_left_out(found.path):
-                yield found
-
-    def match_left_out(self, index: str) -> Callable[[bytes], bool]:
+    def match_left_out(self) -> Callable[[bytes], bool]:
         """Return what reports whether an object is of an index, or excluded with its folders."""
-        is_of_index = match_index_files(os.fsencode(index))(b"")
-        is_excluded = match_excluded(self.rules.exclude)
-        last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
+        from mmindex.sources.bucket import match_left_out
 
-        def is_folder_left_out(folder: bytes) -> bool:
-            if last[0][0] != folder:
-                parents = (match.start() for match in _SLASH.finditer(folder))
-                is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
-                last[0] = folder, is_out
-            return last[0][1]
-
-        def is_left_out(path: bytes) -> bool:
-            folder, _, name = path.rpartition(b"/")
-            return bool(is_of_index(name) or is_excluded(path)) or is_folder_left_out(folder)
-
-        return is_left_out
+        return match_left_out(self.rules.exclude)
 
     def is_empty(self, index: str) -> bool:
-        """Return whether the listing has no object; of a web server nobody knows."""
+        """Return whether the listing has no object but an index; of a web server nobody knows."""
         return self.bucket.has_listing and next(self.bucket.walk(), None) is None
 
     def target(self, file: FoundFile) -> Target:

@@ -61,7 +61,7 @@ class Places(ABC):
 def find_places(archive: ArchiveRoot, index: str) -> Places:
     """Return the paths of an archive whose index is at `index`."""
     if isinstance(archive, BucketRoot):
-        return BucketPlaces(archive, index)
+        return BucketPlaces(archive)
     return FolderPlaces(archive.path, index, archive.rules)
 
 
@@ -72,13 +72,11 @@ class BucketPlaces(Places):
     ----------
     archive : BucketRoot
         The archive.
-    index : str
-        Its index.
     """
 
-    def __init__(self, archive: BucketRoot, index: str) -> None:
+    def __init__(self, archive: BucketRoot) -> None:
         self._archive = archive
-        self._is_left_out = archive.match_left_out(index)
+        self._is_left_out = archive.match_left_out()
         self._has_folders = archive.bucket.has_listing
 
     def locate(self, path: bytes) -> bytes:
@@ -122,7 +120,7 @@ class BucketPlaces(Places):
         if not self._has_folders or (path and self._is_left_out(path)):
             return
         is_first = True
-        for found in self._archive.walk_below(path, self._is_left_out):
+        for found in self._archive.root.walk(path, self._archive.rules):
             if is_first:
                 yield Below(path)
             is_first = False

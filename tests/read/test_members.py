@@ -33,8 +33,8 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.frame_table import Layout
-from mmindex.read import record_sources
 from mmindex.read.verify import verify_archive
+from mmindex.sources import folder
 from mmindex.sources.member import InflatedFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
@@ -379,12 +379,12 @@ def test_containers_of_an_archive_are_opened_through_one_function(
     )
     mmindex.build(tmp_path, workers=1)
     opened: list[str] = []
-    real = record_sources.open_descriptor
+    real = folder.open_descriptor
     monkeypatch.setattr(
-        record_sources, "open_descriptor", lambda path: (opened.append(path), real(path))[1]
+        folder, "open_descriptor", lambda path: (opened.append(path), real(path))[1]
     )
     with mmindex.open(tmp_path) as archive:
         for at in range(1000):
             assert archive[f"1.{at % 50}"].frame(0) == b"abcd"
             archive.frame(f"1.{at % 50}", 0)
-    assert len(opened) < 60
+    assert 0 < len(opened) < 60

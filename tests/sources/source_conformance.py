@@ -93,6 +93,8 @@ def replace_file(path: Path, data: bytes) -> None:
 class SourceConformance:
     """The tests; a class that inherits them says how its source is made."""
 
+    is_inflated = False
+    """Whether the content is stored in fewer bytes: the version is that of the file with those."""
     change: Callable[[ByteSource, Path], object] | None = None
     """Other bytes of the same length in the place of the content."""
     shorten: Callable[[ByteSource, Path], object] | None = None
@@ -109,10 +111,11 @@ class SourceConformance:
         return self.make(tmp_path)
 
     def test_size_is_that_of_the_content(self, source: ByteSource) -> None:
-        """A source knows its length, and its version has the same."""
+        """A source knows its length; its version has that of the file that it is or lies in."""
         assert source.size == SIZE
-        if source.version is not None:
-            assert source.version.size >= 0
+        if source.version is not None and not self.is_inflated:
+            end = source.first + SIZE
+            assert source.version.size >= end if source.first else source.version.size == end
 
     @pytest.mark.parametrize(("offset", "length"), INSIDE)
     def test_read_returns_exactly_these_bytes(
@@ -170,6 +173,18 @@ class SourceConformance:
         with pytest.raises(TruncatedFrameError) as caught:
             source.read_many(ranges)
         assert caught.value.offset == source.first + SIZE - 4
+
+    def test_a_negative_length_among_many_raises(self, source: ByteSource) -> None:
+        """Whatever was read before, and whatever is read with it."""
+        source.read(source.first, 1000)
+        for other in ([], [(0, 10)], [(6, 10)], [(0, 1000)]):
+            ranges = [(source.first + offset, length) for offset, length in [*other, (5, -1)]]
+            with pytest.raises(TruncatedFrameError):
+                source.read_many(ranges)
+        with pytest.raises(TruncatedFrameError):
+            source.read(source.first + 5, -1)
+        with pytest.raises(TruncatedFrameError):
+            source.view(source.first + 5, -1)
 
     @pytest.mark.parametrize(("offset", "length"), INSIDE)
     def test_view_has_the_same_bytes_and_cannot_be_written(

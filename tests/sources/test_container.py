@@ -233,6 +233,8 @@ class TestStoredInTar(TestStoredInZip):
 class TestDeflatedInZip(TestStoredInZip):
     """The member is inflated once; its container is watched."""
 
+    is_inflated = True
+
     shorten = None
 
     def make(self, folder: Path) -> ByteSource:

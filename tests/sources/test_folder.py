@@ -6,10 +6,21 @@ import os
 from pathlib import Path
 
 import pytest
+from sources.root_conformance import RootConformance
 
 from mmindex.errors import MissingFileError, StaleIndexError
-from mmindex.sources.base import FoundFile
+from mmindex.sources.base import Root
 from mmindex.sources.folder import Folder
+
+
+class TestFolder(RootConformance):
+    def make(self, folder: Path) -> Root:
+        return Folder(os.fsencode(folder), revalidate_after=0)
+
+    def put(self, root: Root, path: bytes, data: bytes) -> None:
+        full_path = Path(root.name, os.fsdecode(path))
+        full_path.parent.mkdir(parents=True, exist_ok=True)
+        full_path.write_bytes(data)
 
 
 @pytest.fixture
@@ -21,32 +32,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_walked_can_be_opened(root: Path) -> None:
-    """Every file's path and version lead to its bytes; the index is no file of the archive."""
-    folder = Folder(os.fsencode(root))
-    found = {}
-    for file in folder.walk():
-        assert isinstance(file, FoundFile)
-        source = folder.open(file.path, file.fingerprint)
-        assert source.name == str(root / os.fsdecode(file.path))
-        found[file.path] = source.read(0, source.size)
-    assert found == {b"a": b"aaaa", b"deep/b": b"bbbb"}
-
-
 def test_an_index_of_another_name_is_left_out(root: Path) -> None:
     """The walk is told which file is the index."""
     (root / "own").write_bytes(b"an index")
-    walked = Folder(os.fsencode(root), os.fsencode(root / "own")).walk()
+    walked = Folder(os.fsencode(root)).walk(index=os.fsencode(root / "own"))
     assert sorted(file.path for file in walked) == [b"a", b"deep/b"]
 
 
-def test_without_a_version_the_file_is_taken_as_it_is(root: Path) -> None:
-    """From then on it is watched."""
-    source = Folder(os.fsencode(root), revalidate_after=0).open(b"a")
-    assert source.read(0, 4) == b"aaaa"
-    (root / "a").write_bytes(b"longer")
-    with pytest.raises(StaleIndexError):
-        source.read(0, 4)
+def test_something_at_a_path_need_be_no_file(root: Path) -> None:
+    """Folders and links that lead nowhere are there, too."""
+    (root / "link").symlink_to("nowhere")
+    folder = Folder(os.fsencode(root))
+    assert [folder.has(path) for path in (b"a", b"deep", b"link", b"b")] == [True] * 3 + [False]
+    assert folder.find(b"link") is None
 
 
 def test_another_file_than_the_version_says_is_stale(root: Path) -> None:
@@ -67,5 +65,6 @@ def test_an_inode_may_be_another_where_that_is_wanted(root: Path) -> None:
     version = folder.open(b"a").version
     source = folder.open(b"a", version._replace(inode=version.inode + 1))
     assert source.read(0, 4) == b"aaaa"
+    assert source.version == version
     with pytest.raises(StaleIndexError):
         folder.open(b"a", version._replace(mtime_ns=version.mtime_ns + 1))

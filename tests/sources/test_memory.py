@@ -27,6 +27,8 @@ class TestBytearray(SourceConformance):
 class TestInflatedSource(SourceConformance):
     """The file that was inflated is watched as if it were read."""
 
+    is_inflated = True
+
     def make(self, folder: Path) -> ByteSource:
         (folder / "a").write_bytes(deflated_file(CONTENT))
         return inflate_source(open_source(folder / "a"))

@@ -419,6 +419,33 @@ def test_excluded_objects_and_indexes_are_left_out(tmp_path: Path, server: S3Ser
     assert records_of(index).keys() == {b"tmp/2.dcm", b"b/4.dcm"}
 
 
+@pytest.mark.parametrize(
+    ("exclude", "new"),
+    [
+        ([], ["a.dcm", "deep/tmp/x.dcm", "tmp/deep/x.dcm", "tmp/x.dcm", ".mmindex-x.dcm"]),
+        (["tmp"], ["a.dcm", ".mmindex-x.dcm"]),
+        (["tmp/deep"], ["a.dcm", "deep/tmp/x.dcm", "tmp/x.dcm", ".mmindex-x.dcm"]),
+        (["a.*", "*/tmp"], ["tmp/deep/x.dcm", "tmp/x.dcm", ".mmindex-x.dcm"]),
+    ],
+)
+def test_what_a_build_leaves_out_is_no_new_object(
+    tmp_path: Path, server: S3Server, exclude: list[str], new: list[str]
+) -> None:
+    """The problems and a build read one list of globs alike: folders, names, and index files."""
+    server.objects["study/known.dcm"] = image(0)
+    index, store = tmp_path / "index", server.connect()
+    mmindex.build(URL, index, store=store)
+    for key in ("tmp/x.dcm", "tmp/deep/x.dcm", "deep/tmp/x.dcm", "a.dcm", ".mmindex-x.dcm"):
+        server.objects[f"study/{key}"] = image(len(server.objects))
+    for key in (".mmindex", ".mmindex-lock", "deep/.mmindex-writing"):
+        server.objects[f"study/{key}"] = b"of an index"
+    with mmindex.open(index, store=store) as archive:
+        found = list(archive.problems(kinds=["new"], exclude=exclude))
+    assert sorted(problem.path for problem in found) == sorted(new)
+    report = mmindex.build(URL, index, store=store, exclude=exclude)
+    assert report.scanned == len(new)
+
+
 def test_young_objects_are_left_for_later(tmp_path: Path, server: S3Server) -> None:
     """By the time of their last change."""
     server.objects["study/a.dcm"] = image(1)

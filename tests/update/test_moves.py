@@ -9,11 +9,13 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from cli_runner import read_json_lines, run
 from container_bytes import native, write_deflated, write_tar, write_zip
 
 import mmindex
+from mmindex.cli import COMMANDS, main
 from mmindex.errors import IndexWriteError, MissingFileError, StaleIndexError
 from mmindex.model import VersionKind
 from mmindex.update import scan_file as scan_file_module
@@ -352,6 +354,21 @@ COMMANDS_OF_ARCHIVES = (
     ("export",),
 )
 COMMANDS_OF_INSTANCES = (("frame", "1"), ("ranges", "1"), ("info",), ("sheet", "-o"))
+
+
+ROOT_TESTED_ELSEWHERE = {"merge", "serve"}  # with the files of these commands
+
+
+def test_every_command_with_a_root_option_is_tried_on_a_moved_archive() -> None:
+    """A new command that takes --root gets its row above."""
+    context = click.Context(main)
+    takes_root = {
+        name
+        for name in COMMANDS
+        if any("--root" in option.opts for option in main.get_command(context, name).params)
+    }
+    tried = {command[0] for command in (*COMMANDS_OF_ARCHIVES, *COMMANDS_OF_INSTANCES)}
+    assert takes_root == tried | ROOT_TESTED_ELSEWHERE
 
 
 @pytest.mark.parametrize("command", COMMANDS_OF_ARCHIVES, ids=lambda command: command[0])

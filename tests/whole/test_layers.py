@@ -45,6 +45,13 @@ ONLY_IMPORTERS = {
     "obstore": ("mmindex.sources.object_store", "mmindex.sources.stores"),
 }
 
+# What an extra brings is imported where it is used, inside a function.
+EXTRAS = {
+    *("imagecodecs", "pylibjpeg", "openjpeg", "PIL", "dask", "distributed"),
+    *("starlette", "uvicorn", "httptools", "uvloop", "obstore", "watchfiles", "pyarrow", "zarr"),
+}
+LOADED_WITH_AN_EXTRA = ("mmindex.serve", "mmindex.export.zarr")  # modules of nothing else
+
 # scan is pure functions of a buffer: it computes, it does not read, log or run anything.
 SCAN_FORBIDS = (
     *("asyncio", "concurrent", "multiprocessing", "queue", "subprocess", "threading"),
@@ -158,6 +165,35 @@ def test_forbidden_import_is_found(module, source):
 def test_permitted_import_is_left_alone(module, source):
     """The rules let through what the layout allows."""
     assert find_violations(module, source) == []
+
+
+def find_extras_at_the_top(source: str) -> list[str]:
+    """Return the packages of extras that a module imports when it is imported itself."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        is_typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if is_typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+    tops = {name.partition(".")[0] for _, name in walk_imports("", ast.unparse(tree))}
+    return sorted(tops & EXTRAS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_extras_are_imported_where_they_are_used(path):
+    """A module can be imported without them; those that are of nothing else may need theirs."""
+    module = module_name(path)
+    if not module.startswith(LOADED_WITH_AN_EXTRA):
+        assert find_extras_at_the_top(path.read_text(encoding="utf-8")) == []
+
+
+def test_extras_at_the_top_are_found():
+    """Imports of a function or for types do not count, all others do."""
+    assert find_extras_at_the_top("import dask.array\ntry:\n    import PIL\nexcept E: ...") == [
+        "PIL",
+        "dask",
+    ]
+    assert find_extras_at_the_top("def read():\n    from PIL import Image") == []
+    assert find_extras_at_the_top("if TYPE_CHECKING:\n    import zarr\nimport numpy") == []
 
 
 def find_circle(imports: dict[str, set[str]]) -> list[str]:

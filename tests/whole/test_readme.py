@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib.util
 import inspect
 import io
@@ -55,6 +56,7 @@ from mmindex.errors import (
 from mmindex.index.databases import DATABASES
 from mmindex.scan.anomalies import ANOMALIES
 from mmindex.scan.transfer_syntax import RLE_LOSSLESS, TRANSFER_SYNTAXES, Codec
+from mmindex.serve.accept import FRAME_MEDIA_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh-CN.md")
@@ -271,7 +273,7 @@ def test_every_option_of_every_command_is_explained() -> None:
         for cells in table_rows("Options", CLI)
         if cells[0].startswith("`-")
         for option in re.findall(r"`(.+?)`", cells[0])
-        for command in re.findall(r"`(\w+)`", cells[1])
+        for command in re.findall(r"`([\w-]+)`", cells[1])
     }
     assert documented == {(name, option) for name in COMMANDS for option in command_options(name)}
 
@@ -308,7 +310,13 @@ def opened(tmp_path: Path) -> Iterator[dict[str, object]]:
         yield {type(found).__name__: found for found in (archive, instance, dataset)}
 
 
-@pytest.mark.parametrize("name", ["Instance", "Archive", "FrameDataset"])
+def find_set_attributes(cls: type) -> dict[str, object]:
+    """Return the public attributes that a class sets when an object is made."""
+    found = re.findall(r"self\.([a-z]\w*)\b(?:: [^=\n]+)? = ", inspect.getsource(cls.__init__))
+    return dict.fromkeys(found)
+
+
+@pytest.mark.parametrize("name", ["Instance", "Archive", "FrameDataset", "Slide", "Concatenation"])
 def test_every_public_member_is_documented(name: str, opened: dict[str, object]) -> None:
     """Methods stand there with their parameters, properties and attributes by name."""
     (table,) = re.findall(
@@ -317,13 +325,63 @@ def test_every_public_member_is_documented(name: str, opened: dict[str, object])
     documented = set(re.findall(r"`(.+?)`", table))
     cls = getattr(mmindex, name)
     ours = [vars(base) for base in cls.__mro__ if base.__module__.startswith("mmindex")]
-    members = {key: value for each in (*ours, vars(opened[name])) for key, value in each.items()}
+    own = vars(opened[name]) if name in opened else find_set_attributes(cls)
+    members = {key: value for each in (*ours, own) for key, value in each.items()}
     for member, value in members.items():
         if not member.startswith("_"):
             written = f"{member}{write_signature(value)}" if inspect.isfunction(value) else member
             assert written in documented
     if name == "FrameDataset":
         assert f"{name}{write_signature(mmindex.FrameDataset)}" in documented
+
+
+@pytest.mark.parametrize(
+    "name", ["BuildReport", "MergeReport", "Level", "Problem", "Anomaly", "ByteRange"]
+)
+def test_every_field_of_a_value_is_documented(name: str) -> None:
+    """The row of a value names what it has."""
+    (row,) = re.findall(
+        rf"^\| `mmindex\.{name}` \| (.+) \|$", find_section("Public names", HOUSE), re.M
+    )
+    cls = getattr(mmindex, name)
+    fields = set(getattr(cls, "_fields", ())) or {each.name for each in dataclasses.fields(cls)}
+    properties = {key for key, value in vars(cls).items() if isinstance(value, property)}
+    assert fields | properties <= set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *mmindex.__all__])
+def test_every_command_and_public_name_is_in_the_changelog(name: str) -> None:
+    """Who reads what changed finds each by its name."""
+    assert re.search(rf"\b{re.escape(name)}\b", read_readme("CHANGELOG.md"))
+
+
+def test_media_types_of_frames_are_those_of_the_server() -> None:
+    """The table of the conformance statement has each, and no other."""
+    documented = {
+        media_type
+        for row in table_rows("Frames", SERVE)
+        for media_type in re.findall(r"`(image/[\w-]+)`", row[1])
+    }
+    assert documented == set(FRAME_MEDIA_TYPES.values())
+    by_name = {row[0]: row[1] for row in table_rows("Frames", SERVE)}
+    for uid, media_type in FRAME_MEDIA_TYPES.items():
+        name = TRANSFER_SYNTAXES[uid].codec.value
+        name = "HTJ2K" if "High-Throughput" in TRANSFER_SYNTAXES[uid].name else name
+        assert f"`{media_type}`" in by_name["RLE Lossless" if name == "RLE" else name]
+
+
+def test_extensions_of_frames_and_streams_are_listed() -> None:
+    """Those that `{ext}` can become stand in the command line's page, and no others."""
+    text = find_section("Where to", CLI)
+    frames = re.search(r"`\{ext\}` is (.+?) for a stored\s+frame", text, re.S)
+    streams = re.search(r"The extension of a stream is (.+?)\. ", text, re.S)
+    assert frames
+    assert streams
+    found: dict[bool, set[str]] = {False: set(), True: set()}
+    for syntax in TRANSFER_SYNTAXES.values():
+        found[syntax.codec is Codec.VIDEO].add(syntax.extension)
+    assert set(re.findall(r"`(\w+)`", frames[1])) == found[False]
+    assert set(re.findall(r"`(\w+)`", streams[1])) == found[True]
 
 
 def test_every_status_is_documented() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import statistics
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,13 +26,13 @@ from mmindex.cli.source_argument import (
 )
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import Boundaries, Status
+from mmindex.read.statistics import measure_frames
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.member import STORED
 
 if TYPE_CHECKING:
     from mmindex import ImagePixel, InstanceRecord
 
-_MOST_FRAMES_MEASURED = 100_000
 
 _BOUNDARIES = {
     Boundaries.NONE: "none: there are no single frames",
@@ -173,11 +172,12 @@ def _walk_frame_lines(record: InstanceRecord, frames: FrameTable) -> Iterator[tu
         layout = "fragments, not counted,"
     yield "Frame boundaries", boundaries
     yield "Layout", f"{layout} from @0x{frames.value_offset:x}{_within(record)} on"
-    lengths = _measure_frames(frames) if record.status.has_frames else None
-    if lengths is not None and lengths["min"] == lengths["max"]:
-        yield "Frame length", _bytes(lengths["min"])
+    lengths = measure_frames(frames) if record.status.has_frames else None
+    if lengths is not None and lengths.min == lengths.max:
+        yield "Frame length", _bytes(lengths.min)
     elif lengths is not None:
-        yield "Frame length", "{min} to {max} bytes, median {median}".format_map(lengths)
+        least, median, greatest = lengths
+        yield "Frame length", f"{least} to {greatest} bytes, median {median}"
 
 
 def _within(record: InstanceRecord) -> str:
@@ -231,6 +231,7 @@ def _describe(opened: Opened) -> dict[str, object]:
     number_of_fragments: int | None = frames.number_of_fragments if frames else 0
     if frames and frames.layout is Layout.TRUSTED:
         number_of_fragments = None
+    lengths = measure_frames(frames) if frames and has_frames else None
     return {
         "path": opened.path,
         "index": opened.index_path,
@@ -253,28 +254,7 @@ def _describe(opened: Opened) -> dict[str, object]:
         "layout": layout,
         "number_of_fragments": number_of_fragments,
         "value_offset": frames.value_offset if frames else None,
-        "frame_length": _measure_frames(frames) if frames and has_frames else None,
+        "frame_length": lengths._asdict() if lengths is not None else None,
         "stream_length": opened.instance.stream_length if is_stream else None,
         "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
-    }
-
-
-def _measure_frames(frames: FrameTable) -> dict[str, int] | None:
-    """Return least, median and greatest length of a frame.
-
-    None where frames are too many, or each would have to be read.
-    """
-    if frames.frame_bits:
-        length = (frames.frame_bits + 7) // 8
-        return {"min": length, "median": length, "max": length}
-    if not 0 < frames.frames_located <= _MOST_FRAMES_MEASURED or frames.layout is Layout.TRUSTED:
-        return None
-    lengths = [
-        sum(piece.length for piece in frames.fragment_ranges(index))
-        for index in range(frames.frames_located)
-    ]
-    return {
-        "min": min(lengths),
-        "median": statistics.median_low(lengths),
-        "max": max(lengths),
     }

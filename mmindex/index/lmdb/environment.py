@@ -23,7 +23,7 @@ from mmindex.errors import (
     MMIndexError,
 )
 from mmindex.index.lmdb import locks
-from mmindex.index.lmdb.file_length import ROOM, used_length
+from mmindex.index.lmdb.file_length import ROOM, extending, used_length
 from mmindex.index.lmdb.opening import (
     MAP_SIZES,
     MAX_READERS,
@@ -35,7 +35,7 @@ from mmindex.index.lmdb.opening import (
     out_of_space,
     round_up,
 )
-from mmindex.index.lmdb.transaction import Opened, OvertakenError
+from mmindex.index.lmdb.transaction import Opened, OvertakenError, Transaction
 
 LMDBError = lmdb.Error
 
@@ -89,6 +89,25 @@ class Environment:
                 txn = self.env.begin(buffers=True)
             self._last_id = txn.id()
         return txn
+
+    @contextmanager
+    def writing(self, created: Mapping[str, bool] | None = None) -> Iterator[Transaction]:
+        """Hold a transaction that is committed at the end, or dropped by an exception.
+
+        The file then is as long as its meta page claims.
+
+        Parameters
+        ----------
+        created : mapping, optional
+            Databases that are created before, where they are not there; as in `acquire`.
+        """
+        with self.lock:
+            self.env.reader_check()  # a reader that was killed would keep pages from being reused
+            with extending(self.env, self.opened.path):
+                if created is not None:
+                    self.open_databases(created, create=True)
+                with self.begin(write=True) as raw:
+                    yield Transaction(raw, self.opened)
 
     def check_overtaken(self, txn: Any) -> None:
         """Raise OvertakenError where pages that a transaction read may have been overwritten.

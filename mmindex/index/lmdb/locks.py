@@ -13,6 +13,8 @@
     alone_in: flock on the     the moment in which a new index gets     build, merge; a moment
       folder                   its name and loses an older `-lock`
     LMDB's mutex in `-lock`    one write transaction at a time          LMDB
+    _LOCK of read/             copies of indexes at URLs: one thread    opening an index by URL;
+      fetched_index.py         fetches or removes a copy at a time      no other lock is held
 
 Locks are taken by a `with` statement on the lock itself: an exception of a signal that lands right
 after a lock was taken finds it inside the statement. Only the hooks of a fork cannot do that; each
