@@ -72,9 +72,7 @@ def test_one_sop_instance_uid_in_two_studies_is_two_instances(twins, study, name
 def test_thumbnails_of_two_studies_differ_where_their_pixels_do(twins):
     """The picture of a study is not that of another patient."""
     found = {
-        ask(
-            twins, f"/dicom-web/studies/{study}/thumbnail?window=2,5", accept="image/png"
-        ).content
+        ask(twins, f"/dicom-web/studies/{study}/thumbnail?window=2,5", accept="image/png").content
         for study in ("1.5.1", "1.5.2")
     }
     assert len(found) == 2
