@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -53,7 +54,8 @@ class Services:
         Some clients leave the port out there. That of this server is added for names of this
         machine; another name may be that of a proxy with a port of its own.
         """
-        url = request.url.replace(path=request.scope.get("root_path", ""), query="", fragment="")
+        root = quote(request.scope.get("root_path", ""))
+        url = request.url.replace(path=root, query="", fragment="")
         server = request.scope.get("server")
         if url.port is None and server and is_loopback(url.hostname or ""):
             default = 443 if url.scheme == "https" else 80
