@@ -127,7 +127,7 @@ class Process:
                 env=environment,
             )
         latest = time.monotonic() + 60
-        while not (match := re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())):
+        while not (match := re.search(r" at http://127\.0\.0\.1:(\d+)", self.log.read_text())):
             if time.monotonic() > latest or self.process.poll() is not None:
                 raise RuntimeError(self.log.read_text())
             time.sleep(0.05)

@@ -5,6 +5,6 @@ It needs the extra: pip install 'mmindex[serve]'.
 
 from __future__ import annotations
 
-from mmindex.serve.app import application
+from mmindex.serve.app import Limits, application
 
-__all__ = ["application"]
+__all__ = ["Limits", "application"]

@@ -20,6 +20,7 @@ _MOST_CHARACTERS = 8192  # of all Accept headers of a request
 _SPLIT = re.compile(r'("(?:[^"\\]|\\.)*"|[^,";]+|[,;"])')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]*")
+_UID = re.compile(r"[0-9.]{1,64}")
 _RANGE = re.compile(r"bytes=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*")
 
 
@@ -161,6 +162,13 @@ def _parse_quality(text: str) -> float | None:
     return min(1.0, float(text))
 
 
+def in_transfer_syntax(media_type: str, transfer_syntax_uid: str) -> bytes:
+    """Return a Content-Type that names a transfer syntax; what is no UID stays out of headers."""
+    if not _UID.fullmatch(transfer_syntax_uid):
+        return media_type.encode()
+    return f"{media_type}; transfer-syntax={transfer_syntax_uid}".encode()
+
+
 def frame_media_type(transfer_syntax_uid: str, *, encapsulated: bool) -> str:
     """Return the media type of frames as stored (PS3.18 table 8.7.3-5)."""
     if not encapsulated:
@@ -194,7 +202,7 @@ def choose_frame(header: str, transfer_syntax_uid: str, *, encapsulated: bool) -
             continue
         for media_type in (stored, OCTET_STREAM):
             if one.matches(media_type):
-                content_type = f"{media_type}; transfer-syntax={sent_as}".encode()
+                content_type = in_transfer_syntax(media_type, sent_as)
                 return Choice(media_type, one.multipart is not False, content_type)
     raise NotAcceptableError(
         f"the frames are stored as {stored} in transfer syntax {transfer_syntax_uid}: accept "

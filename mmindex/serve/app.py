@@ -31,18 +31,24 @@ from mmindex.serve.catalogue import Catalogue
 from mmindex.serve.errors import RequestError, explain
 from mmindex.serve.frames import FrameLimits, FrameService
 from mmindex.serve.headers import HeaderCache
+from mmindex.serve.held import Uids
 from mmindex.serve.multipart import Multipart
 from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
+from mmindex.serve.pictures import Pictures
 from mmindex.serve.qido import QueryService
-from mmindex.serve.responses import send_body
+from mmindex.serve.responses import route_path, send_body
 from mmindex.serve.routes import Routes
-from mmindex.serve.security import LOOPBACK, Guard, Hardened
+from mmindex.serve.security import HARDENING, LOOPBACK, Guard, Hardened
+from mmindex.serve.services import Services
 from mmindex.serve.shelf import Shelf
 from mmindex.serve.wado import RetrieveService
 
 if TYPE_CHECKING:
     from mmindex import Archive
+
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,10 @@ class Limits:
         Frames of a request.
     response_bytes : int
         Bytes of frames that one response holds in memory.
+    all_response_bytes : int
+        Bytes that the long ones of all such responses hold; further ones get status 503.
+    rendered_frames : int
+        Pictures of a request.
     renders : int
         Pictures that are made at the same time.
     waiting_renders : int
@@ -67,6 +77,8 @@ class Limits:
 
     frames: int = 1000
     response_bytes: int = 256 << 20
+    all_response_bytes: int = 1 << 30
+    rendered_frames: int = 100
     renders: int = max(1, os.cpu_count() or 1)
     waiting_renders: int = 200
     readers: int = 16
@@ -76,6 +88,7 @@ class Limits:
 def application(
     archive_or_path: Archive | str | os.PathLike[str],
     *,
+    archive_root: str | os.PathLike[str] | None = None,
     prefix: str = "/dicom-web",
     token: str | None = None,
     allow_origins: Collection[str] = (),
@@ -93,9 +106,11 @@ def application(
 
     Parameters
     ----------
-    archive_or_path : Archive or path
-        An open archive, its folder or index; or one DICOM file, which is scanned. An index file
-        that another one takes the place of is followed where a path is given.
+    archive_or_path : Archive, path or URL
+        An open archive, its folder, bucket or index; or one DICOM file, which is scanned. An index
+        file that another one takes the place of is followed where a path or URL is given.
+    archive_root : path or URL, optional
+        Where the files of the index are, if not where they were indexed.
     prefix : str
         Where DICOMweb begins.
     token : str, optional
@@ -104,11 +119,13 @@ def application(
         Origins such as `https://viewer.example.org` whose pages may read (CORS); none unless
         given.
     allowed_hosts : collection of str
-        Names that the Host header may have, `*` for any; those of this machine unless given.
+        Names that the Host header may have, `[*]` for any IP address, `*` for any; those of this
+        machine unless given.
     page : bool
         Whether the viewer page is at `/` (at `/mmindex/` where `ohif` is).
     ohif : path, optional
-        The folder of an unpacked OHIF Viewer (`@ohif/app`), which is served at `/`.
+        The folder of an unpacked OHIF Viewer (`@ohif/app`), which is served at `/`. OHIF sends no
+        token: it goes without one.
     limits : Limits, optional
         What requests may take of the server.
     revalidate_after : float
@@ -121,18 +138,23 @@ def application(
 
     Raises
     ------
-    MissingFileError, IndexFormatError, NotDicomError
-        There is no index or file at the path, or none that can be read.
+    MissingFileError, IndexFormatError, NotDicomError, RemoteReadError
+        There is no index or file at the path or URL, or none that can be read.
     MissingDependencyError
         Starlette is not installed.
     ValueError
-        `prefix` is not a path such as `/dicom-web`.
+        `prefix` is not a path such as `/dicom-web`; `ohif` and `token` are both given.
     """
+    if ohif is not None and token is not None:
+        raise ValueError("the OHIF Viewer sends no token: give ohif or token, not both")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
         raise ValueError(f"expected a prefix such as '/dicom-web', found {prefix!r}")
     limits = limits or Limits()
     shelf = Shelf(
-        archive_or_path, most_open=limits.open_instances, revalidate_after=revalidate_after
+        archive_or_path,
+        archive_root=archive_root,
+        most_open=limits.open_instances,
+        revalidate_after=revalidate_after,
     )
     service = _Service(shelf, prefix, limits, revalidate_after)
     routes: list[BaseRoute] = service.routes.make(prefix)
@@ -142,7 +164,7 @@ def application(
         routes += ohif_routes(os.fspath(ohif), prefix)
     elif page:
         routes += page_routes("", prefix)
-    app: ASGIApp = Hardened(_make_starlette(routes))
+    app: ASGIApp = Hardened(_make_starlette(routes))  # those of frames are so by themselves
     app = _FastFrames(app, service.frames, prefix)
     if token is not None:
         app = Guard(app, allowed_hosts=["*"], token=token, prefix=prefix)
@@ -167,20 +189,28 @@ class _Service:
         readers = ThreadPoolExecutor(limits.readers, "mmindex-read")
         renderers = ThreadPoolExecutor(limits.renders, "mmindex-render")
         self.frames = FrameService(
-            shelf, multipart, readers, FrameLimits(limits.frames, limits.response_bytes)
+            shelf,
+            multipart,
+            readers,
+            FrameLimits(limits.frames, limits.response_bytes, limits.all_response_bytes),
         )
-        self.routes = Routes(
+        services = Services(
             prefix=prefix,
             shelf=shelf,
-            catalogue=catalogue,
             frames=self.frames,
             queries=QueryService(shelf, catalogue, headers),
             retrieval=RetrieveService(shelf, catalogue, headers, multipart),
             multipart=multipart,
             readers=readers,
-            renderers=renderers,
-            render_slots=asyncio.Semaphore(limits.waiting_renders),
         )
+        pictures = Pictures(
+            services,
+            renderers,
+            turns=asyncio.Semaphore(limits.renders),
+            waiting=asyncio.Semaphore(limits.waiting_renders),
+            most_frames=limits.rendered_frames,
+        )
+        self.routes = Routes(services, pictures)
 
 
 class _FastFrames:
@@ -196,28 +226,27 @@ class _FastFrames:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            root: str = scope.get("root_path", "")
-            path: str = scope["path"]
-            match = self._match(path.removeprefix(root) if root else path)
+            match = self._match(route_path(scope))
             if match is not None:
                 await self._respond(scope, send, match)
                 return
         await self._app(scope, receive, send)
 
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
-        study, series, instance, numbers = match.groups()
+        *uids, numbers = match.groups()
         try:
-            await self._frames.respond(scope, send, (study, series, instance), numbers)
+            await self._frames.respond(scope, send, Uids(*uids), numbers)
         except Exception as error:
             known = explain(error)
             if known is None:
                 raise
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), *known.headers]
+            headers = [_TEXT, *HARDENING, *known.headers]
             await send_body(send, known.message.encode(), headers, status=known.status)
 
 
 def _make_starlette(routes: list[BaseRoute]) -> Starlette:
-    errors = RequestError, NotAcceptableError, UnsatisfiableRangeError, MMIndexError, ValueError
+    own = RequestError, NotAcceptableError, UnsatisfiableRangeError
+    errors: tuple[type[Exception], ...] = (*own, MMIndexError, ValueError, OSError)
     handlers = dict.fromkeys(errors, _answer_error)
     return Starlette(
         routes=routes, exception_handlers={**handlers, HTTPException: _answer_http_error}

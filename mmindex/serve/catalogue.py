@@ -1,8 +1,8 @@
 """Catalogue: the studies, series and instances of a shelf, as its records say; opens no file.
 
 A study is listed when a request asks for it, and again when one of its files changed: an archive of
-any size costs the memory of the studies used last. Of two files with one SOP Instance UID, the one
-that was changed last is listed, as `Archive` reads it.
+any size costs the memory of the studies used last. Of two files of a series with one SOP Instance
+UID, the one that was changed last is listed, as `Shelf` opens it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     number_of_frames: int
     instance_number: int | None
     modality: str
-    changed: int
+    rank: tuple[bool, int]  # of two files with one UID, the higher one is listed
 
 
 class Series(NamedTuple):
@@ -176,9 +176,10 @@ class Catalogue:
             rows = found.setdefault(record.series_instance_uid, {})
             row = _make_row(record)
             known = rows.get(row.sop_instance_uid)
-            if known is None or known.changed <= row.changed:
+            if known is None or known.rank <= row.rank:
                 rows[row.sop_instance_uid] = row
-        self._rows.keep(uid, (state, found), sum(map(len, found.values())))
+        if found:  # what a client invents is not remembered
+            self._rows.keep(uid, (state, found), sum(map(len, found.values())))
         return found
 
 
@@ -194,5 +195,5 @@ def _make_row(record: InstanceRecord) -> Row:
         record.number_of_frames,
         record.image_numbers.instance_number,
         intern(record.modality),
-        record.fingerprint.mtime_ns if record.fingerprint else 0,
+        (record.status.has_frames, record.fingerprint.mtime_ns if record.fingerprint else 0),
     )

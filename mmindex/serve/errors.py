@@ -16,7 +16,9 @@ from mmindex.errors import (
     MMIndexError,
     NoPixelDataError,
     NotAddressableError,
+    RemoteReadError,
     StaleIndexError,
+    is_missing,
 )
 from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
 
@@ -69,8 +71,14 @@ def explain(error: Exception) -> RequestError | None:
         return RequestError(416, str(error), (content_range,))
     if isinstance(error, ValueError) and str(error) == _CLOSED:
         return RequestError(503, "the index was replaced: ask again", ((b"retry-after", b"1"),))
+    if isinstance(error, RemoteReadError):  # its message may name the store
+        return RequestError(502, "the object store does not give the bytes: ask again")
     if isinstance(error, MMIndexError):
         for kind, status in _STATUS_CODES:
             if isinstance(error, kind):
                 return RequestError(status, error.message)
+    if isinstance(error, OSError):
+        if is_missing(error):
+            return RequestError(410, "the file is gone")
+        return RequestError(503, f"the file cannot be read: {error.strerror or 'unknown error'}")
     return None

@@ -7,7 +7,9 @@ no client waits for another one's disk.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,12 +19,16 @@ from mmindex.errors import NoPixelDataError, NotAddressableError
 from mmindex.model import Status
 from mmindex.serve.accept import Choice, choose_frame, parse_range
 from mmindex.serve.errors import RequestError
+from mmindex.serve.held import Held, Uids
 from mmindex.serve.multipart import Body, Multipart
 from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified
-from mmindex.serve.shelf import Held, Shelf
+from mmindex.serve.security import HARDENING
+from mmindex.serve.shelf import Shelf
 
 _AGE = (b"cache-control", b"private, max-age=60")
 _VARY = (b"vary", b"accept, authorization, origin")
+_SOON = ((b"retry-after", b"1"),)
+_LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,13 @@ class FrameLimits:
         Frames of a request.
     bytes : int
         Bytes of a response that is held in memory.
+    bytes_of_all : int
+        Bytes of all long responses that are held at the same time.
     """
 
     frames: int = 1000
     bytes: int = 256 << 20
+    bytes_of_all: int = 1 << 30
 
 
 class FrameService:
@@ -51,29 +60,23 @@ class FrameService:
         self._multipart = multipart
         self._executor = executor
         self._limits = limits
+        self._held_bytes = 0
 
-    async def find(self, study: str, series: str, uid: str) -> Held:
+    async def find(self, uids: Uids) -> Held:
         """Return an instance, open, from a thread unless it is open already.
 
         Raises
         ------
-        RequestError
-            It is in another study or series: status 404.
         MMIndexError
             As `Shelf.open`.
         """
-        held = self._shelf.held(uid)
+        held = self._shelf.held(uids)
         if held is None:
             loop = asyncio.get_running_loop()
-            held = await loop.run_in_executor(self._executor, self._shelf.open, uid)
-        record = held.record
-        if record.study_instance_uid != study or record.series_instance_uid != series:
-            raise RequestError(404, "the instance is not in this study and series")
+            held = await loop.run_in_executor(self._executor, self._shelf.open, uids)
         return held
 
-    async def respond(
-        self, scope: Scope, send: Send, place: tuple[str, str, str], numbers: str
-    ) -> None:
+    async def respond(self, scope: Scope, send: Send, uids: Uids, numbers: str) -> None:
         """Send the frames that a comma list of numbers, from 1 on, names.
 
         Raises
@@ -81,14 +84,14 @@ class FrameService:
         RequestError, NotAcceptableError, MMIndexError
             There are no such frames, or the client takes them in no form that there is.
         """
-        held = await self.find(*place)
+        held = await self.find(uids)
         indices = self.parse_numbers(held, numbers)
         headers = get_headers(scope)
         choice = choose_stored(held, headers.accept(scope))
         form = "m" if choice.multipart else choice.media_type[-3:]
         which = numbers if len(indices) == 1 else _digest(numbers)
         etag = f'"{held.etag}-{which}-{form}"'.encode()
-        common = [_AGE, _VARY, (b"etag", etag)]
+        common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
         if headers.matches(etag):
             await send_not_modified(send, common)
             return
@@ -99,7 +102,29 @@ class FrameService:
         else:
             loop = asyncio.get_running_loop()
             bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
-        await self._send(send, headers, choice, bodies, common)
+        length = sum(map(len, bodies))
+        if length < _LONG:
+            await self._send(send, headers, choice, bodies, common, etag)
+            return
+        with self._on_its_way(length):
+            await self._send(send, headers, choice, bodies, common, etag)
+
+    @contextmanager
+    def _on_its_way(self, length: int) -> Iterator[None]:
+        """Count the bytes of a body that is held for its client, for a `with` statement.
+
+        Raises
+        ------
+        RequestError
+            Other clients have not taken too many bytes: status 503.
+        """
+        if self._held_bytes and self._held_bytes + length > self._limits.bytes_of_all:
+            raise RequestError(503, "too many long answers are on their way", _SOON)
+        self._held_bytes += length
+        try:
+            yield
+        finally:
+            self._held_bytes -= length
 
     async def _send(
         self,
@@ -108,6 +133,7 @@ class FrameService:
         choice: Choice,
         bodies: list[Body],
         common: list[tuple[bytes, bytes]],
+        etag: bytes,
     ) -> None:
         if choice.multipart:
             content_type = self._multipart.content_type(choice.media_type)
@@ -121,7 +147,7 @@ class FrameService:
             raise RequestError(406, "several frames are sent as multipart/related only")
         body = bodies[0]
         common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
-        wanted = parse_range(headers.range_unless_changed(common[2][1]), len(body))
+        wanted = parse_range(headers.range_unless_changed(etag), len(body))
         if wanted is None:
             await send_body(send, body, common)
             return

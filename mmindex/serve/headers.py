@@ -7,16 +7,14 @@ bytes of JSON.
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 
 from pydicom import Dataset
 
 from mmindex import Instance
 from mmindex.dicom_json import Element, Json, dataset_json
 from mmindex.model import InstanceRecord, Status
+from mmindex.serve.held import Held, make_etag
 from mmindex.serve.recent import Recent
-from mmindex.serve.shelf import Held, make_etag
 
 BASE = "urn:mmindex:base:7f1d2c"  # stands for the service's URL in JSON that is kept
 
@@ -68,7 +66,7 @@ def header_json(instance: Instance) -> Json:
 
 
 class HeaderCache:
-    """Metadata of instances, the last ones used being kept.
+    """Metadata of instances, the last ones used being kept, each as its file is now.
 
     Parameters
     ----------
@@ -80,11 +78,9 @@ class HeaderCache:
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES, most_elements: int = _MOST_ELEMENTS) -> None:
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._texts: OrderedDict[str, bytes] = OrderedDict()
-        self._summaries: Recent[Json] = Recent(most_elements)
-        self._lock = threading.Lock()
+        self._longest = most_bytes // 2
+        self._texts: Recent[tuple[str, bytes]] = Recent(most_bytes)
+        self._summaries: Recent[tuple[str, Json]] = Recent(most_elements)
 
     def text(self, held: Held) -> bytes:
         """Return the metadata of an instance as JSON text; BASE stands for the service's URL.
@@ -94,23 +90,19 @@ class HeaderCache:
         FormatError
             The header cannot be read.
         """
-        with self._lock:
-            text = self._texts.get(held.etag)
-            if text is not None:
-                self._texts.move_to_end(held.etag)
-                return text
+        key = instance_uri(held.record)
+        known = self._texts.get(key)
+        if known is not None and known[0] == held.etag:
+            return known[1]
         text = json.dumps(header_json(held.instance), separators=(",", ":")).encode()
-        with self._lock:
-            if held.etag not in self._texts and len(text) < self._most_bytes // 2:
-                self._texts[held.etag] = text
-                self._bytes += len(text)
-            while self._bytes > self._most_bytes:
-                self._bytes -= len(self._texts.popitem(last=False)[1])
+        if len(text) < self._longest:
+            self._texts.keep(key, (held.etag, text), len(text))
         return text
 
     def known_summary(self, record: InstanceRecord) -> Json | None:
         """Return what `summary` returned before of an instance, if it is kept."""
-        return self._summaries.get(make_etag(record))
+        known = self._summaries.get(instance_uri(record))
+        return known[1] if known is not None and known[0] == make_etag(record) else None
 
     def summary(self, held: Held) -> Json:
         """Return the header of an instance without its long values, for queries.
@@ -125,7 +117,7 @@ class HeaderCache:
             return found
         whole = header_json(held.instance)
         found = {tag: element for tag, element in whole.items() if _is_short(element)}
-        self._summaries.keep(held.etag, found, len(found))
+        self._summaries.keep(instance_uri(held.record), (held.etag, found), len(found))
         return found
 
 

@@ -42,8 +42,17 @@ def find_dist(folder: str) -> str:
     )
 
 
-def make_config(prefix: str) -> str:
-    """Return the text of app-config.js for a DICOMweb service of the same host."""
+def make_config(prefix: str, root: str = "") -> str:
+    """Return the text of app-config.js for a DICOMweb service of the same host.
+
+    Parameters
+    ----------
+    prefix : str
+        Where DICOMweb begins.
+    root : str
+        Where the application is mounted.
+    """
+    prefix = root + prefix
     source = {
         "friendlyName": "mmindex",
         "name": "mmindex",
@@ -61,7 +70,7 @@ def make_config(prefix: str) -> str:
         "bulkDataURI": {"enabled": True},
     }
     config = {
-        "routerBasename": None,
+        "routerBasename": root or None,
         "extensions": [],
         "modes": [],
         "customizationService": {},
@@ -107,9 +116,9 @@ def ohif_routes(folder: str, prefix: str) -> list[BaseRoute]:
         There is none in the folder.
     """
     dist = find_dist(folder)
-    config = make_config(prefix)
 
     async def send_config(request: Request) -> Response:
+        config = make_config(prefix, request.scope.get("root_path", "").rstrip("/"))
         return Response(config, media_type="text/javascript", headers={"cache-control": "no-cache"})
 
     async def send_index(request: Request) -> Response:

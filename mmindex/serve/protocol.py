@@ -7,9 +7,16 @@ let go of; headers have a bounded size before they are parsed.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+except ImportError:  # not POSIX: what the system's socket holds is not counted
+    ioctl = None  # type: ignore[assignment]
 
 HEADERS_WITHIN = 15.0  # seconds
 TAKEN_WITHIN = 60.0  # seconds in which a client takes something of what waits for it
@@ -58,10 +65,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Wait for the client to take what was sent, but not for ever."""
         super().pause_writing()
-        self._restart(TAKEN_WITHIN)
+        self._expect_less()
 
     def resume_writing(self) -> None:
-        """Go on sending."""
+        """Stop the time for taking, and go on sending."""
         self._restart(None)
         super().resume_writing()
 
@@ -70,6 +77,27 @@ class BoundedProtocol(HttpToolsProtocol):
         _WAITING.pop(self, None)
         self._restart(None)
         super().connection_lost(exc)
+
+    def _expect_less(self, before: int | None = None) -> None:
+        """Close the connection if no byte of what waits for the client is taken in time."""
+        waiting = self._count_waiting()
+        if before is not None and waiting >= before:
+            self.transport.abort()
+            return
+        self._restart(None)
+        self._timer = self.loop.call_later(TAKEN_WITHIN, self._expect_less, waiting)
+
+    def _count_waiting(self) -> int:
+        """Return the bytes that the client has not taken: held here, and by the system's socket."""
+        waiting: int = self.transport.get_write_buffer_size()
+        connection = self.transport.get_extra_info("socket")
+        if ioctl is None or connection is None:
+            return waiting
+        try:
+            found = ioctl(connection.fileno(), TIOCOUTQ, bytes(4))
+        except OSError:
+            return waiting
+        return waiting + int.from_bytes(found, sys.byteorder)
 
     def _restart(self, seconds: float | None) -> None:
         """Close the connection after some seconds, unless this is called again before."""

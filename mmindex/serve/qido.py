@@ -19,6 +19,7 @@ from mmindex.serve.candidate import Candidate, Kept
 from mmindex.serve.catalogue import Catalogue, Row, Series, Study
 from mmindex.serve.errors import RequestError
 from mmindex.serve.headers import BASE, HeaderCache
+from mmindex.serve.held import Uids
 from mmindex.serve.matching import Path, matches, split_list, vr_of
 from mmindex.serve.query import Query
 from mmindex.serve.shelf import Shelf
@@ -233,13 +234,12 @@ class QueryService:
 
     def _read_summary(self, series: Series | None, row: Row | None = None) -> Json:
         """Return the header of a row, or of the first instance of a series that has one."""
-        if row is not None:
-            uids: Sequence[str] = (row.sop_instance_uid,)
-        else:
-            uids = () if series is None else series.first
-        for uid in uids:
+        if series is None:
+            return {}
+        above = series.study_instance_uid, series.series_instance_uid
+        for uid in series.first if row is None else (row.sop_instance_uid,):
             try:
-                return self._headers.summary(self._shelf.open(uid))
+                return self._headers.summary(self._shelf.open(Uids(*above, uid)))
             except (MMIndexError, OSError):  # gone or broken: what the record knows is answered
                 continue
         return {}

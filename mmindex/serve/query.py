@@ -9,7 +9,7 @@ from mmindex.serve.errors import RequestError
 from mmindex.serve.matching import Path, find_path
 
 _ALIASES = {"Modality": "ModalitiesInStudy", "00080060": "00080061"}  # of studies
-_RESERVED = ("limit", "offset", "fuzzymatching", "includefield", "accept", "charset")
+_RESERVED = ("accept", "charset")
 _MOST_FILTERS = 100
 
 
@@ -31,6 +31,8 @@ class Query:
         Results to leave out.
     unknown : tuple of str
         Parameters that name no attribute, which are ignored (PS3.18 8.3.1).
+    fuzzy : bool
+        Whether fuzzy matching is asked for, which is not done (PS3.18 8.3.4.2).
     """
 
     filters: tuple[tuple[Path, str], ...] = ()
@@ -39,6 +41,7 @@ class Query:
     limit: int | None = None
     offset: int = 0
     unknown: tuple[str, ...] = ()
+    fuzzy: bool = False
 
 
 def parse_query(parameters: Iterable[tuple[str, str]], *, of_studies: bool = False) -> Query:
@@ -52,7 +55,7 @@ def parse_query(parameters: Iterable[tuple[str, str]], *, of_studies: bool = Fal
     filters: list[tuple[Path, str]] = []
     fields: set[str] = set()
     unknown: list[str] = []
-    everything, limit, offset = False, None, 0
+    everything, fuzzy, limit, offset = False, False, None, 0
     for name, value in parameters:
         if name == "limit":
             limit = _parse_count(name, value)
@@ -64,6 +67,8 @@ def parse_query(parameters: Iterable[tuple[str, str]], *, of_studies: bool = Fal
             paths = [find_path(one.strip()) for one in names if one not in ("all", "")]
             fields.update(path[0] for path in paths if path)
             unknown += ["includefield"] if None in paths else []
+        elif name == "fuzzymatching":
+            fuzzy = value.lower() == "true"
         elif name not in _RESERVED:
             path = find_path(_ALIASES.get(name, name) if of_studies else name)
             if path is None:
@@ -73,7 +78,9 @@ def parse_query(parameters: Iterable[tuple[str, str]], *, of_studies: bool = Fal
     if len(filters) > _MOST_FILTERS:
         raise RequestError(400, f"a query has at most {_MOST_FILTERS} attributes")
     fields.update(path[0] for path, _ in filters)
-    return Query(tuple(filters), frozenset(fields), everything, limit, offset, tuple(unknown))
+    return Query(
+        tuple(filters), frozenset(fields), everything, limit, offset, tuple(unknown), fuzzy
+    )
 
 
 def _parse_count(name: str, value: str) -> int:

@@ -34,7 +34,8 @@ class Recent(Generic[Value]):
             return found[0]
 
     def keep(self, key: str, value: Value, pieces: int) -> None:
-        """Keep a value in place of the one there."""
+        """Keep a value in place of the one there; each counts as a piece at least."""
+        pieces = max(1, pieces)
         with self._lock:
             self._pieces += pieces - self._values.pop(key, (None, 0))[1]
             self._values[key] = value, pieces

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mmindex.errors import DecodeError, MissingDependencyError
 from mmindex.serve.errors import RequestError
-from mmindex.serve.shelf import Held
+from mmindex.serve.held import Held
 
 Window = Literal["file", "auto"] | tuple[float, float]
 
@@ -55,7 +56,7 @@ def parse_rendering(
         One cannot be parsed or is out of range: status 400.
     """
     quality = parameters.get("quality", str(_QUALITY))
-    if not (quality.isascii() and quality.isdigit() and 1 <= int(quality[:4]) <= 100):
+    if not (re.fullmatch("[0-9]{1,3}", quality) and 1 <= int(quality) <= 100):
         raise RequestError(400, "quality is a number from 1 to 100")
     source = None
     asked = parameters.get("viewport")

@@ -12,6 +12,8 @@ from mmindex.serve.multipart import Body
 
 Header = tuple[bytes, bytes]
 
+_PIECE = 1 << 20  # bytes that a server is given at once: it holds what a client does not take
+
 
 class Headers:
     """The headers of a request that these routes look at; of one sent twice, both are joined."""
@@ -54,6 +56,15 @@ class Headers:
         return self.get(b"range")
 
 
+def route_path(scope: Scope) -> str:
+    """Return the path below the place where the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :]
+    return path
+
+
 def get_headers(scope: Scope) -> Headers:
     """Return the headers of a request."""
     return Headers(scope["headers"])
@@ -65,6 +76,12 @@ async def send_body(
     """Send a response whose body is in memory; the server leaves the body out for HEAD."""
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    if len(body) > _PIECE:
+        view = memoryview(body)
+        for at in range(0, len(body) - _PIECE, _PIECE):
+            piece = view[at : at + _PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = view[(len(body) - 1) // _PIECE * _PIECE :]
     await send({"type": "http.response.body", "body": body})
 
 

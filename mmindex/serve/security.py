@@ -15,19 +15,23 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmindex.serve.responses import send_body
+from mmindex.serve.responses import route_path, send_body
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ANY_ADDRESS = "[*]"  # any IP address: only a name can be rebound
 LOG = logging.getLogger("mmindex.serve")
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _MOST_HEADER_BYTES = 16 << 10
 _LONGEST_TARGET = 8 << 10
+_MOST_HOSTS, _LONGEST_HOST = 1000, 300  # that are remembered
+_SCHEME = b"Bearer "
 _EVERYWHERE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 API_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
+HARDENING = (*_EVERYWHERE, (b"content-security-policy", API_POLICY))  # of answers with data
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -39,7 +43,7 @@ class Guard:
     app : ASGI application
         What answers the requests that are let through.
     allowed_hosts : collection of str
-        Names that the Host header may have, without port; `*` allows any.
+        Names that the Host header may have, without port; `[*]` allows any IP address, `*` all.
     token : str or None
         What `Authorization: Bearer` has to be below `prefix`.
     prefix : str
@@ -50,7 +54,11 @@ class Guard:
         self, app: ASGIApp, *, allowed_hosts: Collection[str], token: str | None, prefix: str
     ) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower().strip("[]") for host in allowed_hosts)
+        self._hosts = frozenset(
+            host.lower().strip("[]") for host in {*allowed_hosts} - {"*", "[*]"}
+        )
+        self._any_host = "*" in allowed_hosts
+        self._any_address = ANY_ADDRESS in allowed_hosts
         self._token = None if token is None else f"Bearer {token}".encode()
         self._prefix = prefix
         self._known_hosts: dict[bytes, bool] = {}
@@ -97,6 +105,8 @@ class Guard:
         if self._token is not None and self._needs_token(scope):
             if authorization is None:
                 return 401, "this server needs a token: Authorization: Bearer TOKEN"
+            if authorization[: len(_SCHEME)].lower() == _SCHEME.lower():
+                authorization = _SCHEME + authorization[len(_SCHEME) :]
             if not hmac.compare_digest(authorization, self._token):
                 return 401, "the token is not the one of this server"
         return None
@@ -106,14 +116,16 @@ class Guard:
         if known is None:
             match = _HOST.fullmatch(host.decode("latin-1"))
             name = match[1].strip("[]").lower().rstrip(".") if match else ""
-            known = bool(match) and ("*" in self._hosts or name in self._hosts)
-            if len(self._known_hosts) < 1000:
+            known = bool(match) and (
+                self._any_host or name in self._hosts or (self._any_address and _is_address(name))
+            )
+            if len(self._known_hosts) < _MOST_HOSTS and len(host) < _LONGEST_HOST:
                 self._known_hosts[host] = known
         return known
 
     def _needs_token(self, scope: Scope) -> bool:
         """Return whether a path is one of the service; preflights of CORS have no token."""
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = route_path(scope)
         return path == self._prefix or path.startswith(self._prefix + "/")
 
 
@@ -124,6 +136,14 @@ def _is_text(query: bytes) -> bool:
     try:
         query.decode()
     except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
         return False
     return True
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from time import monotonic
 
 from starlette.types import ASGIApp
 
 from mmindex.errors import MissingDependencyError
+from mmindex.serve.security import LOG
 
 _BACKLOG = 2048
+_SHORTEST_LIFE = 5.0  # seconds that a worker lives which is worth a replacement
+_STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -44,17 +49,18 @@ def run(
     *,
     workers: int = 1,
     log_requests: bool = False,
-) -> None:
-    """Serve until a signal ends it.
+) -> int:
+    """Serve until a signal ends it, and return the exit status.
 
     Parameters
     ----------
     make_application : callable
-        Makes the application, in each process for itself.
+        Makes the application, in each process for itself: what reads from a server is not shared
+        by a fork.
     listening : socket
         Where connections come in; all processes accept from it.
     workers : int
-        How many processes.
+        How many processes. One that dies is replaced; if one dies at once, all end with status 1.
     log_requests : bool
         Whether a line a request goes to standard error.
 
@@ -66,38 +72,100 @@ def run(
     raise_open_files()
     if workers < 2 or not hasattr(os, "fork"):
         _serve(make_application(), listening, log_requests=log_requests)
-        return
-    children = []
-    for _ in range(workers):
+        return 0
+
+    def work() -> None:
+        for number in _STOPPED_BY:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED_BY)
+        _serve(make_application(), listening, log_requests=log_requests)
+
+    return _Workers(work, workers).wait()
+
+
+class _Workers:
+    """Worker processes, replaced when they die, until a signal stops this one."""
+
+    def __init__(self, work: Callable[[], None], number: int) -> None:
+        self._work = work
+        self._stopping = False
+        self._started: dict[int, float] = {}  # by process id
+        for number_of_signal in _STOPPED_BY:
+            signal.signal(number_of_signal, self._stop)
+        for _ in range(number):
+            self._start()
+
+    def _start(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED_BY)  # until it is known, or its own
         child = os.fork()
-        if not child:
-            status = 1
-            try:
-                _serve(make_application(), listening, log_requests=log_requests)
-                status = 0
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
-        children.append(child)
-    _wait(children)
+        if child:
+            self._started[child] = monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED_BY)
+            return
+        status = 1
+        try:
+            self._work()
+            status = 0
+        except Exception as error:  # a process of its own has nobody else to report to
+            LOG.error("a worker ended: %s", type(error).__name__)
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
 
+    def wait(self) -> int:
+        """Wait for all workers, and return the exit status."""
+        failed = False
+        while self._started:
+            child, status = os.wait()
+            started = self._started.pop(child, None)
+            if started is None or self._stopping:
+                continue
+            if monotonic() - started < _SHORTEST_LIFE:  # and would die again
+                failed = True
+                self._stop(signal.SIGTERM, None)
+                continue
+            LOG.warning("worker %d ended with status %d and is replaced", child, status)
+            self._start()
+        return int(failed)
 
-def _wait(children: Sequence[int]) -> None:
-    """Wait for worker processes; the end of one, or of this one, is that of all."""
-
-    def stop(number: int, frame: object) -> None:
-        for child in children:
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+        for child in list(self._started):
             try:
                 os.kill(child, signal.SIGTERM)
             except ProcessLookupError:
                 continue
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    os.wait()
-    stop(signal.SIGTERM, None)
-    for _ in children[1:]:
-        os.wait()
+
+def check_in_child(make_application: Callable[[], ASGIApp]) -> None:
+    """Make the application in a process of its own, and raise what it raises.
+
+    So a URL is read before any worker starts, and this process stays one that may fork.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            _report(make_application, writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    error = pickle.loads(found) if found else RuntimeError("the application cannot be made")
+    if error is not None:
+        raise error
+
+
+def _report(make_application: Callable[[], ASGIApp], writing: int) -> None:
+    error: Exception | None = None
+    try:
+        make_application()
+    except Exception as raised:  # the process that waits raises it
+        error = raised
+    with os.fdopen(writing, "wb") as pipe:
+        pickle.dump(error, pipe)
 
 
 def _serve(app: ASGIApp, listening: socket.socket, *, log_requests: bool) -> None:

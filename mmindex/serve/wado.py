@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
-from mmindex import Instance
 from mmindex.dicom_json import find_vr, little_endian
-from mmindex.errors import MMIndexError, StaleIndexError
-from mmindex.model import Fingerprint, Status
-from mmindex.serve.accept import NotAcceptableError, parse_accept
+from mmindex.errors import MMIndexError
+from mmindex.serve.accept import NotAcceptableError, in_transfer_syntax, parse_accept
 from mmindex.serve.catalogue import Catalogue
 from mmindex.serve.errors import RequestError
-from mmindex.serve.frames import choose_stored
-from mmindex.serve.headers import PIXEL_TAGS, HeaderCache, read_dataset
+from mmindex.serve.headers import HeaderCache, read_dataset
+from mmindex.serve.held import Held, Uids
 from mmindex.serve.multipart import Multipart
-from mmindex.serve.shelf import Held, Shelf
+from mmindex.serve.pixel_data import Piece, chunk_size
+from mmindex.serve.shelf import Shelf
 
 DICOM = "application/dicom"
-_CHUNK = 256 << 10  # bytes that are held of a file on its way
 _MOST_FILES = 100_000  # of one answer
 
 
-class Piece(NamedTuple):
-    """Bytes `start` to `end` of what `read(offset, length)` returns."""
+class Found(NamedTuple):
+    """The instances of a study or series that can be sent, and whether these are all of them."""
 
-    read: Callable[[int, int], bytes]
-    start: int
-    end: int
-
-    def walk(self) -> Iterator[bytes]:
-        """Yield the bytes, a chunk at a time."""
-        for at in range(self.start, self.end, _CHUNK):
-            yield self.read(at, min(_CHUNK, self.end - at))
+    uids: Sequence[Uids]
+    is_whole: bool
 
 
 class RetrieveService:
@@ -50,8 +41,8 @@ class RetrieveService:
         self._headers = headers
         self._multipart = multipart
 
-    def uids(self, study: str, series: str | None) -> list[str]:
-        """Return the SOP Instance UIDs of a study or of one of its series.
+    def uids(self, study: str, series: str | None) -> list[Uids]:
+        """Return the UIDs of the instances of a study or of one of its series.
 
         Raises
         ------
@@ -63,63 +54,97 @@ class RetrieveService:
             raise RequestError(404, "there is no such study")
         if series is not None and series not in found:
             raise RequestError(404, "there is no such series in this study")
-        uids = [uid for one, rows in found.items() if series in (None, one) for uid in rows]
+        uids = [
+            Uids(study, one, uid)
+            for one, rows in found.items()
+            if series in (None, one)
+            for uid in rows
+        ]
         if len(uids) > _MOST_FILES:
             raise RequestError(400, f"an answer has at most {_MOST_FILES} instances")
         return uids
 
-    def metadata(self, uids: Sequence[str]) -> Iterator[bytes]:
+    def readable(self, uids: Sequence[Uids], accept: str | None = None) -> Found:
+        """Return those instances whose files are as they were indexed.
+
+        Parameters
+        ----------
+        accept : str, optional
+            Media types: an instance that the client takes in none of them is left out.
+
+        Raises
+        ------
+        MMIndexError, NotAcceptableError, OSError
+            There is none.
+        """
+        found = []
+        failure: Exception = RequestError(404, "there is no instance")
+        for one in uids:
+            try:
+                held = self._shelf.open(one)
+                if accept is not None:
+                    require_dicom(accept, held.record.transfer_syntax_uid)
+                if held.is_remote:
+                    held.instance.source.check_if_due()
+            except (MMIndexError, NotAcceptableError, OSError) as error:
+                failure = error
+                continue
+            found.append(one)
+        if not found:
+            raise failure
+        return Found(found, len(found) == len(uids))
+
+    def joined_metadata(self, uids: Sequence[Uids]) -> tuple[bytes, bool]:
+        """Return a JSON array of headers, and whether none was left out.
+
+        Raises
+        ------
+        MMIndexError, OSError
+            No header can be read.
+        """
+        texts = []
+        failure: Exception = RequestError(404, "there is no instance")
+        for one in uids:
+            try:
+                texts.append(self._headers.text(self._shelf.open(one)))
+            except (MMIndexError, OSError) as error:
+                failure = error
+        if not texts:
+            raise failure
+        return b"[" + b",".join(texts) + b"]", len(texts) == len(uids)
+
+    def metadata(self, uids: Sequence[Uids]) -> Iterator[bytes]:
         """Yield a JSON array of headers (PS3.18 10.4.1.1.2), one a piece.
 
         Raises
         ------
-        MMIndexError
-            The only instance cannot be read; of several, such a one is left out.
+        MMIndexError, OSError
+            A header cannot be read.
         """
         before = b"["
-        for uid in uids:
-            try:
-                text = self._headers.text(self._shelf.open(uid))
-            except (MMIndexError, OSError):
-                if len(uids) == 1:
-                    raise
-                continue
-            yield before + text
+        for one in uids:
+            yield before + self._headers.text(self._shelf.open(one))
             before = b","
-        yield b"[]" if before == b"[" else b"]"
+        yield b"]"
 
-    def files(self, uids: Sequence[str], accept: str) -> Iterator[bytes]:
+    def files(self, uids: Sequence[Uids]) -> Iterator[bytes]:
         """Yield a message of part 10 files as they are (PS3.18 10.4.1.1.1).
-
-        A file that cannot be opened or is in a transfer syntax that the client does not take is
-        left out, unless it is the only one.
 
         Raises
         ------
-        MMIndexError, NotAcceptableError, RequestError
-            No file can be sent.
+        MMIndexError, OSError
+            A file cannot be read: what was sent before is no whole message, as a client notices.
         """
         first = True
-        failure: Exception = RequestError(404, "there is no instance")
-        for uid in uids:
-            try:
-                held = self._shelf.open(uid)
-                syntax = held.record.transfer_syntax_uid
-                require_dicom(accept, syntax)
-                chunks = walk_file(held)
-                opening = next(chunks, b"")
-            except (MMIndexError, NotAcceptableError, OSError) as error:
-                failure = error
-                continue
-            content_type = (
-                f"{DICOM}; transfer-syntax={syntax}".encode() if syntax else DICOM.encode()
-            )
+        for one in uids:
+            held = self._shelf.open(one)
+            chunks = walk_file(held)
+            opening = next(chunks, b"")
+            content_type = in_transfer_syntax(DICOM, held.record.transfer_syntax_uid)
             yield self._multipart.part_head(content_type, first=first)
             first = False
             yield opening
             yield from chunks
-        if first:
-            raise failure
         yield self._multipart.closing
 
     def element(self, held: Held, path: str) -> bytes:
@@ -159,115 +184,12 @@ def walk_file(held: Held) -> Iterator[bytes]:
 
     Raises
     ------
-    StaleIndexError
-        The file changed.
-    OSError
-        It cannot be read.
+    StaleIndexError, MissingFileError, TruncatedFrameError, RemoteReadError
+        As `Instance.read_file`.
     """
-    record, path = held.record, held.instance.path
-    if path is None or record.fingerprint is None:
-        raise StaleIndexError("the instance has no file")
-    if record.member is not None:
-        yield from _walk_member(held.instance)
-        return
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - the generator outlives this line
-    except FileNotFoundError:
-        raise StaleIndexError("the file is gone") from None
-    with file:
-        found = Fingerprint.of(os.fstat(file.fileno()))
-        if found[:2] != record.fingerprint[:2]:
-            raise StaleIndexError("the file changed after it was indexed")
-        left = found.size
-        while left:
-            chunk = file.read(min(_CHUNK, left))
-            if not chunk:
-                raise StaleIndexError("the file became shorter")
-            left -= len(chunk)
-            yield chunk
-
-
-def _walk_member(instance: Instance) -> Iterator[bytes]:
-    """Yield a file in a container, a chunk at a time; raises what `Instance.read_file` raises."""
-    offset, left = instance.file_range
-    while left:
-        chunk = instance.read_file(offset, min(_CHUNK, left))
-        yield chunk
-        offset += len(chunk)
-        left -= len(chunk)
-
-
-def is_pixel_path(held: Held, path: str) -> bool:
-    """Return whether a bulk data path is that of the pixel data."""
-    return path.upper() == PIXEL_TAGS.get(held.record.image_pixel.pixel_keyword, "7FE00010")
-
-
-def native_piece(held: Held) -> Piece | None:
-    """Return native pixel data as one piece of the file, or a video stream; None of others."""
-    record, instance = held.record, held.instance
-    if record.status is Status.STREAM:
-        return Piece(_StreamReader(held), 0, instance.stream_length)
-    if record.frames is None or not record.frames.frame_bits:
-        return None
-    if record.frames.frame_bits % 8:
-        return None
-    size = record.frames.frame_bits // 8
-
-    def read(offset: int, length: int) -> bytes:
-        first, last = offset // size, (offset + length - 1) // size
-        joined = b"".join(instance.frames(range(first, last + 1)))
-        return joined[offset - first * size : offset - first * size + length]
-
-    return Piece(read, 0, size * record.number_of_frames)
-
-
-class _StreamReader:
-    """Reads a video stream, whose fragments follow each other."""
-
-    def __init__(self, held: Held) -> None:
-        self._held = held
-
-    def __call__(self, offset: int, length: int) -> bytes:
-        """Return bytes of the joined fragments."""
-        found = bytearray()
-        at = 0
-        for fragment in self._held.instance.all_fragments():
-            end = at + len(fragment)
-            if end > offset:
-                found += fragment[max(0, offset - at) : offset + length - at]
-            at = end
-            if at >= offset + length:
-                break
-        return bytes(found)
-
-
-def stream_media_type(held: Held) -> str:
-    """Return what a video stream is: an MP4 file, or an MPEG stream (PS3.18 table 8.7.3-6)."""
-    head = _StreamReader(held)(0, 12)
-    if head[4:8] == b"ftyp":
-        return "video/mp4"
-    return "video/mpeg"
-
-
-def encapsulated_parts(
-    held: Held, accept: str, multipart: Multipart
-) -> tuple[bytes, Iterator[bytes]]:
-    """Return Content-Type and message of encapsulated pixel data: a part a frame.
-
-    Raises
-    ------
-    NotAcceptableError
-        The client does not take it as stored.
-    """
-    choice = choose_stored(held, accept)
-
-    def walk() -> Iterator[bytes]:
-        for index in range(held.record.number_of_frames):
-            yield multipart.part_head(choice.content_type, first=not index)
-            yield held.instance.frame(index)
-        yield multipart.closing
-
-    return multipart.content_type(choice.media_type), walk()
+    start, length = held.instance.file_range
+    piece = Piece(held.instance.read_file, start, start + length, chunk_size(held))
+    return piece.walk()
 
 
 def _find_item(dataset: Dataset, tag: str, number: str) -> Dataset:

@@ -376,6 +376,7 @@ def test_an_index_that_was_replaced_shows(tmp_path, how):
 
 def test_a_removed_file_is_seen_when_one_interval_is_over(tmp_path, monkeypatch):
     """What the server and its archive keep does not add up: one interval is the longest."""
+    from mmindex.serve.held import Uids
     from mmindex.serve.shelf import Shelf
 
     write_archive(tmp_path)
@@ -383,26 +384,27 @@ def test_a_removed_file_is_seen_when_one_interval_is_over(tmp_path, monkeypatch)
     now = 1000.0
     monkeypatch.setattr("mmindex.serve.shelf.monotonic", lambda: now)
     shelf = Shelf(tmp_path, revalidate_after=1.0)
-    shelf.open(CINE)
+    shelf.open(Uids(STUDY, SERIES, CINE))
     os.unlink(tmp_path / "cine.dcm")
     now += 0.5
-    assert shelf.held(CINE) is not None
+    assert shelf.held(Uids(STUDY, SERIES, CINE)) is not None
     now += 0.6
-    assert shelf.held(CINE) is None
+    assert shelf.held(Uids(STUDY, SERIES, CINE)) is None
     with pytest.raises((mmindex.errors.StaleIndexError, mmindex.errors.MissingFileError)):
-        shelf.open(CINE)
+        shelf.open(Uids(STUDY, SERIES, CINE))
 
 
 def test_a_frame_off_a_cold_disk_is_left_to_a_thread(tmp_path, monkeypatch):
     """Where bytes are not in memory the event loop does not wait; the neighbours are read ahead."""
-    from mmindex.serve import shelf as shelf_module
+    from mmindex.serve import held as held_module
+    from mmindex.serve.held import Uids
     from mmindex.serve.shelf import Shelf
 
-    if shelf_module._AT_ONCE is None:
+    if held_module._AT_ONCE is None:
         pytest.skip("this system cannot read without waiting")
     write_archive(tmp_path)
     mmindex.build(tmp_path)
-    held = Shelf(tmp_path).open(CINE)
+    held = Shelf(tmp_path).open(Uids(STUDY, SERIES, CINE))
     assert held.read_at_once(3) == FRAMES[3]
 
     def not_in_memory(descriptor, buffers, offset, flags):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import html
 import os
 import shlex
+import socket
 import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
 import mmindex
 from mmindex.cli.printing import print_message
-from mmindex.cli.source_argument import open_archive, root_option
+from mmindex.cli.source_argument import root_option
 from mmindex.errors import MissingFileError
-from mmindex.model import INDEX_NAME, SEPARATOR
+from mmindex.model import INDEX_NAME, SEPARATOR, is_url
 
-if TYPE_CHECKING:
-    from mmindex import Archive
-
+_PAGE_SECONDS = 60.0  # after which the file that leads to the page is removed
 _SHORTEST_TOKEN = 16  # characters
 
 
@@ -82,7 +87,7 @@ def command(
     open_browser: bool,
     log_requests: bool,
 ) -> None:
-    """Serve SOURCE (folder, index, DICOM file) read-only: DICOMweb at /dicom-web, a page at /.
+    """Serve SOURCE (folder, bucket, index, DICOM file) read-only: DICOMweb, and a page at /.
 
     Only this machine is served unless --host is given, with --token-file or --insecure.
 
@@ -91,8 +96,8 @@ def command(
     mmindex serve /data/archive --host 0.0.0.0 --token-file token.txt --workers 4
     """  # noqa: D301
     from mmindex.serve import application
-    from mmindex.serve.security import LOOPBACK, is_loopback
-    from mmindex.serve.server import bind, run
+    from mmindex.serve.security import is_loopback
+    from mmindex.serve.server import bind, check_in_child, run
 
     token = None if token_file is None else _read_token(token_file)
     if not is_loopback(host) and token is None and not insecure:
@@ -100,22 +105,28 @@ def command(
             f"--host {host} can be reached from other machines: give --token-file PATH, or "
             "--insecure to let everybody read who can reach it"
         )
-    _check_source(source)
-    served: Archive | str = os.path.abspath(source)
-    if archive_root is not None:
-        served = open_archive(source, archive_root)
-    hosts: list[str] = [*LOOPBACK, host, *allow_hosts]
-    if not is_loopback(host) and not allow_hosts:
-        hosts = ["*"]  # a page that rebinds its name has no token
+    if ohif is not None and token is not None:
+        raise click.UsageError(
+            "the OHIF Viewer sends no token: leave out --token-file, and have a proxy ask for one"
+        )
+    if not is_url(source):
+        _check_source(source)
+        source = os.path.abspath(source)
+    if archive_root is not None and not is_url(archive_root):
+        archive_root = os.path.abspath(archive_root)
     make = partial(
         application,
-        served,
+        source,
+        archive_root=archive_root,
         token=token,
         allow_origins=allow_origins,
-        allowed_hosts=hosts,
+        allowed_hosts=_list_hosts(host, allow_hosts),
         ohif=ohif,
     )
-    make()  # says now what is wrong
+    if workers > 1 and hasattr(os, "fork"):
+        check_in_child(make)  # says now what is wrong
+    else:
+        make()
     listening = bind(host, port)
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{listening.getsockname()[1]}/"
@@ -123,8 +134,45 @@ def command(
         print_message(f"{url} can be read by everybody who can reach it: there is no token")
     print_message(f"serving {source} at {url} (DICOMweb: {url}dicom-web); Ctrl-C stops it")
     if open_browser:
-        click.launch(url + (f"#token={token}" if token else ""))
-    run(make, listening, workers=workers, log_requests=log_requests)
+        _open_page(url, token)
+    sys.exit(run(make, listening, workers=workers, log_requests=log_requests))
+
+
+def _list_hosts(host: str, allowed: Sequence[str]) -> list[str]:
+    """Return the names that the Host header may have: any IP address where others may connect.
+
+    A page of another site can have its own name point here (DNS rebinding), but no address.
+    """
+    from mmindex.serve.security import ANY_ADDRESS, LOOPBACK, is_loopback
+
+    hosts = [*LOOPBACK, host, *allowed]
+    if not is_loopback(host):
+        hosts += [ANY_ADDRESS, socket.gethostname(), socket.getfqdn()]
+    return hosts
+
+
+def _open_page(url: str, token: str | None) -> None:
+    """Open the page in a browser; a token reaches it by a file that only this user can read.
+
+    The arguments of a process can be read by all users of a machine.
+    """
+    if token is None:
+        click.launch(url)
+        return
+    number, path = tempfile.mkstemp(prefix="mmindex-", suffix=".html")  # of mode 0600
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        target = html.escape(f"{url}#token={quote(token, safe='')}")
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={target}">')
+    atexit.register(_remove, path)
+    timer = threading.Timer(_PAGE_SECONDS, _remove, (path,))
+    timer.daemon = True
+    timer.start()
+    click.launch(path)
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _read_token(path: str) -> str:

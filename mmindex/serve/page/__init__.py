@@ -1,7 +1,8 @@
-"""The viewer page: three files of this package, served as they are."""
+"""The viewer page: files of this package; index.html names the place where it is served."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
@@ -30,22 +31,32 @@ def page_routes(at: str, prefix: str) -> list[BaseRoute]:
     routes: list[BaseRoute] = []
     for name, media_type in _FILES.items():
         text = folder.joinpath(name).read_text(encoding="utf-8")
-        if name == "index.html":
-            text = text.replace("{{prefix}}", prefix).replace("{{base}}", at + "/")
         paths = [f"{at}/", f"{at}/index.html"] if name == "index.html" else [f"{at}/{name}"]
-        routes += [Route(path, _sender(text, media_type)) for path in paths]
+        routes += [Route(path, _sender(text, media_type, at, prefix)) for path in paths]
     if at:
-        routes.append(Route(at, lambda request: RedirectResponse(f"{at}/")))
+        routes.append(Route(at, lambda request: RedirectResponse(_below(request, f"{at}/"))))
     return routes
 
 
-def _sender(text: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+def _below(request: Request, path: str) -> str:
+    """Return a path as a browser asks for it, where the application is mounted in another one."""
+    root: str = request.scope.get("root_path", "").rstrip("/")
+    return root + path
+
+
+def _sender(
+    text: str, media_type: str, at: str, prefix: str
+) -> Callable[[Request], Awaitable[Response]]:
     async def send(request: Request) -> Response:
+        filled = text
+        if media_type.startswith("text/html"):
+            for name, path in (("{{prefix}}", prefix), ("{{base}}", f"{at}/")):
+                filled = filled.replace(name, html.escape(_below(request, path)))
         headers = {
             "content-security-policy": PAGE_POLICY,
             "content-type": media_type,
             "cache-control": "no-cache",
         }
-        return Response(text, headers=headers)
+        return Response(filled, headers=headers)
 
     return send

@@ -1,0 +1,136 @@
+"""Held: an instance that is kept open between requests, and its frames that lie in memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+from hashlib import blake2b
+from typing import NamedTuple
+
+from mmindex import Instance, InstanceRecord
+from mmindex.model import Boundaries, Fingerprint, Status, is_url
+
+_AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
+_READ_AHEAD = 2 << 20  # bytes after a frame that was not in memory: a player wants its neighbours
+_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+class Uids(NamedTuple):
+    """The UIDs that name an instance in a URL."""
+
+    study: str
+    series: str
+    instance: str
+
+    @classmethod
+    def of(cls, record: InstanceRecord) -> Uids:
+        """Return the UIDs of a record."""
+        return cls(record.study_instance_uid, record.series_instance_uid, record.sop_instance_uid)
+
+
+class Held:
+    """An instance that is kept open.
+
+    Attributes
+    ----------
+    instance : Instance
+        The open instance.
+    record : InstanceRecord
+        Its record.
+    uids : Uids
+        Its UIDs.
+    etag : str
+        What tells this state of the file from any other; the beginning of an ETag.
+    due : float
+        When the index and the file have to be looked at again, by `time.monotonic`.
+    """
+
+    __slots__ = ("_descriptor", "due", "etag", "instance", "record", "uids")
+
+    def __init__(self, instance: Instance, due: float) -> None:
+        self.instance = instance
+        self.record = instance.record
+        self.uids = Uids.of(instance.record)
+        self.etag = make_etag(instance.record)
+        self.due = due
+        self._descriptor = _open_again(instance)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
+
+    def read_at_once(self, frame_index: int) -> bytearray | None:
+        """Return a frame that lies in memory, in one piece; None where reading could wait.
+
+        The disk is never waited for: the event loop calls this.
+
+        Raises
+        ------
+        MMIndexError
+            As `FrameTable.contiguous_range`.
+        """
+        if self._descriptor < 0 or _AT_ONCE is None or self.record.frames is None:
+            return None
+        place = self.record.frames.contiguous_range(frame_index)  # as `Instance.view` has it
+        if place is None:
+            return None
+        offset, length = place
+        found = bytearray(length)
+        try:
+            count = os.preadv(self._descriptor, [found], offset, _AT_ONCE)
+        except OSError as error:
+            if error.errno in _NOT_AT_ONCE:
+                return None
+            raise
+        return found if count == length else None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the file is an object of a store."""
+        return is_url(self.instance.path)
+
+    def read(self, frame_index: int) -> bytes:
+        """Return a frame, and have its neighbours read ahead; a thread calls this.
+
+        Raises
+        ------
+        MMIndexError
+            As `Instance.frame`.
+        """
+        frame = self.instance.frame(frame_index)
+        if self._descriptor >= 0 and hasattr(os, "posix_fadvise"):
+            last = self.instance.byte_ranges(frame_index)[-1]
+            start = last.offset + last.length
+            os.posix_fadvise(self._descriptor, start, _READ_AHEAD, os.POSIX_FADV_WILLNEED)
+        return frame
+
+
+def _open_again(instance: Instance) -> int:
+    """Return a descriptor of the instance's file as it was indexed, -1 where there is none.
+
+    Frames of an inflated data set have no place in the file.
+    """
+    record, path = instance.record, instance.file_path
+    if path is None or is_url(path) or record.status is not Status.INDEXED:
+        return -1
+    version = instance.source.version  # in a mirror, other times than the index has
+    if version is None:
+        return -1
+    bits = record.image_pixel.bits_allocated or 0
+    if record.boundaries is Boundaries.NATIVE and bits % 8:
+        return -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return -1
+    found = Fingerprint.of(os.stat(descriptor))
+    if (found.size, found.mtime_ns) != (version.size, version.mtime_ns):
+        os.close(descriptor)
+        return -1
+    return descriptor
+
+
+def make_etag(record: InstanceRecord) -> str:
+    """Return what changes when the file or its record does."""
+    state = (record.sop_instance_uid, record.key, record.fingerprint, record.number_of_frames)
+    return blake2b(repr(state).encode(), digest_size=9).hexdigest()
