@@ -94,11 +94,11 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     @property
     def is_moved(self) -> bool:
-        """Whether the archive was opened where the index does not have it."""
+        """Whether the archive is read from another folder or bucket than the indexed one."""
         return self._moved
 
     def close(self) -> None:
-        """Let go of the index and of the files that are kept open."""
+        """Close the index and every file that the archive keeps open."""
         self._open.clear()
         self._sources.clear()
         self._store.close()

@@ -258,10 +258,10 @@ def test_a_choice_without_meaning_is_refused(tmp_path: Path, name: str, value: s
             "on_error": [lambda: archive["1.2.7"].arrays(**wrong)],
         }
         for call in calls.get(name, []):
-            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+            with pytest.raises(ValueError, match=f"{name}: expected one of .*, found '{value}'"):
                 call()
         if name != "by":
-            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+            with pytest.raises(ValueError, match=f"{name}: expected one of .*, found '{value}'"):
                 mmindex.FrameDataset(archive, **wrong)
 
 

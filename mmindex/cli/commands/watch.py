@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="How often to look at all.",
+    help="Minutes between full builds.",
 )
 @watch_options
 @click.option(
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=2.0,
-    help="Leave files that changed less long ago.",
+    show_default=True,
+    help="Skip files changed less than this ago.",
 )
 @log_option
-@click.option("-q", "--quiet", is_flag=True, help="Log what went wrong only.")
+@click.option("-q", "--quiet", is_flag=True, help="Log failures only.")
 @click.option("-v", "--verbose", is_flag=True, help="Log the problems of each burst by name.")
 def command(
     root: str,
