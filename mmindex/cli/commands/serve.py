@@ -37,7 +37,7 @@ _SHORTEST_TOKEN = 16  # characters
     help="0 for a free one.",
 )
 @click.option(
-    "--workers",
+    *("-j", "--workers"),
     metavar="N",
     type=click.IntRange(1, 64),
     default=1,
@@ -155,6 +155,8 @@ def _check_source(source: str) -> None:
     MissingFileError
         There is no such file or folder; or no index, and none is wanted.
     """
+    if source == "-":
+        raise click.UsageError("serve cannot read standard input: name a file, folder or index")
     if not os.path.exists(source):
         if SEPARATOR in source:  # a file in a container, which is opened when it is served
             return
