@@ -1,4 +1,4 @@
-"""An index at a URL: fetched once to a folder of the user's own, and anew when the object changed.
+"""An index at a URL: fetched once to a folder of the user's own, again when the object changed.
 
 Trusted is whoever may write the object at the URL that the user named, as the owner of a local
 index is. So such an index reads objects of its own host, and other places only where the user
