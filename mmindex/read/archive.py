@@ -270,7 +270,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         return opened.instance
 
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
-        """Return the instance that is kept open; look it up again where it changed or `anew` is set."""
+        """Return the instance that is kept open, looked up again where it changed or for `anew`."""
         opened = None if anew else self._open.find(uid)
         due = monotonic() + self._revalidate_after
         if opened is not None and self._store.find_uid("instances", uid) == [opened.file_id]:
