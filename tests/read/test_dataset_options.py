@@ -99,8 +99,8 @@ def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
         (lambda: slice_file(2, 1.5), "two slices at 1.500 mm"),
         (lambda: slice_file(2, 3.0, orientation="1\\0\\0\\0\\0.9\\0.43589"), "not parallel"),
         (lambda: slice_file(2, 3.0, x="-4"), "shifted in their plane"),
-        (lambda: slice_file(2, None), "no place in space"),
-        (lambda: slice_file(2, 3.0, x="nan"), "no place in space"),
+        (lambda: slice_file(2, None), "no position in space"),
+        (lambda: slice_file(2, 3.0, x="nan"), "no position in space"),
         (
             lambda: slice_file(2, 3.0, orientation="0\\0\\0\\0\\0\\0"),
             "unit vectors at right",

@@ -64,7 +64,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Build the index, then update it within a second of each change. SIGTERM ends the watch.
+    """Build the index, then follow each change within a second, until SIGTERM.
 
     Files that are renamed into ROOT are served at once; those that are written in place when they
     are --min-age seconds old.
