@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
-_LEAST_PATH = 16
+_LEAST_PATH = 24
 _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 

@@ -117,7 +117,7 @@ def command(
             note_no_color()
     if not quiet:
         print_message(
-            f"{counted(frames, 'frame', grouped=True)} decoded in "
+            f"{counted(frames, 'frame', grouped=True)} tried in "
             f"{counted(files, 'file', grouped=True)}, {len(found)} failed"
         )
     if found:
