@@ -1,4 +1,4 @@
-"""mmindex: any frame of any DICOM file, in constant time.
+"""mmindex: read any frame of a DICOM file without reading the others.
 
 with mmindex.open_file("cine.dcm") as instance:     # one file, nothing written
     instance.frame(41)

@@ -1,8 +1,10 @@
-"""Every exception that mmindex raises.
+"""Exceptions for whatever is wrong with a file, an index or a server.
 
 All derive from MMIndexError and carry `path` and `offset`; where Python has a
 convention of its own (IndexError, KeyError, FileNotFoundError, ImportError),
-the class follows it too. All pickle, since they cross processes.
+the class follows it too. All pickle, since they cross processes. A wrong argument
+raises ValueError or TypeError; errors of the system, such as PermissionError, pass
+through.
 
     MMIndexError
     ├── FormatError               the bytes break the standard where it matters
@@ -50,7 +52,7 @@ __all__ = [
 
 
 class MMIndexError(Exception):
-    """Base of every error that mmindex raises.
+    """Base of the errors for whatever is wrong with a file, an index or a server.
 
     Attributes
     ----------

@@ -93,7 +93,7 @@ def _explain_unknown_command(name: str) -> str:
 _FIRST_COMMANDS = """\
 Usage: mmindex [OPTIONS] COMMAND [ARGS]...
 
-  Any frame of any DICOM file, in constant time.
+  Read any frame of a DICOM file without reading the others.
 
   mmindex build /data/archive              build the index, or update it
   mmindex ls /data/archive                 list what is in it
@@ -114,11 +114,11 @@ Usage: mmindex [OPTIONS] COMMAND [ARGS]...
 @click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Any frame of any DICOM file, in constant time. Exit codes: 0 done, 1 failed or problems
-    found, 2 wrong usage, 130 stopped.
+    """Read any frame of a DICOM file without reading the others. Exit codes: 0 done, 1 failed or
+    problems found, 2 wrong usage, 130 interrupted.
 
     \b
-    mmindex build /data/archive             make its index, or bring it up to date
+    mmindex build /data/archive             build or update its index
     """  # noqa: D205, D301
     if ctx.invoked_subcommand is None:
         click.echo(_FIRST_COMMANDS, err=True, nl=False)

@@ -34,5 +34,5 @@ def fail_on_option(command: Command) -> Command:
         metavar="KINDS",
         default=_DEFAULT,
         callback=_parse_kinds,
-        help="Kinds, by commas, that exit with 1 unless accepted.",
+        help="Exit with 1 for these kinds, separated by commas.",
     )(command)

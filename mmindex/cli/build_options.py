@@ -49,7 +49,7 @@ _LEFT_OUT = (
         "--exclude",
         metavar="GLOB",
         multiple=True,
-        help="Leave out this name, or with a slash this path.",
+        help="Skip this name or, with a slash, this path.",
     ),
     click.option(
         "--no-follow-links",
@@ -57,11 +57,9 @@ _LEFT_OUT = (
         is_flag=True,
         default=True,
         flag_value=False,
-        help="Leave out symbolic links.",
+        help="Skip symbolic links.",
     ),
-    click.option(
-        "--one-file-system", is_flag=True, help="Leave out folders of other file systems."
-    ),
+    click.option("--one-file-system", is_flag=True, help="Skip folders of other file systems."),
 )
 _WALK_OPTIONS = (
     *_LEFT_OUT,
@@ -77,13 +75,13 @@ _WALK_OPTIONS = (
         "--max-removed",
         metavar="N|N%",
         callback=_check_limit,
-        help="How many files may be gone; unless given, half.",
+        help="Stop if more files are gone; default: half.",
     ),
     click.option(
         "--attributes",
         metavar="NAMES",
         callback=_check_attributes,
-        help="Keep these of studies and series: qido, keywords.",
+        help="Keep these attributes: qido, keywords or none.",
     ),
 )
 min_age_option = click.option(
@@ -91,7 +89,7 @@ min_age_option = click.option(
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Leave files that changed less long ago.",
+    help="Skip files changed less than this ago.",
 )
 
 
@@ -107,7 +105,7 @@ index_option = click.option(
     "--index",
     metavar="PATH",
     type=click.Path(),
-    help="The index file; .mmindex in ROOT unless given.",
+    help="Index file; default: .mmindex in ROOT.",
 )
 
 
@@ -115,7 +113,7 @@ concurrency_option = click.option(
     "--concurrency",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Objects of a URL at once; 64 unless given.",
+    help="Objects of a URL scanned at once; default: 64.",
 )
 
 
@@ -182,7 +180,7 @@ def log_option(command: Command) -> Command:
         metavar="text|json",
         type=NearChoice(["text", "json"]),
         default="text",
-        help="How a line of the log reads.",
+        help="Format of the log.",
     )(command)
 
 
@@ -240,7 +238,9 @@ def _print_summary(report: BuildReport) -> None:
     if report.requests:
         click.echo(describe_requests(report))
     if report.postponed:
-        click.echo(f"{counted(report.postponed, 'file', grouped=True)} too young: left for later")
+        click.echo(
+            f"{counted(report.postponed, 'file', grouped=True)} changed too recently: postponed"
+        )
     if report.problem_count:
         click.echo(counted(report.problem_count, "problem"))
     if report.unreadable:

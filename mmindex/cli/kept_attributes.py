@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from mmindex.cli.printing import plain, wrap
+from mmindex.cli.printing import cut_end, plain, wrap
 
 if TYPE_CHECKING:
     from mmindex import Archive
@@ -43,7 +40,7 @@ class Kept:
         found = self.describe(uid)
         words = _OF_STUDY if of_study else _OF_SERIES
         texts = [_show(word, found[word]) for word in words if word in found]
-        return cut_columns(", ".join(texts), shutil.get_terminal_size().columns - 2)
+        return cut_end(", ".join(texts), shutil.get_terminal_size().columns - 2)
 
     def walk_lines(self) -> Iterator[tuple[str, str]]:
         """Yield a name and what is said of an index that keeps attributes, by lines."""
@@ -61,17 +58,3 @@ def _show(word: str, value: Any) -> str:
     if word.endswith("Date") and _DATE.fullmatch(text):
         return f"{text[:4]}-{text[4:6]}-{text[6:]}"
     return f"no. {text}" if word == "SeriesNumber" else text
-
-
-def cut_columns(text: str, width: int) -> str:
-    """Return a text of at most so many columns of a terminal; a wide character takes two."""
-    ends = list(accumulate(map(_columns, text)))
-    if not ends or ends[-1] <= width:
-        return text
-    return text[: bisect_right(ends, max(0, width - 3))] + "..."
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

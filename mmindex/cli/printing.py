@@ -8,13 +8,16 @@ starts in less time than they take.
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
 from time import monotonic
 
 import click
 
 FAILED = 1
 _TOGETHER = 0.1  # seconds
+_EMOJI_STYLE = "\ufe0f"  # makes the narrow symbol before it a wide picture
 
 
 def plain(text: str) -> str:
@@ -97,7 +100,7 @@ def measure_columns(
     margin : int
         Columns of the terminal that are taken.
     """
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    widths = [max(map(count_columns, column)) for column in zip(heading, *rows, strict=True)]
     if shortened is not None:
         import shutil
 
@@ -116,30 +119,88 @@ def align(
 ) -> str:
     """Return a line of a table; `to_the_right` are the columns that numbers end with."""
     cells = [
-        cell.rjust(width) if name in to_the_right else cut_end(cell, width).ljust(width)
+        cell.rjust(width) if name in to_the_right else pad(cut_end(cell, width), width)
         for name, cell, width in zip(heading, row, widths, strict=True)
     ]
     return "  ".join(cells).rstrip()
 
 
+def count_columns(text: str) -> int:
+    """Return the columns of a terminal that a text takes: wide characters two, marks none."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def pad(text: str, width: int) -> str:
+    """Return a text with spaces up to so many columns."""
+    return text + " " * (width - count_columns(text))
+
+
 def cut_middle(text: str, width: int) -> str:
-    """Return a text as wide as this at most: of a path, folder and file name show at its ends."""
-    if len(text) <= width:
+    """Return a text of so many columns at most: a path keeps its first folder and its name."""
+    if count_columns(text) <= width:
         return text
-    head = (width - 3) // 3
-    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Return the lines of a text, each as wide as this at most."""
-    import textwrap
-
-    return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]
+    room = max(0, width - 3)
+    head = take_columns(text, room // 3)
+    return f"{head}...{_take_last_columns(text, room - count_columns(head))}"
 
 
 def cut_end(text: str, width: int) -> str:
-    """Return a text as wide as this at most: dots stand for its end."""
-    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+    """Return a text of so many columns at most: dots stand for its end."""
+    if count_columns(text) <= width:
+        return text
+    return take_columns(text, max(0, width - 3)) + "..."
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Return the lines of a text, each of so many columns at most, and of 20 at least."""
+    width = max(width, 20)
+    lines, line = [], ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if count_columns(longer) <= width:
+            line = longer
+            continue
+        lines += [line] if line else []
+        while count_columns(word) > width:
+            lines.append(take_columns(word, width))
+            word = word[len(lines[-1]) :]
+        line = word
+    return [*lines, line]
+
+
+def take_columns(text: str, width: int) -> str:
+    """Return the beginning of a text that so many columns hold."""
+    if text.isascii():
+        return text[:width]
+    return text[: bisect_right(list(accumulate(map(_columns, text))), width)]
+
+
+def _take_last_columns(text: str, width: int) -> str:
+    """Return the end of a text that so many columns hold; a mark without its letter is left out."""
+    if text.isascii():
+        return text[len(text) - width :]
+    ends = list(accumulate(map(_columns, reversed(text))))
+    last = text[len(text) - bisect_right(ends, width) :]
+    while last and _is_mark(last[0]):
+        last = last[1:]
+    return last
+
+
+def _columns(char: str) -> int:
+    import unicodedata
+
+    if char == _EMOJI_STYLE:
+        return 1
+    if _is_mark(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _is_mark(char: str) -> bool:
+    """Return whether a character joins the one before it, as an accent or a vowel of Hangul."""
+    import unicodedata
+
+    return unicodedata.category(char) in ("Mn", "Me") or "\u1160" <= char <= "\u11ff"
 
 
 def quote(text: str) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmindex.cli.printing import counted, cut_end, cut_middle, explain_anomaly, plain, wrap
+from mmindex.cli.printing import (
+    count_columns,
+    counted,
+    cut_end,
+    cut_middle,
+    explain_anomaly,
+    pad,
+    plain,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from mmindex import Problem
@@ -82,7 +91,7 @@ def _walk_cells(
     whole: bool,
 ) -> Iterator[str]:
     """Yield a heading and a line a row: path, what stands in colour, and a text of any length."""
-    path_width = min(max(len(row[0]) for row in rows), max(_LEAST_PATH, columns // 3))
+    path_width = min(max(count_columns(row[0]) for row in rows), max(_LEAST_PATH, columns // 3))
     path_width = max(path_width, len(heading[0]))
     middle_width = max(len(row[1]) for row in [heading, *rows])
     before = path_width + middle_width + 4
@@ -93,7 +102,7 @@ def _walk_cells(
         lines = wrap(text, columns - before)
         first = lines[0] if whole else cut_end(text, columns - before)
         shown = click.style(f"{middle:{middle_width}}", fg=color)
-        yield f"{cut_middle(path, path_width):{path_width}}  {shown}  {first}"
+        yield f"{pad(cut_middle(path, path_width), path_width)}  {shown}  {first}"
         if whole:
             yield from (" " * before + line for line in lines[1:])
 

@@ -88,11 +88,11 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
             return mmindex.open(path, archive_root=archive_root)
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
-        remedy = f": `mmindex build FOLDER --index {quote(path)}` makes one" if index else ""
+        remedy = f": `mmindex build FOLDER --index {quote(path)}` creates one" if index else ""
         raise MissingFileError(f"there is no such folder or index{remedy}", path=path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX_NAME)):
         raise MissingFileError(
-            f"the folder has no index: make one with `mmindex build {quote(path)}`", path=path
+            f"the folder has no index: create one with `mmindex build {quote(path)}`", path=path
         )
     if os.path.isfile(path) and not (is_index(path) or path.endswith(INDEX_NAME)):
         raise click.UsageError(

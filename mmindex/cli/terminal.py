@@ -10,24 +10,32 @@ from typing import Any
 
 import click
 
+from mmindex.cli.printing import print_message
 from mmindex.cli.suggestions import NearChoice
 
 _WHEN = {"always": True, "never": False}
 
 
 def _set_color(ctx: click.Context, param: click.Parameter, when: str) -> None:
-    ctx.color = _WHEN.get(when, False if os.environ.get("NO_COLOR") else None)
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    ctx.color = _WHEN.get(when, False if is_plain else None)
+
+
+def note_no_color() -> None:
+    """Say on standard error that lines with tabs have no colour, where --color asks for it."""
+    if click.get_current_context().color:
+        print_message("tab-separated output has no colour")
 
 
 def color_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --color to a command; by itself, a terminal gets colour unless NO_COLOR is set."""
+    """Add --color to a command; by itself, a terminal gets colour without NO_COLOR or TERM=dumb."""
     return click.option(
         "--color",
         type=NearChoice(["auto", "always", "never"]),
         default="auto",
         expose_value=False,
         callback=_set_color,
-        help="Colour; auto unless given: on a terminal, without NO_COLOR.",
+        help="Colour of tables; default: auto, on a terminal without NO_COLOR.",
     )(command)
 
 

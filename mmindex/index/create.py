@@ -33,7 +33,7 @@ def create_index(path: str, root: bytes) -> None:
     if os.path.exists(path):
         return
     if not os.path.isdir(os.path.dirname(path)):
-        raise IndexWriteError("cannot make the index: there is no such folder", path=path)
+        raise IndexWriteError("cannot create the index: there is no such folder", path=path)
     meta = _make_meta(portable_root(path, root), FILE_ID.pack(1))
     create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
 

@@ -94,11 +94,11 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     @property
     def is_moved(self) -> bool:
-        """Whether the archive was opened where the index does not have it."""
+        """Whether the archive is read from another folder or bucket than the indexed one."""
         return self._moved
 
     def close(self) -> None:
-        """Let go of the index and of the files that are kept open."""
+        """Close the index and every file that the archive keeps open."""
         self._open.clear()
         self._sources.clear()
         self._store.close()
@@ -270,7 +270,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         return opened.instance
 
     def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
-        """Look the instance up anew, and keep it open; as it is, unless it changed or is to be."""
+        """Return the instance that is kept open, looked up again where it changed or for `anew`."""
         opened = None if anew else self._open.find(uid)
         due = monotonic() + self._revalidate_after
         if opened is not None and self._store.find_uid("instances", uid) == [opened.file_id]:
@@ -306,7 +306,7 @@ def open_archive(
     store : obstore store, optional
         Where the objects of URLs are; made of the URL and the environment unless given.
     revalidate_after : float
-        Seconds after which a read looks anew whether a file has changed; 0 for every read.
+        Seconds after which a read checks again whether its file changed; 0 for every read.
     max_open_files : int, optional
         How many files are kept open, each from its second read on; a quarter of what the system
         allows unless given. One that is mapped, for views and arrays, takes two descriptors.

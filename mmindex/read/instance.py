@@ -335,7 +335,13 @@ class Instance(Decoded, FrameSequence):
         return self.record.frames.fragment_ranges(0)
 
     def list_indices(self, frame_indices: Iterable[int] | None) -> list[int]:
-        """Return frame indices as a list; of all frames only if the last one is there."""
+        """Return frame indices as a list: those given or, for None, all frames.
+
+        Raises
+        ------
+        TruncatedFrameError
+            All frames are meant, and the last one runs past the end of the file.
+        """
         if frame_indices is not None:
             return list(frame_indices)
         count = len(self)

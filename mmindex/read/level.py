@@ -143,7 +143,9 @@ class LevelPixels:
     ) -> NDArray[np.generic]:
         """Return the pixels of a region; see `Slide.read_region`."""
         if width < 1 or height < 1:
-            raise ValueError(f"a region is at least 1 x 1 pixels, not {width} x {height}")
+            raise ValueError(
+                f"expected a region of at least 1 x 1 pixels, found {width} x {height}"
+            )
         image, plane, _ = self._find_plane(focal_plane, optical_path)
         level = self.level
         tall, wide = level.tile_height, level.tile_width

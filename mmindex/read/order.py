@@ -18,7 +18,7 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise ValueError for the value of a parameter that is none of its choices."""
     if value not in choices:
         known = ", ".join(map(repr, choices))
-        raise ValueError(f"{name} is one of {known}, not {value!r}")
+        raise ValueError(f"{name}: expected one of {known}, found {value!r}")
 
 
 def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:

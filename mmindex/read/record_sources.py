@@ -30,7 +30,7 @@ class RecordSources:
     root : FilesRoot
         Where the files are.
     revalidate_after : float
-        Seconds after which a read looks at a file anew.
+        Seconds after which a read checks a file again.
     store : obstore store, optional
         Where the objects of a remote root are; made of its URL unless given.
     is_moved : bool

@@ -62,7 +62,9 @@ class Slide(Closing):
 
     def _of_level(self, level: int) -> LevelPixels:
         if not 0 <= level < len(self.levels):
-            raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
+            raise FrameIndexError(
+                f"level {level} does not exist: the slide has levels 0 to {len(self.levels) - 1}"
+            )
         return self._pixels[level]
 
     def locate(

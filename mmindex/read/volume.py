@@ -141,7 +141,7 @@ def _walk_dose(record: InstanceRecord, header: Dataset, offsets: object) -> Iter
         steps = (steps - steps[0]) * np.sign(normal[2])
     if len(steps) != count or steps[0] or not np.isfinite(steps).all():
         raise FormatError(
-            f"the Grid Frame Offset Vector of {uid} says no place of its {count} frames"
+            f"the Grid Frame Offset Vector of {uid} gives no positions for its {count} frames"
         )
     for frame_index, step in enumerate(steps):
         place = first.position + step * normal
@@ -173,7 +173,7 @@ def _make_slice(
         rows = columns = 0.0
     given = (*place.flat, *cosines.flat, rows, columns)
     if place.shape != (3,) or cosines.shape != (6,) or not np.isfinite(given).all():
-        raise FormatError(f"frame index {frame_index} of {uid} says no place in space")
+        raise FormatError(f"frame index {frame_index} of {uid} gives no position in space")
     axes = cosines.reshape(2, 3)
     if min(rows, columns) <= 0 or np.abs(axes @ axes.T - np.eye(2)).max() > _SQUARE:
         raise FormatError(

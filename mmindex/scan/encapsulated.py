@@ -182,7 +182,7 @@ def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCo
         if not is_clean and markers is None and len(filled) > 1:
             raise AmbiguousFramesError(
                 f"expected Number of Frames (0028,0008), found no number that {len(filled)} "
-                "fragments bear out, and no table or start marker",
+                "fragments confirm, and no table or start marker",
                 offset=items.origin,
             )
         number_of_frames = 1

@@ -1,6 +1,6 @@
 """Refuses requests by Host, token and size of headers; adds the headers of every answer.
 
-A page of another site that has its name point to 127.0.0.1 (DNS rebinding) is told by its Host
+A page of another site that has its name point to 127.0.0.1 (DNS rebinding) is known by its Host
 header. Nothing is logged but method, path without query, status and time; queries hold names.
 """
 

@@ -122,7 +122,7 @@ class FileSource(ByteSource):
     version : Fingerprint
         What the file has to be.
     revalidate_after : float
-        Seconds after which a read looks at the file anew.
+        Seconds after which a read checks the file again.
     by_path : bool
         Whether it is looked for at its path; else only the open file itself is looked at.
 

@@ -28,10 +28,10 @@ class Folder(Root):
     root : bytes
         The folder.
     ignore_inode : bool
-        Whether a file may have another inode when it is opened than its version says: files do in
-        an archive that was moved or is mounted anew.
+        Whether files may have other inodes than their versions say: they do in an archive that
+        was moved or is mounted again.
     revalidate_after : float
-        Seconds after which a read looks at its file anew.
+        Seconds after which a read checks its file again.
     """
 
     __slots__ = ("_ignore_inode", "_revalidate_after", "_root", "name")

@@ -213,7 +213,7 @@ class DeflatedMember(_MemberSource):
         Raises
         ------
         FormatError
-            The member does not inflate to the length and the CRC that the container says.
+            The member does not inflate to the length and the CRC that the container declares.
         """
         with self._naming:
             data = self._inflated.get(self._key)
@@ -245,12 +245,12 @@ def check_lengths(member: Member) -> None:
     compressed, length = member.compressed_length, member.length
     if length > min(compressed * _MAX_RATIO, MAX_INFLATED_LENGTH):
         raise FormatError(
-            f"{compressed} deflated bytes cannot be the {length} that the container says",
+            f"{compressed} deflated bytes cannot be the {length} the container declares",
             offset=member.offset,
         )
     if compressed > 2 * length + _LONGEST_SCRAP:
         raise FormatError(
-            f"{compressed} deflated bytes are too many for the {length} that the container says",
+            f"{compressed} deflated bytes are too many for the {length} the container declares",
             offset=member.offset,
         )
 
@@ -269,7 +269,7 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
     Raises
     ------
     FormatError
-        The bytes do not inflate to the length and the CRC that the container says.
+        The bytes do not inflate to the length and the CRC that the container declares.
     """
     check_lengths(member)
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -279,7 +279,7 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
         raise FormatError(f"expected a deflated member: {error}", offset=member.offset) from error
     if len(data) != member.length or not decompressor.eof:
         raise FormatError(
-            f"the member does not inflate to the {member.length} bytes that the container says",
+            f"the member does not inflate to the {member.length} bytes that the container declares",
             offset=member.offset,
         )
     if zlib.crc32(data) != member.crc:

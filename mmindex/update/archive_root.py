@@ -147,8 +147,8 @@ class BucketRoot(ArchiveRoot):
             yield found
         if is_empty and self.bucket.is_object():
             raise MissingFileError(
-                "expected objects below the URL, found one there: name what lies before its last "
-                "slash",
+                "expected the URL of a bucket or prefix, found that of an object: name the prefix, "
+                "which ends before the last slash",
                 path=self.name,
             )
 

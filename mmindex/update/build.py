@@ -96,7 +96,7 @@ def build(
         series. "none" drops what is kept. Unless given, as the index has it, and none in a new one.
     ignore_inode : bool, optional
         Know files by size and modification time alone, where inodes do not last: on CIFS, exFAT and
-        sshfs, and in an archive that rsync or `cp -a` writes anew. A file whose content is replaced
+        sshfs, and in an archive that rsync or `cp -a` rewrites. A file whose content is replaced
         by as many bytes under the same time is then not scanned again. The index keeps it for later
         builds, updates and readers; unless given, as the index has it, and False in a new one.
     moved_from : path, optional

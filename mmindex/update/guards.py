@@ -49,9 +49,8 @@ def find_root(root: str | os.PathLike[str], *, one_file_system: bool) -> bytes:
         raise MissingFileError("there is no such folder", path=os.fsdecode(path))
     if not one_file_system and (shown := _find_system_folder(os.path.realpath(path))):
         raise IndexWriteError(
-            f"{shown} lies below, where the system shows itself and files have no end: name the "
-            "archive's own folder, or stay on its file system: --one-file-system "
-            "(one_file_system=True)",
+            f"{shown} in it shows the running system and has no files to index: name the archive's "
+            "own folder, or skip other file systems with --one-file-system (one_file_system=True)",
             path=os.fsdecode(path),
         )
     return path
@@ -183,9 +182,9 @@ def open_to_build(
         elif not _is_same_root(store.root, root):
             known = os.fsdecode(store.root)
             raise IndexWriteError(
-                f"the index is that of {known}: give another one for {os.fsdecode(root)}, or if "
-                f"that archive was moved, build with --moved-from {shlex.quote(known)} "
-                "(moved_from=...)",
+                f"expected an index of {os.fsdecode(root)}, found one of {known}: name another "
+                f"index or, if that archive was moved, build with --moved-from "
+                f"{shlex.quote(known)} (moved_from=...)",
                 path=index,
             )
         yield store

@@ -11,7 +11,7 @@ from cli_runner import print_on_terminal, read_json_lines, run, run_child
 from served_archive import CT, OTHER, write_archive
 
 import mmindex
-from mmindex.cli.kept_attributes import cut_columns
+from mmindex.cli.printing import cut_end
 
 NAMES = ("Müller", "Anna", "Smith", "ID-1.2", "20200102")
 
@@ -140,7 +140,7 @@ def test_a_long_name_is_cut_by_columns(text: str, width: int) -> None:
         wide = sum(unicodedata.east_asian_width(char) in "WF" for char in shown)
         return len(shown) + wide - sum(map(bool, map(unicodedata.combining, shown)))
 
-    shown = cut_columns(text, width)
+    shown = cut_end(text, width)
     assert measure(shown) <= width
     assert shown == text or shown.endswith("...")
     assert shown == text or measure(text) > width

@@ -83,6 +83,27 @@ def test_check_on_a_terminal_explains_each_anomaly_once(tmp_path, terminal):
     assert f"{LONG}\tanomaly\todd-fragment-length @0x" in piped
 
 
+def test_check_fits_the_terminal_with_wide_characters_in_paths(tmp_path, terminal):
+    """A Chinese character takes two columns; kinds and problems stand below each other."""
+    folder = "影像归档/患者甲/2024年头部平扫与增强"
+    data_set = element(0x00080018, "UI", "1.2.3") + image_attributes()
+    data = dicom_file(data_set + element(PIXEL_DATA, "OB", bytes(4)))
+    for name in (f"{folder}/甲.dcm", f"{folder}/乙.dcm", "丙.dcm", f"{folder * 4}/a.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    (tmp_path / "丙.dcm").unlink()
+    (tmp_path / folder / "甲.dcm").unlink()
+    lines = print_on_terminal(terminal, "check", tmp_path, code=1)
+    widths = [sum(2 if char > "\u2e80" else 1 for char in line) for line in lines]
+    assert max(widths) <= 80
+    heading, *rows = [line for line in lines if "  missing" in line or "  Kind" in line]
+    assert len(rows) == 2
+    for row in rows:
+        before = row[: row.index("  missing")]
+        assert sum(2 if char > "\u2e80" else 1 for char in before) == heading.index("  Kind")
+
+
 @pytest.mark.parametrize("command", ["check", "stats", "compact"])
 def test_progress_is_shown_on_a_terminal_and_wiped(archive, tmp_path, terminal, command):
     """On standard error, where results do not go through a pipe."""

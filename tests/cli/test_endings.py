@@ -75,7 +75,7 @@ def test_a_frame_that_cannot_be_decoded_is_a_failure_though_nobody_reads_the_lis
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "1 frame decoded in 1 file, 1 failed" in done.stderr
+    assert "1 frame tried in 1 file, 1 failed" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "build --help", "ls --help"])

@@ -15,6 +15,8 @@ from cli_runner import (
     run_child,
 )
 from dicom_bytes import (
+    JPEG_2000,
+    JPEG_BASELINE,
     RLE_LOSSLESS,
     encapsulated_file,
     native_file,
@@ -370,7 +372,7 @@ def test_a_picture_in_a_window_is_that_of_the_library(tmp_path):
 
 
 def test_the_name_of_the_output_says_the_format(tmp_path):
-    """A .png is a PNG file and a .npy an array; a .jpg may be the frame as it is stored."""
+    """A .png is a PNG file, a .npy an array; a .jpg is the frame only if that is stored as JPEG."""
     path = tmp_path / "a.dcm"
     path.write_bytes(native_file(bytes([7, 9, 200, 8]), vr="OB"))
     for name in ("a.png", "B.PNG"):
@@ -379,8 +381,49 @@ def test_the_name_of_the_output_says_the_format(tmp_path):
             assert picture.format == "PNG"
     run("frame", path, 1, "-o", tmp_path / "a.npy")
     assert np.load(tmp_path / "a.npy").tolist() == [[7, 9], [200, 8]]
-    run("frame", path, 1, "-o", tmp_path / "a.jpg")
-    assert (tmp_path / "a.jpg").read_bytes() == bytes([7, 9, 200, 8])
+    stderr = run("frame", path, 1, "-o", tmp_path / "a.jpg", code=2).stderr
+    assert "the frame is stored as raw, not JPEG: add --format jpg" in stderr
+    assert not (tmp_path / "a.jpg").exists()
+    run("frame", path, 1, "--format", "jpg", "-o", tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("uid", "options", "name", "says"),
+    [
+        (RLE_LOSSLESS, (), "a.jpg", "stored as RLE, not JPEG: add --format jpg"),
+        (RLE_LOSSLESS, (), "{number}.JPEG", "stored as RLE, not JPEG: add --format jpg"),
+        (RLE_LOSSLESS, (), "a.jls", "stored as RLE, not JPEG-LS: name the output x.rle"),
+        (RLE_LOSSLESS, ("--format", "raw"), "a.png", "stored as RLE, not PNG: add --format png"),
+        (JPEG_2000, (), "a.jpg", "stored as JPEG 2000, not JPEG: add --format jpg"),
+        (JPEG_2000, (), "a.tiff", "stored as JPEG 2000, not TIFF: name the output x.j2k"),
+        (JPEG_BASELINE, ("--format", "raw"), "a.npy", "stored as JPEG, not npy: add --format npy"),
+        (JPEG_BASELINE, (), "{number}.jls", "stored as JPEG, not JPEG-LS: name the output x.jpg"),
+        (JPEG_BASELINE, ("--format", "png"), "a.jpg", "--format png is not JPEG: add --format jpg"),
+        (JPEG_BASELINE, ("--format", "npy"), "a.png", "--format npy is not PNG: add --format png"),
+    ],
+)
+def test_a_name_of_another_format_than_what_is_written_is_wrong_usage(
+    tmp_path, uid, options, name, says
+):
+    """A program that opens the file by its name would not understand it; nothing is written."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(encapsulated_file([b"\xff\xd8ab\xff\xd9"], 1, uid))
+    stderr = run("frame", path, 1, *options, "-o", tmp_path / "out" / name, code=2).stderr
+    assert says in " ".join(stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.jfif", "a.raw", "a.bin", "a", "a.{ext}"])
+def test_a_name_of_the_stored_format_or_of_none_is_taken(tmp_path, name):
+    """The bytes are those of the frame."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(encapsulated_file([b"\xff\xd8ab\xff\xd9"], 1, JPEG_BASELINE))
+    run("frame", path, 1, "-o", tmp_path / "out" / name)
+    (written,) = (tmp_path / "out").iterdir()
+    assert written.name == name.replace("{ext}", "jpg")
+    assert written.read_bytes() == b"\xff\xd8ab\xff\xd9"
 
 
 def test_a_frame_of_a_palette_is_in_its_colours(tmp_path):

@@ -25,6 +25,7 @@ from dicom_bytes import (
     element,
     encapsulated_file,
     image_attributes,
+    native_file,
 )
 from sample_archive import CINE, NAMES, uid_of
 
@@ -231,6 +232,8 @@ def test_ls_off_a_terminal_has_whole_paths(tmp_path):
     [
         ((), {"TERM": "xterm"}, True),
         ((), {"NO_COLOR": "1"}, False),
+        ((), {"TERM": "dumb"}, False),
+        (("--color", "always"), {"TERM": "dumb"}, True),
         (("--color", "never"), {"TERM": "xterm"}, False),
         (("--color", "always"), {"NO_COLOR": "1"}, True),
     ],
@@ -238,12 +241,57 @@ def test_ls_off_a_terminal_has_whole_paths(tmp_path):
 def test_a_terminal_has_colour_unless_it_is_not_wanted(
     archive, terminal, monkeypatch, arguments, environment, has_color
 ):
-    """NO_COLOR is heard, and --color decides."""
+    """NO_COLOR and TERM=dumb are heard, and --color decides."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     lines = print_on_terminal(terminal, "ls", archive, *arguments, environment=environment)
     assert ("\x1b[" in "".join(lines)) == has_color
 
 
 def test_off_a_terminal_there_is_no_colour(archive):
-    """What programs read has no escape sequences."""
-    assert "\x1b" not in run("ls", archive).stdout
+    """What programs read has no escape sequences; --color always says so."""
+    result = run("ls", archive)
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+    colored = run("ls", archive, "--color", "always")
+    assert colored.stdout == result.stdout
+    assert colored.stderr == "mmindex: tab-separated output has no colour\n"
+    assert run("ls", archive, "--color", "always", "--json").stderr == ""
+
+
+def shown_width(line):
+    """Return the columns that a terminal shows a line in, of the characters used here."""
+    return sum(2 if "\u2e80" <= char <= "\uffef" or char > "\U0001f000" else 1 for char in line)
+
+
+def test_ls_fits_the_terminal_with_wide_characters_in_paths(tmp_path, terminal):
+    """A Chinese character and a picture take two columns each; columns stand below each other."""
+    names = (
+        "影像/患者甲/2024年头部平扫与增强/序列一/图像0001.dcm",
+        "影像.dcm",
+        "\U0001f9e0/a.dcm",
+        "b.dcm",
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(native_file(bytes(4), vr="OB"))
+    mmindex.build(tmp_path, workers=1)
+    heading, *lines = print_on_terminal(terminal, "ls", tmp_path)
+    assert max(map(shown_width, lines)) <= 80
+    rows = [line for line in lines if ".dcm" in line]
+    assert len(rows) == len(names)
+    at = heading.index("Boundaries")
+    assert {shown_width(row[: row.index("native ")]) for row in rows} == {at}
+    assert sum("影" in row and "..." in row and "图像0001.dcm" in row for row in rows) == 1
+
+
+@pytest.mark.parametrize("columns", [80, 95])
+def test_ls_cuts_the_longest_names_of_transfer_syntaxes(tmp_path, terminal, columns):
+    """With the modality, that of HTJ2K with RPCL options is wider than 80 columns."""
+    data = encapsulated_file([b"\xff\x4f\xff\x51ab"], 1, "1.2.840.10008.1.2.4.202")
+    (tmp_path / "a.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    environment = {"NO_COLOR": "1", "COLUMNS": str(columns)}
+    lines = print_on_terminal(terminal, "ls", tmp_path, environment=environment)
+    assert max(map(len, lines)) <= columns
+    (kind,) = (line for line in lines if "RPCL" in line)
+    assert kind.endswith("..." if columns == 80 else "(Lossless Only)")

@@ -14,7 +14,16 @@ from dicom_bytes import HEVC, encapsulated_file, native_file
 import mmindex
 from mmindex.cli import main
 from mmindex.cli.binary_output import fill_in, has_number, write_output
-from mmindex.cli.printing import align, measure_columns, rounded_size
+from mmindex.cli.printing import (
+    align,
+    count_columns,
+    cut_end,
+    cut_middle,
+    measure_columns,
+    pad,
+    rounded_size,
+    wrap,
+)
 
 FRAMES = [bytes([number]) * 4 for number in (1, 2, 3)]
 VIDEO = [b"\0\0\1\xb3 first", b"second"]
@@ -344,3 +353,49 @@ def test_a_table_too_wide_for_the_terminal_shortens_one_column(monkeypatch):
 def test_a_size_for_people_has_one_decimal_of_the_unit_that_fits(length, expected):
     """A thousand of a unit is one of the next, also after rounding."""
     assert rounded_size(length) == expected
+
+
+WIDE = [  # texts, and the columns that a terminal shows them in, counted by hand
+    ("影像/患者/头部.dcm", 18),
+    ("ｶﾅ", 2),  # halfwidth
+    ("\uff23\uff34", 4),  # fullwidth letters
+    ("e\u0301te\u0301", 3),  # combining accents
+    ("\u1112\u1161\u11ab\u1100\u1173\u11af", 4),  # Hangul as macOS decomposes it
+    ("कि", 2),  # a spacing vowel
+    ("\U0001f9e0.dcm", 6),  # brain
+    ("\u2764\ufe0f.dcm", 6),  # heart, as a picture
+    ("ct.dcm", 6),
+]
+
+
+@pytest.mark.parametrize(("text", "columns"), WIDE)
+def test_a_text_takes_the_columns_that_a_terminal_shows_it_in(text, columns):
+    """Padded, all end at the same column."""
+    assert count_columns(text) == columns
+    assert pad(text, 20) == text + " " * (20 - columns)
+
+
+@pytest.mark.parametrize("width", range(4, 20))
+@pytest.mark.parametrize("text", [text.replace(".", "_") * 3 for text, _ in WIDE])
+def test_a_text_is_cut_to_the_columns_there_are(text, width):
+    """A character is never cut in two, nor a mark left without its letter."""
+    for cut in (cut_end(text, width), cut_middle(text, width)):
+        if count_columns(text) <= width:
+            assert cut == text
+            continue
+        shown, ended = cut.partition("...")[::2]
+        assert text.startswith(shown)
+        assert text.endswith(ended)
+        assert ended[:1] not in ("\u0301", "\ufe0f", "\u1161", "\u11ab", "\u1173")
+        assert width - 6 <= count_columns(shown + ended) <= width - 3
+
+
+@pytest.mark.parametrize("width", [20, 31])
+def test_lines_are_wrapped_by_columns(width):
+    """Words stay whole where they fit; nothing is lost."""
+    text = "影像文件夹 no such file 影像" + "很长的文件名" * 12 + ".dcm  end"
+    lines = wrap(text, width)
+    assert max(map(count_columns, lines)) <= width
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert lines[-1].endswith("end")
+    assert wrap("", 20) == [""]

@@ -78,7 +78,7 @@ def test_an_index_that_is_not_there_says_how_one_is_made(tmp_path, command):
     index = tmp_path / "archive.mmindex"
     stderr = run(name, index, *rest, code=1).stderr
     assert stderr.startswith(f"mmindex: {index}: there is no such folder or index")
-    assert f"`mmindex build FOLDER --index {index}` makes one" in stderr
+    assert f"`mmindex build FOLDER --index {index}` creates one" in stderr
     other = run(name, tmp_path / "other", *rest, code=1).stderr
     assert other == f"mmindex: {tmp_path / 'other'}: there is no such folder or index\n"
 

@@ -32,6 +32,7 @@ def archive(tmp_path):
         (["--host", "0.0.0.0", "--token-file", "short.txt"], 2, "16 or more characters"),
         (["--token-file", "nowhere.txt"], 1, "nowhere.txt"),
         (["--ohif", "."], 1, "index.html"),
+        (["-j", "0"], 2, "'-j' / '--workers'"),
     ],
 )
 def test_what_is_refused(archive, monkeypatch, arguments, code, words):
@@ -41,6 +42,13 @@ def test_what_is_refused(archive, monkeypatch, arguments, code, words):
     result = new_runner().invoke(main, ["serve", ".", *arguments])
     assert result.exit_code == code
     assert words in result.stderr
+
+
+def test_standard_input_is_not_served():
+    """`-` is a file where commands read one once; a server reads it again and again."""
+    result = new_runner().invoke(main, ["serve", "-"])
+    assert result.exit_code == 2
+    assert "serve cannot read standard input: name a file, folder or index" in result.stderr
 
 
 def test_a_folder_without_an_index_is_offered_one(tmp_path):

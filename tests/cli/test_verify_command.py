@@ -42,14 +42,14 @@ def test_a_frame_that_cannot_be_decoded_is_listed(root: Path) -> None:
     (failure,) = map(json.loads, done.stdout.splitlines())
     assert (failure["path"], failure["frame"]) == ("bad.dcm", 2)
     assert "cannot decode the frame" in failure["error"]
-    assert "6 frames decoded in 2 files, 1 failed" in done.stderr
+    assert "6 frames tried in 2 files, 1 failed" in done.stderr
 
 
 def test_a_sample_looks_at_some_frames(root: Path) -> None:
     """Two of three are the first and the last, which are whole."""
     done = new_runner().invoke(main, ["verify", str(root), "--sample", "2"])
     assert done.exit_code == 0
-    assert "4 frames decoded in 2 files, 0 failed" in done.stderr
+    assert "4 frames tried in 2 files, 0 failed" in done.stderr
 
 
 def test_a_second_run_goes_on_where_the_first_ended(root: Path, tmp_path: Path) -> None:
@@ -61,10 +61,10 @@ def test_a_second_run_goes_on_where_the_first_ended(root: Path, tmp_path: Path) 
     second = new_runner().invoke(main, arguments)
     assert first.exit_code == second.exit_code == 1
     assert first.stdout == second.stdout
-    assert "0 frames decoded in 0 files, 1 failed" in second.stderr
+    assert "0 frames tried in 0 files, 1 failed" in second.stderr
     os.utime(root / "good.dcm", ns=(1, 1))
     mmindex.build(root, workers=1)
-    assert "3 frames decoded in 1 file, 1 failed" in new_runner().invoke(main, arguments).stderr
+    assert "3 frames tried in 1 file, 1 failed" in new_runner().invoke(main, arguments).stderr
 
 
 def test_failures_of_a_file_that_was_replaced_or_is_gone_are_forgotten(
@@ -80,17 +80,17 @@ def test_failures_of_a_file_that_was_replaced_or_is_gone_are_forgotten(
     assert (done.exit_code, done.stdout) == (0, "")
     bad.unlink()
     mmindex.build(root, workers=1)
-    assert "0 frames decoded in 0 files, 0 failed" in new_runner().invoke(main, arguments).stderr
+    assert "0 frames tried in 0 files, 0 failed" in new_runner().invoke(main, arguments).stderr
 
 
 def test_a_sample_does_not_stand_for_all_frames(root: Path, tmp_path: Path) -> None:
     """A run of all frames decodes files of which a sample was decoded; the reverse need not."""
     arguments = ["verify", str(root), "--state", str(tmp_path / "state.jsonl")]
     sampled = [*arguments, "--sample", "2"]
-    assert "4 frames decoded in 2 files, 0 failed" in new_runner().invoke(main, sampled).stderr
-    assert "0 frames decoded in 0 files, 0 failed" in new_runner().invoke(main, sampled).stderr
-    assert "6 frames decoded in 2 files, 1 failed" in new_runner().invoke(main, arguments).stderr
-    assert "0 frames decoded in 0 files, 1 failed" in new_runner().invoke(main, sampled).stderr
+    assert "4 frames tried in 2 files, 0 failed" in new_runner().invoke(main, sampled).stderr
+    assert "0 frames tried in 0 files, 0 failed" in new_runner().invoke(main, sampled).stderr
+    assert "6 frames tried in 2 files, 1 failed" in new_runner().invoke(main, arguments).stderr
+    assert "0 frames tried in 0 files, 1 failed" in new_runner().invoke(main, sampled).stderr
 
 
 def test_lines_of_a_state_that_no_run_wrote_are_left_out(root: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_lines_of_a_state_that_no_run_wrote_are_left_out(root: Path, tmp_path: P
     state.write_bytes(b'7\nnull\n{"a": 1, "b": 2}\n["x", 3]\n["x", [4]]\n\xff\xfe\n[]\n"ab"\n')
     done = new_runner().invoke(main, ["verify", str(root), "--state", str(state)])
     assert done.exit_code == 1
-    assert "6 frames decoded in 2 files, 1 failed" in done.stderr
+    assert "6 frames tried in 2 files, 1 failed" in done.stderr
 
 
 def test_a_file_that_the_system_cannot_open_is_listed(root: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_file_that_the_system_cannot_open_is_listed(root: Path) -> None:
     assert done.exit_code == 1
     (failure,) = map(json.loads, done.stdout.splitlines())
     assert (failure["path"], failure["frame"]) == ("bad.dcm", None)
-    assert "3 frames decoded in 2 files, 1 failed" in done.stderr
+    assert "3 frames tried in 2 files, 1 failed" in done.stderr
 
 
 @pytest.mark.parametrize("option", [(), ("-v",)])
@@ -136,5 +136,5 @@ def test_progress_leaves_no_trace_among_the_failures(
     shown = read_terminal(ours, theirs)
     assert "of 2 files" in shown
     assert shown.splitlines()[-1].rpartition("\r")[2] == (
-        "mmindex: 6 frames decoded in 2 files, 1 failed"
+        "mmindex: 6 frames tried in 2 files, 1 failed"
     )

@@ -324,7 +324,7 @@ def test_command_fails_in_one_line(tmp_path: Path, years: list[Path]) -> None:
     """Exit code 1 for what cannot be merged, 2 where there is nothing to merge."""
     result = run(tmp_path / "all", tmp_path / "none", code=1)
     assert result.stderr == (
-        f"mmindex: {tmp_path / 'none'}: there is no such index; `mmindex build` makes one\n"
+        f"mmindex: {tmp_path / 'none'}: there is no such index; `mmindex build` creates one\n"
     )
     outside = tmp_path / "archive" / "2024"
     result = run(tmp_path / "all", *years, "--root", outside, code=1)

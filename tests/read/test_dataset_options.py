@@ -99,8 +99,8 @@ def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
         (lambda: slice_file(2, 1.5), "two slices at 1.500 mm"),
         (lambda: slice_file(2, 3.0, orientation="1\\0\\0\\0\\0.9\\0.43589"), "not parallel"),
         (lambda: slice_file(2, 3.0, x="-4"), "shifted in their plane"),
-        (lambda: slice_file(2, None), "no place in space"),
-        (lambda: slice_file(2, 3.0, x="nan"), "no place in space"),
+        (lambda: slice_file(2, None), "no position in space"),
+        (lambda: slice_file(2, 3.0, x="nan"), "no position in space"),
         (
             lambda: slice_file(2, 3.0, orientation="0\\0\\0\\0\\0\\0"),
             "unit vectors at right",
@@ -258,10 +258,10 @@ def test_a_choice_without_meaning_is_refused(tmp_path: Path, name: str, value: s
             "on_error": [lambda: archive["1.2.7"].arrays(**wrong)],
         }
         for call in calls.get(name, []):
-            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+            with pytest.raises(ValueError, match=f"{name}: expected one of .*, found '{value}'"):
                 call()
         if name != "by":
-            with pytest.raises(ValueError, match=f"{name} is one of .*, not '{value}'"):
+            with pytest.raises(ValueError, match=f"{name}: expected one of .*, found '{value}'"):
                 mmindex.FrameDataset(archive, **wrong)
 
 

@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import click
@@ -634,3 +635,71 @@ def test_output_that_differs_is_found() -> None:
     for found in ("a c\nd\n", "a b c\n", "a b c\nd\ne\n", ""):
         with pytest.raises(AssertionError):
             check_output("a ... c\n...\nd\n", found)
+
+
+def find_py_block(word: str) -> str:
+    """Return the code for another program's Python that has a word in it."""
+    blocks = [block for name in PAGES for block in find_blocks(read_readme(name))]
+    (found,) = (block.code for block in blocks if block.language == "py" and word in block.code)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_code_for_other_programs_compiles(name: str) -> None:
+    """It runs only inside of them; here it is tried with what stands for them."""
+    for block in find_blocks(read_readme(name)):
+        if block.language == "py":
+            compile("\n" * (block.line - 1) + block.code, name, "exec")
+
+
+def test_the_plugin_of_orthanc_updates_the_stored_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks Orthanc for the file's name, and calls the command line with options it has."""
+    uuid = "0a1b2c3d-0000-4000-8000-000000000000"
+    registered: list[Callable[..., None]] = []
+    started: list[list[str]] = []
+    asked: list[str] = []
+
+    def answer(path: str) -> bytes:
+        asked.append(path)
+        return b'{"Uuid": "%b", "ContentType": 1}' % uuid.encode()
+
+    orthanc = types.ModuleType("orthanc")
+    orthanc.RestApiGet = answer  # type: ignore[attr-defined]
+    orthanc.RegisterOnStoredInstanceCallback = registered.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "orthanc", orthanc)
+    monkeypatch.setattr(subprocess, "Popen", started.append)
+    exec(compile(find_py_block("orthanc"), CLI, "exec"), {})
+    (on_stored,) = registered
+    on_stored(object(), "the-id-of-orthanc")
+    assert asked == ["/instances/the-id-of-orthanc/attachments/dicom/info"]
+    ((program, command, *words),) = started
+    assert (program, command) == ("mmindex", "update")
+    assert words[-1] == f"/var/lib/orthanc/db/0a/1b/{uuid}"
+    assert words[-2] == "/var/lib/orthanc/db"
+    taken = {written.split()[0] for written in command_options(command)}
+    assert {word for word in words if word.startswith("-")} <= taken
+
+
+def test_the_handler_of_pynetdicom_serves_what_it_stored(tmp_path: Path) -> None:
+    """The frame is there when the sender has its answer; a UID that is a path is refused."""
+    sent = Path(str(pydicom.data.get_testdata_file("rtdose.dcm")))
+    uid = pydicom.dcmread(sent, stop_before_pixels=True).SOPInstanceUID
+    incoming, archive = tmp_path / "incoming", tmp_path / "archive"
+    for folder in (incoming, archive):
+        folder.mkdir()
+    mmindex.build(archive, workers=1)
+    namespace = {"mmindex": mmindex, "incoming": incoming, "archive": archive}
+    exec(compile(find_py_block("def store(event)"), CLI, "exec"), namespace)
+    store: Any = namespace["store"]
+
+    def event(uid: str) -> types.SimpleNamespace:
+        request = types.SimpleNamespace(
+            AffectedSOPInstanceUID=pydicom.uid.UID(uid, pydicom.config.IGNORE)
+        )
+        return types.SimpleNamespace(request=request, encoded_dataset=sent.read_bytes)
+
+    assert store(event(uid)) == 0x0000
+    with mmindex.open(archive) as index:
+        assert index.file(f"{uid}.dcm").frame(0) == index[uid].frame(0)
+    assert store(event("../../outside")) == 0xC000
+    assert {path.name for path in tmp_path.iterdir()} == {"incoming", "archive"}

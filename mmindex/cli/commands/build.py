@@ -80,14 +80,14 @@ def _complete_folders(
     type=bool,
     flag_value=True,
     default=None,
-    help="Know files by size and time alone, from now on.",
+    help="Compare size and time, not inodes, from now on.",
 )
 @click.option(
     "--no-ignore-inode",
     "ignore_inode",
     type=bool,
     flag_value=False,
-    help="Look at inodes, too, from now on.",
+    help="Compare inodes, too, from now on.",
 )
 @click.option(
     "--moved-from",
@@ -98,7 +98,7 @@ def _complete_folders(
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 if the index has a problem of --fail-on.",
+    help="Exit with 1 on problems of --fail-on kinds.",
 )
 @fail_on_option
 @wait_option

@@ -15,7 +15,7 @@ from mmindex.cli.problem_table import problem_row, walk_table
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import print_requests
 from mmindex.cli.source_argument import open_archive, root_option
-from mmindex.cli.terminal import color_option, print_paged
+from mmindex.cli.terminal import color_option, note_no_color, print_paged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 @click.argument("root", type=click.Path())
 @root_option
 @fail_on_option
-@click.option("--accept", is_flag=True, help="Remember today's problems: they wake nobody again.")
+@click.option("--accept", is_flag=True, help="Accept today's problems: they fail no more.")
 @left_out_options
 @min_age_option
 @color_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
-@click.option("-q", "--quiet", is_flag=True, help="Print what is to fail alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only problems that fail.")
 @click.option(
     *("-v", "--verbose"),
     is_flag=True,
@@ -94,6 +94,7 @@ def command(
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
                 print_lines(map(_line, found))
+                note_no_color()
         if not count and not archive.count().files:
             print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         if accept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -47,6 +48,20 @@ if TYPE_CHECKING:
     from mmindex.read.pictures import WindowChoice
 
 _PICTURES = {"png": "PNG", "jpg": "JPEG"}
+_DECODED = ("npy", *_PICTURES)
+_ENDINGS = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "j2c": "j2k", "jpc": "j2k"}
+_NAMED = _PICTURES | {  # by what a file's name ends with; any other end names no format
+    "npy": "npy",
+    "jls": "JPEG-LS",
+    "j2k": "JPEG 2000",
+    "jxl": "JPEG XL",
+    "rle": "RLE",
+    "tif": "TIFF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "webp": "WebP",
+}
 
 
 @click.command(
@@ -61,7 +76,7 @@ _PICTURES = {"png": "PNG", "jpg": "JPEG"}
     "--output",
     metavar="PATH",
     type=click.Path(),
-    help="Where to; {number} and {ext} are filled in.",
+    help="Output path; {number} and {ext} are replaced.",
 )
 @click.option(
     "--format",
@@ -97,7 +112,7 @@ def command(
     standard output follow each other, arrays are stacked.
 
     \b
-    mmindex frame cine.dcm 42 > frame.jpg
+    mmindex frame cine.dcm 42 -o frame.jpg
     mmindex frame cine.dcm 1- -o 'frames/{number:06d}.{ext}' --format png
     mmindex frame /data/archive 42 --instance 1.2.840.113619.2 -o frame.jpg
     """  # noqa: D301
@@ -129,6 +144,7 @@ def _write_frames(
     ranges = find_numbers(opened, spans)
     check_located(opened, ranges)
     output = check_terminal(output)
+    _check_ending(output, format_name, _find_extension(opened.instance, format_name))
     for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
         write_output([content], path, opened.instance.path)
 
@@ -137,6 +153,30 @@ def _find_format(output: str | None) -> str:
     """Return the format that the output's name asks for; that of .jpg may be the stored frame's."""
     end = (output or "").lower()
     return next((name for name in ("npy", "png") if end.endswith(f".{name}")), "raw")
+
+
+def _find_extension(instance: Instance, format_name: str) -> str:
+    """Return the extension of a frame in this format, or of a frame or stream as it is stored."""
+    if format_name != "raw":
+        return format_name
+    if instance.record.boundaries is Boundaries.NATIVE:
+        return "raw"
+    return find_transfer_syntax(instance.record.transfer_syntax_uid).extension
+
+
+def _check_ending(output: str, format_name: str, extension: str) -> None:
+    """Raise UsageError where the output's name is that of another format than what is written."""
+    ending = os.path.splitext(output)[1].lower().removeprefix(".")
+    ending = _ENDINGS.get(ending, ending)
+    if ending not in _NAMED or ending == extension:
+        return
+    remedy = f"name the output x.{extension}"
+    if ending in _DECODED:
+        remedy = f"add --format {ending}"
+    if format_name != "raw":
+        raise click.UsageError(f"--format {format_name} is not {_NAMED[ending]}: {remedy}")
+    stored = _NAMED.get(extension, extension)
+    raise click.UsageError(f"the frame is stored as {stored}, not {_NAMED[ending]}: {remedy}")
 
 
 def _check_what(spans: Sequence[Span], format_name: str, stream: bool, tile: Tile | None) -> None:
@@ -172,11 +212,7 @@ def _walk_outputs(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each output."""
     instance = opened.instance
-    syntax = find_transfer_syntax(instance.record.transfer_syntax_uid)
-    extension = format_name
-    if format_name == "raw":
-        is_native = instance.record.boundaries is Boundaries.NATIVE
-        extension = "raw" if is_native else syntax.extension
+    extension = _find_extension(instance, format_name)
     numbers = chain.from_iterable(ranges)
     if format_name == "npy" and not has_number(output):
         path = fill_in(output, number=ranges[0][0], ext=extension)
@@ -215,5 +251,5 @@ def _write_stream(opened: Opened, output: str | None) -> None:
         )
     output = check_terminal(output)
     fragments = instance.stream()
-    syntax = find_transfer_syntax(instance.record.transfer_syntax_uid)
-    write_output(fragments, fill_in(output, ext=syntax.extension), instance.path)
+    extension = _find_extension(instance, "raw")
+    write_output(fragments, fill_in(output, ext=extension), instance.path)

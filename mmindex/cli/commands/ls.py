@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -16,6 +17,8 @@ from mmindex.cli.kept_attributes import Kept
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import (
     align,
+    count_columns,
+    cut_end,
     cut_middle,
     measure_columns,
     plain,
@@ -23,11 +26,12 @@ from mmindex.cli.printing import (
     print_lines,
     print_message,
     rounded_size,
+    take_columns,
 )
 from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive, root_option
 from mmindex.cli.suggestions import MOST_RECORDS_LOOKED_AT, find_kind, find_near
-from mmindex.cli.terminal import color_option, print_paged
+from mmindex.cli.terminal import color_option, note_no_color, print_paged
 from mmindex.errors import InstanceNotFoundError
 from mmindex.model import Status
 from mmindex.scan.transfer_syntax import find_transfer_syntax
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
-_LEAST_PATH = 16
+_LEAST_PATH = 24
 _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 
@@ -94,6 +98,7 @@ def command(
         if not sys.stdout.isatty():  # a tab comes before all that a path is printed with
             lines = sorted("\t".join(map(str, _row(record))) for record in records)
             print_lines(lines)
+            note_no_color()
             if not lines and (study is not None or series is not None):
                 print_message("no instances with frames")
             return
@@ -161,7 +166,8 @@ def _walk_lines(rows: list[Row], heads: dict[str, str]) -> Iterator[str]:
             yield click.style(f"Series {series or 'unknown'}", fg="cyan")
             yield from _indent(heads.get(series))
             before = study, series
-        yield f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}"
+        kind = f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}"
+        yield cut_end(kind, shutil.get_terminal_size().columns)
         for row in members:
             line = "  " + align(_cells(row, widths[0]), _COLUMNS, widths, _NUMBERS)
             unusual = row.anomalies or row.status in _UNUSUAL
@@ -179,8 +185,8 @@ def _measure(rows: list[Row]) -> list[int]:
     """Return the widths of columns that a terminal has room for; paths give way first."""
     cells = [_cells(row) for row in rows]
     widths = measure_columns(_COLUMNS, cells, "Path", margin=2)
-    widths[0] = max(widths[0], min(_LEAST_PATH, max(len(row.path) for row in rows)))
-    shorter = [(cell[0][: widths[0]], *cell[1:]) for cell in cells]
+    widths[0] = max(widths[0], min(_LEAST_PATH, max(count_columns(row.path) for row in rows)))
+    shorter = [(take_columns(cell[0], widths[0]), *cell[1:]) for cell in cells]
     return measure_columns(_COLUMNS, shorter, "Boundaries", margin=2)
 
 

@@ -16,14 +16,14 @@ from mmindex.cli.progress import showing_files
     "--root",
     metavar="PATH",
     type=click.Path(),
-    help="Archive root of a new OUT; the folder that all archives share unless given.",
+    help="Archive root of a new OUT; default: the folder that all archives share.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Name each index with its root and files.")
 def command(
     out: str, indexes: tuple[str, ...], root: str | None, quiet: bool, verbose: bool
 ) -> None:
-    """Join indexes to one, OUT, which is made or added to. No file is scanned.
+    """Join indexes to one, OUT, which is created or extended. No file is scanned.
 
     Each INDEX is an index file, or the folder that has it, and stays as it is: the jobs of an
     array build one a folder, then a last one joins them.

@@ -42,7 +42,7 @@ _SHORTEST_TOKEN = 16  # characters
     help="0 for a free one.",
 )
 @click.option(
-    "--workers",
+    *("-j", "--workers"),
     metavar="N",
     type=click.IntRange(1, 64),
     default=1,
@@ -69,7 +69,7 @@ _SHORTEST_TOKEN = 16  # characters
     metavar="NAME",
     help="Host name of this server; repeatable.",
 )
-@click.option("--insecure", is_flag=True, help="Serve others without a token.")
+@click.option("--insecure", is_flag=True, help="Serve other machines without a token.")
 @click.option("--ohif", type=click.Path(), metavar="FOLDER", help="Serve this OHIF Viewer, too.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option("--log-requests", is_flag=True, help="Print a line a request, without queries.")
@@ -203,6 +203,8 @@ def _check_source(source: str) -> None:
     MissingFileError
         There is no such file or folder; or no index, and none is wanted.
     """
+    if source == "-":
+        raise click.UsageError("serve cannot read standard input: name a file, folder or index")
     if not os.path.exists(source):
         if SEPARATOR in source:  # a file in a container, which is opened when it is served
             return
@@ -211,8 +213,8 @@ def _check_source(source: str) -> None:
         return
     how = f"`mmindex build {shlex.quote(source)}`"
     if not sys.stdin.isatty():
-        raise MissingFileError(f"the folder has no index: make one with {how}", path=source)
+        raise MissingFileError(f"the folder has no index: create one with {how}", path=source)
     if not click.confirm(f"{source} has no index. Build it now?", default=True, err=True):
-        raise MissingFileError(f"the folder has no index: make one with {how}", path=source)
+        raise MissingFileError(f"the folder has no index: create one with {how}", path=source)
     mmindex.build(source)
     print_message("the index is built")

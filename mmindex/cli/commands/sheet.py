@@ -51,7 +51,7 @@ _SIZES = click.IntRange(16, 512)
     "--columns",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Frames beside each other; what makes a sheet of 4:3 unless given.",
+    help="Frames in a row; default: a 4:3 sheet.",
 )
 @click.option(
     "--size",

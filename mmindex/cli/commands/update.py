@@ -23,7 +23,7 @@ from mmindex.cli.printing import FAILED
 from mmindex.cli.requests_shown import telling_requests
 
 
-@click.command("update", short_help="Look at these files alone, whatever the archive's size.")
+@click.command("update", short_help="Update an index for these files only.")
 @click.argument("root", type=click.Path())
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path())
 @click.option(

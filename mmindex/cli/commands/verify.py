@@ -17,7 +17,7 @@ from mmindex.cli.problem_table import walk_failures
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import print_requests
 from mmindex.cli.source_argument import open_archive, root_option
-from mmindex.cli.terminal import color_option, print_paged
+from mmindex.cli.terminal import color_option, note_no_color, print_paged
 
 if TYPE_CHECKING:
     from mmindex import InstanceRecord
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     "--sample",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Frames of a file, at even steps.",
+    help="Decode at most N frames a file, evenly spaced.",
 )
 @click.option(
     "-j",
     "--threads",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Threads; one a core unless given.",
+    help="Threads; default: one a core.",
 )
 @click.option(
     "--state",
     metavar="PATH",
     type=click.Path(dir_okay=False),
-    help="Note finished files here; skip unchanged ones.",
+    help="Record finished files; skip them later.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Print failures only.")
@@ -114,9 +114,10 @@ def command(
         else:
             for failure in walk():
                 click.echo("\t".join(_row(failure)))
+            note_no_color()
     if not quiet:
         print_message(
-            f"{counted(frames, 'frame', grouped=True)} decoded in "
+            f"{counted(frames, 'frame', grouped=True)} tried in "
             f"{counted(files, 'file', grouped=True)}, {len(found)} failed"
         )
     if found:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="How often to look at all.",
+    help="Minutes between full builds.",
 )
 @watch_options
 @click.option(
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=2.0,
-    help="Leave files that changed less long ago.",
+    show_default=True,
+    help="Skip files changed less than this ago.",
 )
 @log_option
-@click.option("-q", "--quiet", is_flag=True, help="Log what went wrong only.")
+@click.option("-q", "--quiet", is_flag=True, help="Log failures only.")
 @click.option("-v", "--verbose", is_flag=True, help="Log the problems of each burst by name.")
 def command(
     root: str,
@@ -63,7 +64,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Build the index, then update it within a second of each change. SIGTERM ends the watch.
+    """Build the index, then follow each change within a second, until SIGTERM.
 
     Files that are renamed into ROOT are served at once; those that are written in place when they
     are --min-age seconds old.

@@ -114,7 +114,9 @@ def remove_lock_file(path: str) -> None:
             _check_lock_file(lock)
             os.remove(lock)
         except OSError as error:
-            raise IndexWriteError(f"cannot make the index: {explain(error)}", path=lock) from error
+            raise IndexWriteError(
+                f"cannot create the index: {explain(error)}", path=lock
+            ) from error
 
 
 def _check_lock_file(lock: str) -> None:

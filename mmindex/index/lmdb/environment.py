@@ -205,7 +205,7 @@ def acquire(
             status = os.stat(path)
         except FileNotFoundError:
             raise MissingFileError(
-                "there is no such index; `mmindex build` makes one", path=path
+                "there is no such index; `mmindex build` creates one", path=path
             ) from None
         key = status.st_dev, status.st_ino
         shared = _environments.get(key)

@@ -58,9 +58,9 @@ def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]
             with suppress(FileNotFoundError):
                 os.remove(unfinished)
     except lmdb.Error as error:
-        raise IndexWriteError(f"cannot make the index: {error}", path=path) from error
+        raise IndexWriteError(f"cannot create the index: {error}", path=path) from error
     except OSError as error:
-        raise IndexWriteError(f"cannot make the index: {explain(error)}", path=path) from error
+        raise IndexWriteError(f"cannot create the index: {explain(error)}", path=path) from error
 
 
 def copy(
