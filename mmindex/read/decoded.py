@@ -289,8 +289,8 @@ class Decoded:
         Parameters
         ----------
         window : {"file", "auto"} or (center, width)
-            The file's VOI LUT or first window, or "auto" where it has none; a window by the values
-            of the frame; or one in the units of the modality.
+            The file's VOI LUT or first window, or "auto" where it has none, or one without a width
+            above 0; a window by the values of the frame; or one in the units of the modality.
         apply_palette : bool
             Return colours of PALETTE COLOR; else indices, as gray.
 
