@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mmindex.decode import jpeg_2000, jpeg_xl
+from mmindex.decode import jpeg_2000, jpeg_xl, jpeg_xl_header
 from mmindex.decode.jpeg_header import SOF_JPEG_LS, SOI, parse_jpeg_header
 from mmindex.decode.rle import is_rle
 from mmindex.errors import DecodeError
@@ -91,7 +91,7 @@ DECODERS = (  # the first whose marker a frame begins with
     Decoder("JPEG-LS", _is_jpeg_ls, "jpeg_ls"),
     Decoder("JPEG", _begins_with(SOI), "jpeg"),
     Decoder("JPEG 2000", _begins_with(jpeg_2000.CODESTREAM, jpeg_2000.BOXES), "jpeg_2000"),
-    Decoder("JPEG XL", _begins_with(jpeg_xl.CODESTREAM, jpeg_xl.BOXES), "jpeg_xl"),
+    Decoder("JPEG XL", _begins_with(jpeg_xl_header.CODESTREAM, jpeg_xl.BOXES), "jpeg_xl"),
     Decoder("RLE", is_rle, "rle"),
 )
 
