@@ -96,6 +96,24 @@ def same_array(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
     )
 
 
+def differ_from_pillow(
+    instance: mmindex.Instance, data_set: pydicom.FileDataset, frame_index: int, *, raw: bool
+) -> int | None:
+    """Return by how much samples of lossy JPEG differ from pydicom's by Pillow, None without any.
+
+    As stored they are the same. RGB may differ by one: libjpeg rounds once, from interpolated
+    chroma to RGB, where pydicom rounds samples of YBR first and converts these.
+    """
+    try:
+        with quiet_pydicom():
+            theirs = pixel_array(data_set, index=frame_index, raw=raw, decoding_plugin="pillow")
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+        return None
+    ours = instance.array(frame_index, raw=raw)
+    assert ours.shape == theirs.shape
+    return int(np.abs(ours.astype(int) - theirs).max())
+
+
 LOSSY_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.decode.jpeg_header import EOI, SOF_LOSSLESS, ends_whole, parse_jpeg_header
+from mmindex.decode.jpeg_header import (
+    EOI,
+    SOF_LOSSLESS,
+    check_length,
+    check_scans,
+    ends_whole,
+    parse_jpeg_header,
+)
 from mmindex.decode.stream import Stream, offer
 from mmindex.errors import DecodeError
 
@@ -19,8 +26,16 @@ _TAILS = (bytes(64) + EOI, b"\x55" * 64 + EOI)  # entropy-coded data that no str
 
 
 def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
-    """Return what the frame header says; raises DecodeError where there is none."""
+    """Return what the frame header says.
+
+    Raises
+    ------
+    DecodeError
+        There is no frame header; or the stream lacks scans, or is too short for its samples.
+    """
     header = parse_jpeg_header(frame)
+    check_length(header, len(frame))
+    check_scans(header, frame)
     return Stream(
         header.rows,
         header.columns,

@@ -1,7 +1,8 @@
 """JPEG 2000 and High-Throughput JPEG 2000, by OpenJPEG (ITU-T T.800, T.814).
 
-OpenJPH is twice as fast for the latter, but as imagecodecs calls it (2026.3.6) it returns other
-samples in silence for a damaged stream, and wraps 255 to 0 in lossy ones. OpenJPEG raises.
+OpenJPH is twice as fast for the latter, but imagecodecs (2026.3.6) loses the errors that it raises:
+damaged streams come back as other samples, in silence, and 255 wraps to 0 in lossy ones. OpenJPEG
+raises for every stream that is cut, and for some whose data are damaged within.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmindex.decode import jpeg
+from mmindex.decode.jpeg_xl_header import HEAD, parse_colours, parse_size
 from mmindex.decode.stream import Stream, check_stream, offer
 from mmindex.errors import DecodeError
 from mmindex.scan.transfer_syntax import Codec
@@ -16,26 +17,33 @@ if TYPE_CHECKING:
 CODECS = ("JPEGXL", "JPEG8")
 _CODESTREAM, _BOXES = Codec.JPEG_XL.start_markers
 _MOST_BOXES = 1000
-_HEAD = 32  # bytes that hold the size
-_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # columns to rows
-_SIZE_BITS = (9, 13, 18, 30)
 
 
 def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
     """Return the size that the codestream's header says; samples and precision are not looked at.
 
+    Colours are those of the data set, unless the codestream says that a decoder returns RGB: of
+    XYB, and of the YCbCr of a JPEG that cannot be restored.
+
     Raises
     ------
     DecodeError
-        There is no codestream.
+        There is no codestream, or it does not say which colours a decoder returns.
     """
     head = _find_head(frame)
     if not head.startswith(_CODESTREAM) or len(head) < 12:
         raise DecodeError("cannot decode the frame: expected a JPEG XL codestream, found none")
-    rows, columns = _parse_size(int.from_bytes(head[2:12], "little"))
+    rows, columns = parse_size(head)
+    samples = image.samples_per_pixel or 0
     is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
     converts = is_ybr and has_jpeg(frame)
-    samples = image.samples_per_pixel or 0
+    if is_ybr and samples == 3 and not converts:
+        is_known, converts = parse_colours(head)
+        if not is_known:
+            raise DecodeError(
+                "cannot decode the frame: its JPEG XL headers do not say whether its colours are "
+                "YBR_FULL, as the data set says"
+            )
     return Stream(rows, columns, samples, 0, frame, is_ybr=is_ybr, converts=converts)
 
 
@@ -62,12 +70,12 @@ def has_jpeg(frame: bytes | memoryview) -> bool:
 def _find_head(frame: bytes | memoryview) -> bytes:
     """Return the first bytes of the codestream."""
     if bytes(frame[:2]) == _CODESTREAM:
-        return bytes(frame[:_HEAD])
+        return bytes(frame[:HEAD])
     head = b""
     for kind, start, end in _list_boxes(frame):
-        if kind in (b"jxlc", b"jxlp") and len(head) < _HEAD:
+        if kind in (b"jxlc", b"jxlp") and len(head) < HEAD:
             start += 4 if kind == b"jxlp" else 0  # a number of the part
-            head += bytes(frame[start : min(end, start + _HEAD)])
+            head += bytes(frame[start : min(end, start + HEAD)])
     return head
 
 
@@ -89,26 +97,3 @@ def _list_boxes(frame: bytes | memoryview) -> list[tuple[bytes, int, int]]:
         boxes.append((kind, at + header, at + length))
         at += length
     return boxes
-
-
-def _parse_size(bits: int) -> tuple[int, int]:
-    """Return rows and columns of a SizeHeader, whose bits begin at the lowest."""
-    at = 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        value = bits >> at & (1 << count) - 1
-        at += count
-        return value
-
-    small = take(1)
-
-    def take_size() -> int:
-        return (take(5) + 1) * 8 if small else take(_SIZE_BITS[take(2)]) + 1
-
-    rows = take_size()
-    ratio = take(3)
-    if ratio == 0:
-        return rows, take_size()
-    across, down = _RATIOS[ratio - 1]
-    return rows, rows * across // down

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.generic]
 
 ALL_BITS = 64
+MOST_UNPROVED = 256 << 20  # bytes of a decoded frame, whatever the length of its stream
+_MOST_EXPANSION = 4096  # decoded bytes a stored byte, of longer frames
 _WORDS = (1, 8, 16, 32, 64)  # Bits Allocated of samples that a codec returns
 
 
@@ -120,13 +122,23 @@ def array_dtype(image: ImagePixel, *, big_endian: bool = False) -> np.dtype[np.g
 
 
 def check_stream(stream: Stream, image: ImagePixel) -> None:
-    """Raise DecodeError where a frame's own header contradicts the data set."""
+    """Raise DecodeError where a frame's own header contradicts the data set.
+
+    A stream of JPEG-LS, JPEG 2000 or JPEG XL may stand for any number of equal pixels: a frame that
+    takes over 256 MiB when decoded is refused where its stream is 4096 times shorter.
+    """
     expected = image.rows, image.columns, image.samples_per_pixel
     found = stream.rows, stream.columns, stream.samples
     if found != expected:
         raise DecodeError(
             "cannot decode the frame: expected (rows, columns, samples) of "
             f"{expected}, found {found} in its header"
+        )
+    size = stream.rows * stream.columns * stream.samples * max(8, image.bits_allocated or 0) // 8
+    if size > max(MOST_UNPROVED, _MOST_EXPANSION * len(stream.body)):
+        raise DecodeError(
+            f"cannot decode the frame: expected more than {len(stream.body)} bytes for "
+            f"{stream.rows} x {stream.columns} pixels, which take {size} bytes"
         )
     most = max(8, image.bits_allocated or 0)
     if stream.precision > most:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mmindex.errors import MMIndexError
+from mmindex.errors import MMIndexError, naming
 from mmindex.model import Status
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
@@ -67,6 +67,7 @@ class FramesAhead(Generic[Key]):
         out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of a frame, in `out` if they fit it; see `Instance.array`."""
+        from mmindex.decode.frame import put
         from mmindex.read.pixels import read_array
 
         key, frame_index = self._wanted[position]
@@ -75,8 +76,9 @@ class FramesAhead(Generic[Key]):
             return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
         from mmindex.read.pictures import rescale_frame
 
-        pixels = read_array(instance, frame_index, raw=True)
-        return rescale_frame(self._open(key), pixels, frame_index)
+        pixels = read_array(instance, frame_index, raw=raw)
+        with naming(instance.path):  # of the open instance, which keeps its header
+            return put(rescale_frame(self._open(key), pixels, frame_index), out)
 
     def _take(self, position: int, key: Key) -> Instance:
         """Return the instance that holds a position's frame in memory, if its batch was read."""

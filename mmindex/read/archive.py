@@ -181,8 +181,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         rescale: bool = False,
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of a frame; see `Instance.array`."""
-        read = partial(Instance.array, frame_index=frame_index, raw=raw, copy=copy, rescale=rescale)
-        return self._retry(sop_instance_uid, read)
+        return self.read_pixels(sop_instance_uid, frame_index, raw=raw, copy=copy, rescale=rescale)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
         """Return the record of the instance that `archive[uid]` opens; opens no file.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
-from mmindex.errors import MissingFileError, StaleIndexError
+from mmindex.errors import MissingFileError, MMIndexError, StaleIndexError
 from mmindex.model import is_url
 from mmindex.read.instance import Instance
+from mmindex.read.order import check_choice
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -68,55 +69,112 @@ class Batches:
             read(uid)
         return found
 
+    @overload
+    def arrays(
+        self,
+        pairs: Iterable[tuple[str, int]],
+        *,
+        raw: bool = ...,
+        rescale: bool = ...,
+        executor: Executor | None = ...,
+        threads: int | None = ...,
+        out: NDArray[np.generic] | None = ...,
+        on_error: Literal["raise"] = ...,
+    ) -> NDArray[np.generic]: ...
+
+    @overload
+    def arrays(
+        self,
+        pairs: Iterable[tuple[str, int]],
+        *,
+        raw: bool = ...,
+        rescale: bool = ...,
+        executor: Executor | None = ...,
+        threads: int | None = ...,
+        out: NDArray[np.generic] | None = ...,
+        on_error: Literal["skip"],
+    ) -> tuple[NDArray[np.generic], dict[int, MMIndexError]]: ...
+
     def arrays(
         self,
         pairs: Iterable[tuple[str, int]],
         *,
         raw: bool = False,
+        rescale: bool = False,
         executor: Executor | None = None,
-    ) -> NDArray[np.generic]:
+        threads: int | None = None,
+        out: NDArray[np.generic] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> NDArray[np.generic] | tuple[NDArray[np.generic], dict[int, MMIndexError]]:
         """Return the decoded pixels of frames of one shape, stacked, in the order of the pairs.
 
         Parameters
         ----------
         pairs : iterable of (str, int)
             SOP Instance UID and frame index.
-        raw, executor
+        raw, rescale, executor, threads, out, on_error
             As in `Instance.arrays`.
 
         Returns
         -------
         ndarray
-            Shape (n, rows, columns[, samples]); its own, writable.
+            Shape (n, rows, columns[, samples]); its own, writable, or the beginning of `out`.
+        dict
+            With on_error="skip" only: the positions of pairs that were left out, and why.
 
         Raises
         ------
         DecodeError
-            A frame cannot be decoded, or differs from the first one in shape or dtype.
+            A frame cannot be decoded, or differs from the first one in shape or dtype; or frames
+            do not fit in `out`.
         MMIndexError
             As `frame`.
+        ValueError
+            `out` is read-only, or `on_error` has no meaning.
         """
-        from mmindex.read.pixels import read_array, stack_arrays
+        from mmindex.read.pixels import stack_arrays
 
+        check_choice("on_error", on_error, ("raise", "skip"))
         wanted = list(pairs)
         ahead = self.read_ahead(wanted)
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-            uid, frame_index = wanted[position]
+            copy = place is None
             if ahead is not None:
                 try:
-                    return ahead.array(position, raw=raw, copy=place is None, out=place)
+                    return ahead.array(position, raw=raw, rescale=rescale, copy=copy, out=place)
                 except (StaleIndexError, MissingFileError):
                     pass  # the file may have been replaced and indexed again
-            return self._retry(
-                uid,
-                lambda instance: read_array(
-                    instance, frame_index, raw=raw, copy=place is None, out=place
-                ),
+            uid, frame_index = wanted[position]
+            return self.read_pixels(
+                uid, frame_index, raw=raw, rescale=rescale, copy=copy, out=place
             )
 
-        stack, _ = stack_arrays(decode, len(wanted), executor=executor)
-        return stack
+        skip = on_error == "skip"
+        stack, failures = stack_arrays(
+            decode, len(wanted), executor=executor, threads=threads, out=out, skip=skip
+        )
+        return (stack, failures) if skip else stack
+
+    def read_pixels(
+        self,
+        sop_instance_uid: str,
+        frame_index: int,
+        *,
+        raw: bool = False,
+        rescale: bool = False,
+        copy: bool = False,
+        out: NDArray[np.generic] | None = None,
+    ) -> NDArray[np.generic]:
+        """Return a frame as `array` does, in `out` if it has that shape and dtype."""
+        from mmindex.read.pixels import read_array
+
+        return self._retry(
+            sop_instance_uid,
+            lambda instance: read_array(
+                instance, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+            ),
+        )
 
     def read_ahead(self, pairs: Sequence[tuple[str, int]]) -> FramesAhead[str] | None:
         """Return what reads these frames in batches, of a remote archive; None of a local one."""

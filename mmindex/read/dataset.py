@@ -9,33 +9,28 @@ import warnings
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmindex.errors import (
     FormatError,
     FrameIndexError,
-    InstanceNotFoundError,
+    MissingFileError,
     MMIndexError,
     StaleIndexError,
 )
-from mmindex.model import InstanceRecord
 from mmindex.read.archive import Archive
-from mmindex.read.order import (
-    DUPLICATES,
-    ORDERS,
-    Duplicates,
-    Order,
-    check_choice,
-    order_records,
-    select_newest,
-)
+from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice
 from mmindex.read.patients import Group, Known, group_by_patient
+from mmindex.read.selection import Selection, overtaken
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from numpy.typing import NDArray
 
-_PICKLED_WHOLE = 1000  # instances whose UIDs are pickled; of more, how they were selected
+_PICKLED_WHOLE = 256  # instances whose UIDs are pickled; of more, how they were selected
 
 
 class FrameDataset(Sequence[Any]):
@@ -118,27 +113,25 @@ class FrameDataset(Sequence[Any]):
         self.with_ids = with_ids
         self.on_error = on_error
         self.skipped: dict[int, MMIndexError] = {}
-        self._selection: dict[str, Any] = {
-            "study_instance_uid": study_instance_uid,
-            "series_instance_uid": series_instance_uid,
-            "sop_instance_uids": None if sop_instance_uids is None else list(sop_instance_uids),
-            "order": order or ("uid" if series_instance_uid is None else "position"),
-            "duplicates": duplicates,
-        }
-        self._mask: bytes | None = None  # of a split: one byte an instance of the selection
-        self._take(select_records(archive, **self._selection))
+        if order is None or sop_instance_uids is not None:
+            order = "uid" if series_instance_uid is None else "position"
+        selection = Selection(study_instance_uid, series_instance_uid, order, duplicates)
+        if sop_instance_uids is not None:
+            selection = selection.choose(archive, list(sop_instance_uids))
+        self._select(selection)
 
-    def _take(self, records: Iterable[InstanceRecord]) -> None:
-        """Keep what finding an item needs of the records."""
+    def _select(self, selection: Selection) -> None:
+        """Keep a selection, and what finding an item needs of its records."""
+        self._selection = selection
         self._uids: list[str] = []
         self._paths: dict[int, bytes] = {}  # of files that are not served by their UID
         self._ends = array("q")  # running number after each instance's last frame
         end = 0
-        for at, record in enumerate(records):
+        for at, record in enumerate(selection.list_records(self.archive)):
             end += record.number_of_frames
             self._uids.append(record.sop_instance_uid)
             self._ends.append(end)
-            if self._selection["duplicates"] == "all":
+            if selection.duplicates == "all":
                 self._paths[at] = record.key
 
     def __len__(self) -> int:
@@ -211,6 +204,64 @@ class FrameDataset(Sequence[Any]):
                 items.append(self._finish(frame, index))
         return items
 
+    def arrays(
+        self,
+        indices: Iterable[int] | None = None,
+        *,
+        executor: Executor | None = None,
+        threads: int | None = None,
+        out: NDArray[np.generic] | None = None,
+    ) -> NDArray[np.generic]:
+        """Return the decoded pixels of items, stacked: of these, or of all; of a series, a volume.
+
+        `raw`, `rescale` and `native_byte_order` are those of the dataset, `decoded`, `transform`
+        and `with_ids` are not looked at. `Archive.volume` compares the places of slices, too.
+
+        Parameters
+        ----------
+        indices : iterable of int, optional
+            The items, in this order.
+        executor, threads, out
+            As in `Instance.arrays`.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, rows, columns[, samples]); its own, writable, or the beginning of `out`. With
+            on_error="skip" without the frames that failed, which get an entry in `skipped`.
+
+        Raises
+        ------
+        FrameIndexError
+            There is no such item.
+        DecodeError
+            A frame cannot be decoded, or differs from the first one in shape or dtype; or frames
+            do not fit in `out`.
+        MMIndexError
+            As `Archive.frame`.
+        """
+        from mmindex.read.pixels import stack_arrays
+
+        wanted = range(len(self)) if indices is None else list(indices)
+        ahead = None
+        if self.archive.is_remote and not self._paths:
+            ahead = self.archive.read_ahead([self.locate(index) for index in wanted])
+
+        def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            if ahead is not None:
+                with suppress(MissingFileError, StaleIndexError):  # it may have been replaced
+                    return self._order_bytes(
+                        ahead.array(position, raw=self.raw, rescale=self.rescale, out=place)
+                    )
+            return self._read_pixels(*self._find(wanted[position]), place)
+
+        skip = self.on_error == "skip"
+        stack, failures = stack_arrays(
+            decode, len(wanted), executor=executor, threads=threads, out=out, skip=skip
+        )
+        self.skipped.update((wanted[at], error) for at, error in failures.items())
+        return stack
+
     def _read(self, index: int) -> Any:
         return self._finish(self._read_frame(*self._find(index)), index)
 
@@ -224,19 +275,23 @@ class FrameDataset(Sequence[Any]):
         return (item, uid, frame_index) if self.with_ids else item
 
     def _read_frame(self, at: int, frame_index: int) -> NDArray[np.generic] | bytes:
-        uid = self._uids[at]
+        if self.decoded:
+            return self._read_pixels(at, frame_index)
         if self._paths:
             with self.archive.file(self._paths[at]) as instance:
-                if not self.decoded:
-                    return instance.frame(frame_index)
-                return self._order_bytes(
-                    instance.array(frame_index, raw=self.raw, copy=True, rescale=self.rescale)
-                )
-        if not self.decoded:
-            return self.archive.frame(uid, frame_index)
-        return self._order_bytes(
-            self.archive.array(uid, frame_index, raw=self.raw, copy=True, rescale=self.rescale)
-        )
+                return instance.frame(frame_index)
+        return self.archive.frame(self._uids[at], frame_index)
+
+    def _read_pixels(
+        self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
+    ) -> NDArray[np.generic]:
+        options: Any = {"raw": self.raw, "rescale": self.rescale, "copy": out is None, "out": out}
+        if self._paths:
+            from mmindex.read.pixels import read_array
+
+            with self.archive.file(self._paths[at]) as instance:
+                return self._order_bytes(read_array(instance, frame_index, **options))
+        return self._order_bytes(self.archive.read_pixels(self._uids[at], frame_index, **options))
 
     def _order_bytes(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
         if self.native_byte_order and not pixels.dtype.isnative:
@@ -265,6 +320,8 @@ class FrameDataset(Sequence[Any]):
 
         Raises
         ------
+        StaleIndexError
+            The archive's instances changed since they were selected.
         ValueError
             A fraction is negative, they are more than 1 together, or `by` has no meaning.
         """
@@ -273,7 +330,9 @@ class FrameDataset(Sequence[Any]):
             raise ValueError(
                 f"fractions: expected none below 0, their sum at most 1, found {fractions}"
             )
-        records = [record for record, kept in self._walk_selection() if kept]
+        records = self._selection.list_records(self.archive)
+        if [record.sop_instance_uid for record in records] != self._uids:
+            raise overtaken(self.archive)
         groups: list[Group] = [(record.study_instance_uid,) for record in records]
         if by == "patient":
             known: Known = self.__dict__.setdefault("_patients", {})
@@ -286,33 +345,22 @@ class FrameDataset(Sequence[Any]):
             total += fraction
             end = min(len(names), round(total * len(names)))
             chosen = set(names[start:end])
-            parts.append(self._restrict([name in chosen for name in groups]))
+            part = object.__new__(FrameDataset)
+            part.__dict__.update(self.__dict__)
+            part.skipped = {}
+            kept = (at for at, name in enumerate(groups) if name in chosen)
+            part._select(self._selection.narrow(kept))
+            parts.append(part)
             start = end
         return parts
-
-    def _walk_selection(self) -> Iterator[tuple[InstanceRecord, bool]]:
-        """Yield each record of the selection, and whether it is in this part of it."""
-        for at, record in enumerate(select_records(self.archive, **self._selection)):
-            yield record, self._mask is None or bool(self._mask[at])
-
-    def _restrict(self, kept: list[bool]) -> FrameDataset:
-        """Return a dataset of some of the instances."""
-        part = object.__new__(FrameDataset)
-        part.__dict__.update(self.__dict__)
-        part.skipped = {}
-        chosen = iter(kept)
-        mask = bytes(is_in and next(chosen) for _, is_in in self._walk_selection())
-        part._mask = mask
-        part._take(record for record, is_in in part._walk_selection() if is_in)
-        return part
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         state.pop("_patients", None)
-        if len(self._uids) > _PICKLED_WHOLE and self._selection["sop_instance_uids"] is None:
+        state["skipped"] = {}
+        if len(self._uids) > _PICKLED_WHOLE:
             for name in ("_uids", "_ends", "_paths"):
                 state.pop(name)
-            state["_mask"] = None if self._mask is None else _pack_mask(self._mask)
             state["_digest"] = self._digest_uids()
         return state
 
@@ -321,60 +369,11 @@ class FrameDataset(Sequence[Any]):
         self.__dict__.update(state)
         if digest is None:
             return
-        if self._mask is not None:
-            self._mask = _unpack_mask(self._mask)
-        self._take(record for record, is_in in self._walk_selection() if is_in)
+        self._select(self._selection)
         if self._digest_uids() != digest:
-            raise StaleIndexError(
-                "the index was rebuilt while the dataset was on its way to another process",
-                path=self.archive.path,
-            )
+            raise overtaken(self.archive)
 
     def _digest_uids(self) -> bytes:
         digest = hashlib.sha256(self._ends.tobytes())
         digest.update("\0".join(self._uids).encode())
         return digest.digest()
-
-
-def _pack_mask(mask: bytes) -> bytes:
-    """Return a mask of one byte an instance as its length and one bit each."""
-    packed = bytearray((len(mask) + 7) // 8)
-    for at, kept in enumerate(mask):
-        packed[at // 8] |= kept << at % 8
-    return len(mask).to_bytes(8, "little") + packed
-
-
-def _unpack_mask(packed: bytes) -> bytes:
-    count = int.from_bytes(packed[:8], "little")
-    return bytes(packed[8 + at // 8] >> at % 8 & 1 for at in range(count))
-
-
-def select_records(
-    archive: Archive,
-    *,
-    study_instance_uid: str | None,
-    series_instance_uid: str | None,
-    sop_instance_uids: list[str] | None,
-    order: Order,
-    duplicates: Duplicates,
-) -> list[InstanceRecord]:
-    """Return records of instances with frames, in the order that a FrameDataset has them."""
-    records = list(
-        archive.instances(
-            study_instance_uid=study_instance_uid, series_instance_uid=series_instance_uid
-        )
-    )
-    chosen = select_newest(records, duplicates, archive.path)
-    if sop_instance_uids is None:
-        return order_records(chosen, order)
-    by_uid: dict[str, list[InstanceRecord]] = {}
-    for record in chosen:
-        by_uid.setdefault(record.sop_instance_uid, []).append(record)
-    found: list[InstanceRecord] = []
-    for uid in sop_instance_uids:
-        if uid not in by_uid:
-            raise InstanceNotFoundError(
-                f"no instance {uid!r} with frames in the selection", path=archive.path
-            )
-        found += by_uid[uid]
-    return found

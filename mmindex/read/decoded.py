@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from mmindex.read.instance import Instance
 
+_MOST_LOST = 10_000  # frames that are named: Number of Frames of a damaged header may be any
+
 
 class Decoded:
     """The decoded half of `Instance`."""
@@ -109,7 +111,8 @@ class Decoded:
             Shape (n, rows, columns[, samples]), in the order asked; its own, writable, or the
             beginning of `out`.
         dict
-            With on_error="skip" only: frame indices that were left out, and why.
+            With on_error="skip" only: frame indices that were left out, and why. Of the frames
+            that the end of a file lost, at most the first 10,000 are listed.
 
         Raises
         ------
@@ -125,24 +128,27 @@ class Decoded:
         check_choice("on_error", on_error, ("raise", "skip"))
 
         instance = self._instance()
-        indices = instance.list_indices(frame_indices)
+        skip = on_error == "skip"
+        lost: dict[int, MMIndexError] = {}
+        if skip and frame_indices is None:
+            indices, lost = _list_located(instance)
+        else:
+            indices = instance.list_indices(frame_indices)
         ahead = read_ahead([(instance, index) for index in indices])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
+            copy = place is None
             if ahead is not None:
-                copy = place is None
                 return ahead.array(position, raw=raw, rescale=rescale, copy=copy, out=place)
-            if rescale:
-                return self.array(indices[position], rescale=True)
-            return read_array(instance, indices[position], raw=raw, copy=place is None, out=place)
+            index = indices[position]
+            return read_array(instance, index, raw=raw, rescale=rescale, copy=copy, out=place)
 
-        skip = on_error == "skip"
         with naming(instance.path):
             stack, failures = stack_arrays(
                 decode, len(indices), executor=executor, threads=threads, out=out, skip=skip
             )
         if skip:
-            return stack, {indices[at]: error.at(instance.path) for at, error in failures.items()}
+            return stack, {indices[at]: error for at, error in failures.items()} | lost
         return stack
 
     def array(
@@ -186,15 +192,7 @@ class Decoded:
         """
         from mmindex.read.pixels import read_array
 
-        instance = self._instance()
-        with naming(instance.path):
-            if rescale:
-                from mmindex.read.pictures import rescale_frame
-
-                return rescale_frame(
-                    instance, read_array(instance, frame_index, raw=True), frame_index
-                )
-            return read_array(instance, frame_index, raw=raw, copy=copy)
+        return read_array(self._instance(), frame_index, raw=raw, rescale=rescale, copy=copy)
 
     def dataset(self) -> Dataset:
         """Return the header: every element before the pixel data (a pydicom Dataset).
@@ -293,8 +291,8 @@ class Decoded:
         Parameters
         ----------
         window : {"file", "auto"} or (center, width)
-            The file's VOI LUT or first window, or "auto" where it has none; a window by the values
-            of the frame; or one in the units of the modality.
+            The file's VOI LUT or first window, or "auto" where it has none, or one without a width
+            above 0; a window by the values of the frame; or one in the units of the modality.
         apply_palette : bool
             Return colours of PALETTE COLOR; else indices, as gray.
 
@@ -315,3 +313,24 @@ class Decoded:
         instance = self._instance()
         with naming(instance.path):
             return read_picture(instance, frame_index, window, apply_palette=apply_palette)
+
+
+def _list_located(instance: Instance) -> tuple[list[int], dict[int, MMIndexError]]:
+    """Return the indices of the frames that a file has, and why it lacks others.
+
+    Raises
+    ------
+    TruncatedFrameError
+        The file has no frame at all.
+    """
+    frames = instance.record.frames
+    located = frames.frames_located if len(instance) and frames is not None else 0
+    if frames is None or not located:
+        return instance.list_indices(None), {}  # or raises
+    lost: dict[int, MMIndexError] = {}
+    for frame_index in range(located, min(len(instance), located + _MOST_LOST)):
+        try:
+            frames.check_index(frame_index)
+        except MMIndexError as error:
+            lost[frame_index] = error.at(instance.path)
+    return list(range(located)), lost

@@ -7,7 +7,8 @@ those before the top level (C.7.6.16).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import MutableSequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def read_values(
     if image.bits_allocated == 1 or (image.samples_per_pixel or 1) > 1:
         return None
     header = keep_display(instance).of_frame(frame_index)
-    if window == "file" and (header.get("WindowCenter") is not None or _has_voi_lut(header)):
+    if window == "file" and (_has_voi_lut(header) or _find_window(header) is not None):
         return None
     pixels = read_array(instance, frame_index, raw=False)
     return None if _is_shown_as_stored(pixels, image) else _apply_modality(pixels, header)
@@ -105,6 +106,22 @@ def read_values(
 
 def _is_shown_as_stored(pixels: Pixels, image: ImagePixel) -> bool:
     return image.bits_stored == 8 and pixels.dtype == np.uint8
+
+
+def _find_window(header: Dataset) -> tuple[float, float] | None:
+    """Return center and width of the file's first window; None where it has none of any width."""
+    found = []
+    for name in ("WindowCenter", "WindowWidth"):
+        try:
+            found.append(float(_take_first(header.get(name))))
+        except _TABLE_ERRORS:  # absent, empty, or no number
+            return None
+    center, width = found
+    return (center, width) if math.isfinite(center) and 0 < width < math.inf else None
+
+
+def _take_first(value: Any) -> Any:
+    return value[0] if isinstance(value, MutableSequence) else value
 
 
 def _has_voi_lut(header: Dataset) -> bool:
@@ -181,17 +198,17 @@ def _window(
             depth = int(header.VOILUTSequence[0].LUTDescriptor[2])
             found = apply_voi(values, header).astype(np.float64)
             return _to_bytes(found * (255 / ((1 << depth) - 1)))
-        if window == "file" and header.get("WindowCenter") is None:
-            window = "auto"
+        if window == "file":
+            window = _find_window(header) or "auto"
         if window == "auto":
             if _is_shown_as_stored(pixels, image):
                 return pixels.astype(np.uint8)
             return stretch(values, by_values or choose_window(values.reshape(-1)))
-        if isinstance(window, tuple):
-            center, width = window
-            _replace(header, WindowCenter=center, WindowWidth=width)
-            if width < 1:  # of doses and ratios; LINEAR is of whole numbers (C.11.2.1.2.1)
-                _replace(header, VOILUTFunction="LINEAR_EXACT")
+        center, width = window
+        function = str(_take_first(header.get("VOILUTFunction")) or "LINEAR").strip()
+        if width < 1 and function.upper() == "LINEAR":
+            function = "LINEAR_EXACT"  # of doses and ratios; LINEAR is of whole numbers
+        _replace(header, WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
         _show_in_bytes(header)
         return _to_bytes(apply_windowing(values, header))
     except _TABLE_ERRORS as error:

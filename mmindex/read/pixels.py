@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import Event
@@ -30,6 +30,7 @@ def read_array(
     frame_index: int,
     *,
     raw: bool,
+    rescale: bool = False,
     copy: bool = False,
     out: Pixels | None = None,
 ) -> Pixels:
@@ -40,6 +41,26 @@ def read_array(
     DecodeError, MissingDependencyError
         As `Instance.array`.
     """
+    try:
+        if not rescale:
+            return _read_stored(instance, frame_index, raw=raw, copy=copy, out=out)
+        from mmindex.read.pictures import rescale_frame  # which imports this module
+
+        pixels = _read_stored(instance, frame_index, raw=raw)
+        return put(rescale_frame(instance, pixels, frame_index), out)
+    except MMIndexError as error:  # `naming` takes as long as a short frame
+        error.at(instance.path)
+        raise
+
+
+def _read_stored(
+    instance: Instance,
+    frame_index: int,
+    *,
+    raw: bool,
+    copy: bool = False,
+    out: Pixels | None = None,
+) -> Pixels:
     record = instance.record
     frames, image = record.frames, record.image_pixel
     uid = record.transfer_syntax_uid
@@ -107,7 +128,7 @@ def stack_arrays(
     first = _decode_first(decode, number, failures, skip)
     at, array = first
     if out is None:
-        out = np.empty((number, *array.shape), array.dtype)
+        out = _make_stack(number, array)
     elif len(out) < number:
         raise DecodeError(f"expected room for {number} frames in `out`, found {len(out)}")
     stack = out[:number]
@@ -123,8 +144,11 @@ def stack_arrays(
             failures[position] = error
             if not skip:
                 ending.set()
+        except BaseException:
+            ending.set()
+            raise
 
-    _run(decode_into, range(at + 1, number), executor, threads)
+    _run(decode_into, range(at + 1, number), executor, threads, ending)
     if failures and not skip:
         raise failures[min(failures)]
     if failures:
@@ -151,9 +175,18 @@ def _decode_first(
     raise DecodeError("there are no frames to stack")
 
 
+def _make_stack(number: int, array: Pixels) -> Pixels:
+    """Return room for so many arrays; raises DecodeError where there is no memory for them."""
+    try:
+        return np.empty((number, *array.shape), array.dtype)
+    except (MemoryError, ValueError) as error:  # a damaged header may count any number of frames
+        raise DecodeError(f"no memory for {number} frames of {array.nbytes} bytes") from error
+
+
 def _fill(place: Pixels, array: Pixels) -> None:
-    """Copy an array to its place, unless it was decoded there."""
-    if array.shape != place.shape or array.dtype != place.dtype:
+    """Copy an array to its place, unless it was decoded there; its byte order may be another."""
+    native = array.dtype.newbyteorder("="), place.dtype.newbyteorder("=")
+    if array.shape != place.shape or native[0] != native[1]:
         raise DecodeError(
             f"frames that are stacked have one shape and dtype: expected {place.shape} "
             f"of {place.dtype}, found {array.shape} of {array.dtype}"
@@ -167,11 +200,14 @@ def _run(
     positions: Sequence[int],
     executor: Executor | None,
     threads: int | None,
+    ending: Event,
 ) -> None:
-    """Call a function for every position: here, in an executor, or in threads of its own."""
+    """Call a function for every position: here, in an executor, or in threads of its own.
+
+    `ending` is set where an exception ends this, Ctrl-C, too: threads take no further position.
+    """
     if executor is not None:
-        for _ in executor.map(call, positions):
-            pass
+        _wait(executor.map(call, positions), ending)
         return
     workers = min(threads or 1, len(positions))
     if workers <= 1:
@@ -185,5 +221,13 @@ def _run(
             call(positions[at])
 
     with ThreadPoolExecutor(workers) as own:
-        for _ in own.map(work, range(workers)):
+        _wait(own.map(work, range(workers)), ending)
+
+
+def _wait(calls: Iterator[None], ending: Event) -> None:
+    try:
+        for _ in calls:
             pass
+    except BaseException:
+        ending.set()
+        raise

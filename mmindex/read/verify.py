@@ -89,9 +89,9 @@ def verify_file(archive: Archive, record: InstanceRecord, sample: int | None) ->
                 tried += 1
                 try:
                     if ahead is not None:
-                        ahead.array(position, raw=True, copy=True)
+                        ahead.array(position, raw=False, copy=True)
                     else:
-                        read_array(instance, frame_index, raw=True, copy=True)
+                        read_array(instance, frame_index, raw=False, copy=True)
                 except MMIndexError as error:
                     failures.append((frame_index, error.message))
     except MMIndexError as error:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.errors import FormatError, naming
+from mmindex.errors import FormatError
 from mmindex.read.order import select_newest
-from mmindex.read.pixels import read_array, stack_arrays
+from mmindex.read.pixels import stack_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from mmindex.model import InstanceRecord
     from mmindex.read.archive import Archive
-    from mmindex.read.instance import Instance
 
 _COSINES = 1e-3  # by which direction cosines of parallel slices may differ
 _SQUARE = 1e-2  # by which the axes of a slice may differ from unit vectors at right angles
@@ -88,13 +87,9 @@ def read_volume(
         if ahead is not None:
             copy = place is None
             return ahead.array(position, raw=False, rescale=rescale, copy=copy, out=place)
-        if rescale:
-            return archive.array(wanted.uid, wanted.frame_index, rescale=True)
-        instance: Instance = archive[wanted.uid]
-        with naming(instance.path):
-            return read_array(
-                instance, wanted.frame_index, raw=False, copy=place is None, out=place
-            )
+        return archive.read_pixels(
+            wanted.uid, wanted.frame_index, rescale=rescale, copy=place is None, out=place
+        )
 
     stack, _ = stack_arrays(decode, len(slices), threads=threads)
     first = slices[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_a_frame_that_cannot_be_decoded_is_listed(root: Path) -> None:
     assert (failure["path"], failure["frame"]) == ("bad.dcm", 2)
     assert "cannot decode the frame" in failure["error"]
     assert "6 frames tried in 2 files, 1 failed" in done.stderr
+
+
+def test_frames_that_have_no_rgb_are_listed(tmp_path: Path) -> None:
+    """What `array` refuses is no success: YBR_FULL of 16 bits cannot become RGB."""
+    attributes = image_attributes(rows=1, columns=4, samples=3, bits=16, photometric="YBR_FULL")
+    segments = 6
+    offsets = [64 + 6 * at for at in range(segments)] + [0] * (15 - segments)
+    frame = struct.pack("<16I", segments, *offsets) + (b"\3\1\2\3\4\0") * segments
+    header = element(0x00080018, "UI", "1.2") + attributes
+    (tmp_path / "a.dcm").write_bytes(dicom_file(header + encapsulate([frame]), RLE_LOSSLESS))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        assert archive.array("1.2", 0, raw=True).shape == (1, 4, 3)
+        with pytest.raises(mmindex.errors.DecodeError):
+            archive.array("1.2", 0)
+    done = new_runner().invoke(main, ["verify", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    (failure,) = map(json.loads, done.stdout.splitlines())
+    assert (failure["path"], failure["frame"]) == ("a.dcm", 1)
 
 
 def test_a_sample_looks_at_some_frames(root: Path) -> None:

@@ -142,8 +142,29 @@ def test_a_cut_high_throughput_stream_is_an_error() -> None:
         with pytest.raises(DecodeError):
             decode_frame(frame[:length], image(pixels), HTJ2K)
     lossy = bytes(imagecodecs.htj2k_encode(pixels, reversible=False, level=0.01))
+    by_openjph = imagecodecs.htj2k_decode(lossy).astype(int)
+    assert (by_openjph[pixels == 255] == 0).any()  # else the trap is not in this frame
     found = decode_frame(lossy, image(pixels), HTJ2K)
     assert np.abs(found.astype(int) - pixels).max() <= 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_damaged_high_throughput_frames_decode_to_other_samples_by_openjph() -> None:
+    """Its errors are lost in imagecodecs: why OpenJPEG, which refuses the same frames, decodes."""
+    pixels = noise("u2", 16)
+    whole = bytes(imagecodecs.htj2k_encode(pixels))
+    damaged = [whole[:length] + b"\xff\xd9" for length in range(len(whole) // 3, len(whole) - 9)]
+    other = 0
+    for frame in damaged:
+        try:
+            found = imagecodecs.htj2k_decode(frame)
+        except RuntimeError:
+            continue
+        other += found.shape == pixels.shape and not np.array_equal(found, pixels)
+    assert other > len(damaged) // 4
+    for frame in damaged[::9]:
+        with pytest.raises(DecodeError):
+            decode_frame(frame, image(pixels), HTJ2K)
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("u1", 1), ("u2", 2), ("u4", 4)])

@@ -388,7 +388,8 @@ class PanicException(BaseException):
     """What pyo3 raises for a panic in Rust."""
 
 
-JPEG_HEADER = b"\xff\xd8\xff\xc0\0\x0b\x08\0\2\0\2\1\1\x11\0\xff\xd9"  # of 2 x 2 pixels
+JPEG_SCAN = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+JPEG_HEADER = b"\xff\xd8\xff\xc0\0\x0b\x08\0\2\0\2\1\1\x11\0" + JPEG_SCAN + b"\xff\xd9"  # 2 x 2
 
 
 def decode_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

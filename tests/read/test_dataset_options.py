@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -301,6 +302,7 @@ class Selected:
                 study_instance_uid=f"1.{at // 1000}",
                 number_of_frames=1,
                 path=b"",
+                key=b"folder/%06d.dcm" % at,
                 image_numbers=ImageNumbers(),
                 fingerprint=None,
             )
@@ -308,13 +310,38 @@ class Selected:
         ]
 
 
-def test_a_dataset_of_many_frames_pickles_small() -> None:
-    """200,000 frames and a part of them: under 100 kB, with the same items after."""
+UIDS_OF_MANY = [record.sop_instance_uid for record in Selected().instances()]
+CONSTRUCTED: dict[str, dict[str, Any]] = {
+    "all": {},
+    "a study": {"study_instance_uid": "1.1"},
+    "a series": {"series_instance_uid": "1.1"},
+    "every file": {"duplicates": "all"},
+    "by Instance Number": {"order": "instance-number"},
+    "UIDs in order": {"sop_instance_uids": UIDS_OF_MANY},
+    "UIDs in reverse": {"sop_instance_uids": UIDS_OF_MANY[::-1]},
+    "every third UID": {"sop_instance_uids": UIDS_OF_MANY[::3]},
+    "half of the UIDs": {"sop_instance_uids": sorted(random.Random(1).sample(UIDS_OF_MANY, 10**5))},
+    "few UIDs": {"sop_instance_uids": UIDS_OF_MANY[:200]},
+}
+
+
+@pytest.mark.parametrize("options", CONSTRUCTED.values(), ids=CONSTRUCTED)
+def test_a_dataset_of_many_frames_pickles_small(options: dict[str, Any]) -> None:
+    """200,000 frames and parts of them: under 100 kB, with the same items after."""
     archive: Any = Selected()
-    dataset = mmindex.FrameDataset(archive)
-    part = dataset.split((0.5, 0.5), by="study", seed=1)[1]
-    for each in (dataset, part):
+    dataset = mmindex.FrameDataset(archive, **options)
+    parts = dataset.split((0.5, 0.5), by="study", seed=1)
+    for each in (dataset, *parts, *dataset.split((0.005, 0.8), by="study")):
         pickled = pickle.dumps(each)
         assert len(pickled) < 100_000
         copied = pickle.loads(pickled)
         assert (copied._uids, copied._ends) == (each._uids, each._ends)
+
+
+def test_an_order_of_many_uids_that_nothing_else_knows_takes_few_bytes_each() -> None:
+    """200,000 in an order of chance cannot take less than 2.02 bytes each: log2(200000!)."""
+    shuffled = random.Random(2).sample(UIDS_OF_MANY, len(UIDS_OF_MANY))
+    archive: Any = Selected()
+    pickled = pickle.dumps(mmindex.FrameDataset(archive, sop_instance_uids=shuffled))
+    assert len(pickled) < 2.5 * len(shuffled)
+    assert pickle.loads(pickled)._uids == shuffled

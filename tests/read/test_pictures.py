@@ -22,6 +22,7 @@ from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
 
 import mmindex
 from mmindex.errors import DecodeError
+from mmindex.read.pictures import read_values
 from mmindex.render.png import walk_pictures
 
 
@@ -187,3 +188,68 @@ def test_a_window_narrower_than_1_is_that_of_exact_values(tmp_path: Path) -> Non
         choice: Any = [0.5, 0.8]
         assert np.abs(instance.picture(0, window=choice) - expected).max() <= 1
         assert np.abs(instance.picture(0, window=(0.5, 0.8)) - expected).max() <= 1
+
+
+SLOPPY: dict[str, dict[str, Any]] = {  # a window that shows nothing is none
+    "width of 0": {"WindowCenter": 40, "WindowWidth": 0},
+    "negative width": {"WindowCenter": 40, "WindowWidth": -400},
+    "no width": {"WindowCenter": 40},
+    "no center": {"WindowWidth": 400},
+    "empty": {"WindowCenter": None, "WindowWidth": None},
+    "empty width": {"WindowCenter": 40, "WindowWidth": None},
+    "no width of several": {"WindowCenter": [40, 50], "WindowWidth": [0, 400]},
+}
+
+
+@pytest.mark.parametrize("values", SLOPPY.values(), ids=SLOPPY)
+def test_a_window_that_shows_nothing_is_left_out(tmp_path: Path, values: dict[str, Any]) -> None:
+    """A picture by the values of the frame, as of a file without a window; the same for many."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    with mmindex.open_file(written(data_set, tmp_path / "plain.dcm")) as instance:
+        expected = instance.picture(0, window="auto")
+    for name, value in values.items():
+        setattr(data_set, name, value)
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance:
+        assert np.array_equal(instance.picture(0), expected)
+        assert len(np.unique(expected)) > 50
+        assert read_values(instance, 0, "file") is not None
+
+
+def test_a_window_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    """Text where a number belongs, as some writers leave it."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.WindowCenter, data_set.WindowWidth = 40, 4321
+    data = written(data_set, tmp_path / "a.dcm").read_bytes()
+    assert data.count(b"4321") == 1
+    with mmindex.open_file(data.replace(b"4321", b"wide")) as instance, quiet_pydicom():
+        assert np.array_equal(instance.picture(0), instance.picture(0, window="auto"))
+
+
+@pytest.mark.parametrize("function", [None, "", "LINEAR"])
+@pytest.mark.parametrize(("center", "width"), [(0.5, 0.8), (40, 400), (40, 1)])
+def test_a_narrow_window_of_a_file_is_linear_exact(
+    tmp_path: Path, function: str | None, center: float, width: float
+) -> None:
+    """LINEAR is of widths from 1 on (PS3.3 C.11.2.1.2.1); an empty function is LINEAR."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.RescaleIntercept, data_set.RescaleSlope = -1, 0.001
+    data_set.WindowCenter, data_set.WindowWidth = center, width
+    data_set.VOILUTFunction = "LINEAR" if width >= 1 else "LINEAR_EXACT"
+    expected = expected_window(data_set)
+    del data_set.VOILUTFunction
+    if function is not None:
+        data_set.VOILUTFunction = function
+    with mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance, quiet_pydicom():
+        assert np.abs(instance.picture(0) - expected).max() <= 1
+        assert read_values(instance, 0, "file") is None
+
+
+def test_a_function_that_the_standard_does_not_have_is_an_error(tmp_path: Path) -> None:
+    """What the gray values would be is not known."""
+    data_set = read_data_set(FOLDER / "CT_small.dcm")
+    data_set.WindowCenter, data_set.WindowWidth, data_set.VOILUTFunction = 40, 400, "LOG"
+    with (
+        mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance,
+        pytest.raises(DecodeError, match="VOI LUT Function"),
+    ):
+        instance.picture(0)

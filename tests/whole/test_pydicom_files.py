@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from picture_oracle import compare_picture
 from pydicom_oracle import (
     FOLDER,
+    LOSSY_JPEG,
     close_array,
+    differ_from_pillow,
     our_array,
     pydicom_array,
     pydicom_frames,
@@ -108,3 +111,31 @@ def test_what_pydicom_cannot_decode_is_a_decode_error(name: str) -> None:
         with pytest.raises(DecodeError, match="cannot decode the frame") as caught:
             instance.array(0)
     assert caught.value.path == str(FOLDER / name)
+
+
+WITH_ARRAYS = [name for name in DICOM if name not in {*FRAMES_DIFFER, *ARRAYS_DIFFER, *UNDECODABLE}]
+
+
+@pytest.mark.parametrize("name", WITH_ARRAYS)
+def test_every_sample_of_lossy_jpeg_is_that_of_pydicom_with_pillow(name: str) -> None:
+    """As stored, and as RGB."""
+    data_set = read_data_set(FOLDER / name, force=name in NO_META)
+    with mmindex.open_file(FOLDER / name, force=name in NO_META) as instance:
+        if instance.record.transfer_syntax_uid not in LOSSY_JPEG:
+            return
+        indices = range(len(instance))
+        for raw in (True, False):
+            found = {differ_from_pillow(instance, data_set, at, raw=raw) for at in indices}
+            assert found <= {None, 0}
+
+
+@pytest.mark.parametrize("name", WITH_ARRAYS)
+def test_every_picture_is_that_of_pydicoms_functions(name: str) -> None:
+    """Windows, tables and palettes of each frame, within rounding."""
+    data_set = read_data_set(FOLDER / name, force=name in NO_META)
+    with mmindex.open_file(FOLDER / name, force=name in NO_META) as instance:
+        found = [compare_picture(instance, data_set, index) for index in range(len(instance))]
+    assert max((each for each in found if each is not None), default=0) <= 1
+    if name in ("MR_small.dcm", "examples_palette.dcm", "examples_ybr_color.dcm"):
+        assert found
+        assert None not in found
