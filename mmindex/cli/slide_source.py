@@ -11,11 +11,10 @@ import click
 
 import mmindex
 from mmindex.cli.frame_numbers import Span
-from mmindex.cli.printing import quote
-from mmindex.cli.source_argument import Opened, open_archive
+from mmindex.cli.printing import quote, shown
+from mmindex.cli.source_argument import Opened, is_index_url, open_archive
 from mmindex.errors import FrameIndexError
 from mmindex.index.names import is_index
-from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
     from mmindex import Slide
@@ -67,9 +66,9 @@ def open_slide_source(
             with archive.slide(series) as slide:
                 yield slide
         return
-    if is_index(source) or (is_url(source) and source.endswith(INDEX_NAME)):
+    if is_index(source) or is_index_url(source):
         raise click.UsageError(
-            f"{source} is an index: say which slide with --instance UID, of any of its instances "
+            f"{shown(source)} is an index: say which slide with --instance UID, of any of its instances "
             f"(`mmindex ls {quote(source)}` lists them)"
         )
     if archive_root is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import mmindex
-from mmindex.cli.printing import plain, print_message, quote
+from mmindex.cli.printing import plain, print_message, quote, shown
 from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME, is_url
@@ -75,12 +75,14 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
     Raises
     ------
     click.UsageError
-        The path is that of another file.
+        The path is that of another file; `archive_root` is no URL of a folder.
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged; `archive_root` is no folder.
     """
     if archive_root is not None and not is_url(archive_root) and not os.path.isdir(archive_root):
         raise MissingFileError("--root: there is no such folder", path=archive_root)
+    if archive_root is not None and is_url(archive_root):
+        require_plain(archive_root)
     if is_url(path):
         from mmindex.cli.progress import showing_requests
 
@@ -100,6 +102,21 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
             f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path, archive_root=archive_root)
+
+
+def require_plain(url: str) -> None:
+    """Raise click.UsageError unless a URL can be that of a bucket, or of a folder of one."""
+    from mmindex.sources.stores import plain_url
+
+    try:
+        plain_url(url)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def is_index_url(source: str) -> bool:
+    """Return whether a source is the URL of an index, as its name says."""
+    return is_url(source) and shown(source).endswith(INDEX_NAME)
 
 
 @contextmanager
@@ -127,25 +144,27 @@ def open_source(
     """
     with ExitStack() as stack:
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
-        is_remote_index = is_url(source) and source.endswith(INDEX_NAME)
+        is_remote_index = is_index_url(source)
         if os.path.isdir(source) or is_index(source) or is_missing_archive or is_remote_index:
             archive = stack.enter_context(open_archive(source, archive_root))
             if instance_uid is None:
                 raise click.UsageError(
-                    f"{source} is an archive: say which instance with --instance UID "
+                    f"{shown(source)} is an archive: say which instance with --instance UID "
                     f"(`mmindex ls {quote(source)}` lists them)"
                 )
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             _warn_of_duplicates(archive, instance)
-            index = source if is_url(source) else archive.path
+            index = shown(source) if is_url(source) else archive.path
             yield Opened(instance, instance.path or "", index)
             return
         if instance_uid is not None:
             raise click.UsageError(
-                f"--instance goes with an archive's folder or an index; {source} is neither"
+                f"--instance goes with an archive's folder or an index; {shown(source)} is neither"
             )
         if archive_root is not None:
-            raise click.UsageError(f"--root goes with an archive or an index; {source} is neither")
+            raise click.UsageError(
+                f"--root goes with an archive or an index; {shown(source)} is neither"
+            )
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return
@@ -154,7 +173,7 @@ def open_source(
 
             with showing_requests():
                 instance = mmindex.open_file(source, force=force, prove=prove)
-            yield Opened(stack.enter_context(instance), source, None)
+            yield Opened(stack.enter_context(instance), shown(source), None)
             return
         from mmindex.read.find_index import find_in_indexes
 

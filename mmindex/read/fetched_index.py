@@ -57,10 +57,10 @@ def fetch_index(url: str, store: object = None) -> str:
     from mmindex.sources.object_store import open_url
 
     source = open_url(url, store=store)
-    version = source.version
+    version, name = source.version, source.name or url
     try:
         folder = _make_cache_folder()
-        ours = hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
+        ours = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
         path = os.path.join(folder, f"{ours}-{_digest(version)}{INDEX_NAME}")
         with _LOCK:
             if not _is_whole(path, source.size):
@@ -72,7 +72,7 @@ def fetch_index(url: str, store: object = None) -> str:
     except OSError as error:
         raise IndexWriteError(
             f"cannot keep the index: {error.strerror}; XDG_CACHE_HOME names another folder",
-            path=error.filename or url,
+            path=error.filename or name,
         ) from error
     finally:
         source.close()

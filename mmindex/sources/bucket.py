@@ -15,12 +15,13 @@ from mmindex.sources.base import FoundFile, Root, Skipped
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (
+    check_key,
     describe_error,
+    find_store,
     join_url,
     key_of,
     load_obstore,
     plain_url,
-    split_url,
 )
 
 _PAGE = 1000  # objects of a listing's page
@@ -44,7 +45,7 @@ class Bucket(Root):
     Raises
     ------
     ValueError
-        The URL has a query or a fragment.
+        The URL has a query or a fragment, or an empty part.
     """
 
     __slots__ = ("_prefix", "_revalidate_after", "_store", "_url", "name")
@@ -53,7 +54,7 @@ class Bucket(Root):
         self.name = plain_url(url)
         self._url = url
         self._store = store
-        self._prefix = key_of(self.name).strip("/")
+        self._prefix = key_of(self.name)
         self._revalidate_after = revalidate_after
 
     def walk(self, start: bytes = b"") -> Iterator[FoundFile | Skipped]:
@@ -126,7 +127,10 @@ class Bucket(Root):
                 yield Skipped(self._relative(folder), reason, True)
                 continue
             report_request(self.name)
-            yield from map(self._found, listed["objects"])
+            markers = {folder, *listed["common_prefixes"]}
+            for meta in listed["objects"]:
+                if meta["size"] or meta["path"] not in markers:
+                    yield self._found(meta)
             for below in listed["common_prefixes"]:
                 if below.startswith(f"{folder}/" if folder else "") and len(below) > len(folder):
                     folders.append(below)
@@ -141,6 +145,7 @@ class Bucket(Root):
             key = self._key(path)
         except UnicodeDecodeError:
             raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
+        check_key(key, name)
         return ObjectSource(self._open_store(), key, name, version, self._revalidate_after)
 
     def find(self, path: bytes) -> FoundFile | None:
@@ -166,7 +171,7 @@ class Bucket(Root):
 
     def _open_store(self) -> Any:
         if self._store is None:
-            self._store, _ = split_url(self._url)
+            self._store = find_store(self._url)
         return self._store
 
     def __reduce__(self) -> tuple[Any, ...]:
