@@ -111,6 +111,12 @@ concurrency_option = click.option(
     help="Objects of a URL scanned at once; 64 unless given.",
 )
 
+prove_option = click.option(
+    "--prove/--no-prove",
+    default=None,
+    help="Check all entries of offset tables, as of files; of URLs some.",
+)
+
 
 def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
     """Return whether ROOT is a URL.

@@ -68,8 +68,8 @@ def open_slide_source(
         return
     if is_index(source) or is_index_url(source):
         raise click.UsageError(
-            f"{shown(source)} is an index: say which slide with --instance UID, of any of its instances "
-            f"(`mmindex ls {quote(source)}` lists them)"
+            f"{shown(source)} is an index: say which slide with --instance UID, of any of its "
+            f"instances (`mmindex ls {quote(source)}` lists them)"
         )
     if archive_root is not None:
         raise click.UsageError("--root goes with --instance, of an archive or an index")

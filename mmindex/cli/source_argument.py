@@ -33,6 +33,8 @@ class Opened(NamedTuple):
         The file, as it was asked for; of an archive, its full path.
     index_path : str or None
         The index that it is served from; None where the file was scanned just now.
+    index_file : str or None
+        The same, or the local copy of one at a URL.
     stale_index : str or None
         An index that knows the file as it was before.
     """
@@ -40,6 +42,7 @@ class Opened(NamedTuple):
     instance: Instance
     path: str
     index_path: str | None
+    index_file: str | None = None
     stale_index: str | None = None
 
 
@@ -155,7 +158,7 @@ def open_source(
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             _warn_of_duplicates(archive, instance)
             index = shown(source) if is_url(source) else archive.path
-            yield Opened(instance, instance.path or "", index)
+            yield Opened(instance, instance.path or "", index, archive.path)
             return
         if instance_uid is not None:
             raise click.UsageError(
@@ -188,7 +191,7 @@ def open_source(
         opened = found.instance
         if opened is None:
             opened = stack.enter_context(_scan_file(source, force=force, prove=prove))
-        yield Opened(opened, source, found.index, found.stale_index)
+        yield Opened(opened, source, found.index, found.index, found.stale_index)
 
 
 def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:

@@ -23,7 +23,9 @@ _RETRIES = {
 }
 _QUERY = re.compile(r"(\b[a-z]+://[^\s?\"'()]*)\?[^\s\"'()]*")
 _PASSWORD = re.compile(r"(\b[a-z]+://)[^\s/@]*@")
-_SIGNED = re.compile(r"\?(?=.*(?:x-amz-|x-goog-|signature=|sig=|token=))", re.IGNORECASE | re.DOTALL)
+_SIGNED = re.compile(
+    r"\?(?=.*(?:x-amz-|x-goog-|signature=|sig=|token=))", re.IGNORECASE | re.DOTALL
+)
 _CLIENT = {  # a slow link is none that stands still: no deadline for all of an answer
     "timeout": "1h",
     "connect_timeout": "5s",
@@ -48,13 +50,14 @@ def find_store(url: str) -> Any:
     load_obstore()
     scheme, host, _, query = _split(url)
     user, _, host = host.rpartition("@")
-    settings: list[tuple[str, str]] = []
-    if scheme not in (*_WEB, "memory"):
-        user = ""
+    more: tuple[Any, ...] = ()
+    if scheme in _WEB and (user or query):
+        more = unquote(user), query
+    elif scheme not in (*_WEB, "memory"):
         found = (each for each in os.environ.items() if each[0].upper().startswith(_CREDENTIALS))
-        settings = sorted(found)
+        more = "", "", tuple(sorted(found))
     try:
-        return make_store(scheme, host, unquote(user), query, tuple(settings))
+        return make_store(scheme, host, *more)
     except Exception as error:  # whatever obstore makes of a host and of the environment
         raise RemoteReadError(f"no store: {describe_error(error)}", path=name_url(url)) from None
 
@@ -153,7 +156,9 @@ def plain_url(url: str) -> str:
             f"expected a URL without a query or fragment, found more after {place!r}: give "
             "credentials by the environment or a store"
         )
-    plain = name_url(url).removesuffix("/")
+    plain = name_url(url)
+    if not plain.endswith("://"):
+        plain = plain.removesuffix("/")
     key = key_of(plain)
     if key and any(part in _ODD_PARTS for part in key.split("/")):
         raise ValueError(

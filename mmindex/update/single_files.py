@@ -34,7 +34,7 @@ from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, counting_requests
-from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions, decide_prove
 from mmindex.update.scan_file import Target
 
 _TOGETHER = 64  # files scanned between two looks at what waits to be committed
@@ -47,7 +47,7 @@ def update(
     *,
     wait: float = 10.0,
     force: bool = False,
-    prove: bool = True,
+    prove: bool | None = None,
     exclude: Sequence[str] = (),
     follow_links: bool = True,
     one_file_system: bool = False,
@@ -111,7 +111,7 @@ def update(
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     options = UpdateOptions(
         wait,
-        ScanOptions(force, prove, containers),
+        ScanOptions(force, decide_prove(prove, root), containers),
         rules,
         min_age,
         max_removed,

@@ -39,6 +39,7 @@ class RangeServer(LoopbackServer):
 
     objects: dict[str, bytes] = field(default_factory=dict)
     e_tags: bool = True
+    authorization: str = ""  # what requests have to have
     e_tag_prefix: str = ""  # "W/" of weak ones
     honours_if_match: bool = True
     modified: float = 1_700_000_000.0
@@ -96,6 +97,9 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             server.headers.append(dict(self.headers.items()))
             server.urls.append(self.path)
             path = unquote(self.path.partition("?")[0])
+            if server.authorization not in ("", self.headers.get("Authorization")):
+                self._refuse(401)
+                return
             fault = server.faults(path) if self.command == "GET" else ""
             if fault == "reset":
                 self.close_connection = True

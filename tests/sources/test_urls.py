@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from container_bytes import native
 from cli_runner import run
+from container_bytes import native
+from slide_files import write_slide_file
 from sources.loopback import patient
 from sources.range_server import RangeServer
 from sources.s3_server import S3Server
@@ -31,6 +32,7 @@ obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
 
 SECRET = "geheim"
+BASIC = "Basic " + base64.b64encode(f"user:{SECRET}@".encode()).decode()
 FRAME = b"\1\2\3\4"
 
 
@@ -89,7 +91,7 @@ def every_door(url: str, root: str, tmp_path: Path) -> dict[str, Callable[[], ob
         "info --json": lambda: run("info", "--json", url),
         "info of an archive": lambda: run("info", root, "--instance", "1.2.3"),
         "info of an index": lambda: run("info", url.replace("a.dcm", ".mmindex")),
-        "frame": lambda: run("frame", url, "0", "-o", str(tmp_path / "out")),
+        "frame": lambda: run("frame", url, "1", "-o", str(tmp_path / "out")),
         "ranges": lambda: run("ranges", url),
         "ls": lambda: run("ls", "-v", root),
         "stats": lambda: run("stats", "-v", root),
@@ -171,9 +173,31 @@ def test_user_and_password_of_a_url_are_sent(server: RangeServer, tmp_path: Path
         assert again.root == f"{server.url}/f"
         assert again.frame("1.2.3", 0) == FRAME
         again.close()
-    expected = "Basic " + base64.b64encode(f"user:{SECRET}@".encode()).decode()
-    sent = {headers.get("authorization", headers.get("Authorization")) for headers in server.headers}
-    assert sent == {expected}
+    sent = {
+        headers.get("authorization", headers.get("Authorization")) for headers in server.headers
+    }
+    assert sent == {BASIC}
+
+
+def test_commands_send_what_the_url_has(server: RangeServer, tmp_path: Path) -> None:
+    """Also where a command opens the index, or the slide, a second time."""
+    (tmp_path / "a.dcm").write_bytes(data := native("1.2.3", [FRAME]))
+    mmindex.build(tmp_path, workers=1)
+    server.objects["/f/a.dcm"] = data
+    server.objects["/f/.mmindex"] = (tmp_path / ".mmindex").read_bytes()
+    tiles = [bytes([at]) * (32 * 32 * 3) for at in range(4)]
+    server.objects["/s.dcm"] = write_slide_file(1, (64, 64), tiles)
+    server.authorization = BASIC
+    with pytest.raises(RemoteReadError):
+        mmindex.open(f"{server.url}/f")
+    root, slide = with_user(f"{server.url}/f"), with_user(f"{server.url}/s.dcm")
+    assert "Last build" in run("info", f"{root}/.mmindex", "--instance", "1.2.3").stdout
+    assert run("frame", f"{root}/a.dcm", "1").stdout_bytes == FRAME
+    assert "a.dcm" in run("ls", root).stdout
+    assert run("frame", slide, "--tile", "0,1,1").stdout_bytes == tiles[3]
+    run("sheet", slide, "-o", tmp_path / "a.png")
+    run("sheet", root, "--instance", "1.2.3", "-o", tmp_path / "b.png")
+    assert 401 not in {served.status for served in server.served[1:]}
 
 
 def test_a_signed_url_is_read_by_get_alone(server: RangeServer, tmp_path: Path) -> None:
@@ -230,9 +254,7 @@ def test_other_credentials_in_the_environment_are_another_store(
         ("https://host/a", "HTTPStore"),
     ],
 )
-def test_every_scheme_has_its_store(
-    url: str, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_scheme_has_its_store(url: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made of the URL and the environment; nothing is requested."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
@@ -352,7 +374,9 @@ def test_a_weak_e_tag_and_another_time_are_a_change(server: RangeServer) -> None
 
 def test_what_a_server_sends_is_cut_in_errors() -> None:
     """A line of at most 300 characters that cannot steer a terminal."""
-    line = describe_error(ValueError("\x1b[31mevil \0 https://u:pw@h/a?b " + "x" * 2_000_000 + "\nb"))
+    line = describe_error(
+        ValueError("\x1b[31mevil \0 https://u:pw@h/a?b " + "x" * 2_000_000 + "\nb")
+    )
     assert len(line) == 300
     assert line.isprintable()
     assert "pw" not in line

@@ -89,7 +89,7 @@ def command(
         if (
             not spans
             and columns is None
-            and (picture := _draw_slide(opened, instance_uid, archive_root, size))
+            and (picture := _draw_slide(opened, source, instance_uid, archive_root, size))
         ):
             write_output([picture], check_terminal(output), opened.instance.path)
             return
@@ -117,12 +117,15 @@ def command(
 
 
 def _draw_slide(
-    opened: Opened, instance_uid: str | None, archive_root: str | None, size: int
+    opened: Opened,
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None,
+    size: int,
 ) -> bytes | None:
     """Return the thumbnail of the slide that an instance is of; None of what is no whole slide."""
     if opened.instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE:
         return None
-    source = opened.index_path if instance_uid is not None and opened.index_path else opened.path
     try:
         with open_slide_source(source, instance_uid, archive_root) as slide:
             return draw_slide(slide, _SLIDE * size)
