@@ -114,7 +114,7 @@ concurrency_option = click.option(
 prove_option = click.option(
     "--prove/--no-prove",
     default=None,
-    help="Check all entries of offset tables, as of files; of URLs some.",
+    help="Check whole offset tables; of URLs, some entries.",
 )
 
 

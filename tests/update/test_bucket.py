@@ -102,10 +102,12 @@ def counts(report: mmindex.BuildReport) -> tuple[int, int, int, int]:
     return report.found, report.scanned, report.unchanged, report.removed
 
 
-def check_same(index: Path, objects: dict[str, bytes], folder: Path, store: Any) -> None:
+def check_same(
+    index: Path, objects: dict[str, bytes], folder: Path, store: Any, *, prove: bool = False
+) -> None:
     """Hold that records, and all frames read from the store, are those of a local archive."""
     local = put_all(folder, objects)
-    mmindex.build(local, folder / "index", workers=1)
+    mmindex.build(local, folder / "index", workers=1, prove=prove)
     expected, found = records_of(folder / "index"), records_of(index)
     assert found.keys() == expected.keys()
     for location, record in expected.items():
@@ -147,6 +149,8 @@ def test_memory_store_is_built(tmp_path: Path) -> None:
     assert report.unchanged == 0
     assert records_of(index).keys() == before.keys()
     check_same(index, samples(), tmp_path / "local", store)
+    mmindex.build(URL, index, store=store, full=True, prove=True)
+    check_same(index, samples(), tmp_path / "proved", store, prove=True)
 
 
 def test_only_what_changed_is_read(tmp_path: Path, server: S3Server) -> None:
