@@ -23,6 +23,7 @@ from mmindex.index.names import begins_like_lmdb
 from mmindex.index.trust import is_own, others_may_write
 from mmindex.model import INDEX_NAME, LOCK, Fingerprint
 from mmindex.sources.base import ByteSource
+from mmindex.sources.file import write_at
 from mmindex.sources.requests import run_at_once
 
 _PART = 4 << 20  # bytes a request
@@ -151,7 +152,7 @@ def _fetch(source: ByteSource, path: str) -> None:
 
 def _copier(source: ByteSource, number: int) -> Callable[[int], None]:
     def copy(start: int) -> None:
-        os.pwrite(number, source.read(start, min(_PART, source.size - start)), start)
+        write_at(number, source.read(start, min(_PART, source.size - start)), start)
 
     return copy
 

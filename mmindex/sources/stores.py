@@ -26,8 +26,8 @@ _PASSWORD = re.compile(r"(\b[a-z]+://)[^\s/@]*@")
 _SIGNED = re.compile(
     r"\?(?=.*(?:x-amz-|x-goog-|signature=|sig=|token=))", re.IGNORECASE | re.DOTALL
 )
-_CLIENT = {  # a slow link is none that stands still: no deadline for all of an answer
-    "timeout": "1h",
+_CLIENT = {  # an answer that goes on over a slow link has time; one that stands still is retried
+    "timeout": "30m",
     "connect_timeout": "5s",
     "read_timeout": "30s",
 }
