@@ -13,7 +13,13 @@ import click
 
 import mmindex
 from mmindex.cli.printing import plain, print_message, quote, shown
-from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
+from mmindex.errors import (
+    InstanceNotFoundError,
+    MissingFileError,
+    MMIndexError,
+    NotDicomError,
+    naming,
+)
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME, is_url
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
 STDIN = "-"
+_HEAD = 512  # bytes that show what a file is
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -175,7 +182,7 @@ def open_source(
             from mmindex.cli.progress import showing_requests
 
             with showing_requests():
-                instance = mmindex.open_file(source, force=force, prove=prove)
+                instance = _scan_file(source, force=force, prove=prove)
             yield Opened(stack.enter_context(instance), shown(source), None)
             return
         from mmindex.read.find_index import find_in_indexes
@@ -201,12 +208,23 @@ def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
     except NotDicomError as error:
         from mmindex.sources.container import is_container
 
-        with suppress(OSError), open(source, "rb") as file:
-            if is_container(file.read(512)):
+        with suppress(OSError, MMIndexError):
+            if is_container(_read_head(source)):
                 error.message = (
                     f"a tar or zip container: name a file in it, such as {quote(source + '!/NAME')}"
                 )
         raise
+
+
+def _read_head(source: str) -> bytes:
+    """Return the first bytes of a file or object."""
+    if not is_url(source):
+        with open(source, "rb") as file:
+            return file.read(_HEAD)
+    from mmindex.sources.object_store import open_url
+
+    found = open_url(source)
+    return found.read(0, min(_HEAD, found.size))
 
 
 def is_piped(source: str) -> bool:

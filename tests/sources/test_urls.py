@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cli_runner import run
-from container_bytes import native
+from container_bytes import WRITERS, encapsulated, native
 from slide_files import write_slide_file
 from sources.loopback import patient
 from sources.range_server import RangeServer
@@ -405,3 +405,34 @@ def test_json_has_the_name_without_credentials(server: RangeServer) -> None:
     server.objects["/a.dcm"] = native("1.2.3", [FRAME])
     done = run("info", "--json", with_user(f"{server.url}/a.dcm"))
     assert json.loads(done.stdout)["path"] == f"{server.url}/a.dcm"
+
+
+# Files in containers.
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_in_a_container_at_a_url(kind: str) -> None:
+    """Of a stored one its headers and the frame are read, as those of an object are."""
+    frames = [b"\xff\xd8" + bytes([at]) * 40_000 for at in range(50)]
+    one = encapsulated("1.2.3", frames)
+    members = [("d/a b.dcm", one), ("b.dcm", native("1.2.4", [b"wxyz"])), ("./c.dcm", one)]
+    data = WRITERS[kind](members)
+    with RangeServer() as server:
+        server.objects["/x/a%20 b.tar"] = data
+        base = f"{server.url}/x/a%2520%20b.tar"
+        for name in ("d/a b.dcm", "d/a%20b.dcm"):
+            server.served.clear()
+            with mmindex.open_file(f"{base}!/{name}") as instance:
+                assert instance.record.sop_instance_uid == "1.2.3"
+                assert instance.frame(7) == frames[7]
+                if kind in ("tar", "zip"):
+                    assert server.bytes_served < len(one) + 400_000
+                assert instance.frames() == frames
+                assert instance.path == f"{base}!/d/a b.dcm"
+                assert instance.file_path == base
+        with pytest.raises(MissingFileError, match=r"has no file 'none\.dcm'"):
+            mmindex.open_file(f"{base}!/none.dcm")
+        with pytest.raises(MissingFileError, match="and so is its container"):
+            mmindex.open_file(f"{server.url}/none.tar!/a.dcm")
+        done = run("info", base, code=1)
+        assert "a tar or zip container: name a file in it" in done.stderr
