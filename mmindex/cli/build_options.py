@@ -10,6 +10,7 @@ import click
 from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
 from mmindex.cli.progress import describe_requests
+from mmindex.cli.source_argument import require_plain
 from mmindex.cli.suggestions import NearChoice
 from mmindex.model import INDEX_NAME, is_url
 
@@ -116,6 +117,12 @@ concurrency_option = click.option(
     help="Objects of a URL scanned at once; default: 64.",
 )
 
+prove_option = click.option(
+    "--prove/--no-prove",
+    default=None,
+    help="Check whole offset tables; of URLs, some entries.",
+)
+
 
 def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
     """Return whether ROOT is a URL.
@@ -129,12 +136,7 @@ def refuse_for_url(root: str, index: str | None, **options: object) -> bool:
         if options.get("concurrency") is not None:
             raise click.UsageError("--concurrency is for a URL; ROOT is a folder")
         return False
-    from mmindex.sources.stores import plain_url
-
-    try:
-        plain_url(root)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    require_plain(root)
     if index is None:
         raise click.UsageError(f"ROOT is a URL: say where the index goes, as --index {INDEX_NAME}")
     if not options.get("follow_links", True) or options.get("one_file_system"):

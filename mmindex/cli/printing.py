@@ -15,6 +15,8 @@ from time import monotonic
 
 import click
 
+from mmindex.model import is_url
+
 FAILED = 1
 _TOGETHER = 0.1  # seconds
 _EMOJI_STYLE = "\ufe0f"  # makes the narrow symbol before it a wide picture
@@ -204,10 +206,19 @@ def _is_mark(char: str) -> bool:
 
 
 def quote(text: str) -> str:
-    """Return a text as a shell takes it."""
+    """Return a text as a shell takes it, a URL without credentials."""
     import shlex
 
-    return shlex.quote(text)
+    return shlex.quote(shown(text))
+
+
+def shown(source: str) -> str:
+    """Return a path, or a URL without credentials, for messages and output."""
+    if not is_url(source):
+        return source
+    from mmindex.sources.stores import name_url
+
+    return name_url(source)
 
 
 def explain_anomaly(code: str) -> str:

@@ -12,11 +12,17 @@ import click
 
 import mmindex
 from mmindex.cli.frame_numbers import Span
-from mmindex.cli.printing import quote
-from mmindex.cli.source_argument import Opened, is_piped, open_archive, open_source
+from mmindex.cli.printing import quote, shown
+from mmindex.cli.source_argument import (
+    Opened,
+    is_index_url,
+    is_piped,
+    open_archive,
+    open_source,
+)
 from mmindex.errors import FrameIndexError, naming
 from mmindex.index.names import is_index
-from mmindex.model import INDEX_NAME, is_url
+from mmindex.model import INDEX_NAME
 
 if TYPE_CHECKING:
     from mmindex import Slide
@@ -79,10 +85,10 @@ def open_slide_source(
             with archive.slide(series) as slide:
                 yield slide
         return
-    if is_index(source) or (is_url(source) and source.endswith(INDEX_NAME)):
+    if is_index(source) or is_index_url(source):
         raise click.UsageError(
-            f"{source} is an index: say which slide with --instance UID, of any of its instances "
-            f"(`mmindex ls {quote(source)}` lists them)"
+            f"{shown(source)} is an index: say which slide with --instance UID, of any of its "
+            f"instances (`mmindex ls {quote(source)}` lists them)"
         )
     if archive_root is not None:
         raise click.UsageError("--root goes with --instance, of an archive or an index")

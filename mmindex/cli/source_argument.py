@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import mmindex
-from mmindex.cli.printing import plain, print_message, quote
-from mmindex.errors import InstanceNotFoundError, MissingFileError, NotDicomError, naming
+from mmindex.cli.printing import plain, print_message, quote, shown
+from mmindex.errors import (
+    InstanceNotFoundError,
+    MissingFileError,
+    MMIndexError,
+    NotDicomError,
+    naming,
+)
 from mmindex.index.names import is_index
 from mmindex.model import INDEX_NAME, is_url
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from mmindex import Archive, Instance
 
 STDIN = "-"
+_HEAD = 512  # bytes that show what a file is
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -33,6 +40,8 @@ class Opened(NamedTuple):
         The file, as it was asked for; of an archive, its full path.
     index_path : str or None
         The index that it is served from; None where the file was scanned just now.
+    index_file : str or None
+        The same, or the local copy of one at a URL.
     stale_index : str or None
         An index that knows the file as it was before.
     """
@@ -40,6 +49,7 @@ class Opened(NamedTuple):
     instance: Instance
     path: str
     index_path: str | None
+    index_file: str | None = None
     stale_index: str | None = None
 
 
@@ -75,12 +85,14 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
     Raises
     ------
     click.UsageError
-        The path is that of another file.
+        The path is that of another file; `archive_root` is no URL of a folder.
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged; `archive_root` is no folder.
     """
     if archive_root is not None and not is_url(archive_root) and not os.path.isdir(archive_root):
         raise MissingFileError("--root: there is no such folder", path=archive_root)
+    if archive_root is not None and is_url(archive_root):
+        require_plain(archive_root)
     if is_url(path):
         from mmindex.cli.progress import showing_requests
 
@@ -100,6 +112,21 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
             f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path, archive_root=archive_root)
+
+
+def require_plain(url: str) -> None:
+    """Raise click.UsageError unless a URL can be that of a bucket, or of a folder of one."""
+    from mmindex.sources.stores import plain_url
+
+    try:
+        plain_url(url)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def is_index_url(source: str) -> bool:
+    """Return whether a source is the URL of an index, as its name says."""
+    return is_url(source) and shown(source).endswith(INDEX_NAME)
 
 
 @contextmanager
@@ -127,25 +154,27 @@ def open_source(
     """
     with ExitStack() as stack:
         is_missing_archive = instance_uid is not None and not os.path.exists(source)
-        is_remote_index = is_url(source) and source.endswith(INDEX_NAME)
+        is_remote_index = is_index_url(source)
         if os.path.isdir(source) or is_index(source) or is_missing_archive or is_remote_index:
             archive = stack.enter_context(open_archive(source, archive_root))
             if instance_uid is None:
                 raise click.UsageError(
-                    f"{source} is an archive: say which instance with --instance UID "
+                    f"{shown(source)} is an archive: say which instance with --instance UID "
                     f"(`mmindex ls {quote(source)}` lists them)"
                 )
             instance = stack.enter_context(_find_instance(archive, instance_uid, source))
             _warn_of_duplicates(archive, instance)
-            index = source if is_url(source) else archive.path
-            yield Opened(instance, instance.path or "", index)
+            index = shown(source) if is_url(source) else archive.path
+            yield Opened(instance, instance.path or "", index, archive.path)
             return
         if instance_uid is not None:
             raise click.UsageError(
-                f"--instance goes with an archive's folder or an index; {source} is neither"
+                f"--instance goes with an archive's folder or an index; {shown(source)} is neither"
             )
         if archive_root is not None:
-            raise click.UsageError(f"--root goes with an archive or an index; {source} is neither")
+            raise click.UsageError(
+                f"--root goes with an archive or an index; {shown(source)} is neither"
+            )
         if is_piped(source):
             yield Opened(stack.enter_context(_open_piped(source, force, prove)), source, None)
             return
@@ -153,8 +182,8 @@ def open_source(
             from mmindex.cli.progress import showing_requests
 
             with showing_requests():
-                instance = mmindex.open_file(source, force=force, prove=prove)
-            yield Opened(stack.enter_context(instance), source, None)
+                instance = _scan_file(source, force=force, prove=prove)
+            yield Opened(stack.enter_context(instance), shown(source), None)
             return
         from mmindex.read.find_index import find_in_indexes
 
@@ -169,7 +198,7 @@ def open_source(
         opened = found.instance
         if opened is None:
             opened = stack.enter_context(_scan_file(source, force=force, prove=prove))
-        yield Opened(opened, source, found.index, found.stale_index)
+        yield Opened(opened, source, found.index, found.index, found.stale_index)
 
 
 def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
@@ -179,12 +208,23 @@ def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
     except NotDicomError as error:
         from mmindex.sources.container import is_container
 
-        with suppress(OSError), open(source, "rb") as file:
-            if is_container(file.read(512)):
+        with suppress(OSError, MMIndexError):
+            if is_container(_read_head(source)):
                 error.message = (
                     f"a tar or zip container: name a file in it, such as {quote(source + '!/NAME')}"
                 )
         raise
+
+
+def _read_head(source: str) -> bytes:
+    """Return the first bytes of a file or object."""
+    if not is_url(source):
+        with open(source, "rb") as file:
+            return file.read(_HEAD)
+    from mmindex.sources.object_store import open_url
+
+    found = open_url(source)
+    return found.read(0, min(_HEAD, found.size))
 
 
 def is_piped(source: str) -> bool:

@@ -23,6 +23,7 @@ from mmindex.index.names import begins_like_lmdb
 from mmindex.index.trust import is_own, others_may_write
 from mmindex.model import INDEX_NAME, LOCK, Fingerprint
 from mmindex.sources.base import ByteSource
+from mmindex.sources.file import write_at
 from mmindex.sources.requests import run_at_once
 
 _PART = 4 << 20  # bytes a request
@@ -57,10 +58,10 @@ def fetch_index(url: str, store: object = None) -> str:
     from mmindex.sources.object_store import open_url
 
     source = open_url(url, store=store)
-    version = source.version
+    version, name = source.version, source.name or url
     try:
         folder = _make_cache_folder()
-        ours = hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
+        ours = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
         path = os.path.join(folder, f"{ours}-{_digest(version)}{INDEX_NAME}")
         with _LOCK:
             if not _is_whole(path, source.size):
@@ -72,7 +73,7 @@ def fetch_index(url: str, store: object = None) -> str:
     except OSError as error:
         raise IndexWriteError(
             f"cannot keep the index: {error.strerror}; set XDG_CACHE_HOME to another folder",
-            path=error.filename or url,
+            path=error.filename or name,
         ) from error
     finally:
         source.close()
@@ -151,7 +152,7 @@ def _fetch(source: ByteSource, path: str) -> None:
 
 def _copier(source: ByteSource, number: int) -> Callable[[int], None]:
     def copy(start: int) -> None:
-        os.pwrite(number, source.read(start, min(_PART, source.size - start)), start)
+        write_at(number, source.read(start, min(_PART, source.size - start)), start)
 
     return copy
 

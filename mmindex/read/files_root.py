@@ -11,6 +11,7 @@ from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.store import Store
 from mmindex.model import INDEX_NAME, InstanceRecord, is_url
 from mmindex.sources.base import ByteSource
+from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
@@ -27,10 +28,13 @@ class FilesRoot(NamedTuple):
         Whether these are copies whose times and ETags are not those that were indexed: a bucket's
         files in a folder, a folder's in a bucket, or those of another bucket. Then a file is taken
         for the indexed one if it has the same size and SOP Instance UID.
+    url : str
+        Of a bucket, its URL with the user's name and password if it has these; `name` has not.
     """
 
     name: str
     is_mirror: bool = False
+    url: str = ""
 
     @property
     def is_remote(self) -> bool:
@@ -41,11 +45,14 @@ class FilesRoot(NamedTuple):
 def find_index_url(source: object) -> str | None:
     """Return the URL of the index that a URL stands for; None of a path.
 
-    A root stands for the index below it.
+    A root stands for the index below it. A query, such as a signature, stays at the end.
     """
     if not isinstance(source, str) or not is_url(source):
         return None
-    return source if source.endswith(INDEX_NAME) else f"{source.rstrip('/')}/{INDEX_NAME}"
+    place, mark, query = source.partition("?") if has_query(source) else (source, "", "")
+    if not place.endswith(INDEX_NAME):
+        place = f"{place.rstrip('/')}/{INDEX_NAME}"
+    return place + mark + query
 
 
 def find_files_root(
@@ -70,21 +77,23 @@ def find_files_root(
     stored = os.fsdecode(stored_root)
     own = stored if is_url(stored) else None
     if index_url is not None and own is None and not os.path.isabs(stored):
-        own = _join_url(index_url, stored)
+        own = _join_url(name_url(index_url), stored)
     if given is not None:
         if not is_url(given):
             return FilesRoot(os.path.realpath(given), own is not None)
-        name = os.fspath(given).rstrip("/")
-        return FilesRoot(name, not (is_url(stored) and name == stored.rstrip("/")))
+        name = plain_url(os.fspath(given))
+        is_same = is_url(stored) and name == stored.rstrip("/")
+        return FilesRoot(name, not is_same, os.fspath(given))
     if index_url is None:
         return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
+    shown = name_url(stored) if is_url(stored) else stored
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(
-            f"the index is of an archive elsewhere, {stored!r}: to read that, give it as "
+            f"the index is of an archive elsewhere, {shown!r}: to read that, give it as "
             "archive_root",
-            path=index_url,
+            path=name_url(index_url),
         )
-    return FilesRoot(own.rstrip("/"), own != stored)
+    return FilesRoot(name_url(own).rstrip("/"), own != stored, add_user(own, index_url))
 
 
 def _join_url(index_url: str, relative: str) -> str | None:
@@ -99,7 +108,7 @@ def _join_url(index_url: str, relative: str) -> str | None:
 
 def _host_of(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
-    return parts.scheme.lower(), parts.netloc.lower()
+    return parts.scheme.lower(), parts.netloc.lower().rpartition("@")[2]
 
 
 def check_mirrored_size(record: InstanceRecord, file: ByteSource) -> None:

@@ -10,15 +10,24 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, NoReturn
+from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import MissingFileError, NotDicomError, naming
-from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord, is_url
+from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord, is_url, split_path
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource
-from mmindex.sources.container import count_from, open_member_path, place_in_container
+from mmindex.sources.container import (
+    count_from,
+    find_member,
+    open_member,
+    open_member_path,
+    place_in_container,
+)
 from mmindex.sources.file import Descriptor, FileSource, open_descriptor
+from mmindex.sources.member import STORED, strip_name
 from mmindex.sources.memory import MemorySource
+from mmindex.sources.stores import name_url
 
 Scan = Callable[[Buffer], InstanceRecord]
 
@@ -38,7 +47,8 @@ def open_file(
     ----------
     source : path, URL, binary file object, bytes, or ByteSource
         A URL (s3, gs, az, http, https) is read by ranges, without a download of the object.
-        A path like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file object
+        A path or URL like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file
+        object
         is read from its start, and may be closed while the instance is in use; one that is not a
         plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
         memoryview) are not copied, and must not change while in use. A `ByteSource`
@@ -110,11 +120,54 @@ def _refuse(source: object) -> NoReturn:
 
 
 def _open_url(url: str, scan_source: Scan, store: object, *, force: bool, prove: bool) -> Instance:
-    """Open an object of a store or of a web server."""
+    """Open an object of a store or of a web server, or a file in a container there."""
     from mmindex.sources.object_store import open_url
 
-    source = open_url(url, store=store, revalidate_after=REVALIDATE_AFTER)
+    try:
+        source = open_url(url, store=store, revalidate_after=REVALIDATE_AFTER)
+    except MissingFileError:
+        if SEPARATOR not in url:
+            raise
+        return _open_member_url(url, scan_source, store, force=force, prove=prove)
     return _open_source(source, scan_source, force=force, prove=prove)
+
+
+def _open_member_url(
+    url: str, scan_source: Scan, store: object, *, force: bool, prove: bool
+) -> Instance:
+    """Open a file in a tar or zip container in a store, of which its headers are read.
+
+    A web server's URL may have the name in the container quoted or as it is.
+    """
+    from mmindex.sources.object_store import open_url
+    from mmindex.sources.read_ahead import ReadAhead
+    from mmindex.sources.remote_scan import scan_remote
+
+    for container_url, name in split_path(os.fsencode(url)):
+        try:
+            container = open_url(
+                os.fsdecode(container_url), store=store, revalidate_after=REVALIDATE_AFTER
+            )
+        except MissingFileError:
+            continue
+        names = (strip_name(name), strip_name(unquote_to_bytes(name)))
+        found = find_member(ReadAhead(container), *names)
+        if found is None:
+            raise MissingFileError(
+                f"the container has no file {os.fsdecode(names[0])!r}", path=container.name
+            )
+        source, member = open_member(container, found), found.as_member()
+        with naming(source.name, source.first):
+            if member.method == STORED:
+                within = member.offset, member.length
+                record = scan_remote(
+                    container, scan_source, force=force, prove=prove, within=within
+                )
+            else:
+                record = scan_source(source.view(0, source.size))
+        record = place_in_container(record, member)
+        return Instance(dataclasses.replace(record, fingerprint=source.version), source)
+    raise MissingFileError("the object is gone, and so is its container", path=name_url(url))
 
 
 def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: bool) -> Instance:

@@ -211,7 +211,7 @@ def _parse_span(
     if ranges is None:
         raise FormatError(
             f"the offset table's entry of frame index {frame_index} is wrong: open the file "
-            "or build its index with prove=True",
+            "with prove=True, or build its index with full=True, prove=True",
             offset=start,
         )
     return ranges

@@ -111,6 +111,8 @@ class RecordSources:
             from mmindex.sources.bucket import Bucket  # most archives are local
 
             self._bucket = Bucket(
-                self._root.name, store=self._store, revalidate_after=self._revalidate_after
+                self._root.url or self._root.name,
+                store=self._store,
+                revalidate_after=self._revalidate_after,
             )
         return self._bucket

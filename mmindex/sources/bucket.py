@@ -17,18 +17,18 @@ from mmindex.sources.folder import WalkRules, match_excluded, match_index_name
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (
+    check_key,
     describe_error,
+    find_store,
     join_url,
     key_of,
     load_obstore,
     plain_url,
-    split_url,
 )
 
 _PAGE = 1000  # objects of a listing's page
 _UNLISTED = ("http", "https")  # schemes of servers that list nothing
 _SLASH = re.compile(b"/")
-_REFUSED = re.compile(r"[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")  # keys that obstore does not take
 
 
 class Bucket(Root):
@@ -48,7 +48,7 @@ class Bucket(Root):
     Raises
     ------
     ValueError
-        The URL has a query or a fragment.
+        The URL has a query or a fragment, or an empty part.
     """
 
     __slots__ = ("_prefix", "_revalidate_after", "_store", "_url", "name")
@@ -57,7 +57,7 @@ class Bucket(Root):
         self.name = plain_url(url)
         self._url = url
         self._store = store
-        self._prefix = key_of(self.name).strip("/")
+        self._prefix = key_of(self.name)
         self._revalidate_after = revalidate_after
 
     def walk(
@@ -142,7 +142,10 @@ class Bucket(Root):
                 yield Skipped(self._relative(folder), reason, True)
                 continue
             report_request(self.name)
-            yield from map(self._found, listed["objects"])
+            markers = {folder, *listed["common_prefixes"]}
+            for meta in listed["objects"]:
+                if meta["size"] or meta["path"] not in markers:
+                    yield self._found(meta)
             for below in listed["common_prefixes"]:
                 if below.startswith(f"{folder}/" if folder else "") and len(below) > len(folder):
                     folders.append(below)
@@ -157,12 +160,7 @@ class Bucket(Root):
             key = self._key(path)
         except UnicodeDecodeError:
             raise MissingFileError("no object has a path that is no UTF-8", path=name) from None
-        if _REFUSED.search(key):
-            raise MissingFileError(
-                "obstore reads no object whose key has control characters, or a part that is "
-                'empty, "." or ".."',
-                path=name,
-            )
+        check_key(key, name)
         return ObjectSource(self._open_store(), key, name, version, self._revalidate_after)
 
     def find(self, path: bytes) -> FoundFile | None:
@@ -188,7 +186,7 @@ class Bucket(Root):
 
     def _open_store(self) -> Any:
         if self._store is None:
-            self._store, _ = split_url(self._url)
+            self._store = find_store(self._url)
         return self._store
 
     def __reduce__(self) -> tuple[Any, ...]:

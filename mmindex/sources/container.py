@@ -86,6 +86,21 @@ def open_member(
     return DeflatedMember(container, member, name, inflated or InflatedFiles())
 
 
+def find_member(container: ByteSource, *names: bytes) -> FoundMember | None:
+    """Return the last file of a container that has one of these names; None if none has.
+
+    Raises
+    ------
+    FormatError, StaleIndexError, MissingFileError
+        As `walk_members`.
+    """
+    found = None
+    for member in walk_members(container):
+        if member.name in names:
+            found = member
+    return found
+
+
 def open_member_path(path: str, revalidate_after: float) -> tuple[ByteSource, Member]:
     """Return the bytes of the file at a path like `study.zip!/a.dcm`, and where it is.
 
@@ -102,10 +117,7 @@ def open_member_path(path: str, revalidate_after: float) -> tuple[ByteSource, Me
             descriptor = open_descriptor(full_path)
             version = Fingerprint.of(os.stat(descriptor.number))
             container = FileSource(descriptor, full_path, version, revalidate_after)
-            found = None
-            for member in walk_members(container):
-                if member.name == wanted:
-                    found = member
+            found = find_member(container, wanted)
             if found is None:
                 raise MissingFileError("the container has no such file", path=path)
             return open_member(container, found), found.as_member()

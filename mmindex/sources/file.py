@@ -310,3 +310,17 @@ def _describe_change(expected: Fingerprint, found: Fingerprint) -> str:
         f"the file changed: expected {expected.size} bytes of {expected.mtime_ns} ns, "
         f"found {found.size} bytes of {found.mtime_ns} ns"
     )
+
+
+def write_at(number: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of the data to an open file at an offset: one call may write less of it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written, for one where the disk is full.
+    """
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(number, rest, offset)
+        rest, offset = rest[written:], offset + written

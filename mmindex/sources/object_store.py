@@ -23,10 +23,18 @@ from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
 from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
-from mmindex.sources.stores import describe_error, key_of, load_obstore, split_url
+from mmindex.sources.stores import (
+    describe_error,
+    find_key,
+    find_store,
+    has_query,
+    load_obstore,
+    name_url,
+)
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
+_NO_SUCH_RANGE = "status code: 416"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,11 +54,13 @@ class ObjectSource(ByteSource):
         is at the first read, which then is a request for that alone.
     revalidate_after : float
         Seconds after which `check_if_due` asks the store again.
+    asks_by_get : bool
+        Ask for the version by a GET of one byte: a signed URL is signed for GET alone.
     """
 
     __slots__ = (
         "__weakref__",  # members of a container share it while one of them is in use
-        *("_due", "_e_tag", "_key", "_revalidate_after", "_seen", "_store"),
+        *("_asks_by_get", "_due", "_e_tag", "_key", "_revalidate_after", "_store"),
         *("name", "size", "version"),
     )
 
@@ -65,19 +75,21 @@ class ObjectSource(ByteSource):
         name: str,
         version: Fingerprint | None = None,
         revalidate_after: float = 1.0,
+        *,
+        asks_by_get: bool = False,
     ) -> None:
         self.name = name
         self._store = store
+        self._asks_by_get = asks_by_get
         self._key = key
-        self._seen: str | None = None  # the ETag of the last answer that was compared
-        self._e_tag: str | None = None  # the one to ask for
+        self._e_tag: str | None = None  # of the last answer that was compared, to ask for
         self._revalidate_after = revalidate_after
         self._due = monotonic() + revalidate_after
         if version is None:
             meta = self._ask()
             version = version_of(meta)
-            self._seen = meta["e_tag"]
-            self._e_tag = _strong(self._seen)
+            self._require_version(version)
+            self._remember(meta)
         self.version: Fingerprint = version
         self.size = version.size
 
@@ -159,7 +171,10 @@ class ObjectSource(ByteSource):
         claim_process()
         obstore = load_obstore()
         try:
-            found = obstore.head(self._store, self._key)
+            if self._asks_by_get:
+                found = obstore.get(self._store, self._key, options={"range": (0, 1)}).meta
+            else:
+                found = obstore.head(self._store, self._key)
         except Exception as error:
             self._raise(error, None)
         report_request(self.name)
@@ -175,7 +190,7 @@ class ObjectSource(ByteSource):
         try:
             result = load_obstore().get(self._store, self._key, options=options)
             meta = result.meta
-            if meta["size"] == self.size and self._seen and meta["e_tag"] == self._seen:
+            if meta["size"] == self.size and meta["e_tag"] == self._e_tag is not None:
                 self._due = monotonic() + self._revalidate_after  # most answers end here
             else:
                 self._compare(meta)
@@ -197,12 +212,17 @@ class ObjectSource(ByteSource):
         return data
 
     def _compare(self, meta: Any) -> None:
-        """Raise StaleIndexError unless a response is of the object that the version says."""
+        """Raise StaleIndexError unless a response is of the object that the version says.
+
+        The object's time counts where one of the two has no ETag, or a weak one: that says that two
+        objects mean the same, and not that their bytes are the same (RFC 9110, 8.8.1).
+        """
         found, expected = version_of(meta), self.version
         same = found.size == expected.size
-        if found.inode and expected.inode:
+        has_tags = bool(found.inode and expected.inode)
+        if has_tags:
             same = same and found.inode == expected.inode
-        else:
+        if not has_tags or _strong(meta["e_tag"]) is None:
             same = same and found.mtime_ns == expected.mtime_ns
         if not same:
             raise StaleIndexError(
@@ -210,9 +230,22 @@ class ObjectSource(ByteSource):
                 "rebuild the index",
                 path=self.name,
             )
-        self._seen = meta["e_tag"]
-        self._e_tag = _strong(self._seen)
+        self._require_version(found)
+        self._remember(meta)
+
+    def _remember(self, meta: Any) -> None:
+        """Keep what the next response is compared with first."""
+        self._e_tag = _strong(meta["e_tag"])
         self._due = monotonic() + self._revalidate_after
+
+    def _require_version(self, version: Fingerprint) -> None:
+        """Raise RemoteReadError where nothing but the size would show a change."""
+        if not (version.inode or version.mtime_ns):
+            raise RemoteReadError(
+                "the server gives neither ETag nor Last-Modified: nobody could tell whether the "
+                "object is the one that was indexed; frames need a server that gives one of them",
+                path=self.name,
+            )
 
     def _raise(self, error: Exception, offset: int | None) -> NoReturn:
         """Raise an error of the store as one of this package."""
@@ -228,6 +261,8 @@ class ObjectSource(ByteSource):
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
         message = describe_error(error)
+        if offset is not None and _NO_SUCH_RANGE in message:
+            self.check()  # within the object that was indexed it would be
         if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "
@@ -239,6 +274,8 @@ class ObjectSource(ByteSource):
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:
     """Return the object at a URL, as it is now.
 
+    Its name has no credentials: neither user and password nor the query of a signed URL.
+
     Parameters
     ----------
     store : obstore store, optional
@@ -247,14 +284,18 @@ def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> O
     Raises
     ------
     MissingFileError
-        There is no such object.
+        There is no such object, or its key cannot be read.
     RemoteReadError
         The store did not answer as it should.
     MissingDependencyError
         obstore is not installed.
     """
-    found, key = split_url(url) if store is None else (store, key_of(url))
-    return ObjectSource(found, key, url, None, revalidate_after)
+    key, name = find_key(url), name_url(url)
+    if store is not None:
+        return ObjectSource(store, key, name, None, revalidate_after)
+    return ObjectSource(
+        find_store(url), key, name, None, revalidate_after, asks_by_get=has_query(url)
+    )
 
 
 def version_of(meta: Any) -> Fingerprint:

@@ -12,13 +12,13 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from mmindex.closing import Closing
-from mmindex.errors import FormatError, MMIndexError, NotDicomError
+from mmindex.errors import FormatError, MMIndexError, NotDicomError, RemoteReadError
 from mmindex.frame_table import ByteRange, Layout
 from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan import tags
@@ -26,6 +26,7 @@ from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
+from mmindex.sources.file import write_at
 
 Order = Literal["little", "big"]
 Scan = Callable[[Buffer], InstanceRecord]
@@ -35,7 +36,8 @@ _GROWTH = 4  # by which the head grows until the pixel data is reached
 _LOOK = 72  # bytes of an item's header and of its fragment's beginning
 _BLOCK = 512  # bytes that show what a file is
 _TAIL = 8192  # bytes before the end of the last fragment
-_MOST_TABLE = 1 << 30
+_MOST_TABLE = 1 << 24  # bytes of an offset table, which takes many times as much memory
+_SHORT_TABLE = 1 << 20  # bytes of one that any number of scans may hold
 _WHOLE_FRAME = 1 << 20  # bytes of a frame in several fragments that is fetched at once
 _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
@@ -77,9 +79,11 @@ def scan_remote(
     Raises
     ------
     FormatError
-        As `scan`; or no file is as long as the object says.
-    StaleIndexError, MissingFileError, RemoteReadError
+        As `scan`; or no file is as long as the object says; or an offset table takes over 16 MiB.
+    StaleIndexError, MissingFileError
         As `ByteSource.read`.
+    RemoteReadError
+        As `ByteSource.read`; or the folder of temporary files has no room.
     """
     with _SparseCopy(source, *(within or (0, source.size))) as copy:
         header = _fetch_header(copy, force, is_enough)
@@ -95,12 +99,22 @@ def scan_remote(
                 copy.fetch(start + pixel_data.length, _LOOK)
             return scan(copy.buffer)
         origin = start + 8 + int.from_bytes(copy.at(start + 4, 4), _name_order(byte_order))
-        copy.fetch(start, min(origin - start, _MOST_TABLE) + _LOOK)
-        if not prove and _fetch_samples(copy, header, start, origin, item):
+        _require_short_table(header, start, origin)
+
+        def find_trusted() -> InstanceRecord | None:
+            copy.fetch_windows(start, origin - start + _LOOK)
+            if prove or not _fetch_samples(copy, header, start, origin, item):
+                return None
             record = scan(copy.buffer)
-            if record.frames is not None and record.frames.layout is Layout.TRUSTED:
-                return record
+            is_trusted = record.frames is not None and record.frames.layout is Layout.TRUSTED
+            return record if is_trusted else None
+
+        is_short = _table_length(header, start, origin) <= _SHORT_TABLE
+        if is_short and (record := find_trusted()) is not None:
+            return record
         with _passes:
+            if not is_short and (record := find_trusted()) is not None:
+                return record
             _fetch_items(copy, start, item, _name_order(byte_order))
             return scan(copy.buffer)
 
@@ -122,7 +136,7 @@ class _SparseCopy(Closing):
         except (OSError, OverflowError, ValueError) as error:
             self._file.close()
             raise FormatError(f"no file is as long as {self.size} bytes: {error}") from None
-        self._known: list[tuple[int, int]] = []  # ranges that were fetched in one read
+        self._known: list[tuple[int, int]] = []  # ranges that were fetched: start and end
 
     def close(self) -> None:
         """Remove the copy, once its map is released."""
@@ -133,34 +147,81 @@ class _SparseCopy(Closing):
         return bytes(self.buffer[offset : offset + length])
 
     def put(self, offset: int, data: bytes | memoryview) -> None:
-        """Keep bytes of the object."""
-        os.pwrite(self._file.fileno(), data, offset)
+        """Keep bytes of the object.
+
+        Raises
+        ------
+        RemoteReadError
+            They cannot be kept: a part that is missing would read as zeros.
+        """
+        try:
+            write_at(self._file.fileno(), data, offset)
+        except OSError as error:
+            raise RemoteReadError(
+                "cannot keep what is read of the object, which may take as much as the object, in "
+                f"{tempfile.gettempdir()}: {error.strerror}; TMPDIR names another folder",
+                path=self._source.name,
+            ) from None
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the object, which are not kept."""
         return self._source.read(self._first + offset, length)
 
     def fetch(self, *piece: int) -> None:
-        """Fetch (offset, length), as far as the object goes, unless one read fetched it before."""
+        """Fetch (offset, length), as far as the object goes, but what was fetched before."""
         self.fetch_many([(piece[0], piece[1])])
 
+    def fetch_windows(self, offset: int, length: int) -> None:
+        """Fetch a range, with little of it in memory at a time."""
+        for at in range(offset, offset + length, _WINDOW):
+            self.fetch(at, min(_WINDOW, offset + length - at))
+
     def fetch_many(self, pieces: list[tuple[int, int]]) -> None:
-        """Fetch ranges, as far as the object goes, but those that were fetched before."""
-        wanted = []
-        for offset, length in pieces:
-            end = min(offset + length, self.size)
-            if offset < end and not any(
-                first <= offset and end <= last for first, last in self._known
-            ):
-                wanted.append(ByteRange(self._first + offset, end - offset))
+        """Fetch ranges, as far as the object goes, but what was fetched before."""
+        wanted = [
+            ByteRange(self._first + start, end - start)
+            for offset, length in pieces
+            for start, end in self._walk_missing(offset, min(offset + length, self.size))
+        ]
         for piece, data in zip(wanted, self._source.read_many(wanted), strict=True):
-            offset = piece.offset - self._first
-            self.put(offset, data)
-            self.know(offset, offset + piece.length)
+            self.keep(piece.offset - self._first, data)
+
+    def keep(self, offset: int, data: bytes) -> None:
+        """Keep bytes of the object, and remember that they were fetched."""
+        self.put(offset, data)
+        self.know(offset, offset + len(data))
 
     def know(self, start: int, end: int) -> None:
         """Remember that the bytes from `start` to `end` were fetched."""
         self._known.append((start, end))
+
+    def _walk_missing(self, position: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of the parts of a range that were not fetched."""
+        for first, last in sorted(self._known):
+            if first >= end:
+                break
+            if position < first:
+                yield position, first
+            position = max(position, last)
+        if position < end:
+            yield position, end
+
+
+def _require_short_table(header: Header, start: int, origin: int) -> None:
+    """Raise FormatError if an offset table is longer than any that is read."""
+    length = _table_length(header, start, origin)
+    if length > _MOST_TABLE:
+        raise FormatError(
+            f"expected an offset table of at most {_MOST_TABLE} bytes, found {length}: download "
+            "the object to index it",
+            offset=start,
+        )
+
+
+def _table_length(header: Header, start: int, origin: int) -> int:
+    """Return the length of the longer one of both offset tables, in bytes."""
+    extended = header.data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
+    return max(origin - start - 8, extended.length if extended is not None else 0)
 
 
 def _fetch_header(
@@ -173,7 +234,7 @@ def _fetch_header(
             data = copy.read(copy.head, min(length - copy.head, _WINDOW))
             copy.put(copy.head, data)
             copy.head += len(data)
-        if copy.head == copy.size or is_enough(copy.at(0, _BLOCK)):
+        if copy.head == copy.size <= _MOST_TABLE or is_enough(copy.at(0, _BLOCK)):
             return None
         header = None
         try:
@@ -230,7 +291,10 @@ def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, i
         length = _length_at(copy, begin, item, order)
         if length is not None and begin + 8 + length < end <= begin + _WHOLE_FRAME:
             spans.append((begin, end - begin))
-    copy.fetch_many(spans)
+    if sum(length for _, length in spans) <= _WINDOW:
+        copy.fetch_many(spans)
+    for span in spans:
+        copy.fetch(*span)
     position = origin + int(starts[last])
     for _ in range(_ROUNDS):
         length = _length_at(copy, position, item, order)
@@ -278,7 +342,10 @@ def _fetch_items(copy: _SparseCopy, position: int, item: bytes, order: Order) ->
         count, last = count + 1, position + 8
         position += 8 + length
     end = min(position, size)
-    copy.fetch(max(last, end - _TAIL), end - max(last, end - _TAIL) + _LOOK)
+    tail = max(last, end - _TAIL)
+    held = max(begin, tail)
+    copy.keep(held, window[held - begin : end + _LOOK - begin])
+    copy.fetch(tail, end - tail + _LOOK)
 
 
 def _name_order(byte_order: str) -> Order:

@@ -88,12 +88,15 @@ def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
     Raises
     ------
     MMIndexError
-        As the call, for the first item that fails; items that wait then are left out.
+        As the call, for the first item that fails; items that wait then are left out, and calls
+        that run have ended.
     """
     if len(items) <= 1:
         for item in items:
             call(item)
         return
+    from concurrent.futures import wait
+
     threads = _share_threads()
     futures = [threads.submit(call, item) for item in items]
     try:
@@ -102,6 +105,7 @@ def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
     except BaseException:
         for future in futures:
             future.cancel()
+        wait(futures)  # what the call writes to may be gone when this function has raised
         raise
 
 

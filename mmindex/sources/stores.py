@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
-from mmindex.errors import MissingDependencyError
+from mmindex.errors import MissingDependencyError, MissingFileError, RemoteReadError
 
 _RETRIES = {
     "max_retries": 5,
-    "retry_timeout": timedelta(seconds=60),
+    "retry_timeout": timedelta(seconds=120),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=5),
@@ -22,23 +23,123 @@ _RETRIES = {
 }
 _QUERY = re.compile(r"(\b[a-z]+://[^\s?\"'()]*)\?[^\s\"'()]*")
 _PASSWORD = re.compile(r"(\b[a-z]+://)[^\s/@]*@")
-_CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
+_SIGNED = re.compile(
+    r"\?(?=.*(?:x-amz-|x-goog-|signature=|sig=|token=))", re.IGNORECASE | re.DOTALL
+)
+_CLIENT = {  # an answer that goes on over a slow link has time; one that stands still is retried
+    "timeout": "30m",
+    "connect_timeout": "5s",
+    "read_timeout": "30s",
+}
+_WEB = ("http", "https")
+_ODD_PARTS = ("", ".", "..")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
+_LONGEST_LINE = 300  # characters of an error, which may hold what a server sent
 
 
-def split_url(url: str) -> tuple[Any, str]:
-    """Return the store of a URL and the path in it."""
-    parts = urlsplit(url)
-    if parts.scheme.lower() in ("http", "https") and parts.query:
-        raise ValueError(f"expected a URL without a query, found {url!r}: give a store")
-    return make_store(parts.scheme.lower(), parts.netloc), key_of(url)
+def find_store(url: str) -> Any:
+    """Return the store of a URL: of a web server with the URL's user and query.
+
+    Raises
+    ------
+    RemoteReadError
+        obstore makes no store of the URL and the environment.
+    MissingDependencyError
+        obstore is not installed.
+    """
+    load_obstore()
+    scheme, host, _, query = _split(url)
+    user, _, host = host.rpartition("@")
+    more: tuple[Any, ...] = ()
+    if scheme in _WEB and (user or query):
+        more = unquote(user), query
+    elif scheme not in (*_WEB, "memory"):
+        found = (each for each in os.environ.items() if each[0].upper().startswith(_CREDENTIALS))
+        more = "", "", tuple(sorted(found))
+    try:
+        return make_store(scheme, host, *more)
+    except Exception as error:  # whatever obstore makes of a host and of the environment
+        raise RemoteReadError(f"no store: {describe_error(error)}", path=name_url(url)) from None
+
+
+def find_key(url: str) -> str:
+    """Return the path that the object at a URL has in its store.
+
+    Raises
+    ------
+    MissingFileError
+        No object can be read by such a URL: obstore would read another one, or none.
+    """
+    key = key_of(url)
+    scheme, _, path, query = _split(url)
+    if scheme not in _WEB and query:
+        raise MissingFileError(
+            "expected the key of an object, found a signed query after it: credentials are given "
+            "by the environment or a store",
+            path=name_url(url),
+        )
+    if scheme in _WEB and key.count("/") != path.count("/") - 1:
+        raise MissingFileError(
+            "objects whose keys have a quoted slash (%2F) cannot be read", path=name_url(url)
+        )
+    check_key(key, name_url(url))
+    return key
+
+
+def check_key(key: str, name: str) -> None:
+    """Raise MissingFileError if a key has parts or characters that obstore drops, or refuses."""
+    if any(part in _ODD_PARTS for part in key.split("/")) or _CONTROL.search(key):
+        raise MissingFileError(
+            "expected the key of an object without empty parts, '.' and '..', and "
+            f"without control characters, found {key!r}: such objects cannot be read",
+            path=name,
+        )
 
 
 def key_of(url: str) -> str:
     """Return the path that a URL has in its store."""
-    parts = urlsplit(url)
-    if parts.scheme.lower() in ("http", "https"):
-        return unquote(parts.path).lstrip("/")
-    return url.partition("://")[2].partition("/")[2]
+    scheme, _, path, _ = _split(url)
+    return unquote(path[1:]) if scheme in _WEB else path[1:]
+
+
+def has_query(url: str) -> bool:
+    """Return whether the URL of a web server has a query, as a signed one has."""
+    scheme, _, _, query = _split(url)
+    return scheme in _WEB and bool(query)
+
+
+def name_url(url: str) -> str:
+    """Return a URL as errors, output and the index have it: without credentials.
+
+    Left out are a user's name and password; the query and the fragment of a web server's URL; the
+    query of another one if the query holds a signature.
+    """
+    scheme, host, path, _ = _split(url)
+    return f"{scheme}://{host.rpartition('@')[2]}{path}"
+
+
+def add_user(url: str, source: str) -> str:
+    """Return a URL with the user's name and password that another URL has."""
+    scheme, host, path, _ = _split(url)
+    user, at, _ = _split(source)[1].rpartition("@")
+    return f"{scheme}://{user}{at}{host.rpartition('@')[2]}{path}"
+
+
+def _split(url: str) -> tuple[str, str, str, str]:
+    """Return scheme, host, path from its slash on, and query; without a fragment.
+
+    A key in a bucket may hold "?" and "#", but for a query that holds a signature.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme in _WEB:
+        rest, _, query = rest.partition("#")[0].partition("?")
+    else:
+        found = _SIGNED.search(rest)
+        rest, query = (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
+    host, slash, path = rest.partition("/")
+    return scheme, host, slash + path, query
 
 
 def plain_url(url: str) -> str:
@@ -47,18 +148,24 @@ def plain_url(url: str) -> str:
     Raises
     ------
     ValueError
-        The URL has a query or a fragment, in which signatures and tokens are given.
+        The URL has a query or a fragment, in which signatures and tokens are given; or an empty
+        part.
     """
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    if "?" in rest or "#" in rest:
-        place = url[: min(at for at in (url.find("?"), url.find("#")) if at >= 0)]
+    if "?" in url or "#" in url:
+        place = name_url(url[: min(at for at in (url.find("?"), url.find("#")) if at >= 0)])
         raise ValueError(
             f"expected a URL without a query or fragment, found more after {place!r}: give "
             "credentials by the environment or a store"
         )
-    rest = f"{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
-    return f"{scheme.lower()}://{rest}"
+    plain = name_url(url)
+    if not plain.endswith("://"):
+        plain = plain.removesuffix("/")
+    key = key_of(plain)
+    if key and any(part in _ODD_PARTS for part in key.split("/")):
+        raise ValueError(
+            f"expected a prefix without empty parts, '.' and '..', found {key!r} in {plain!r}"
+        )
+    return plain
 
 
 def join_url(root: str, path: bytes) -> str:
@@ -71,27 +178,50 @@ def join_url(root: str, path: bytes) -> str:
 def describe_error(error: Exception) -> str:
     """Return the first line of an error of a store, without queries and passwords of its URLs.
 
-    These may be signatures, and the index keeps why an object could not be read.
+    These may be signatures, and the index keeps why an object could not be read. The line may end
+    in what a server sent: it is cut, and has no control characters.
     """
-    line = str(error).partition("\n")[0]
-    return _PASSWORD.sub(r"\1", _QUERY.sub(r"\1", line))
+    line = str(error)[: 1 << 14].partition("\n")[0]
+    line = _PASSWORD.sub(r"\1", _QUERY.sub(r"\1", line))
+    line = "".join([each if each.isprintable() else "\ufffd" for each in line])
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
 
 
 @lru_cache(maxsize=64)
-def make_store(scheme: str, host: str) -> Any:
-    """Return the store of a scheme and host; its connections serve all objects of it."""
-    load_obstore()
+def make_store(
+    scheme: str,
+    host: str,
+    user: str = "",
+    query: str = "",
+    environment: tuple[tuple[str, str], ...] = (),
+) -> Any:
+    """Return the store of a scheme and host; its connections serve all objects of it.
+
+    Parameters
+    ----------
+    user : str
+        Name and password for a web server, with a colon between them (RFC 7617).
+    query : str
+        What a web server's URLs end in.
+    environment : tuple of (str, str)
+        The variables that hold credentials: others give another store.
+    """
     from obstore import store as stores
 
-    options: Any = {"client_options": _CLIENT, "retry_config": _RETRIES}
+    client: dict[str, Any] = dict(_CLIENT)
+    options: Any = {"client_options": client, "retry_config": _RETRIES}
     if scheme == "memory":
         return stores.MemoryStore()
-    if scheme in ("http", "https"):
-        plain = {"allow_http": True} if scheme == "http" else {}
-        options["client_options"] = {**_CLIENT, **plain}
-        return stores.HTTPStore(f"{scheme}://{host}", **options)
-    if os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):  # which options overrule
-        options["client_options"] = {**_CLIENT, "allow_http": True}
+    if scheme in _WEB:
+        if scheme == "http":
+            client["allow_http"] = True
+        if user:
+            token = base64.b64encode(user.encode()).decode()
+            client["default_headers"] = {"authorization": f"Basic {token}"}
+        return stores.HTTPStore(f"{scheme}://{host}" + (f"/?{query}" if query else ""), **options)
+    settings = dict(environment)
+    if settings.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):  # which options overrule
+        client["allow_http"] = True
     return stores.from_url(f"{scheme}://{host}", **options)
 
 

@@ -27,7 +27,7 @@ from mmindex.update.moves import refuse_move_of_url, require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress, counting_requests
-from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions, decide_prove
 from mmindex.update.workers import Workers
 
 
@@ -38,7 +38,7 @@ def build(
     workers: int | None = None,
     executor: Executor | None = None,
     full: bool = False,
-    prove: bool = True,
+    prove: bool | None = None,
     force: bool = False,
     exclude: Sequence[str] = (),
     follow_links: bool = True,
@@ -72,10 +72,12 @@ def build(
         to see the archive under the same path or URL; processes that are forked cannot use obstore.
     full : bool
         Scan unchanged files, too.
-    prove : bool
+    prove : bool, optional
         Look at every entry of an offset table. False looks at the first, the last and some between:
-        a slide then costs a handful of page reads. A frame whose entry is wrong raises FormatError
-        when the frame is read.
+        a slide then costs a handful of page reads, or some requests. The index keeps which tables
+        were not proved: each read of a frame checks the entry, and raises FormatError where the
+        entry is wrong. True unless given, but False for a URL, where to prove a table is to read
+        all of the object.
     force : bool
         Accept files without preamble and File Meta Information (PS3.10 7.1); those that an earlier
         build took for something else are scanned again.
@@ -164,7 +166,8 @@ def build(
         kept, wanted = find_attributes(index_store, attributes)
         if ignore_inode is None:
             ignore_inode = index_store.ignores_inode()
-        options = ScanOptions(force, prove, containers, ignore_inode, kept)
+        proves = decide_prove(prove, root)
+        options = ScanOptions(force, proves, containers, ignore_inode, kept)
         moved_root = None if moved_from is None else archive.path
         index_store.begin_build(ignore_inode=ignore_inode, root=moved_root)
         commits = Commits(index_store, report, show)

@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 from mmindex.attributes import AttributeSet
 from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
-from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord, Status
+from mmindex.model import (
+    WHOLE_SLIDE_IMAGE,
+    Buffer,
+    Fingerprint,
+    InstanceRecord,
+    Status,
+    is_url,
+)
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
@@ -43,6 +50,14 @@ class ScanOptions(NamedTuple):
     def version(self, fingerprint: Fingerprint) -> Fingerprint:
         """Return what the index keeps of a file's fingerprint."""
         return fingerprint.without_inode() if self.ignore_inode else fingerprint
+
+
+def decide_prove(prove: bool | None, root: object) -> bool:
+    """Return whether to look at every entry of offset tables; None is for a folder's files.
+
+    To prove the table of an object costs all of its bytes.
+    """
+    return not is_url(root) if prove is None else prove
 
 
 def scan_buffer(

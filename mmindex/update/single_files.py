@@ -35,7 +35,7 @@ from mmindex.update.moves import Renewal
 from mmindex.update.places import Below, Places, find_places
 from mmindex.update.problems import Skips, forget_settled, mark_accepted
 from mmindex.update.report import NAMES_KEPT, BuildReport, counting_requests
-from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_buffer import ScanOptions, decide_prove
 from mmindex.update.scan_file import Target
 
 _TOGETHER = 64  # files scanned between two looks at what waits to be committed
@@ -48,7 +48,7 @@ def update(
     *,
     wait: float = 10.0,
     force: bool = False,
-    prove: bool = True,
+    prove: bool | None = None,
     exclude: Sequence[str] = (),
     follow_links: bool = True,
     one_file_system: bool = False,
@@ -113,7 +113,7 @@ def update(
     rules = WalkRules(tuple(exclude), follow_links, one_file_system)
     options = UpdateOptions(
         wait,
-        ScanOptions(force, prove, containers),
+        ScanOptions(force, decide_prove(prove, root), containers),
         rules,
         min_age,
         max_removed,

@@ -34,15 +34,19 @@ class RangeServer(LoopbackServer):
 
     "status NNN": that status; "cut": half of the body, then the connection closes; "reset": no
     answer; "whole": the range is ignored; "other": the object changes just before the answer;
-    "other unnoticed": it does, and If-Match is ignored.
+    "other unnoticed": it does, and If-Match is ignored. No Last-Modified where `modified` is 0.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     e_tags: bool = True
+    authorization: str = ""  # what requests have to have
+    e_tag_prefix: str = ""  # "W/" of weak ones
     honours_if_match: bool = True
     modified: float = 1_700_000_000.0
     faults: Callable[[str], str] = lambda path: ""
     served: list[Served] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)  # of each request
+    urls: list[str] = field(default_factory=list)  # path and query of each request
     connections: list[socket.socket] = field(default_factory=list)
     tags: dict[int, tuple[bytes, str]] = field(default_factory=dict)
 
@@ -90,7 +94,12 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             self._answer()
 
         def _answer(self) -> None:
-            path = unquote(self.path)
+            server.headers.append(dict(self.headers.items()))
+            server.urls.append(self.path)
+            path = unquote(self.path.partition("?")[0])
+            if server.authorization not in ("", self.headers.get("Authorization")):
+                self._refuse(401)
+                return
             fault = server.faults(path) if self.command == "GET" else ""
             if fault == "reset":
                 self.close_connection = True
@@ -111,13 +120,17 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             start, end = 0, len(data)
             if match and fault != "whole":
                 start, end = int(match[1]), min(int(match[2]) + 1, len(data))
+                if start >= len(data):
+                    self._refuse(416, {"Content-Range": f"bytes */{len(data)}"})
+                    return
                 self.send_response(206)
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
             else:
                 self.send_response(200)
             if server.e_tags:
-                self.send_header("ETag", e_tag)
-            self.send_header("Last-Modified", formatdate(server.modified, usegmt=True))
+                self.send_header("ETag", server.e_tag_prefix + e_tag)
+            if server.modified:
+                self.send_header("Last-Modified", formatdate(server.modified, usegmt=True))
             self.send_header("Content-Length", str(end - start))
             self.end_headers()
             body = data[start:end] if self.command == "GET" else b""
@@ -134,10 +147,11 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             except OSError:
                 self.close_connection = True
 
-        def _refuse(self, status: int) -> None:
+        def _refuse(self, status: int, headers: dict[str, str] | None = None) -> None:
             server.served.append(Served(self.command, self.path, 0, 0, status))
             self.send_response(status)
-            self.send_header("Content-Length", "0")
+            for name, value in {**(headers or {}), "Content-Length": "0"}.items():
+                self.send_header(name, value)
             self.end_headers()
 
     return Handler

@@ -105,6 +105,9 @@ def _handler(server: S3Server) -> type[http.server.BaseHTTPRequestHandler]:
             if match is None:
                 return self._send(kind, key, 200, headers, data)
             start, end = int(match[1]), min(int(match[2]) + 1, len(data))
+            if start >= len(data):
+                span = {"Content-Range": f"bytes */{len(data)}"}
+                return self._send(kind, key, 416, span, b"")
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
             return self._send(kind, key, 206, headers, data[start:end])
 

@@ -291,12 +291,6 @@ def test_a_forked_process_is_told_rather_than_left_waiting(server: RangeServer) 
     assert done.stdout.split() == ["7", "b'hello'"], done.stderr
 
 
-def test_a_url_with_a_query_is_refused() -> None:
-    """Signatures are the business of a store that the caller makes."""
-    with pytest.raises(ValueError, match="give a store"):
-        open_url("https://127.0.0.1/a?X-Amz-Signature=1")
-
-
 # Roots.
 
 
@@ -453,7 +447,7 @@ def test_a_remote_scan_is_the_scan_of_all_bytes(kind: str, prove: bool) -> None:
     source = Counting(data)
     found = outcome(lambda: scan_remote(source, scan_buffer, prove=prove))  # type: ignore[arg-type]
     assert found == outcome(lambda: scan_buffer(data))
-    assert source.bytes_read <= len(data) + (64 << 10)
+    assert source.bytes_read <= len(data)
 
 
 @pytest.mark.parametrize(

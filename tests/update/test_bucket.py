@@ -21,7 +21,9 @@ from dicom_bytes import (
     JPEG_2000,
     PIXEL_DATA,
     deflated_file,
+    dicom_file,
     element,
+    encapsulate,
     encapsulated_file,
     identified,
     image_attributes,
@@ -29,7 +31,8 @@ from dicom_bytes import (
 from sources.s3_server import S3Server
 
 import mmindex
-from mmindex.errors import IndexWriteError, MissingFileError, RemoteReadError
+from mmindex.errors import FormatError, IndexWriteError, MissingFileError, RemoteReadError
+from mmindex.frame_table import Layout
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, VersionKind
 from mmindex.sources.bucket import Bucket
@@ -99,10 +102,12 @@ def counts(report: mmindex.BuildReport) -> tuple[int, int, int, int]:
     return report.found, report.scanned, report.unchanged, report.removed
 
 
-def check_same(index: Path, objects: dict[str, bytes], folder: Path, store: Any) -> None:
+def check_same(
+    index: Path, objects: dict[str, bytes], folder: Path, store: Any, *, prove: bool = False
+) -> None:
     """Hold that records, and all frames read from the store, are those of a local archive."""
     local = put_all(folder, objects)
-    mmindex.build(local, folder / "index", workers=1)
+    mmindex.build(local, folder / "index", workers=1, prove=prove)
     expected, found = records_of(folder / "index"), records_of(index)
     assert found.keys() == expected.keys()
     for location, record in expected.items():
@@ -144,6 +149,8 @@ def test_memory_store_is_built(tmp_path: Path) -> None:
     assert report.unchanged == 0
     assert records_of(index).keys() == before.keys()
     check_same(index, samples(), tmp_path / "local", store)
+    mmindex.build(URL, index, store=store, full=True, prove=True)
+    check_same(index, samples(), tmp_path / "proved", store, prove=True)
 
 
 def test_only_what_changed_is_read(tmp_path: Path, server: S3Server) -> None:
@@ -783,3 +790,82 @@ def test_the_url_of_an_object_is_no_root(tmp_path: Path, server: S3Server) -> No
     with pytest.raises(MissingFileError, match="last slash"):
         mmindex.build(f"{URL}/a.dcm", tmp_path / "index", store=store)
     assert mmindex.build(f"{URL}/none", tmp_path / "other", store=store).found == 0
+
+
+# Offset tables of objects.
+
+
+def slide(frames: list[bytes], bot: list[int]) -> bytes:
+    """Return a file of frames with a Basic Offset Table."""
+    attributes = image_attributes(number_of_frames=len(frames))
+    return dicom_file(identified(attributes, "1.2") + encapsulate(frames, bot=bot), JPEG_2000)
+
+
+def tiles(count: int) -> tuple[list[bytes], list[int]]:
+    """Return frames of 10 kB and the entries of their offset table."""
+    frames = [b"\xff\x4f" + at.to_bytes(4) * 2_499 + b"ab" for at in range(count)]
+    return frames, [at * 10_008 for at in range(count)]
+
+
+def test_a_slide_with_a_table_is_built_by_few_requests(tmp_path: Path) -> None:
+    """Not proved unless asked: under 1 MiB and ten requests, the listing among them."""
+    frames, bot = tiles(7_000)
+    data = slide(frames, bot)
+    assert len(data) > 1 << 26
+    with S3Server() as server:
+        server.objects["study/s.dcm"] = data
+        store, index = server.connect(), tmp_path / "index"
+        report = mmindex.build("s3://archive/study", index, store=store)
+        assert report.statuses == {"indexed": 1}
+        assert report.requests <= 10
+        assert report.received == server.received("study/s.dcm") < 1 << 20
+        with mmindex.open(index, store=store) as archive:
+            (uid,) = archive
+            (record,) = archive.records()
+            assert record.frames is not None
+            assert record.frames.layout is Layout.TRUSTED
+            server.requests.clear()
+            assert archive.frame(uid, 4_321) == frames[4_321]
+            assert [request.kind for request in server.requests] == ["GET"]
+        server.requests.clear()
+        report = mmindex.update("s3://archive/study", ["s.dcm"], tmp_path / "other", store=store)
+        assert report.scanned == 1
+        assert server.received("study/s.dcm") < 1 << 20
+        report = mmindex.build("s3://archive/study", index, store=store, full=True, prove=True)
+        assert report.received > 1 << 26
+        with mmindex.open(index, store=store) as archive:
+            (record,) = archive.records()
+            assert record.frames is not None
+            assert record.frames.layout is not Layout.TRUSTED
+            assert archive.frame(uid, 4_321) == frames[4_321]
+
+
+@pytest.mark.parametrize("shift", [-8, 2, 8, 10_008])
+def test_a_wrong_entry_of_an_index_of_a_bucket_is_never_a_wrong_frame(
+    tmp_path: Path, shift: int
+) -> None:
+    """The index keeps that a table was not proved: each read of a frame checks its entry."""
+    frames, bot = tiles(300)
+    wrong = 123
+    bot[wrong] += shift
+    data = slide(frames, bot)
+    with S3Server() as server:
+        server.objects["study/s.dcm"] = data
+        store, index = server.connect(), tmp_path / "index"
+        report = mmindex.build("s3://archive/study", index, store=store)
+        if shift == 10_008:  # two entries are the same: the order of all is checked
+            assert report.received > len(data) // 2
+        else:
+            assert report.received < 1 << 20
+        with mmindex.open(index, store=store) as archive:
+            (uid,) = archive
+            for at in (wrong - 2, wrong + 1):
+                assert archive.frame(uid, at) == frames[at]
+            for at in (wrong - 1, wrong):
+                if report.received > 1 << 20:  # all was looked at
+                    assert archive.frame(uid, at) == frames[at]
+                    continue
+                with pytest.raises(FormatError, match=r"entry of frame .* full=True, prove=True"):
+                    archive.frame(uid, at)
+                with pytest.raises(FormatError, match="is wrong"):
+                    archive.frames([(uid, at)])

@@ -18,6 +18,7 @@ from mmindex.cli.build_options import (
     index_option,
     log_option,
     print_report,
+    prove_option,
     refuse_for_url,
     refuse_no_folder,
     wait_option,
@@ -62,14 +63,7 @@ def _complete_folders(
 @concurrency_option
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")
 @click.option("--full", is_flag=True, help="Scan unchanged files, too.")
-@click.option(
-    "--no-prove",
-    "prove",
-    is_flag=True,
-    default=True,
-    flag_value=False,
-    help="Check only some entries of each offset table.",
-)
+@prove_option
 @click.option(
     "--force",
     is_flag=True,
@@ -114,7 +108,7 @@ def command(
     concurrency: int | None,
     dask: str | None,
     full: bool,
-    prove: bool,
+    prove: bool | None,
     force: bool,
     strict: bool,
     fail_on: frozenset[str],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
+from mmindex.cli.build_options import prove_option
 from mmindex.cli.kept_attributes import Kept
 from mmindex.cli.log import describe_time
 from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
@@ -25,7 +26,7 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.frame_table import FrameTable, Layout
-from mmindex.model import Boundaries, Status
+from mmindex.model import Boundaries, Status, is_url
 from mmindex.read.statistics import measure_frames
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.member import STORED
@@ -50,22 +51,28 @@ _BOUNDARIES = {
 @instance_option
 @root_option
 @force_option
+@prove_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @verbose_option
 def command(
-    source: str, instance_uid: str | None, archive_root: str | None, force: bool, as_json: bool
+    source: str,
+    instance_uid: str | None,
+    archive_root: str | None,
+    force: bool,
+    prove: bool | None,
+    as_json: bool,
 ) -> None:
     """Print what is known of an instance: attributes, frames, anomalies.
 
     SOURCE is a DICOM file, or with --instance an archive's folder or an index. A file is served
-    from an index in its folder or one above where that is up to date, else it is scanned, and
-    every entry of its offset table is looked at.
+    from an index in its folder or one above where that is up to date, else it is scanned.
 
     \b
     mmindex info cine.dcm
     mmindex info /data/archive --instance 1.2.840.113619.2 --json
     """  # noqa: D301
-    with open_source(source, instance_uid, archive_root, force=force, prove=True) as opened:
+    prove = not is_url(source) if prove is None else prove
+    with open_source(source, instance_uid, archive_root, force=force, prove=prove) as opened:
         if as_json:
             print_json(_describe(opened))
             return
@@ -88,8 +95,8 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
         scanned += f": it is not as the index {opened.stale_index} has it"
     yield "Served from", f"the index {opened.index_path}" if opened.index_path else scanned
     yield "Last build", _last_build(opened) or ""
-    if opened.index_path is not None:
-        with mmindex.open(opened.index_path) as archive:
+    if opened.index_file is not None:
+        with mmindex.open(opened.index_file) as archive:
             kept = Kept(archive)
         yield from kept.walk_lines()
     yield "Status", record.status.value
@@ -119,18 +126,18 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
 
 def _last_build(opened: Opened) -> str | None:
     """Return when the last build of the index ended."""
-    if opened.index_path is None:
+    if opened.index_file is None:
         return None
-    with mmindex.open(opened.index_path) as archive:
+    with mmindex.open(opened.index_file) as archive:
         note = archive.last_build()
     return note and describe_time(note.ended_ns / 1e9)
 
 
 def _kept_attributes(opened: Opened) -> list[str]:
     """Return the keywords of what the index keeps of studies and series."""
-    if opened.index_path is None:
+    if opened.index_file is None:
         return []
-    with mmindex.open(opened.index_path) as archive:
+    with mmindex.open(opened.index_file) as archive:
         return list(Kept(archive).names)
 
 

@@ -96,7 +96,9 @@ def command(
         write_output([png], check_terminal(output), None)
         return
     with open_source(source, instance_uid, archive_root, force=force) as opened:
-        if is_whole and (picture := _draw_slide(opened, instance_uid, archive_root, size, shown)):
+        if is_whole and (
+            picture := _draw_slide(opened, source, instance_uid, archive_root, size, shown)
+        ):
             write_output([picture], check_terminal(output), opened.instance.path)
             return
         asked = find_numbers(opened, spans or (Span(1, None),))
@@ -122,6 +124,7 @@ def command(
 
 def _draw_slide(
     opened: Opened,
+    source: str,
     instance_uid: str | None,
     archive_root: str | None,
     size: int,
@@ -139,7 +142,7 @@ def _draw_slide(
     try:
         if instance_uid is None or opened.index_path is None:
             return draw_slide(mmindex.Slide([instance]), _SLIDE * size, window)
-        with open_slide_source(opened.index_path, instance_uid, archive_root) as slide:
+        with open_slide_source(source, instance_uid, archive_root) as slide:
             return draw_slide(slide, _SLIDE * size, window)
     except MMIndexError as error:
         if len(instance) > 1:  # a sheet of one frame is its picture

@@ -13,6 +13,7 @@ from mmindex.cli.build_options import (
     index_option,
     log_option,
     print_report,
+    prove_option,
     refuse_for_url,
     refuse_no_folder,
     wait_option,
@@ -38,6 +39,7 @@ from mmindex.cli.requests_shown import telling_requests
 @index_option
 @wait_option
 @concurrency_option
+@prove_option
 @click.option("--force", is_flag=True, help="Accept files without preamble and file meta.")
 @walk_options
 @log_option
