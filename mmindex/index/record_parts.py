@@ -209,13 +209,13 @@ def unpack_text(packed: bytes | memoryview, position: int) -> tuple[bytes, int]:
 
 def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], int]:
     """Return the first texts, and where the next part begins."""
-    texts = []
-    position = HEADER.size
+    texts: list[bytes] = []
+    append, position = texts.append, HEADER.size
     try:
         for _ in range(count):  # not by unpack_text, since a listing does this for every record
-            start = position + LENGTH.size
+            start = position + 2
             position = start + (packed[position] | packed[position + 1] << 8)
-            texts.append(bytes(packed[start:position]))
+            append(bytes(packed[start:position]))
     except IndexError:
         position = len(packed) + 1
     if position > len(packed):

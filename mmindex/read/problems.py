@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import RemoteReadError
+from mmindex.errors import IndexFormatError, RemoteReadError
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status
 from mmindex.read.changed_files import compare_archive
+from mmindex.read.index_check import IndexCheck, begin_check
 from mmindex.sources.base import Skipped
 from mmindex.sources.folder import WalkRules
 from mmindex.update.problems import describe_anomaly, describe_change, describe_unreadable
@@ -90,17 +92,22 @@ def _walk_all(
     *,
     checks_index: bool,
 ) -> Iterator[Problem]:
-    if checks_index:
+    compares = bool({"missing", "stale", "new"}.intersection(kinds))
+    walks = compares and not archive.is_remote
+    check = begin_check(store) if checks_index and walks else None
+    if check is not None:
+        with closing(check):
+            yield from _withhold(_walk_differences(archive, store, progress, rules), check)
+    elif checks_index:
         archive.check_index()
     if "unreadable" in kinds or "anomaly" in kinds:
         for record in _walk_recorded(store, kinds):
             yield from _walk_scan_problems(record)
     if "unreadable" in kinds:
         yield from _walk_skipped(store)
-    compares = bool({"missing", "stale", "new"}.intersection(kinds))
-    if compares and not archive.is_remote:
+    if walks and check is None:
         yield from _walk_differences(archive, store, progress, rules)
-    else:
+    elif not walks:
         if compares:
             yield from _walk_remote(archive, store, rules)
         if progress is not None:
@@ -108,6 +115,22 @@ def _walk_all(
             progress(total, total)
     if "duplicate" in kinds:
         yield from _walk_duplicates(archive)
+
+
+def _withhold(problems: Iterator[Problem], check: IndexCheck) -> Iterator[Problem]:
+    """Yield problems once the check of the index has ended; raise what it found wrong."""
+    held = []
+    try:
+        for problem in problems:
+            held.append(problem)
+            if check.is_done():
+                break
+    except IndexFormatError:
+        check.end()  # knows best what is wrong
+        raise
+    check.end()
+    yield from held
+    yield from problems
 
 
 def _walk_recorded(store: Store, kinds: Collection[str]) -> Iterator[InstanceRecord]:
