@@ -7,8 +7,12 @@ the list of files that could not be scanned, which leads to no frame. And the di
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
 
 _CHECKSUM = struct.Struct("<I")
 _RESIDUE = 0x2144DF1C  # CRC-32 of any bytes with their own CRC-32 at their end
@@ -22,9 +26,14 @@ class DamageError(Exception):
 
 def digest(content: bytes) -> bytes:
     """Return the 16-byte blake2b digest of what may be too long for a key."""
-    import hashlib  # loads OpenSSL, which a look-up by UID does not need
+    return _blake2b()(content, digest_size=16).digest()
 
-    return hashlib.blake2b(content, digest_size=16).digest()
+
+@cache
+def _blake2b() -> type[blake2b]:
+    from hashlib import blake2b  # loads OpenSSL, which a look-up by UID does not need
+
+    return blake2b
 
 
 def seal(key: bytes, value: bytes) -> bytes:

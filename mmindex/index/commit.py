@@ -16,8 +16,8 @@ from mmindex.index.databases import (
     PATH_VALUE,
     UNSCANNED,
     attributes_key,
+    list_ways,
     path_key,
-    walk_ways,
 )
 from mmindex.index.folders import note_folders
 from mmindex.index.lmdb.transaction import Transaction
@@ -67,7 +67,7 @@ def replace_files(
         if keys.status in UNSCANNED:
             new["unscanned"].append((id_bytes, keys.status.value.encode()))
         new["paths"].append((key, seal(key, PATH_VALUE.pack(next_id, *keys.fingerprint))))
-        for way, way_key in walk_ways(keys):
+        for way, way_key in list_ways(keys):
             new[way].append((way_key, id_bytes))
         counters.count(keys, 1)
         attributes.add(keys, brought)
@@ -119,7 +119,7 @@ def _remove_file(
 
 def _remove_ways(txn: Transaction, keys: RecordKeys, id_bytes: bytes, counters: Counters) -> None:
     """Drop what leads to a file, and the attributes of a study or series without files."""
-    for way, key in walk_ways(keys):
+    for way, key in list_ways(keys):
         txn.delete(way, key, id_bytes)
         if way == "others" or way == "members" or txn.get(way, key) is not None:
             continue

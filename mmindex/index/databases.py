@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Literal
 
 from mmindex.index.checksum import digest
@@ -73,16 +72,16 @@ def attributes_key(kind: AttributesKind, uid: str | bytes) -> bytes:
     return (b"T" if kind == "studies" else b"E") + key
 
 
-def walk_ways(keys: RecordKeys) -> Iterator[tuple[Way, bytes]]:
-    """Yield the databases that lead to a record by UID or by its container, and its keys there."""
-    sop: UidKind = "instances" if keys.status.has_frames else "others"
-    entries: tuple[tuple[UidKind, bytes], ...] = (
-        (sop, keys.sop_instance_uid),
-        ("studies", keys.study_instance_uid),
-        ("series", keys.series_instance_uid),
-    )
-    for kind, uid in entries:
-        if 0 < len(uid) <= MAX_UID_LENGTH:
-            yield kind, uid
+def list_ways(keys: RecordKeys) -> list[tuple[Way, bytes]]:
+    """Return the databases that lead to a record by UID or by its container, and its keys there."""
+    sop, study, series = keys.sop_instance_uid, keys.study_instance_uid, keys.series_instance_uid
+    ways: list[tuple[Way, bytes]] = [
+        ("instances" if keys.status.has_frames else "others", sop),
+        ("studies", study),
+        ("series", series),
+    ]
+    if not (sop and study and series) or max(len(sop), len(study), len(series)) > MAX_UID_LENGTH:
+        ways = [way for way in ways if 0 < len(way[1]) <= MAX_UID_LENGTH]
     if keys.member:
-        yield "members", path_key(keys.path)
+        ways.append(("members", path_key(keys.path)))
+    return ways

@@ -7,7 +7,7 @@ import struct
 import weakref
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.build_notes import read_options
@@ -26,6 +26,21 @@ _MOST_READINGS = 100  # of what commits overtake each time
 Opened = TypeVar("Opened", bound="OpenIndex")
 Taken = TypeVar("Taken")
 Asked = ParamSpec("Asked")
+
+
+class CheckedPages(NamedTuple):
+    """The pages of an index that a check found sound.
+
+    Attributes
+    ----------
+    key : tuple of int
+        Device and inode of the index.
+    transaction : int
+        The transaction that sees them.
+    """
+
+    key: tuple[int, int]
+    transaction: int
 
 
 def damaged(path: str, error: Exception) -> IndexFormatError:
@@ -119,6 +134,12 @@ class OpenIndex:
         if shared.generation != environment.generation:  # this process was forked
             shared = self._acquire()
         return shared
+
+    def note_checked(self, pages: CheckedPages) -> None:
+        """Note that another process found these pages sound; reads leave out their check."""
+        opened = self._environment().opened
+        if pages.key == opened.key:
+            opened.checked.update(dict.fromkeys(DATABASES, pages.transaction))
 
     @property
     def root(self) -> bytes:

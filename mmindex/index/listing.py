@@ -8,24 +8,24 @@ from typing import NamedTuple
 from mmindex.errors import IndexFormatError
 from mmindex.index.record_parts import (
     BOUNDARIES,
-    HEAD,
     HEADER,
     IN_CONTAINER,
-    LENGTH,
     STATUS_NUMBERS,
     check_path,
     status_of,
     unpack_member,
-    unpack_text,
     unpack_texts,
 )
 from mmindex.model import SEPARATOR, Anomaly, Boundaries, InstanceRecord, Status
 
 # Status, Number of Frames, number of anomalies, microseconds of the scan; see `record.py`.
 _MEASURES = struct.Struct("<B32xQ68xHI")
+# Status, boundaries, flags, offset of the entries, file size, Number of Frames, anomalies.
+_LISTED_HEAD = struct.Struct("<BBxBIxQ16xQ68xH")
 _MEMBER_OF = SEPARATOR.encode()
 _WITH_FRAMES = {number for status, number in STATUS_NUMBERS.items() if status.has_frames}
 _UNREADABLE = STATUS_NUMBERS[Status.UNREADABLE]
+_INSTANCES = {number: status for status, number in STATUS_NUMBERS.items() if status.is_instance}
 _TEXTS, _LISTED = 10, 6  # the path, those that are listed, others
 
 
@@ -94,30 +94,33 @@ def list_record(record: InstanceRecord) -> ListedFile:
 
 
 def _unpack_listed(packed: memoryview) -> ListedFile | None:
-    number, _, anomalies, _ = _MEASURES.unpack_from(packed)
-    status = status_of(number)
-    if anomalies or not status.is_instance:  # what these have lies behind parts of any length
+    number, boundaries, flags, end, size, number_of_frames, anomalies = _LISTED_HEAD.unpack_from(
+        packed
+    )
+    status = _INSTANCES.get(number)
+    if anomalies or status is None:  # what these have lies behind parts of any length
+        status_of(number)
         return None
-    _, boundaries, _, flags, end, _, size, _, _, number_of_frames = HEAD.unpack_from(packed)
     head = bytes(packed[:end])
     text = head.decode("latin-1")  # at once, since the parts are many
-    path, position = unpack_text(head, HEADER.size)
-    check_path(path)
-    listed = []
-    for _ in range(_LISTED):
-        start = position + LENGTH.size
+    listed, position = [], HEADER.size
+    for _ in range(_LISTED + 1):
+        start = position + 2
         position = start + (head[position] | head[position + 1] << 8)
         listed.append(text[start:position])
     if position > len(head):
         raise ValueError("a text runs past the end of the record")
+    name, syntax, sop_class, sop_instance, study, series, modality = listed
+    path = name.encode("latin-1")
+    check_path(path)
     if flags & IN_CONTAINER:
         member, _ = unpack_member(head, unpack_texts(head, _TEXTS)[1])
         path, size = path + _MEMBER_OF + member.name, member.length
-    syntax, sop_class, sop_instance, study, series, modality = listed
-    return ListedFile(
+    values = (
         *(path, status, syntax, sop_class, sop_instance, study, series, modality),
         *(number_of_frames, BOUNDARIES[boundaries], size, "", ()),
     )
+    return tuple.__new__(ListedFile, values)
 
 
 def _damaged(error: Exception) -> IndexFormatError:

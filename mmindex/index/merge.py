@@ -24,11 +24,23 @@ _BUCKET = 2  # parts of a URL before its bucket
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """The result of a merge: the index, its archive's root, and the number of files taken over."""
+    """The result of a merge.
+
+    Attributes
+    ----------
+    index, root : str
+        The index and its archive's root.
+    files : int
+        Number of files taken over.
+    dropped_attributes : tuple of str
+        Keywords of attributes that some of the indexes keep, or `out` kept before, and that `out`
+        keeps no longer, since the indexes keep different ones.
+    """
 
     index: str
     root: str
     files: int
+    dropped_attributes: tuple[str, ...] = ()
 
 
 def merge_indexes(
@@ -62,7 +74,7 @@ def merge_indexes(
 
     What was merged before an error stays; the next merge continues there. Attributes of studies and
     series are taken over where all indexes keep the same ones, with one that is there already; else
-    `out` keeps none.
+    `out` keeps none, and the report names those that are lost.
     """
     out = os.path.realpath(out)
     paths = list(map(find_index_file, indexes))
@@ -79,7 +91,8 @@ def merge_indexes(
                 f"{os.fsdecode(merged_root)}, the root of this index",
                 path=out,
             )
-    kept = _find_common_set([*paths, *([out] if os.path.exists(out) else ())])
+    sets = _read_attribute_sets([*paths, *([out] if os.path.exists(out) else ())])
+    kept = sets[0] if all(each == sets[0] for each in sets) else None
     create_index(out, merged_root)
     ignore_inode = any(map(_ignores_inode, [*paths, out]))
     files, total = 0, sum(map(_count_files, paths)) if progress else 0
@@ -94,7 +107,7 @@ def merge_indexes(
                     files += copied
                     if progress is not None:
                         progress(files, total)
-    return MergeReport(out, os.fsdecode(merged_root), files)
+    return MergeReport(out, os.fsdecode(merged_root), files, _name_dropped(sets, kept))
 
 
 def _find_root(index: str, out: str | None = None) -> bytes:
@@ -121,13 +134,22 @@ def _share_root(roots: list[bytes]) -> bytes:
     return b"/".join(shared) if len(shared) > _BUCKET else b""
 
 
-def _find_common_set(indexes: Sequence[str]) -> AttributeSet | None:
-    """Return the attributes that all indexes keep; None where these are not the same."""
+def _read_attribute_sets(indexes: Sequence[str]) -> list[AttributeSet | None]:
+    """Return the attributes that each index keeps."""
     sets = []
     for index in indexes:
         with closing(Store(index)) as store:
             sets.append(store.read_attribute_set())
-    return sets[0] if all(each == sets[0] for each in sets) else None
+    return sets
+
+
+def _name_dropped(
+    sets: Sequence[AttributeSet | None], kept: AttributeSet | None
+) -> tuple[str, ...]:
+    """Return the keywords of attributes that are in one of the sets and not kept, each once."""
+    names = [name for each in sets if each is not None for name in each.names]
+    left = () if kept is None else kept.names
+    return tuple(dict.fromkeys(name for name in names if name not in left))
 
 
 def _count_files(index: str) -> int:

@@ -24,7 +24,7 @@ from mmindex.index.databases import (
 )
 from mmindex.index.folders import find_below, has_folder
 from mmindex.index.frame_location import FrameLocation, find_location
-from mmindex.index.index_file import reading
+from mmindex.index.index_file import CheckedPages, reading
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
@@ -372,7 +372,8 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         return [FILE_ID.unpack(key)[0] for key, value in txn.walk("unscanned") if value == wanted]
 
     @reading
-    def check(self, txn: Transaction) -> None:
-        """Raise IndexFormatError where the index is not as it was written, or not whole."""
+    def check(self, txn: Transaction) -> CheckedPages:
+        """Return which pages were checked; raise IndexFormatError where the index is not whole."""
         txn.check(*DATABASES)
         verify_index(txn)
+        return CheckedPages(self._environment().opened.key, txn.id())

@@ -336,13 +336,11 @@ def unpack_version(packed: bytes | memoryview) -> Fingerprint:
 
 def unpack_keys(packed: bytes) -> RecordKeys:
     """Return what a record that this process trusts is looked up by."""
-    header = HEAD.unpack_from(packed)
-    status, _, _, flags, _, kind, size, time_ns, inode, number_of_frames = header
+    status, _, _, flags, _, kind, size, time_ns, inode, frames = HEAD.unpack_from(packed)
     is_member = flags & IN_CONTAINER
     texts, position = unpack_texts(packed, 10 if is_member else 6)
-    path, _, _, sop, study, series = texts[:6]
+    path, _, _, sop, study, series, *_ = texts
     member = unpack_member(packed, position)[0].name if is_member else b""
-    version = Fingerprint(size, time_ns, inode, kind)
-    return RecordKeys(
-        path, member, version, status_of(status), sop, study, series, number_of_frames
-    )
+    version = tuple.__new__(Fingerprint, (size, time_ns, inode, kind))
+    keys = path, member, version, status_of(status), sop, study, series, frames
+    return tuple.__new__(RecordKeys, keys)

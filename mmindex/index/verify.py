@@ -16,14 +16,15 @@ from mmindex.index.databases import (
     FILE_ID,
     PATH_VALUE,
     UNSCANNED,
+    list_ways,
     path_key,
-    walk_ways,
 )
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import unpack_keys
 from mmindex.index.record_parts import APART, FLAGS_AT, POSITIONS
 from mmindex.index.record_split import length_apart, length_of_positions
+from mmindex.model import locate
 
 _LEADING = "paths", "instances", "others", "studies", "series", "members", "unscanned"
 
@@ -35,21 +36,15 @@ class _Sums:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, list[int]] = {name: [0, 0] for name in DATABASES}
-
-    def add(self, database: str, key: bytes, value: bytes) -> None:
-        """Count a pair."""
-        found = self._found[database]
-        found[0] += 1
-        found[1] += hash((key, value))
+        self.found: dict[str, list[int]] = {name: [0, 0] for name in DATABASES}
 
     def count(self, database: str, number: int) -> None:
         """Count pairs that were looked at one by one."""
-        self._found[database][0] += number
+        self.found[database][0] += number
 
     def compare(self, txn: Transaction) -> None:
         """Raise DamageError where a database has other pairs than these."""
-        for name, (count, total) in self._found.items():
+        for name, (count, total) in self.found.items():
             entries = txn.count(name)
             if name != "meta" and entries != count:
                 raise DamageError(f"expected {count} values in {name!r}, found {entries}")
@@ -66,30 +61,7 @@ def verify_index(txn: Transaction) -> None:
         Saying what is wrong. Pages are another matter: see pages.py.
     """
     sums = _Sums()
-    next_id = read_next_id(txn)
-    counters = Counters()
-    folder: bytes | None = None
-    for id_bytes, sealed in txn.walk("files"):
-        packed = bytes(unseal(id_bytes, sealed))
-        (file_id,) = FILE_ID.unpack(id_bytes)
-        try:
-            keys = unpack_keys(packed)
-        except ValueError as error:
-            raise DamageError(f"file {file_id}: {error}") from error
-        if file_id >= next_id:
-            raise DamageError(f"expected file ids below {next_id}, found {file_id}")
-        sums.count("files", 1)
-        if packed[FLAGS_AT] & (APART | POSITIONS):
-            _verify_apart(txn, packed, file_id, sums)
-        key = path_key(keys.location)
-        sums.add("paths", key, seal(key, PATH_VALUE.pack(file_id, *keys.fingerprint)))
-        for way, way_key in walk_ways(keys):
-            sums.add(way, way_key, id_bytes)
-        if keys.status in UNSCANNED:
-            sums.add("unscanned", id_bytes, keys.status.value.encode())
-        if folder != (folder := parent_of(keys.path)) and not has_folder(txn, folder):
-            raise DamageError(f"'folders' misses that of file {file_id}")
-        counters.count(keys, 1)
+    counters = _verify_records(txn, sums)
     for name in _walk_others(txn):
         sums.count(name, 1)
     try:
@@ -100,6 +72,42 @@ def verify_index(txn: Transaction) -> None:
     counters.instances = sum(1 for _ in txn.walk("instances"))
     if counters != read_counters(txn):
         raise DamageError(f"expected {counters}, found {read_counters(txn)}")
+
+
+def _verify_records(txn: Transaction, sums: _Sums) -> Counters:
+    """Add up what has to lead to the records; return what they count, but for their UIDs."""
+    next_id = read_next_id(txn)
+    counters = Counters()
+    folder: bytes | None = None
+    found, pack_value = sums.found, PATH_VALUE.pack
+    files, paths, unscanned = found["files"], found["paths"], found["unscanned"]
+    for id_bytes, sealed in txn.walk("files"):
+        packed = bytes(unseal(id_bytes, sealed))
+        (file_id,) = FILE_ID.unpack(id_bytes)
+        try:
+            keys = unpack_keys(packed)
+        except ValueError as error:
+            raise DamageError(f"file {file_id}: {error}") from error
+        if file_id >= next_id:
+            raise DamageError(f"expected file ids below {next_id}, found {file_id}")
+        files[0] += 1
+        if packed[FLAGS_AT] & (APART | POSITIONS):
+            _verify_apart(txn, packed, file_id, sums)
+        path, member, version, status, *_ = keys
+        key = path_key(locate(path, member) if member else path)
+        paths[1] += hash((key, seal(key, pack_value(file_id, *version))))
+        for way, way_key in list_ways(keys):
+            leading = found[way]
+            leading[0] += 1
+            leading[1] += hash((way_key, id_bytes))
+        if status in UNSCANNED:
+            unscanned[0] += 1
+            unscanned[1] += hash((id_bytes, status.value.encode()))
+        if folder != (folder := parent_of(path)) and not has_folder(txn, folder):
+            raise DamageError(f"'folders' misses that of file {file_id}")
+        counters.count(keys, 1)
+    paths[0] = files[0]
+    return counters
 
 
 def _verify_apart(txn: Transaction, packed: bytes, file_id: int, sums: _Sums) -> None:
@@ -146,7 +154,7 @@ def _explain(txn: Transaction) -> None:
         known = txn.get("paths", key)
         if known is None or unseal(key, known) != PATH_VALUE.pack(file_id, *keys.fingerprint):
             raise DamageError(f"its path leads elsewhere than to file {file_id}")
-        for way, way_key in walk_ways(keys):
+        for way, way_key in list_ways(keys):
             if not txn.has(way, way_key, id_bytes):
                 raise DamageError(f"{way_key.decode('latin-1')!r} in {way!r} misses file {file_id}")
         status = keys.status.value.encode()

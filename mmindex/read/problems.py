@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import RemoteReadError, is_missing
+from mmindex.errors import IndexFormatError, RemoteReadError, is_missing
 from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status, split_path
 from mmindex.read.changed_files import compare_archive
+from mmindex.read.index_check import IndexCheck, begin_check
 from mmindex.sources.base import Skipped
 from mmindex.sources.folder import WalkRules
 from mmindex.update.met import match_young
@@ -77,7 +79,7 @@ def walk_problems(
     if unknown := set(kinds).difference(KINDS):
         raise ValueError(f"expected kinds of {', '.join(KINDS)}, found {', '.join(unknown)}")
     found = _walk_all(archive, store, progress, kinds, rules, checks_index=checks_index)
-    wanted = (problem for problem in found if problem.kind in kinds)
+    wanted: Iterable[Problem] = (problem for problem in found if problem.kind in kinds)
     if min_age > 0 and not archive.is_remote:  # an object is whole as soon as it is there
         wanted = _walk_settled(archive, wanted, min_age)
     return (
@@ -124,17 +126,22 @@ def _walk_all(
     *,
     checks_index: bool,
 ) -> Iterator[Problem]:
-    if checks_index:
+    compares = bool({"missing", "stale", "new"}.intersection(kinds))
+    walks = compares and not archive.is_remote
+    check = begin_check(store) if checks_index and walks else None
+    if check is not None:
+        with closing(check):
+            yield from _withhold(_walk_differences(archive, store, progress, rules), check)
+    elif checks_index:
         archive.check_index()
     if "unreadable" in kinds or "anomaly" in kinds:
         for record in _walk_recorded(store, kinds):
             yield from _walk_scan_problems(record)
     if "unreadable" in kinds:
         yield from _walk_skipped(store)
-    compares = bool({"missing", "stale", "new"}.intersection(kinds))
-    if compares and not archive.is_remote:
+    if walks and check is None:
         yield from _walk_differences(archive, store, progress, rules)
-    else:
+    elif not walks:
         if compares:
             yield from _walk_remote(archive, store, rules)
         if progress is not None:
@@ -142,6 +149,22 @@ def _walk_all(
             progress(total, total)
     if "duplicate" in kinds:
         yield from _walk_duplicates(archive)
+
+
+def _withhold(problems: Iterator[Problem], check: IndexCheck) -> Iterator[Problem]:
+    """Yield problems once the check of the index has ended; raise what it found wrong."""
+    held = []
+    try:
+        for problem in problems:
+            held.append(problem)
+            if check.is_done():
+                break
+    except IndexFormatError:
+        check.end()  # knows best what is wrong
+        raise
+    check.end()
+    yield from held
+    yield from problems
 
 
 def _walk_recorded(store: Store, kinds: Collection[str]) -> Iterator[InstanceRecord]:

@@ -23,7 +23,7 @@ STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
 _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
-_SUSPECT = b".", b"/"  # with which names begin that are not as they should be
+_SUSPECT = b"./"  # with which names begin that are not as they should be
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
@@ -295,8 +295,8 @@ def check_name(name: bytes) -> tuple[bytes, str]:
 
     One that is too long is cut, one that is empty is UNNAMED.
     """
-    is_plain = not name.startswith(_SUSPECT) and b".." not in name and b"\0" not in name
-    if is_plain and 0 < len(name) <= LONGEST_NAME:  # as most names are
+    is_plain = 0 < len(name) <= LONGEST_NAME and name[0] not in _SUSPECT and 0 not in name
+    if is_plain and name.find(b"..") < 0:  # as most names are; `in` takes three times as long
         return name, ""
     name = strip_name(name)
     if not name or name == UNNAMED or b"\0" in name:
@@ -311,9 +311,12 @@ def check_name(name: bytes) -> tuple[bytes, str]:
 
 def strip_name(name: bytes) -> bytes:
     """Return a name without "./" before it, as `tar c .` writes it."""
-    while name.startswith(b"./"):
-        name = name[2:].lstrip(b"/")
-    return name
+    at = 0
+    while name.startswith(b"./", at):
+        at += 2
+        while name.startswith(b"/", at):
+            at += 1
+    return name[at:]
 
 
 _CLOSED = MemorySource(b"")

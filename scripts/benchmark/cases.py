@@ -35,7 +35,7 @@ class Case:
         call returns is the figure.
     weighed : bool
         Whether it is of seconds, too.
-    limit, bound, shown, curve, number_of_frames
+    limit, bound, shown, curve, number_of_frames, aim
         As in Result.
     least_budget : float
         Seconds that a contender may spend in any case.
@@ -50,6 +50,7 @@ class Case:
     shown: bool = True
     curve: str = ""
     number_of_frames: int = 0
+    aim: float | None = None
     unit: str = "s"
     weighed: bool = False
     least_budget: float = 0.0
@@ -63,7 +64,7 @@ class Case:
             measured = weigh(self.contenders)
         if self.learn is not None:
             self.learn(measured)
-        row = self.limit, self.bound, self.shown, self.curve, self.number_of_frames
+        row = self.limit, self.bound, self.shown, self.curve, self.number_of_frames, self.aim
         return Result(family, self.title, self.unit, measured, *row)
 
 

@@ -87,6 +87,8 @@ class Result:
         The plot's panel that the case is a point of; "" where of none.
     number_of_frames : int
         Its place on that plot.
+    aim : float or None
+        Seconds (or bytes) that mmindex may take on any machine; None where the case sets no aim.
     """
 
     family: str
@@ -98,6 +100,7 @@ class Result:
     shown: bool = True
     curve: str = ""
     number_of_frames: int = 0
+    aim: float | None = None
 
     def find(self, contender: str) -> Measurement | None:
         """Return the measurement of a contender, if it has samples."""

@@ -107,6 +107,9 @@ def _make_row(result: Result) -> str:
         times = result.times_of_limit
         if times is not None:
             bounds += f": {format_ratio(times, 1)}"
+    if result.aim is not None:
+        aim = _describe_aim(result)
+        bounds = aim if limit is None else f"{bounds}; {aim}"
     peers = ", ".join(_describe_peer(each, mmindex) for each in result.peers)
     return f"| {result.title} | {ours} | {bounds} | {peers or '-'} |"
 
@@ -120,8 +123,8 @@ def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
 
 
 def say_where_not_first(results: Sequence[Result]) -> str:
-    """Return a list of each case where a peer is before mmindex, or the limit's bound is passed."""
-    behind, above = [], []
+    """Return a list of each case where a peer is before mmindex, or a bound or an aim is passed."""
+    behind, above, slow = [], [], []
     for result in results:
         mmindex = result.find(MMINDEX)
         if mmindex is None:
@@ -135,6 +138,8 @@ def say_where_not_first(results: Sequence[Result]) -> str:
             assert result.times_of_limit is not None
             limit = f"{format_ratio(result.times_of_limit, 1)} of {result.limit}, mmindex {ours}"
             above.append(f"- {result.title}: {limit}")
+        if is_above_aim(result):
+            slow.append(f"- {result.title}: mmindex {ours}, {_describe_aim(result)}")
     bounded = sum(result.bound is not None for result in results)
     contested = sum(any(peer.counts for peer in result.peers) for result in results)
     lines = [f"mmindex is first in every case ({contested}) against every peer."]
@@ -147,6 +152,10 @@ def say_where_not_first(results: Sequence[Result]) -> str:
             "",
             f"mmindex is within twice the limit in every case that asks for it ({bounded}).",
         ]
+    if slow:
+        lines += ["", "mmindex is **above the aim** here:", "", *slow]
+    elif aimed := sum(result.aim is not None for result in results):
+        lines += ["", f"mmindex is within the aim in every case that has one ({aimed})."]
     return "\n".join(lines)
 
 
@@ -154,14 +163,17 @@ def say_where_not_first_by_row(results: Sequence[Result]) -> str:
     """Return the same of the cases that have a row in the table, on one line each."""
     shown = [result for result in results if result.shown]
     lines = [line for result in shown if (line := _say_what_is_amiss(result))]
+    has_aims = any(result.aim is not None for result in shown)
     if not lines:
-        return "In these rows mmindex is first, and within twice the limit where that is asked."
-    heading = "mmindex is **not first**, or **above twice the limit** where that is asked, here:"
+        within = "within twice the limit and the aim" if has_aims else "within twice the limit"
+        return f"In these rows mmindex is first, and {within} where that is asked."
+    above = "**above twice the limit** or **the aim**" if has_aims else "**above twice the limit**"
+    heading = f"mmindex is **not first**, or {above} where that is asked, here:"
     return "\n".join((heading, "", *lines))
 
 
 def _say_what_is_amiss(result: Result) -> str:
-    """Return a line on a case; "" where mmindex is first and within the bound."""
+    """Return a line on a case; "" where mmindex is first and within the bound and the aim."""
     mmindex = result.find(MMINDEX)
     if mmindex is None:
         return f"- {result.title}: mmindex was not measured"
@@ -172,6 +184,8 @@ def _say_what_is_amiss(result: Result) -> str:
     if is_above_bound(result):
         assert result.times_of_limit is not None
         told.append(f"{format_ratio(result.times_of_limit, 1)} of {result.limit}")
+    if is_above_aim(result):
+        told.append(_describe_aim(result))
     if not told:
         return ""
     ours = format_amount(mmindex.median, result.unit)
@@ -182,6 +196,17 @@ def is_above_bound(result: Result) -> bool:
     """Return whether mmindex takes more times the limit than the case allows."""
     times = result.times_of_limit
     return times is not None and result.bound is not None and times > result.bound
+
+
+def is_above_aim(result: Result) -> bool:
+    """Return whether mmindex takes more than the case aims for, on any machine."""
+    mmindex = result.find(MMINDEX)
+    return mmindex is not None and result.aim is not None and mmindex.median > result.aim
+
+
+def _describe_aim(result: Result) -> str:
+    assert result.aim is not None
+    return f"aim {format_amount(result.aim, result.unit)}"
 
 
 def make_readme(results: Sequence[Result], machine: dict[str, str], *, quick: bool) -> str:

@@ -18,11 +18,13 @@ from mmindex.index.store import Store
 from mmindex.model import InstanceRecord
 
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
+STUDY_DATE, PATIENT_ID = 0x00080020, 0x00100020
 
 
 def image(uid: str, pixels: bytes) -> bytes:
     """Return a file with frames of four bytes, all of one study."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid) + element(STUDY_INSTANCE_UID, "UI", "1.2")
+    data_set = element(SOP_INSTANCE_UID, "UI", uid) + element(STUDY_DATE, "DA", "20240131")
+    data_set += element(PATIENT_ID, "LO", "4711") + element(STUDY_INSTANCE_UID, "UI", "1.2")
     data_set += image_attributes(number_of_frames=len(pixels) // 4)
     return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
@@ -303,6 +305,58 @@ def test_source_indexes_stay_as_they_are(tmp_path: Path, years: list[Path]) -> N
     assert [(index.read_bytes(), index.stat().st_mtime_ns) for index in years] == before
     with mmindex.open(years[0]) as archive:
         assert archive.file("ward/1.dcm")[1] == b"0001"
+
+
+# Attributes
+
+
+def keep(root: Path, index: Path, *names: str) -> Path:
+    mmindex.build(root, index, workers=1, attributes=names)
+    return index
+
+
+def attributes_of(index: Path) -> dict[str, object]:
+    with mmindex.open(index) as archive:
+        (study,) = archive.studies()
+        return study.attributes
+
+
+def test_attributes_that_differ_are_dropped_and_named(tmp_path: Path, years: list[Path]) -> None:
+    """Those of OUT, too, where it kept some; where all keep the same ones, none is dropped."""
+    one, other = (tmp_path / "archive" / year for year in ("2024", "2025"))
+    keep(one, years[0], "PatientID", "StudyDate")
+    out = tmp_path / "all"
+    report = merge_indexes(out, years)  # the other one keeps none
+    assert report.dropped_attributes == ("PatientID", "StudyDate")
+    assert attributes_of(out) == {}
+
+    keep(other, years[1], "StudyDate", "PatientID")
+    same = merge_indexes(tmp_path / "same", years)
+    assert same.dropped_attributes == ()
+    assert attributes_of(tmp_path / "same").keys() == {"PatientID", "StudyDate"}
+
+    keep(other, years[1], "StudyDate", "StudyDescription")
+    report = merge_indexes(tmp_path / "same", [years[1]])  # which kept others until now
+    assert report.dropped_attributes == ("StudyDate", "StudyDescription", "PatientID")
+    assert attributes_of(tmp_path / "same") == {}
+
+
+@pytest.mark.parametrize("options", [(), ("-q",)])
+def test_command_says_which_attributes_are_lost(
+    tmp_path: Path, years: list[Path], options: tuple[str, ...]
+) -> None:
+    """Also where it is quiet: what served names of patients serves none from then on."""
+    keep(tmp_path / "archive" / "2024", years[0], "PatientID")
+    out = tmp_path / "all"
+    result = run(out, *years, *options)
+    assert result.stderr == (
+        "mmindex: the indexes keep different attributes: none are kept, not PatientID; "
+        f"`mmindex build {tmp_path / 'archive'} --index {out} --attributes ...` reads them again\n"
+    )
+    assert bool(result.stdout) is (not options)
+    mmindex.build(tmp_path / "archive", out, workers=1, attributes=["PatientID"])
+    assert attributes_of(out).keys() == {"PatientID"}
+    assert not run(tmp_path / "again", out, *options).stderr
 
 
 # The command

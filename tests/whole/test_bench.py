@@ -16,7 +16,17 @@ import pytest
 from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
-from scripts.benchmark import cold, frames, limits, listings, measure, sizes, slide, updates
+from scripts.benchmark import (
+    cold,
+    containers,
+    frames,
+    limits,
+    listings,
+    measure,
+    sizes,
+    slide,
+    updates,
+)
 from scripts.benchmark.cases import Case, Setup, Site, family
 from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
@@ -478,6 +488,32 @@ def test_readme_says_it_of_the_rows_alone_on_a_line_each() -> None:
     assert good.splitlines()[-1].startswith("In these rows mmindex is first")
 
 
+def test_report_says_where_mmindex_is_above_its_aim() -> None:
+    """In the table, in the list of all cases, on the line of a row; one that is met passes."""
+    slow = replace(result("slow", mmindex=2.5, limit=1.0), aim=2.0)
+    exact = replace(result("exact", mmindex=2.0), aim=2.0)
+    assert make_table([slow, exact]).splitlines()[2:] == [
+        "| slow | 2.50 s | os.pread 1.00 s: 2.5x; aim 2.00 s | - |",
+        "| exact | 2.00 s | aim 2.00 s | - |",
+    ]
+    assert say_where_not_first([slow, exact]).splitlines()[-3:] == [
+        "mmindex is **above the aim** here:",
+        "",
+        "- slow: mmindex 2.50 s, aim 2.00 s",
+    ]
+    assert say_where_not_first([exact]).endswith(
+        "\n\nmmindex is within the aim in every case that has one (1)."
+    )
+    assert make_readme([slow, exact], {}, quick=False).splitlines()[-3:] == [
+        "mmindex is **not first**, or **above twice the limit** or **the aim** where that is "
+        "asked, here:",
+        "",
+        "- slow: aim 2.00 s; mmindex 2.50 s",
+    ]
+    good = make_readme([exact], {}, quick=False)
+    assert good.splitlines()[-1].endswith("within twice the limit and the aim where that is asked.")
+
+
 def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
     """Every sample is kept, and what it was measured on."""
     results = [result(mmindex=1.0, peer=2.0)]
@@ -502,4 +538,12 @@ def test_families_of_archives_are_measured(tmp_path: Path, list_cases: ListCases
         results = [case.run("a family", site.bench) for case in list_cases(20, site)]
     for each in results:
         assert all(measured.samples for measured in each.measurements), each
-    assert len(results) == (1 if list_cases is updates.list_cases else 3)
+    aims = [0.01] if list_cases is updates.list_cases else [0.2, 0.2, 0.2]
+    assert [each.aim for each in results] == pytest.approx(aims, abs=0.001)
+
+
+def test_aims_are_those_of_a_full_run() -> None:
+    """An archive of 200,000 files; a quick run's tenth has a tenth of what depends on it."""
+    assert listings.AIMS == {"stats": 0.5, "check": 2.0, "ls": 2.0}
+    assert listings.FILES == 200_000
+    assert containers.WALK_AIMS["tar"] == 2.5e-6

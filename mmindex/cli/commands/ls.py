@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -96,7 +97,7 @@ def command(
             print_json_lines(_describe(record, kept) for record in records)
             return
         if not sys.stdout.isatty():  # a tab comes before all that a path is printed with
-            lines = sorted("\t".join(map(str, _row(record))) for record in records)
+            lines = sorted(map(_line, records))
             print_lines(lines)
             note_no_color()
             if not lines and (study is not None or series is not None):
@@ -207,7 +208,7 @@ def _row(record: InstanceRecord | ListedFile) -> Row:
         plain(os.fsdecode(record.location)),
         plain(record.sop_instance_uid),
         plain(record.modality),
-        _syntax_name(record),
+        _syntax_name(record.transfer_syntax_uid),
         record.number_of_frames,
         record.size,
         record.status.value,
@@ -219,6 +220,27 @@ def _row(record: InstanceRecord | ListedFile) -> Row:
     )
 
 
+def _line(record: InstanceRecord | ListedFile) -> str:
+    """Return what `_row` has, with tabs between; a row whose texts are all plain needs no other."""
+    anomalies = record.anomalies
+    cells = (
+        os.fsdecode(record.location),
+        record.sop_instance_uid,
+        record.modality,
+        _syntax_name(record.transfer_syntax_uid),
+        str(record.number_of_frames),
+        str(record.size),
+        record.status,  # a str, as the boundaries are
+        record.study_instance_uid,
+        record.series_instance_uid,
+        record.transfer_syntax_uid,
+        record.boundaries,
+        ",".join([anomaly.code for anomaly in anomalies]) if anomalies else "",
+    )
+    is_plain = "".join(cells).isprintable()
+    return "\t".join(cells if is_plain else map(str, _row(record)))
+
+
 def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, object]:
     return {
         "path": os.fsdecode(record.location),
@@ -227,7 +249,7 @@ def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, obje
         "series_instance_uid": record.series_instance_uid,
         "modality": record.modality,
         "transfer_syntax_uid": record.transfer_syntax_uid,
-        "transfer_syntax_name": _syntax_name(record),
+        "transfer_syntax_name": _syntax_name(record.transfer_syntax_uid),
         "number_of_frames": record.number_of_frames,
         "boundaries": record.boundaries.value,
         "file_size": record.size,
@@ -238,6 +260,6 @@ def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, obje
     }
 
 
-def _syntax_name(record: InstanceRecord | ListedFile) -> str:
-    uid = record.transfer_syntax_uid
+@lru_cache(1 << 10)  # an archive has few, but a hostile one as many as files
+def _syntax_name(uid: str) -> str:
     return find_transfer_syntax(uid).name if uid else ""

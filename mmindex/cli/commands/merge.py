@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import mmindex
-from mmindex.cli.printing import counted, plain, print_index
+from mmindex.cli.printing import counted, plain, print_index, print_message, quote
 from mmindex.cli.progress import showing_files
 
 
@@ -38,6 +38,12 @@ def command(
             print_index(index)
     with showing_files(quiet=quiet) as show:
         report = mmindex.merge(out, indexes, root=root, progress=show)
+    if report.dropped_attributes:
+        print_message(
+            "the indexes keep different attributes: none are kept, not "
+            f"{', '.join(report.dropped_attributes)}; `mmindex build {quote(report.root)} "
+            f"--index {quote(report.index)} --attributes ...` reads them again"
+        )
     if quiet:
         return
     files = counted(report.files, "file", grouped=True)

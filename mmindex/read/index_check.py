@@ -1,0 +1,92 @@
+"""The check of a whole index in a process of its own, while this one looks at the files.
+
+A check takes as long as a look at all files. A large index is checked beside that where this
+process may start another one: it runs no other thread, and has a second core.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import closing
+from multiprocessing.connection import Connection
+
+from mmindex.errors import MMIndexError
+from mmindex.index.index_file import CheckedPages
+from mmindex.index.store import Store
+
+_LEAST_FILES = 20_000  # in an index that is checked beside: a process takes some 10 ms to start
+
+
+class IndexCheck:
+    """A check of the index that a store has open, under way in another process.
+
+    Parameters
+    ----------
+    store : Store
+        The index.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._verdict, sender = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.Process(
+            target=_check, args=(store.path, sender), name="mmindex-check", daemon=True
+        )
+        self._process.start()
+        sender.close()
+
+    def is_done(self) -> bool:
+        """Return whether the check has ended."""
+        return self._verdict.poll()
+
+    def end(self) -> None:
+        """Wait for the end of the check. Pages that it found sound are not checked again.
+
+        Raises
+        ------
+        IndexFormatError
+            The index is damaged, or not whole.
+        """
+        try:
+            found: CheckedPages | MMIndexError = self._verdict.recv()
+        except EOFError:  # the process was killed, or had no memory
+            self._store.check()
+            return
+        if isinstance(found, MMIndexError):
+            raise found
+        self._store.note_checked(found)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+        self._verdict.close()
+
+
+def begin_check(store: Store) -> IndexCheck | None:
+    """Begin a check of an index, or return None where it is to be checked in this process."""
+    if store.count_files() < _LEAST_FILES or not _may_start_process():
+        return None
+    return IndexCheck(store)
+
+
+def _may_start_process() -> bool:
+    return (
+        hasattr(os, "sched_getaffinity")
+        and len(os.sched_getaffinity(0)) > 1
+        and threading.active_count() == 1
+        and not multiprocessing.current_process().daemon  # which may have no children
+    )
+
+
+def _check(path: str, sender: Connection) -> None:
+    """Check an index, and send which pages are sound, or what is wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    try:
+        with closing(Store(path)) as store:
+            sender.send(store.check())
+    except MMIndexError as error:
+        sender.send(error)
