@@ -37,10 +37,12 @@ class Status(str, Enum):
     UNREADABLE = "unreadable"
     CONTAINER = "container"
 
+    __hash__ = str.__hash__  # as of the text that a status equals, and as fast
+
     @property
     def has_frames(self) -> bool:
         """Whether frames of such a file can be read."""
-        return self in (Status.INDEXED, Status.DEFLATED)
+        return self in _WITH_FRAMES
 
     @property
     def is_instance(self) -> bool:
@@ -48,6 +50,7 @@ class Status(str, Enum):
         return self not in _NO_INSTANCES
 
 
+_WITH_FRAMES = (Status.INDEXED, Status.DEFLATED)
 _NO_INSTANCES = (Status.NOT_DICOM, Status.UNREADABLE, Status.CONTAINER)
 
 

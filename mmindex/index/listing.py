@@ -8,7 +8,6 @@ from typing import NamedTuple
 from mmindex.errors import IndexFormatError
 from mmindex.index.record_parts import (
     BOUNDARIES,
-    HEADER,
     IN_CONTAINER,
     STATUS_NUMBERS,
     check_path,
@@ -102,16 +101,10 @@ def _unpack_listed(packed: memoryview) -> ListedFile | None:
         status_of(number)
         return None
     head = bytes(packed[:end])
-    text = head.decode("latin-1")  # at once, since the parts are many
-    listed, position = [], HEADER.size
-    for _ in range(_LISTED + 1):
-        start = position + 2
-        position = start + (head[position] | head[position + 1] << 8)
-        listed.append(text[start:position])
-    if position > len(head):
-        raise ValueError("a text runs past the end of the record")
-    name, syntax, sop_class, sop_instance, study, series, modality = listed
-    path = name.encode("latin-1")
+    (path, *texts), _ = unpack_texts(head, _LISTED + 1)
+    syntax, sop_class, sop_instance, study, series, modality = [
+        text.decode("latin-1") for text in texts
+    ]
     check_path(path)
     if flags & IN_CONTAINER:
         member, _ = unpack_member(head, unpack_texts(head, _TEXTS)[1])

@@ -208,19 +208,45 @@ def unpack_text(packed: bytes | memoryview, position: int) -> tuple[bytes, int]:
     return bytes(packed[position - length : position]), position
 
 
+class _Lengths(NamedTuple):
+    """The lengths of a record's first texts, and where two records had the same, their layout."""
+
+    lengths: tuple[int, ...]
+    layout: struct.Struct | None
+
+
+_last_lengths: dict[int, _Lengths] = {}  # by number of texts; any thread may replace one
+
+
 def unpack_texts(packed: bytes | memoryview, count: int) -> tuple[list[bytes], int]:
-    """Return the first texts, and where the next part begins."""
-    texts: list[bytes] = []
-    append, position = texts.append, HEADER.size
+    """Return the first texts, and where the next part begins.
+
+    Most records have texts as long as those of the record before: these are unpacked at once.
+    """
+    last = _last_lengths.get(count)
+    if last is not None and last.layout is not None:
+        try:
+            found = last.layout.unpack_from(packed, HEADER.size)
+        except struct.error:  # the record is shorter
+            found = ()
+        if found[::2] == last.lengths:
+            return list(found[1::2]), HEADER.size + last.layout.size
+    texts = []
+    position = HEADER.size
     try:
         for _ in range(count):  # not by unpack_text, since a listing does this for every record
-            start = position + 2
+            start = position + LENGTH.size
             position = start + (packed[position] | packed[position + 1] << 8)
-            append(bytes(packed[start:position]))
+            texts.append(bytes(packed[start:position]))
     except IndexError:
         position = len(packed) + 1
     if position > len(packed):
         raise ValueError("a text runs past the end of the record")
+    lengths = tuple(map(len, texts))
+    layout = None
+    if last is not None and last.lengths == lengths:
+        layout = struct.Struct("<" + "".join(f"H{length}s" for length in lengths))
+    _last_lengths[count] = _Lengths(lengths, layout)
     return texts, position
 
 

@@ -82,7 +82,7 @@ def _verify_records(txn: Transaction, sums: _Sums) -> Counters:
     found, pack_value = sums.found, PATH_VALUE.pack
     files, paths, unscanned = found["files"], found["paths"], found["unscanned"]
     for id_bytes, sealed in txn.walk("files"):
-        packed = bytes(unseal(id_bytes, sealed))
+        packed = unseal(id_bytes, bytes(sealed))
         (file_id,) = FILE_ID.unpack(id_bytes)
         try:
             keys = unpack_keys(packed)

@@ -32,8 +32,9 @@ class Checked:
     ) -> Iterator[Problem]:
         """Yield every problem of the archive's files, as it is found; opens no file.
 
-        Of all kinds, checks the whole index first, then looks at the status of each file, and walks
-        the archive for files that the index does not know.
+        Of all kinds, looks at the status of each file, walks the archive for files that the index
+        does not know, and checks the whole index: no problem is yielded before the index is known
+        to be whole. A large index is checked in a second process, where this one has one thread.
 
         Parameters
         ----------

@@ -18,6 +18,7 @@ from mmindex.index.index_file import CheckedPages
 from mmindex.index.store import Store
 
 _LEAST_FILES = 20_000  # in an index that is checked beside: a process takes some 10 ms to start
+_TO_END = 5.0  # seconds that a process has to end by itself
 
 
 class IndexCheck:
@@ -55,6 +56,7 @@ class IndexCheck:
         except EOFError:  # the process was killed, or had no memory
             self._store.check()
             return
+        self._process.join(_TO_END)
         if isinstance(found, MMIndexError):
             raise found
         self._store.note_checked(found)

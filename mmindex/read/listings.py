@@ -245,7 +245,7 @@ class Listings(KeptAttributes):
     def check_index(self) -> None:
         """Read all of the index; raise IndexFormatError where it is damaged or not whole.
 
-        Other threads of the process wait meanwhile: about two seconds for 100,000 files.
+        Other threads of the process wait meanwhile: about a second for 100,000 files.
         """
         self._store.check()
 

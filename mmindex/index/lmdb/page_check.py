@@ -13,12 +13,15 @@ import mmap
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from itertools import pairwise
+from contextlib import contextmanager, suppress
+from itertools import islice, pairwise
 from operator import lt
-from typing import NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from mmindex.index.names import LMDB_MAGIC
+
+if TYPE_CHECKING:
+    from mmindex.index.lmdb.leaf_check import SoundLeaf
 
 _META = struct.Struct("<16x4sI16x")  # page header; magic, data version; address, map length
 # Page size in the first tree of a meta page, else length of keys; flags, depth, entries, root.
@@ -37,6 +40,8 @@ _NO_PAGE = (1 << 64) - 1
 _DATA_ELSEWHERE, _SUBTREE, _DUPLICATES = 1, 2, 4  # flags of a node
 _TREE_OF_KEYS = 0x10  # flags of a tree whose leaves hold keys of one length and nothing else
 _DEEPEST = 32
+_MOST_ONE_BY_ONE = 400_000  # nodes, which take longer than the import of numpy
+_BYTES_TOGETHER, _FEWEST_TOGETHER = 1 << 19, 8  # leaves that are checked as arrays
 _PAST_ALL_KEYS = b"\xff" * 512  # which are of 511 bytes at most
 
 
@@ -64,20 +69,29 @@ def check_pages(path: str, transaction_id: int, *databases: str) -> bool:
     """
     if sys.byteorder != "little" or struct.calcsize("P") != 8:
         return False
-    with (
-        open(path, "rb") as file,
-        closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data,
-    ):
+    with open(path, "rb") as file, _mapping(file) as data:
         main = _find_main(data, transaction_id)
         if main is None:
             return False
         page_size, trees = main
         pages = _Pages(data, page_size)
         names = {database.encode() for database in databases}
-        for key, value, _ in pages.walk_nodes(trees):
-            if key in names:
-                pages.check(_parse_tree(value))
+        checked = [_parse_tree(value) for key, value, _ in pages.walk_nodes(trees) if key in names]
+        pages.use_arrays = sum(tree.entries for tree in checked) > _MOST_ONE_BY_ONE
+        for tree in checked:
+            pages.check(tree)
         return True
+
+
+@contextmanager
+def _mapping(file: BinaryIO) -> Iterator[mmap.mmap]:
+    """Map a file for a `with` statement."""
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        yield data
+    finally:
+        with suppress(BufferError):  # an error holds arrays of the map: it is closed with these
+            data.close()
 
 
 def _find_main(data: mmap.mmap, transaction_id: int) -> tuple[int, _Tree] | None:
@@ -117,18 +131,42 @@ class _Pages:
         self._data = data
         self._size = size
         self._count = len(data) // size
+        self.use_arrays = False
 
     def check(self, tree: _Tree) -> None:
         """Raise ValueError where a page or node of a tree is not as it has to be."""
         entries = 0
-        for number, low, high in self._walk_leaves(tree):
-            keys = []
-            for key, _, values in self._walk_leaf(number, tree):
-                keys.append(key)
-                entries += values
-            self._check_order(number, keys, low, high)
+        leaves = self._walk_leaves(tree)
+        while batch := list(islice(leaves, max(1, _BYTES_TOGETHER // self._size))):
+            for (number, low, high), sound in zip(
+                batch, self._find_sound(batch, tree), strict=True
+            ):
+                if sound is None:
+                    entries += self._check_leaf(number, tree, low, high)
+                else:
+                    self._check_bounds(number, sound.first, sound.last, low, high)
+                    entries += sound.entries
         if entries != tree.entries:
             raise ValueError(f"expected {tree.entries} values, found {entries}")
+
+    def _find_sound(
+        self, batch: list[tuple[int, bytes, bytes]], tree: _Tree
+    ) -> list[SoundLeaf | None]:
+        """Return which of many leaves are surely sound, as far as that can be seen at once."""
+        if not self.use_arrays or len(batch) < _FEWEST_TOGETHER or tree.flags == _TREE_OF_KEYS:
+            return [None] * len(batch)
+        from mmindex.index.lmdb.leaf_check import find_sound_leaves  # takes numpy
+
+        return find_sound_leaves(self._data, self._size, [number for number, _, _ in batch])
+
+    def _check_leaf(self, number: int, tree: _Tree, low: bytes, high: bytes) -> int:
+        """Check a leaf node by node; return how many values it has."""
+        keys, entries = [], 0
+        for key, _, values in self._walk_leaf(number, tree):
+            keys.append(key)
+            entries += values
+        self._check_order(number, keys, low, high)
+        return entries
 
     def walk_nodes(self, tree: _Tree) -> Iterator[tuple[bytes, bytes, int]]:
         """Yield key and value (or where that is) of every node in order, and how many it has."""
@@ -156,11 +194,16 @@ class _Pages:
 
     def _check_order(self, number: int, keys: list[bytes], low: bytes, high: bytes) -> None:
         """Raise ValueError unless the keys of a page ascend within [low, high)."""
-        for key in (keys[0], keys[-1]):
-            if not low <= key < high:
-                raise ValueError(f"the key {key!r} in page {number}")
+        self._check_bounds(number, keys[0], keys[-1], low, high)
         if not all(map(lt, keys, keys[1:])):
             raise ValueError(f"keys in no order in page {number}")
+
+    def _check_bounds(
+        self, number: int, first: bytes, last: bytes, low: bytes, high: bytes
+    ) -> None:
+        for key in (first, last):
+            if not low <= key < high:
+                raise ValueError(f"the key {key!r} in page {number}")
 
     def _header(self, number: int, kind: int) -> tuple[int, int, int]:
         """Return offset, number of nodes and length of keys of a page of this kind."""
