@@ -77,7 +77,7 @@ def walk_problems(
     if unknown := set(kinds).difference(KINDS):
         raise ValueError(f"expected kinds of {', '.join(KINDS)}, found {', '.join(unknown)}")
     found = _walk_all(archive, store, progress, kinds, rules, checks_index=checks_index)
-    wanted = (problem for problem in found if problem.kind in kinds)
+    wanted: Iterator[Problem] = (problem for problem in found if problem.kind in kinds)
     if min_age > 0 and not archive.is_remote:  # an object is whole as soon as it is there
         wanted = _walk_settled(archive, wanted, min_age)
     return (

@@ -132,8 +132,8 @@ def build(
         The index file is something else, or damaged.
     IndexWriteError
         The index cannot be written, belongs to another archive, or another build was at work all
-        the time; more files are gone than `max_removed` allows; /proc lies below the root; over half of the files
-        of an archive that was moved are not in `root`.
+        the time; more files are gone than `max_removed` allows; /proc lies below the root; over
+        half of the files of an archive that was moved are not in `root`.
     RemoteReadError
         The store gives no listing, as no web server does. An object that cannot be read is a
         problem of the index; the next build looks at it again.

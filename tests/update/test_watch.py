@@ -20,6 +20,7 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
 from mmindex.errors import IndexWriteError, MMIndexError
+from mmindex.index.store import Store
 from mmindex.sources.folder import WalkRules
 
 pytest.importorskip("watchfiles")
@@ -225,7 +226,7 @@ def test_a_full_disk_is_outlived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     root = tmp_path / "root"
     root.mkdir()
     watch = watch_module.Watch(root, tmp_path / "index", events.append, stop, rules=WalkRules())
-    thread = threading.Thread(target=watch.run)
+    thread = threading.Thread(target=watch.run, daemon=True)
     thread.start()
     wait_until(lambda: bool(events))
     (tmp_path / "part").write_bytes(image("2.1", b"full"))
@@ -248,7 +249,7 @@ def test_a_burst_past_counting_ends_in_a_build(
     watch = watch_module.Watch(
         tmp_path / "root", tmp_path / "index", events.append, stop, rules=WalkRules(), min_age=0.1
     )
-    thread = threading.Thread(target=watch.run)
+    thread = threading.Thread(target=watch.run, daemon=True)
     thread.start()
     wait_until(lambda: bool(events))
     (tmp_path / "new").mkdir()
@@ -333,7 +334,7 @@ def run_watch(
     watch = watch_module.Watch(
         tmp_path / "root", tmp_path / "index", events.append, stop, rules=WalkRules(), **options
     )
-    thread = threading.Thread(target=watch.run)
+    thread = threading.Thread(target=watch.run, daemon=True)
     thread.start()
     return stop, thread
 
@@ -427,3 +428,151 @@ def test_a_container_that_arrives_or_changes_is_served(tmp_path: Path) -> None:
                     assert archive.frame(uid, 0) == b"abcd", name
     finally:
         watching.end()
+
+
+def arrive(tmp_path: Path, name: str, uid: str, pixels: bytes = b"abcd") -> Path:
+    """Rename a file into place."""
+    (tmp_path / "part").write_bytes(image(uid, pixels))
+    path = tmp_path / "root" / name
+    (tmp_path / "part").rename(path)
+    return path
+
+
+def test_a_removal_that_is_refused_holds_up_no_arrival(tmp_path: Path) -> None:
+    """The gone files stay in the index and are looked at later; what arrives is served at once."""
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, max_removed=0)
+    wait_until(lambda: bool(events))
+    gone = arrive(tmp_path, "gone.dcm", "1.1", b"gone")
+    wait_until(lambda: serves(tmp_path / "index", "1.1", b"gone"))
+    gone.unlink()
+    wait_until(lambda: "failed" in [event.kind for event in events])
+    for number in range(3):
+        arrive(tmp_path, f"{number}.dcm", f"2.{number}")
+        took = wait_until(lambda number=number: serves(tmp_path / "index", f"2.{number}", b"abcd"))
+        assert took < 10.0  # and not the minute after which the gone file is looked at again
+    with mmindex.open(tmp_path / "index") as archive:
+        assert "1.1" in archive
+    stop.set()
+    thread.join()
+    assert [event.kind for event in events].count("failed") == 1
+
+
+def test_a_build_that_refuses_a_removal_holds_up_no_arrival(tmp_path: Path) -> None:
+    """As one that begins on an archive of which too much is gone."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    root.mkdir()
+    for number in range(2):
+        (root / f"{number}.dcm").write_bytes(image(f"1.{number}"))
+    mmindex.build(root, index, workers=1)
+    (root / "0.dcm").unlink()
+    events: list[watch_module.WatchEvent] = []
+    stop = threading.Event()
+    watch = watch_module.Watch(
+        root, index, events.append, stop, rules=WalkRules(), max_removed=0, rescan=60.0
+    )
+    thread = threading.Thread(target=watch.run, daemon=True)
+    thread.start()
+    wait_until(lambda: bool(events))
+    assert (events[0].kind, "at most 0" in events[0].reason) == ("failed", True)
+    for number in range(2, 5):
+        arrive(tmp_path, f"{number}.dcm", f"2.{number}")
+        wait_until(lambda number=number: serves(index, f"2.{number}", b"abcd"))
+    stop.set()
+    thread.join()
+    assert "update" in [event.kind for event in events]
+
+
+def test_what_becomes_due_during_a_build_is_looked_at_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build may have passed its place before the last write."""
+    root = tmp_path / "root"
+    root.mkdir()
+    path = root / "late.dcm"
+    path.write_bytes(image("2.1", b"late"))
+    real = watch_module.build
+
+    def build(*arguments: object, **options: object) -> object:
+        path.unlink()
+        report = real(*arguments, **options)
+        path.write_bytes(image("2.1", b"late"))
+        time.sleep(0.2)
+        return report
+
+    monkeypatch.setattr(watch_module, "build", build)
+    events: list[watch_module.WatchEvent] = []
+    watch = watch_module.Watch(
+        root, tmp_path / "index", events.append, threading.Event(), rules=WalkRules()
+    )
+    due = time.monotonic() + 0.1  # after the build's start, before its end
+    watch._due = {os.fsencode(path): due, os.fsencode(root / "before"): due - 10}
+    watch._build()
+    assert watch._due == {os.fsencode(path): due}
+    watch._catch_up(time.monotonic())
+    assert serves(tmp_path / "index", "2.1", b"late")
+
+
+def test_a_file_dated_in_the_future_is_served_and_costs_no_builds(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """Renamed or written in place, by a clock that is decades ahead."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    (tmp_path / "part").write_bytes(image("2.1", b"2099"))
+    os.utime(tmp_path / "part", (4e9, 4e9))
+    (tmp_path / "part").rename(root / "renamed.dcm")
+    (root / "inplace.dcm").write_bytes(image("2.2", b"2099"))
+    os.utime(root / "inplace.dcm", (4e9, 4e9))
+    for uid in ("2.1", "2.2"):
+        assert wait_until(lambda uid=uid: serves(index, uid, b"2099")) < 20.0
+    with open(root / "inplace.dcm", "ab") as file:
+        file.write(bytes(2))
+    os.utime(root / "inplace.dcm", (4e9 + 1, 4e9 + 1))
+
+    def is_known() -> bool:
+        with mmindex.open(index) as archive:
+            return not [each for each in archive.problems() if each.kind == "stale"]
+
+    wait_until(is_known)
+    assert watching.end() == 0
+    assert watching.kinds().count("build") == 1
+    report = mmindex.build(root, index, workers=1, min_age=2.0)
+    assert (report.postponed, report.scanned) == (0, 0)
+
+
+def test_a_new_folder_costs_a_watch_no_look_at_the_paths_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at first nor a second later, when it is looked at again."""
+    looked: list[object] = []
+    find_below = Store.find_below
+
+    def note(store: Store, folders: list[bytes]) -> object:
+        looked.extend(folders)
+        return find_below(store, folders)
+
+    calls: list[object] = []
+    update_files = watch_module.update_files
+
+    def count(root: str, paths: list[bytes], *others: object) -> object:
+        calls.extend(paths)
+        return update_files(root, paths, *others)
+
+    monkeypatch.setattr(Store, "find_below", note)
+    monkeypatch.setattr(watch_module, "update_files", count)
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events)
+    wait_until(lambda: bool(events))
+    (tmp_path / "new" / "deep").mkdir(parents=True)
+    (tmp_path / "new" / "deep" / "a.dcm").write_bytes(image("2.1", b"fold"))
+    (tmp_path / "new").rename(tmp_path / "root" / "new")
+    wait_until(lambda: serves(tmp_path / "index", "2.1", b"fold"))
+    wait_until(lambda: os.fsencode(tmp_path / "root" / "new") + b"/" in calls)
+    wait_until(lambda: "update" in [event.kind for event in events])
+    assert looked == []
+    arrive(tmp_path, "stays.dcm", "2.2")
+    wait_until(lambda: serves(tmp_path / "index", "2.2", b"abcd"))
+    (tmp_path / "root" / "new").rename(tmp_path / "new")
+    wait_until(lambda: b"new" in looked)
+    stop.set()
+    thread.join()
