@@ -576,3 +576,75 @@ def test_a_new_folder_costs_a_watch_no_look_at_the_paths_of_the_index(
     wait_until(lambda: b"new" in looked)
     stop.set()
     thread.join()
+
+
+def start_watch(root: Path, index: Path, output: Path) -> subprocess.Popen[bytes]:
+    """Start a watch that logs to a file."""
+    command = [sys.executable, "-m", "mmindex", "watch", str(root), "--index", str(index)]
+    with open(output, "wb", buffering=0) as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE)
+
+
+def end_watch(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
+    """End a watch, and return its exit code and what it wrote to standard error."""
+    process.terminate()
+    _, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_log_on_a_full_disk_ends_no_watch(tmp_path: Path) -> None:
+    """Lines are lost, files are served; SIGTERM ends the watch as ever."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    root.mkdir()
+    process = start_watch(root, index, Path("/dev/full"))
+    try:
+        wait_until(index.exists)
+        for number in range(3):
+            arrive(tmp_path, f"{number}.dcm", f"2.{number}")
+            wait_until(lambda number=number: serves(index, f"2.{number}", b"abcd"))
+        assert end_watch(process) == (0, b"")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_full_for_a_while_holds_index_and_log(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    """Neither ends the watch; with room again, what arrived meanwhile is served."""
+    root, index = tmp_path / "root", small_disk / "index"
+    root.mkdir()
+    process = start_watch(root, index, small_disk / "log")
+    try:
+        wait_until(index.exists)
+        arrive(tmp_path, "first.dcm", "1.1")
+        wait_until(lambda: serves(index, "1.1", b"abcd"))
+        with suppress(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(512))
+        for number in range(400):  # more than free pages of the index take
+            arrive(tmp_path, f"{number}.dcm", f"2.{number}")
+        time.sleep(1.5)
+        assert process.poll() is None
+        (small_disk / "filler").unlink()
+        for number in range(400):
+            wait_until(lambda number=number: serves(index, f"2.{number}", b"abcd"))
+        assert end_watch(process)[0] == 0
+    finally:
+        process.kill()
+        process.wait()
+    with mmindex.open(index) as archive:
+        archive.check_index()
