@@ -648,3 +648,26 @@ def test_a_disk_that_is_full_for_a_while_holds_index_and_log(
         process.wait()
     with mmindex.open(index) as archive:
         archive.check_index()
+
+
+def test_reports_that_the_system_dropped_are_made_up_for_by_a_build(
+    tmp_path: Path, watching: Watching
+) -> None:
+    """The queue of the system is full while the watch stands still: a file's report is lost."""
+    limit = Path("/proc/sys/fs/inotify/max_queued_events")
+    if not limit.exists():
+        pytest.skip("no inotify")
+    root, index = tmp_path / "root", tmp_path / "index"
+    busy = [os.open(root / f"busy-{number}", os.O_RDWR | os.O_CREAT) for number in range(2)]
+    wait_until(lambda: len(list(mmindex.open(index).records())) == 3)
+    watching.process.send_signal(signal.SIGSTOP)
+    for _ in range(int(limit.read_text())):  # reports of one file after the other are not joined
+        for number in busy:
+            os.pwrite(number, b"x", 0)
+    arrive(tmp_path, "lost.dcm", "2.1")
+    time.sleep(1.0)
+    watching.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: serves(index, "2.1", b"abcd"))
+    for number in busy:
+        os.close(number)
+    assert watching.end() == 0
