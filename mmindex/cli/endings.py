@@ -36,14 +36,14 @@ def ends_quietly() -> Iterator[None]:
         print_message(str(error))
         raise Exit(FAILED) from None
     except BrokenPipeError:  # whoever read our output has seen enough
-        _drop_unwritten_output()
+        drop_unwritten_output()
         raise Exit(0) from None
     except OSError as error:
         what = error.strerror or str(error)
         if error.errno == errno.EBADF and sys.__stdout__ is None:
             what = "standard output is closed"
         print_message(f"{os.fsdecode(error.filename)}: {what}" if error.filename else what)
-        _drop_unwritten_output()
+        drop_unwritten_output()
         raise Exit(FAILED) from None
     except KeyboardInterrupt as error:
         print_message(str(error) or "interrupted")
@@ -59,7 +59,7 @@ def may_lose_reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _drop_unwritten_output()
+        drop_unwritten_output()
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def needs_reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _drop_unwritten_output()
+        drop_unwritten_output()
         raise Exit(FAILED) from None
 
 
@@ -83,7 +83,7 @@ def _stand_in_for_closed_streams() -> None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
-def _drop_unwritten_output() -> None:
+def drop_unwritten_output() -> None:
     """Send what standard output refuses to nowhere: the interpreter would try it once more."""
     try:
         sys.stdout.flush()

@@ -43,8 +43,9 @@ class Checked:
         exclude, follow_links, one_file_system
             As for `build`: files that are left out are not new.
         min_age : float
-            Seconds since its last change after which a file of a folder may be new, stale or
-            unreadable: as for `build`, which leaves younger ones for later.
+            Seconds since its last change after which a file of a folder may be new, stale,
+            unreadable or missing: as for `build`, which leaves younger ones for later. A file is
+            gone since its folder changed.
         progress : callable, optional
             As in `records`.
 

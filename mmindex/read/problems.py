@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 KINDS = "unreadable", "stale", "missing", "duplicate", "anomaly", "new"
 _ALL = WalkRules()
-_OF_YOUNG_FILES = "new", "stale", "unreadable"
+_OF_YOUNG_FILES = "unreadable", "stale", "missing", "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def walk_problems(
 def _walk_settled(
     archive: Archive, problems: Iterable[Problem], min_age: float
 ) -> Iterator[Problem]:
-    """Yield problems but those that a file has which is being written."""
+    """Yield problems but those that a file has which came, changed or went lately."""
     is_young = match_young(min_age)
     root = os.fsencode(archive.root)
     for problem in problems:
@@ -105,11 +105,17 @@ def _walk_settled(
 
 
 def _changed_at(root: bytes, path: bytes) -> int:
-    """Return when a file changed last, in ns since 1970; 0 where none can be looked at."""
-    try:
-        return os.stat(os.path.join(root, path)).st_mtime_ns
-    except OSError:
-        return 0
+    """Return when a file changed last, in ns since 1970; 0 where none can be looked at.
+
+    A file that is gone changed when the folder did that it was in, or the first one that is there.
+    """
+    while True:
+        try:
+            return os.stat(os.path.join(root, path)).st_mtime_ns
+        except OSError as error:
+            if not (path and is_missing(error)):
+                return 0
+        path = os.path.dirname(path)
 
 
 def note_of(problem: Problem) -> AcceptedProblem:

@@ -1,7 +1,7 @@
 """The watch of an archive: a build, then an update for each burst of changes, until it is stopped.
 
 The system reports changed paths (inotify, FSEvents); these are looked at as `update` does. A build
-follows now and then, after a burst so long that reports may have been lost, and after the root was
+follows now and then, after reports that may have been lost, and after the root was
 away. A file that is being written is left until its last change is `min_age` seconds ago; one that
 was renamed into place is looked at at once.
 """
@@ -12,22 +12,26 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
 from mmindex.sources.folder import WalkRules, match_index_files
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
 from mmindex.update.guards import RemovalRefusedError, find_index, find_root, parse_limit
+from mmindex.update.lost_reports import LostReports
 from mmindex.update.report import BuildReport
 from mmindex.update.scan_buffer import ScanOptions
 from mmindex.update.single_files import UpdateOptions, update_files
 
+if TYPE_CHECKING:
+    from watchfiles import Change
+
 _LONGEST_BURST, _STEP, _TICK = 200, 20, 200  # milliseconds
 _MANY = 4096  # changes in a burst after which reports may have been lost
 _SETTLES = 0.2  # seconds in which a new file shows whether it is being written
-_LOOK_AGAIN = 1.0  # seconds until a new folder is looked at again: files may precede its watch
+_LOOK_AGAIN = 0.5  # seconds until a new folder is looked at again: files may precede its watch
 _RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds after a failure, doubled each time
 _PART_BUILDING = 10  # times the length of a build until the next one, at least
 _WAIT = 5.0  # seconds for another build or update
@@ -109,7 +113,7 @@ class Watch:
             ) from None
         parse_limit(max_removed)
         check_attributes(attributes)
-        self._watch_changes = watchfiles.watch
+        self._watch_changes: Callable[..., Iterator[set[tuple[Change, str]]]] = watchfiles.watch
         self._root = find_root(root, one_file_system=rules.one_file_system)
         self._index = find_index(self._root, index)
         self._log = log
@@ -123,6 +127,7 @@ class Watch:
         self._is_index_in = match_index_files(os.fsencode(self._index))
         self._due: dict[bytes, float] = {}  # when to look at a path, by the monotonic clock
         self._build_due = 0.0
+        self._earliest_build = 0.0  # of those that lost reports make due
         self._not_before = 0.0
         self._retry = self._build_retry = _RETRY
         self._has_built = False
@@ -161,7 +166,17 @@ class Watch:
 
     def _watch(self, identity: tuple[int, int]) -> None:
         """Take in changes until the root is another folder, or the watch is stopped."""
-        changes = self._watch_changes(
+        with LostReports() as lost:
+            for since, burst in _walk_bursts(self._begin()):  # the first one begins the watch
+                if self._stop.is_set() or _identify(self._root) != identity:
+                    return
+                may_miss = lost.take(since, is_quiet=not burst)
+                if not self._take(burst, may_miss=may_miss):
+                    return
+
+    def _begin(self) -> Iterator[set[tuple[Change, str]]]:
+        """Return the bursts of changes that the system reports, now and then an empty one."""
+        return self._watch_changes(
             os.fsdecode(self._root),
             watch_filter=self._is_wanted,
             debounce=_LONGEST_BURST,
@@ -172,25 +187,32 @@ class Watch:
             raise_interrupt=False,
             ignore_permission_denied=True,
         )
-        for burst in changes:  # the first one begins the watch, before the first build
-            if self._stop.is_set() or _identify(self._root) != identity:
-                return
-            for change, path in sorted(burst):
-                self._note(int(change), path)
-            if len(burst) >= _MANY:
-                self._build_due = 0.0
-            now = time.monotonic()
-            if now < self._not_before:
-                continue
-            try:
-                self._catch_up(now)
-                self._retry = _RETRY
-            except _StoppedError:
-                return
-            except (MMIndexError, OSError) as error:
-                self._not_before = time.monotonic() + self._retry
-                self._log(WatchEvent("failed", reason=str(error)))
-                self._retry = min(2 * self._retry, _LONGEST_RETRY)
+
+    def _take(self, burst: set[tuple[Change, str]], *, may_miss: bool) -> bool:
+        """Take in a burst of changes; return whether to go on.
+
+        Parameters
+        ----------
+        may_miss : bool
+            Whether the system may have dropped reports.
+        """
+        for change, path in sorted(burst):
+            self._note(int(change), path)
+        if may_miss or len(burst) >= _MANY:
+            self._build_due = min(self._build_due, self._earliest_build)
+        now = time.monotonic()
+        if now < self._not_before:
+            return True
+        try:
+            self._catch_up(now)
+            self._retry = _RETRY
+        except _StoppedError:
+            return False
+        except (MMIndexError, OSError) as error:
+            self._not_before = time.monotonic() + self._retry
+            self._log(WatchEvent("failed", reason=str(error)))
+            self._retry = min(2 * self._retry, _LONGEST_RETRY)
+        return True
 
     def _is_wanted(self, change: object, path: str) -> bool:
         folder, name = os.path.split(os.fsencode(path))
@@ -287,15 +309,27 @@ class Watch:
                 del self._due[path]
         self._has_built = True
         self._build_retry = _RETRY
+        ended = time.monotonic()
         wait = self._rescan
         if report.postponed:  # no change may report these files any more
             wait = min(wait, max(self._min_age, _PART_BUILDING * report.seconds))
-        self._build_due = time.monotonic() + wait
+        self._build_due = ended + wait
+        self._earliest_build = ended + _PART_BUILDING * (ended - started)
         self._log(WatchEvent("build", report))
 
     def _end_if_stopped(self, report: BuildReport) -> None:
         if self._stop.is_set():
             raise _StoppedError
+
+
+def _walk_bursts(
+    bursts: Iterator[set[tuple[Change, str]]],
+) -> Iterator[tuple[float, set[tuple[Change, str]]]]:
+    """Yield bursts of changes, each with the time when the wait for it began."""
+    since = time.monotonic()
+    for burst in bursts:
+        yield since, burst
+        since = time.monotonic()
 
 
 def _identify(root: bytes) -> tuple[int, int] | None:

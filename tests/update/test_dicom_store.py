@@ -8,6 +8,7 @@ import pytest
 from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
+from mmindex.index.store import Store
 
 pynetdicom = pytest.importorskip("pynetdicom")
 
@@ -20,7 +21,9 @@ def image(uid: str, pixels: bytes) -> bytes:
     return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
 
-def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(tmp_path: Path) -> None:
+def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The handler writes, renames, updates; the frame can be read when C-STORE has succeeded."""
     archive, incoming = tmp_path / "archive", tmp_path / "incoming"
     archive.mkdir()
@@ -36,6 +39,16 @@ def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(tmp_path:
     entity = pynetdicom.AE()
     entity.add_supported_context(SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN)
     entity.add_requested_context(SECONDARY_CAPTURE, EXPLICIT_VR_LITTLE_ENDIAN)
+    mmindex.build(archive)
+    opened = mmindex.open(archive)
+    checks: list[object] = []
+    check_pages = Store._check_pages
+
+    def count(index: Store, databases: object) -> None:
+        checks.append(databases)
+        check_pages(index, databases)
+
+    monkeypatch.setattr(Store, "_check_pages", count)
     handlers = [(pynetdicom.evt.EVT_C_STORE, store)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
@@ -49,5 +62,7 @@ def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(tmp_path:
                 assert served.frame(f"1.2.{number}", 0) == b"one."
                 assert served.frame(f"1.2.{number}", 1) == b"%04d" % number
         association.release()
+        assert len(checks) <= 2  # and not one for each file
     finally:
         server.shutdown()
+        opened.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from mmindex.cli.build_options import (
     refuse_no_folder,
     watch_options,
 )
+from mmindex.cli.endings import drop_unwritten_output
 from mmindex.cli.log import now
 from mmindex.cli.printing import counted, plain
 from mmindex.model import is_url
@@ -88,7 +90,8 @@ def command(
         report = event.report
         went_wrong = report is None or report.problem_count > len(report.accepted)
         if not quiet or (went_wrong and event.kind != "stopped"):
-            write(event)
+            with _may_fail():
+                write(event)
 
     watch = Watch(
         root,
@@ -108,6 +111,18 @@ def command(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        drop_unwritten_output()
+
+
+@contextmanager
+def _may_fail() -> Iterator[None]:
+    """Go on where the log cannot be written, as on a full disk; not without a reader of a pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 _ENDINGS = signal.SIGTERM, signal.SIGINT
