@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from time import monotonic
 
@@ -186,6 +187,7 @@ def _take_last_columns(text: str, width: int) -> str:
     return last
 
 
+@lru_cache(4096)  # an archive may have millions of characters, of which few differ
 def _columns(char: str) -> int:
     import unicodedata
 
