@@ -400,8 +400,18 @@ def test_the_name_of_the_output_says_the_format(tmp_path):
         (JPEG_2000, (), "a.tiff", "stored as JPEG 2000, not TIFF: name the output x.j2k"),
         (JPEG_BASELINE, ("--format", "raw"), "a.npy", "stored as JPEG, not npy: add --format npy"),
         (JPEG_BASELINE, (), "{number}.jls", "stored as JPEG, not JPEG-LS: name the output x.jpg"),
-        (JPEG_BASELINE, ("--format", "png"), "a.jpg", "--format png is not JPEG: add --format jpg"),
-        (JPEG_BASELINE, ("--format", "npy"), "a.png", "--format npy is not PNG: add --format png"),
+        (
+            JPEG_BASELINE,
+            ("--format", "png"),
+            "a.jpg",
+            "--format png is not JPEG: name the output x.png",
+        ),
+        (
+            JPEG_BASELINE,
+            ("--format", "npy"),
+            "a.png",
+            "--format npy is not PNG: name the output x.npy",
+        ),
     ],
 )
 def test_a_name_of_another_format_than_what_is_written_is_wrong_usage(

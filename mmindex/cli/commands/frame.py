@@ -171,10 +171,10 @@ def _check_ending(output: str, format_name: str, extension: str) -> None:
     if ending not in _NAMED or ending == extension:
         return
     remedy = f"name the output x.{extension}"
-    if ending in _DECODED:
-        remedy = f"add --format {ending}"
     if format_name != "raw":
         raise click.UsageError(f"--format {format_name} is not {_NAMED[ending]}: {remedy}")
+    if ending in _DECODED:
+        remedy = f"add --format {ending}"
     stored = _NAMED.get(extension, extension)
     raise click.UsageError(f"the frame is stored as {stored}, not {_NAMED[ending]}: {remedy}")
 
