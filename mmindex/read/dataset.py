@@ -270,9 +270,7 @@ class FrameDataset(Sequence[Any]):
         """
         check_choice("by", by, ("patient", "study"))
         if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
-            raise ValueError(
-                f"fractions: expected none below 0, their sum at most 1, found {fractions}"
-            )
+            raise ValueError(f"fractions are at least 0 and at most 1 together, not {fractions}")
         records = [record for record, kept in self._walk_selection() if kept]
         groups: list[Group] = [(record.study_instance_uid,) for record in records]
         if by == "patient":

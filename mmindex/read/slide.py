@@ -131,9 +131,7 @@ class Slide(Closing):
             There is no such level, column, row, focal plane or optical path.
         """
         if not 0 <= level < len(self.levels):
-            raise FrameIndexError(
-                f"level {level} does not exist: the slide has levels 0 to {len(self.levels) - 1}"
-            )
+            raise FrameIndexError(f"there are levels 0 to {len(self.levels) - 1}, no {level}")
         size = self.levels[level]
         path = size.optical_paths[0] if optical_path is None else optical_path
         planes = self._tiles[level].planes.get(path)
@@ -234,9 +232,7 @@ class Slide(Closing):
             As `tile_array`.
         """
         if width < 1 or height < 1:
-            raise ValueError(
-                f"expected a region of at least 1 x 1 pixels, found {width} x {height}"
-            )
+            raise ValueError(f"a region is at least 1 x 1 pixels, not {width} x {height}")
         self.locate(level, 0, 0, focal_plane=focal_plane, optical_path=optical_path)
         size = self.levels[level]
         tall, wide = size.tile_height, size.tile_width
@@ -298,7 +294,7 @@ class Slide(Closing):
             A tile cannot be decoded.
         """
         if size < 1:
-            raise ValueError(f"expected a thumbnail of at least 1 pixel, found {size}")
+            raise ValueError(f"a thumbnail is at least 1 pixel wide, not {size}")
         chosen = choose_level(self.levels, size)
         level = self.levels[chosen]
         step = max(1, -(-max(level.width, level.height) // size))

@@ -89,8 +89,8 @@ def command(
             elif sys.stdout.isatty():
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
-                print_lines(map(_line, found))
                 note_no_color()
+                print_lines(map(_line, found))
         if accept:
             for _ in found:  # what was not printed, since whoever read had seen enough
                 pass
