@@ -114,7 +114,7 @@ concurrency_option = click.option(
     "--concurrency",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Objects of a URL scanned at once; default: 64.",
+    help="Objects of a URL at once; 64 unless given.",
 )
 
 prove_option = click.option(

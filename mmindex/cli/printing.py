@@ -8,9 +8,8 @@ starts in less time than they take.
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate
+from functools import lru_cache
 from time import monotonic
 
 import click
@@ -172,22 +171,31 @@ def wrap(text: str, width: int) -> list[str]:
 
 def take_columns(text: str, width: int) -> str:
     """Return the beginning of a text that so many columns hold."""
-    if text.isascii():
-        return text[:width]
-    return text[: bisect_right(list(accumulate(map(_columns, text))), width)]
+    return text[: width if text.isascii() else _count_chars(text, width)]
 
 
 def _take_last_columns(text: str, width: int) -> str:
     """Return the end of a text that so many columns hold; a mark without its letter is left out."""
     if text.isascii():
         return text[len(text) - width :]
-    ends = list(accumulate(map(_columns, reversed(text))))
-    last = text[len(text) - bisect_right(ends, width) :]
+    last = text[len(text) - _count_chars(reversed(text), width) :]
     while last and _is_mark(last[0]):
         last = last[1:]
     return last
 
 
+def _count_chars(chars: Iterable[str], width: int) -> int:
+    """Return how many of these characters so many columns hold."""
+    count = taken = 0
+    for char in chars:
+        taken += _columns(char)
+        if taken > width:
+            break
+        count += 1
+    return count
+
+
+@lru_cache(4096)  # an archive may have millions of characters, of which few differ
 def _columns(char: str) -> int:
     import unicodedata
 

@@ -40,5 +40,5 @@ window_option = click.option(
     "--window",
     metavar="WINDOW",
     type=WindowType(),
-    help="For pictures: file (unless given), auto (by values) or CENTER,WIDTH.",
+    help="For pictures: file (default), auto (by values) or CENTER,WIDTH.",
 )

@@ -94,7 +94,7 @@ class Composed:
             The archive has no such series.
         FormatError
             The slices make no volume: one is missing, double, or not parallel to the others, or
-            says no place.
+            gives no position.
         """
         from mmindex.read.volume import read_volume
 

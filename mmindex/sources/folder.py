@@ -29,9 +29,9 @@ class Folder(Root):
         The folder.
     ignore_inode : bool
         Whether files may have other inodes than their versions say: they do in an archive that
-        was moved or is mounted again.
+        was moved or is mounted anew.
     revalidate_after : float
-        Seconds after which a read checks its file again.
+        Seconds after which a read looks at its file anew.
     """
 
     __slots__ = ("_ignore_inode", "_revalidate_after", "_root", "name")

@@ -1,7 +1,7 @@
 """Members of tar and zip containers as sources of bytes: in place, or inflated once.
 
 A stored member is a range of its container, and offsets count in the container. A deflated one
-is inflated into memory when it is first read, within the length that the container says, and its
+is inflated into memory when it is first read, within the length the container declares, and its
 CRC is checked.
 """
 

@@ -97,7 +97,7 @@ def build(
         and later builds and updates follow; another set is read from one header a study and a
         series. "none" drops what is kept. Unless given, as the index has it, and none in a new one.
     ignore_inode : bool, optional
-        Know files by size and modification time alone, where inodes do not last: on CIFS, exFAT and
+        Compare size and modification time, not inodes, where these do not last: on CIFS, exFAT and
         sshfs, and in an archive that rsync or `cp -a` rewrites. A file whose content is replaced
         by as many bytes under the same time is then not scanned again. The index keeps it for later
         builds, updates and readers; unless given, as the index has it, and False in a new one.

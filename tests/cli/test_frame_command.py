@@ -15,6 +15,7 @@ from cli_runner import (
     run_child,
 )
 from dicom_bytes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
     JPEG_2000,
     JPEG_BASELINE,
     RLE_LOSSLESS,
@@ -400,8 +401,18 @@ def test_the_name_of_the_output_says_the_format(tmp_path):
         (JPEG_2000, (), "a.tiff", "stored as JPEG 2000, not TIFF: name the output x.j2k"),
         (JPEG_BASELINE, ("--format", "raw"), "a.npy", "stored as JPEG, not npy: add --format npy"),
         (JPEG_BASELINE, (), "{number}.jls", "stored as JPEG, not JPEG-LS: name the output x.jpg"),
-        (JPEG_BASELINE, ("--format", "png"), "a.jpg", "--format png is not JPEG: add --format jpg"),
-        (JPEG_BASELINE, ("--format", "npy"), "a.png", "--format npy is not PNG: add --format png"),
+        (
+            JPEG_BASELINE,
+            ("--format", "png"),
+            "a.jpg",
+            "--format png is not JPEG: name the output x.png",
+        ),
+        (
+            JPEG_BASELINE,
+            ("--format", "npy"),
+            "a.png",
+            "--format npy is not PNG: name the output x.npy",
+        ),
     ],
 )
 def test_a_name_of_another_format_than_what_is_written_is_wrong_usage(
@@ -413,6 +424,15 @@ def test_a_name_of_another_format_than_what_is_written_is_wrong_usage(
     stderr = run("frame", path, 1, *options, "-o", tmp_path / "out" / name, code=2).stderr
     assert says in " ".join(stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.113619.5.2.999", EXPLICIT_VR_LITTLE_ENDIAN])
+def test_fragments_of_an_unknown_format_may_have_any_name(tmp_path, uid):
+    """A private transfer syntax, or a native one of fragments, does not say what they hold."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(encapsulated_file([b"\xff\xd8ab\xff\xd9"], 1, uid))
+    run("frame", path, 1, "-o", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == b"\xff\xd8ab\xff\xd9"
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.jfif", "a.raw", "a.bin", "a", "a.{ext}"])

@@ -28,11 +28,11 @@ def archive(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (["-j", "0"], 2, "'-j' / '--workers'"),
         (["--host", "0.0.0.0"], 2, "--insecure"),
         (["--host", "0.0.0.0", "--token-file", "short.txt"], 2, "16 or more characters"),
         (["--token-file", "nowhere.txt"], 1, "nowhere.txt"),
         (["--ohif", "."], 1, "index.html"),
-        (["-j", "0"], 2, "'-j' / '--workers'"),
     ],
 )
 def test_what_is_refused(archive, monkeypatch, arguments, code, words):

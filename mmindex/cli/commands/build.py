@@ -58,7 +58,7 @@ def _complete_folders(
     "--workers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Processes; one a core unless given.",
+    help="Processes; default: one a core.",
 )
 @concurrency_option
 @click.option("--dask", metavar="ADDRESS", help="Scan on the Dask cluster with this scheduler.")

@@ -93,8 +93,8 @@ def command(
             elif sys.stdout.isatty():
                 _print_table(found, quiet=quiet, verbose=verbose)
             else:
-                print_lines(map(_line, found))
                 note_no_color()
+                print_lines(map(_line, found))
         if not count and not archive.count().files:
             print_message(f"{archive.root}: the index has no file: is the archive mounted?")
         if accept:

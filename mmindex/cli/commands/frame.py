@@ -41,7 +41,7 @@ from mmindex.cli.suggestions import NearChoice
 from mmindex.cli.window import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
-from mmindex.scan.transfer_syntax import find_transfer_syntax
+from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
@@ -144,7 +144,8 @@ def _write_frames(
     ranges = find_numbers(opened, spans)
     check_located(opened, ranges)
     output = check_terminal(output)
-    _check_ending(output, format_name, _find_extension(opened.instance, format_name))
+    if format_name != "raw" or _is_format_known(opened.instance):
+        _check_ending(output, format_name, _find_extension(opened.instance, format_name))
     for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
         write_output([content], path, opened.instance.path)
 
@@ -164,6 +165,13 @@ def _find_extension(instance: Instance, format_name: str) -> str:
     return find_transfer_syntax(instance.record.transfer_syntax_uid).extension
 
 
+def _is_format_known(instance: Instance) -> bool:
+    """Return whether the transfer syntax says what is stored; a private or wrong one does not."""
+    codec = find_transfer_syntax(instance.record.transfer_syntax_uid).codec
+    is_native = instance.record.boundaries is Boundaries.NATIVE
+    return is_native or codec not in (Codec.NATIVE, Codec.UNKNOWN)
+
+
 def _check_ending(output: str, format_name: str, extension: str) -> None:
     """Raise UsageError where the output's name is that of another format than what is written."""
     ending = os.path.splitext(output)[1].lower().removeprefix(".")
@@ -171,10 +179,10 @@ def _check_ending(output: str, format_name: str, extension: str) -> None:
     if ending not in _NAMED or ending == extension:
         return
     remedy = f"name the output x.{extension}"
-    if ending in _DECODED:
-        remedy = f"add --format {ending}"
     if format_name != "raw":
         raise click.UsageError(f"--format {format_name} is not {_NAMED[ending]}: {remedy}")
+    if ending in _DECODED:
+        remedy = f"add --format {ending}"
     stored = _NAMED.get(extension, extension)
     raise click.UsageError(f"the frame is stored as {stored}, not {_NAMED[ending]}: {remedy}")
 

@@ -66,7 +66,7 @@ def command(
     \b
     mmindex update /data/archive /data/archive/ab/cd/new.dcm
     mmindex update https://server/archive --index my.mmindex --files-from names
-    find . -type f -newer stamp -print0 | mmindex update . --files-from - -0
+    find . -type f -cnewer stamp -print0 | mmindex update . --files-from - -0
     """  # noqa: D301
     refuse_no_folder(root)
     refuse_for_url(root, index, **options)
