@@ -16,7 +16,7 @@ from scripts.benchmark.measure import Bench, Contender
 from scripts.benchmark.model import FOLDER_WALK, MMINDEX, CannotReadError, Image
 from scripts.benchmark.openers import build_mmindex
 
-COMMANDS = ("stats", "check", "ls")
+COMMANDS = ("stats", "check", "ls", "export --format parquet")
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _FILES_A_FOLDER = 500
@@ -57,8 +57,10 @@ def write_tiny_files(root: Path, count: int) -> None:
 
 def run(command: str, root: Path) -> int:
     """Run a command; return how many bytes it printed."""
-    argv = [sys.executable, "-m", "mmindex", command, str(root)]
+    argv = [sys.executable, "-m", "mmindex", *command.split(), str(root)]
+    if command.startswith("export"):  # a table is no text
+        argv += ["-o", str(root.with_name("frames.parquet"))]
     done = subprocess.run(argv, capture_output=True, check=False)
     if done.returncode:
         raise CannotReadError(done.stderr.decode(errors="replace"))
-    return len(done.stdout)
+    return len(done.stdout) or len(done.stderr)

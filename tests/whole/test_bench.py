@@ -16,7 +16,17 @@ import pytest
 from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
-from scripts.benchmark import cold, frames, limits, listings, measure, sizes, slide, updates
+from scripts.benchmark import (
+    cold,
+    frames,
+    limits,
+    listings,
+    meaning,
+    measure,
+    sizes,
+    slide,
+    updates,
+)
 from scripts.benchmark.cases import Case, Setup, Site, family
 from scripts.benchmark.data import LAYOUTS, VARYING, Frames, write_image, write_small_files
 from scripts.benchmark.measure import Bench, Contender, Effort, WrongFrameError
@@ -494,12 +504,17 @@ def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("list_cases", [updates.list_cases, listings.list_cases])
-def test_families_of_archives_are_measured(tmp_path: Path, list_cases: ListCases) -> None:
+@pytest.mark.parametrize(
+    ("list_cases", "number"),
+    [(updates.list_cases, 1), (listings.list_cases, 4), (meaning.list_cases, 2)],
+)
+def test_families_of_archives_are_measured(
+    tmp_path: Path, list_cases: ListCases, number: int
+) -> None:
     """One file goes into an index each time; each command lists every file."""
     with ExitStack() as stack:
         site = Site(Bench(tmp_path, EFFORT, quick=True), tmp_path, stack)
         results = [case.run("a family", site.bench) for case in list_cases(20, site)]
     for each in results:
         assert all(measured.samples for measured in each.measurements), each
-    assert len(results) == (1 if list_cases is updates.list_cases else 3)
+    assert len(results) == number
