@@ -132,8 +132,8 @@ def _explain(files: ExportedFiles) -> list[str]:
     conditions = {
         **{reason: header["status"] == status for status, reason in WITHOUT_RANGES.items()},
         "truncated: the file ends before its last frame": is_cut,
-        "unnamed: it has no SOP Instance UID": np.array(
-            [not uid or "/" in uid for uid in records.sop_instance_uid]
+        "unnamed: its SOP Instance UID is no name of an array": np.array(
+            [not uid or "/" in uid or uid[0] in "._" for uid in records.sop_instance_uid]
         ),
         _COMPRESSED: ~is_native & ~_find_decodable(files),
         "packed: its samples are not whole words in order": is_native & is_packed,
