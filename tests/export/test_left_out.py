@@ -109,3 +109,29 @@ def test_progress_counts_files_with_frames(root):
     with mmindex.open(root) as archive:
         list(walk_lines(archive, progress=lambda done, total: calls.append((done, total))))
     assert calls[-1] == (28, 28)
+
+
+@pytest.mark.parametrize(("output", "shown"), [("file", True), ("terminal", False)])
+def test_progress_is_shown_where_the_output_is_not_the_terminal(root, tmp_path, output, shown):
+    """A bar is wiped before files are named; lines of the output are not written over."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    options = ["-o", str(tmp_path / "out")] if output == "file" else []
+    command = [*PROGRAM, "export", str(root), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    child = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    pieces = []
+    try:
+        while piece := os.read(ours, 4096):
+            pieces.append(piece)
+    except OSError:  # the end, on Linux
+        pass
+    finally:
+        os.close(ours)
+    assert child.wait(timeout=60) == 0
+    text = b"".join(pieces).decode()
+    assert ("28 of 28 files" in text) == shown
+    assert "27 files left out" in text
+    if shown:
+        assert text.index("28 of 28 files") < text.index("left out:")
