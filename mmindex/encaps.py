@@ -107,13 +107,6 @@ def scan_value(
     NoPixelDataError
         The Dataset has no Pixel Data.
     """
-    if hasattr(value, "file_meta") or hasattr(value, "PixelData"):
-        data_set: Any = value
-        found = _read_data_set(data_set)
-        value = found.value
-        number_of_frames = number_of_frames or found.number_of_frames
-        transfer_syntax_uid = transfer_syntax_uid or found.transfer_syntax_uid
-        extended_offsets = extended_offsets or found.extended_offsets
     frames = _open(value, number_of_frames, transfer_syntax_uid, extended_offsets, endianness)
     assert frames.record.frames is not None
     return frames.record.frames
@@ -146,14 +139,14 @@ def _read_data_set(data_set: Any) -> _Found:
 
 
 def generate_frames(
-    buffer: Value,
+    buffer: Value | HasPixelData,
     *,
     number_of_frames: int | None = None,
     extended_offsets: ExtendedOffsets | None = None,
     endianness: str = "<",
     transfer_syntax_uid: str = "",
 ) -> Iterator[bytes]:
-    """Yield the frames of a value, each one's fragments joined; arguments and errors: `scan_value`.
+    """Yield the frames of a value or a Dataset, each one's fragments joined; see `scan_value`.
 
     Raises
     ------
@@ -165,7 +158,7 @@ def generate_frames(
 
 
 def generate_fragmented_frames(
-    buffer: Value,
+    buffer: Value | HasPixelData,
     *,
     number_of_frames: int | None = None,
     extended_offsets: ExtendedOffsets | None = None,
@@ -179,7 +172,7 @@ def generate_fragmented_frames(
 
 
 def get_frame(
-    buffer: Value,
+    buffer: Value | HasPixelData,
     index: int,
     *,
     extended_offsets: ExtendedOffsets | None = None,
@@ -197,11 +190,12 @@ def get_frame(
     FrameIndexError
         There is no such frame.
     """
-    start = 0 if isinstance(buffer, (bytes, bytearray, memoryview)) else buffer.tell()
+    file: Any = buffer if hasattr(buffer, "tell") else None
+    start = file.tell() if file is not None else 0
     frames = _open(buffer, number_of_frames, transfer_syntax_uid, extended_offsets, endianness)
     frame = frames.frame(index)
-    if not isinstance(buffer, (bytes, bytearray, memoryview)):
-        buffer.seek(start)
+    if file is not None:
+        file.seek(start)
     return frame
 
 
@@ -310,13 +304,20 @@ def defragment_data(data: Value) -> bytes:
 
 
 def _open(
-    value: Value,
+    value: Value | HasPixelData,
     number_of_frames: int | None,
     transfer_syntax_uid: str,
     extended_offsets: ExtendedOffsets | None,
     endianness: str,
 ) -> Instance:
-    """Return the frames of a value as an instance in memory."""
+    """Return the frames of a value or a Dataset as an instance in memory."""
+    if hasattr(value, "file_meta") or hasattr(value, "PixelData"):
+        data_set: Any = value
+        found = _read_data_set(data_set)
+        value = found.value
+        number_of_frames = number_of_frames or found.number_of_frames
+        transfer_syntax_uid = transfer_syntax_uid or found.transfer_syntax_uid
+        extended_offsets = extended_offsets or found.extended_offsets
     data = _take(value)
     if endianness not in ("<", ">"):
         raise ValueError(f"endianness is '<' or '>', not {endianness!r}")

@@ -7,23 +7,29 @@ from json import dumps
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING
 
-from mmindex.export.rows import ExportedFiles, walk_files
+from mmindex.export.rows import ExportedFiles, LeftOut, Progress, walk_files
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 
-def walk_lines(archive: Archive, url_prefix: str = "") -> Iterator[bytes]:
+def walk_lines(
+    archive: Archive,
+    url_prefix: str = "",
+    left_out: LeftOut | None = None,
+    progress: Progress | None = None,
+) -> Iterator[bytes]:
     r"""Yield one line a fragment, as UTF-8 with its line end.
 
-    A path whose bytes are no UTF-8 has surrogate escapes (\udc80 to \udcff), as os.fsdecode.
+    A path whose bytes are no UTF-8 has surrogate escapes (\udc80 to \udcff), as os.fsdecode. The
+    parameters are those of `walk_files`.
 
     Raises
     ------
     IndexFormatError, StaleIndexError, MissingFileError
         As `walk_files`.
     """
-    for files, pieces in walk_files(archive, url_prefix):
+    for files, pieces in walk_files(archive, url_prefix, left_out, progress):
         beginnings = _begin_lines(files, "url" if url_prefix else "path")
         for rows in pieces:
             columns = (column.tolist() for column in rows)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
@@ -21,20 +21,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmindex.export.rows import ExportedFiles, locate_files, walk_files
+from mmindex.export.rows import (
+    WITHOUT_RANGES,
+    ExportedFiles,
+    LeftOut,
+    Progress,
+    locate_files,
+    walk_files,
+)
 from mmindex.frame_table import Layout
 from mmindex.index.frame_rows import FrameRows
-from mmindex.index.record_parts import BIG_ENDIAN, STATUS_NUMBERS
+from mmindex.index.record_parts import BIG_ENDIAN
 from mmindex.index.store import Store
-from mmindex.model import Status
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.archive import Archive
-
-LeftOut = Callable[[str, str], None]  # takes a file's path or URL, and why
 
 _AXES = "frame", "row", "column", "sample"
 _CODECS = {  # of imagecodecs, by what the transfer syntax says
@@ -44,11 +48,15 @@ _CODECS = {  # of imagecodecs, by what the transfer syntax says
     Codec.RLE: "imagecodecs_dicomrle",
 }
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
-_DEFLATED, _STREAM = STATUS_NUMBERS[Status.DEFLATED], STATUS_NUMBERS[Status.STREAM]
+_COLORS = "color: its colors are "
+_COMPRESSED = "compressed: no codec of imagecodecs is sure to return its samples"
 
 
 def walk_references(
-    archive: Archive, url_prefix: str = "", left_out: LeftOut | None = None
+    archive: Archive,
+    url_prefix: str = "",
+    left_out: LeftOut | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[bytes]:
     """Yield the JSON of a reference file (version 1), an array a SOP Instance UID, in pieces.
 
@@ -57,7 +65,10 @@ def walk_references(
     url_prefix : str
         What stands before a path; the archive's folder unless given.
     left_out : callable, optional
-        Called with the path or URL of each file that is left out, and why.
+        Called with the path or URL of each file that is left out, and why: a word, a colon and a
+        sentence.
+    progress : callable, optional
+        As for `walk_files`.
 
     Raises
     ------
@@ -67,7 +78,7 @@ def walk_references(
     yield b'{"version": 1, "refs": {\n".zgroup": "{\\"zarr_format\\": 2}"'
     served = _find_served(archive)
     seen: set[str] = set()
-    for files, pieces in walk_files(archive, url_prefix):
+    for files, pieces in walk_files(archive, url_prefix, progress=progress):
         locations = files.location
         if not url_prefix:
             root = archive.root.rstrip("/") + "/"
@@ -77,7 +88,7 @@ def walk_references(
         for at, uid in enumerate(files.records.sop_instance_uid):
             place = served.get(uid)
             if uid in seen or (place and place != (paths[at], offsets[at])):
-                reasons[at] = "another file has its SOP Instance UID"
+                reasons[at] = "duplicate: another file has its SOP Instance UID"
             if not reasons[at]:
                 seen.add(uid)
                 yield _describe(files, at)
@@ -115,26 +126,27 @@ def _explain(files: ExportedFiles) -> list[str]:
     # The bits above Bits Stored are not the sign's, and no filter of Zarr extends another one.
     is_signed = (header["pixel_representation"] > 0) & (header["pixel_keyword"] == 0)
     is_signed &= header["bits_stored"] != header["bits_allocated"]
+    is_cut = header["frames_located"] < header["table_frames"]
+    in_planes = (files.shape[:, 2] > 1) & (header["planar_configuration"] > 0)
+    is_packed = swaps | (bits == 0) | (header["frame_bits"] != bits)
     conditions = {
-        "its frames are not ranges: deflated": header["status"] == _DEFLATED,
-        "its frames are not ranges: stream": header["status"] == _STREAM,
-        "the file ends before its last frame": header["frames_located"] < header["table_frames"],
-        "it has no SOP Instance UID": np.array(
-            [not uid or "/" in uid for uid in records.sop_instance_uid]
+        **{reason: header["status"] == status for status, reason in WITHOUT_RANGES.items()},
+        "truncated: the file ends before its last frame": is_cut,
+        "unnamed: its SOP Instance UID is no name of an array": np.array(
+            [not uid or "/" in uid or uid[0] in "._" for uid in records.sop_instance_uid]
         ),
-        "its frames are compressed": ~is_native & ~_find_decodable(files),
-        "its samples are not whole words in order": is_native
-        & (swaps | (bits == 0) | (header["frame_bits"] != bits)),
-        "its samples have a sign within their words": is_native & is_signed,
-        "its samples are in planes": (files.shape[:, 2] > 1) & (header["planar_configuration"] > 0),
-        "its colors are": np.array([color.startswith("YBR") for color in colors]),
-        "its frames lie off byte boundaries": is_native & several,
+        _COMPRESSED: ~is_native & ~_find_decodable(files),
+        "packed: its samples are not whole words in order": is_native & is_packed,
+        "signed: its samples have a sign within their words": is_native & is_signed,
+        "planar: its samples are in planes": in_planes,
+        _COLORS: np.array([color.startswith("YBR") for color in colors]),
+        "unaligned: its frames lie off byte boundaries": is_native & several,
     }
     names = ["", *conditions]
     found = np.select(list(conditions.values()), list(range(1, len(names)))).tolist()
     reasons = [names[number] for number in found]
     return [
-        f"{reason} {color}" if reason == "its colors are" else reason
+        reason + color if reason is _COLORS else reason
         for reason, color in zip(reasons, colors, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmindex.errors import MissingDependencyError
-from mmindex.export.rows import ExportedFiles, walk_files
+from mmindex.export.rows import ExportedFiles, LeftOut, Progress, walk_files
 from mmindex.index.frame_rows import FrameRows, Numbers
 
 if TYPE_CHECKING:
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 _ROWS = 1 << 17  # written together
 
 
-def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: str = "") -> int:
-    """Write one row a fragment; return the number of rows.
+def write_parquet(
+    archive: Archive,
+    path: str | os.PathLike[str],
+    url_prefix: str = "",
+    left_out: LeftOut | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write one row a fragment; return the number of rows. Parameters are those of `walk_files`.
 
     Columns: sop_instance_uid, series_instance_uid, path (or url), size, mtime_ns, etag_digest,
     transfer_syntax_uid, shape (a list), dtype, frame, fragment, offset, length, first_bit.
@@ -56,7 +62,7 @@ def write_parquet(archive: Archive, path: str | os.PathLike[str], url_prefix: st
     total = count = 0
     kept: list[Any] = []  # record batches that are not written yet
     with pq.ParquetWriter(os.fspath(path), schema) as writer:
-        for files, pieces in walk_files(archive, url_prefix):
+        for files, pieces in walk_files(archive, url_prefix, left_out, progress):
             columns = _make_columns(files, schema)
             for rows in pieces:
                 kept.append(pa.record_batch(_repeat(columns, rows, schema), schema=schema))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,17 +20,24 @@ import numpy as np
 from mmindex.frame_table import Layout
 from mmindex.index.frame_rows import FrameRows, Numbers, rows_of, walk_rows
 from mmindex.index.record_columns import RecordColumns, walk_columns
-from mmindex.index.record_parts import BIG_ENDIAN, PIXEL_KEYWORDS
+from mmindex.index.record_parts import BIG_ENDIAN, PIXEL_KEYWORDS, STATUS_NUMBERS
 from mmindex.index.store import Store
-from mmindex.model import InstanceRecord, VersionKind
+from mmindex.model import InstanceRecord, Status, VersionKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.archive import Archive
 
+LeftOut = Callable[[str, str], None]  # takes a file's path or URL, and why
+Progress = Callable[[int, int], None]  # of the number of files done and of all files
+
 _TOGETHER = 1 << 16  # rows that are yielded together, at least
 _MOST_FRAMES = 1 << 12  # of a file that has to be opened, whose ranges are listed together
+WITHOUT_RANGES = {  # why files have no rows, by their status in an index
+    STATUS_NUMBERS[status]: f"{status.value}: its frames have no bytes of their own"
+    for status in (Status.DEFLATED, Status.STREAM)
+}
 _SAFE = re.compile("[A-Za-z0-9_.~/-]*").fullmatch  # what a URL has as it is
 
 
@@ -65,7 +72,10 @@ class ExportedFiles(NamedTuple):
 
 
 def walk_files(
-    archive: Archive, url_prefix: str = ""
+    archive: Archive,
+    url_prefix: str = "",
+    left_out: LeftOut | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[ExportedFiles, Iterator[FrameRows]]]:
     """Yield files in the order of the index, some thousand together, and the rows of these.
 
@@ -77,6 +87,11 @@ def walk_files(
     url_prefix : str
         What stands before the path, which is quoted for web servers (http, https) alone: fsspec and
         object stores take the key as it is.
+    left_out : callable, optional
+        Called with the path or URL of each deflated or stream file, and why: a word, a colon and a
+        sentence.
+    progress : callable, optional
+        Called with the number of files done and of all files with frames.
 
     Raises
     ------
@@ -85,9 +100,19 @@ def walk_files(
     StaleIndexError, MissingFileError
         A file that has to be opened changed, or is gone.
     """
+    done, statuses = 0, archive.count().statuses
+    total = sum(statuses[status] for status in (Status.INDEXED, Status.DEFLATED, Status.STREAM))
     with closing(Store(archive.path)) as store:
         for records in walk_columns(store):
-            yield _describe(records, url_prefix), _join_rows(_walk_rows(archive, records))
+            files = _describe(records, url_prefix)
+            if left_out is not None:
+                for at, status in enumerate(records.header["status"].tolist()):
+                    if status in WITHOUT_RANGES:
+                        left_out(files.location[at], WITHOUT_RANGES[status])
+            yield files, _join_rows(_walk_rows(archive, records))
+            done += len(files.location)
+            if progress is not None:
+                progress(done, max(done, total))
 
 
 def _describe(records: RecordColumns, url_prefix: str) -> ExportedFiles:

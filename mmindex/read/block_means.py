@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK_ROWS = 16  # rows of blocks that are summed together
-_EXACT = 1 << 24  # up to which float32 has every whole number
+_MOST_IN_16_BITS = 256  # rows of bytes whose sum 16 bits hold
 
 
 class BlockMeans:
@@ -85,23 +85,26 @@ class BlockMeans:
     def _sum(
         self, pixels: NDArray[np.generic], top: int, first_row: int, last_row: int, left: int
     ) -> NDArray[Any]:
-        """Return the sums of the blocks in some rows of blocks, of the pixels that are there."""
+        """Return the sums of the blocks in some rows of blocks, of the pixels that are there.
+
+        Rows are added in the narrowest type that holds their sum: many lanes of the processor at
+        once. A product of matrices would wait for other cores, which may be busy.
+        """
         tall, wide, samples = pixels.shape
-        step = self._step
-        starts = np.maximum(np.arange(first_row, last_row) * step - top, 0)
-        flat = pixels.reshape(tall, -1)
-        if self._dtype.kind == "f":  # no product: NaN times 0 is NaN
-            by_row = np.add.reduceat(flat, starts, axis=0, dtype=np.float64)
-        else:
-            largest = 1 << 8 * self._dtype.itemsize
-            exact = np.float32 if largest * min(step, tall) <= _EXACT else np.float64
-            members = np.zeros((len(starts), tall), exact)
-            at = np.arange(tall)
-            members[(at + top) // step - first_row, at] = 1
-            by_row = members @ flat.astype(exact)
-        by_row = by_row.astype(self._kind, copy=False).reshape(len(starts), wide, samples)
+        step, dtype = self._step, self._dtype
+        size = 2 if dtype.itemsize == 1 and min(step, tall) <= _MOST_IN_16_BITS else 4
+        sum_type: Any = np.dtype(f"{'i' if dtype.kind == 'i' else 'u'}{size}")
+        if self._kind is np.float64:
+            sum_type = self._kind
+        flat = pixels.reshape(tall, -1).astype(sum_type)
+        by_row = np.empty((last_row - first_row, flat.shape[1]), sum_type)
+        for at in range(last_row - first_row):
+            start = max(0, (first_row + at) * step - top)
+            end = (first_row + at + 1) * step - top
+            np.add.reduce(flat[start:end], axis=0, out=by_row[at])
         columns = np.arange(left // step, -(-(left + wide) // step)) * step - left
-        sums: NDArray[Any] = np.add.reduceat(by_row, np.maximum(columns, 0), axis=1)
+        by_column = by_row.reshape(-1, wide, samples).astype(self._kind, copy=False)
+        sums: NDArray[Any] = np.add.reduceat(by_column, np.maximum(columns, 0), axis=1)
         return sums
 
     def means(self) -> NDArray[np.generic]:

@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 _MOST_ABSENT = 1 << 20  # frames
 
 
-def check_declared_frames(record: InstanceRecord) -> None:
-    """Raise where far more frames are declared than stored: an array with a value a frame.
+def check_declared_frames(*records: InstanceRecord) -> None:
+    """Raise where far more frames are declared than stored: an array has a value a frame.
 
     Raises
     ------
     FormatError
-        Number of Frames is above 1,048,576, and not all of these frames are in the file.
+        Number of Frames, of all records together, is above 1,048,576, and not all of these frames
+        are in the files.
     """
-    count = record.number_of_frames
-    located = 0 if record.frames is None else record.frames.frames_located
+    count = sum(record.number_of_frames for record in records)
+    located = sum(0 if each.frames is None else each.frames.frames_located for each in records)
     if count > max(_MOST_ABSENT, located):
         raise FormatError(
             f"expected at most {_MOST_ABSENT} frames of which some are absent, found Number of "

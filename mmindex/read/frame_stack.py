@@ -47,6 +47,8 @@ class FrameStack:
         for record in records:
             with naming(archive.full_path(record)):
                 check_declared_frames(record)
+        with naming(archive.path):
+            check_declared_frames(*records)
         records = [
             replace(record, frames=None, positions=None)  # which may be long
             for record in records

@@ -12,7 +12,7 @@ import numpy as np
 from mmindex.errors import naming
 from mmindex.read.declared_frames import check_declared_frames
 from mmindex.scan.functional_groups import read_frame_values
-from mmindex.scan.header import Header, scan_header
+from mmindex.scan.header import Header, scan_up_to_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,8 @@ _KEPT: WeakKeyDictionary[Instance, Mapping[str, NDArray[np.generic]]] = WeakKeyD
 
 
 def read_scanned_header(instance: Instance) -> Header:
-    """Return what stands before an instance's pixel data, scanned."""
-    return scan_header(instance.read_header(), force=True)
+    """Return what stands before an instance's pixel data, for functional groups to be read."""
+    return scan_up_to_value(instance.read_header())
 
 
 def keep_frame_table(instance: Instance) -> Mapping[str, NDArray[np.generic]]:

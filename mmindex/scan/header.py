@@ -176,6 +176,52 @@ def scan_header(
     NotDicomError, FormatError
         As `scan`.
     """
+    header, start, second_uid = _scan_beginning(buffer, force)
+    syntax, anomalies = header.transfer_syntax, header.anomalies
+    try:
+        header.data_set = _scan_data_set(
+            header.buffer, start, header.encoding.wanting(also), known_runs, also
+        )
+    except FormatError as error:
+        if second_uid in ("", syntax.uid):
+            raise
+        second = find_transfer_syntax(second_uid)
+        raise FormatError(
+            f"{error.message}; the File Meta Information stands twice, first with {syntax.name}, "
+            f"then with {second.name} ({second.uid}), which may be the right one",
+            offset=error.offset,
+        ) from error
+    if header.data_set.anomalies:
+        header.anomalies = _merge(anomalies, header.data_set.anomalies)
+    return header
+
+
+def scan_up_to_value(buffer: Buffer) -> Header:
+    """Read what stands before the value of the pixel data, where `buffer` ends.
+
+    Elements are not walked, and so none but the pixel data is in `data_set`, unless the header
+    breaks the rules of structure or is deflated.
+
+    Raises
+    ------
+    NotDicomError, FormatError
+        As `scan_header` with force.
+    """
+    header, start, _ = _scan_beginning(buffer, True)
+    encoding = header.encoding
+    if not header.inflated and len(buffer) >= start + 12:
+        offset = len(buffer) - (8 if encoding.implicit else 12)
+        raw_tag, vr, length = encoding.header.unpack_from(buffer, max(offset, 0))
+        tag = encoding.tag_of(raw_tag)
+        if tag in tags.PIXEL_KEYWORDS:
+            name = "" if encoding.implicit else encoding.vr_of(vr)
+            header.data_set = DataSet({}, Element(tag, name, offset, len(buffer), length))
+            return header
+    return scan_header(buffer, force=True)
+
+
+def _scan_beginning(buffer: Buffer, force: bool) -> tuple[Header, int, str]:
+    """Return a header without data set, where that begins, and the second transfer syntax."""
     if isinstance(buffer, memoryview) and (buffer.format != "B" or buffer.ndim != 1):
         buffer = buffer.cast("B")
     anomalies: list[Anomaly] = []
@@ -196,20 +242,8 @@ def scan_header(
     else:
         encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
-    try:
-        data_set = _scan_data_set(buffer, start, encoding.wanting(also), known_runs, also)
-    except FormatError as error:
-        if meta.second_transfer_syntax_uid in ("", syntax.uid):
-            raise
-        second = find_transfer_syntax(meta.second_transfer_syntax_uid)
-        raise FormatError(
-            f"{error.message}; the File Meta Information stands twice, first with {syntax.name}, "
-            f"then with {second.name} ({second.uid}), which may be the right one",
-            offset=error.offset,
-        ) from error
-    if data_set.anomalies:
-        anomalies = _merge(anomalies, data_set.anomalies)
-    return Header(buffer, syntax, encoding, data_set, anomalies, inflated)
+    header = Header(buffer, syntax, encoding, DataSet({}, None), anomalies, inflated)
+    return header, start, meta.second_transfer_syntax_uid
 
 
 def _scan_data_set(

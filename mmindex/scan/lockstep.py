@@ -8,15 +8,14 @@ alike in all steps is left to the walk of one item at a time.
 
 from __future__ import annotations
 
-import re
 import struct
-from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mmindex.model import Buffer
+from mmindex.scan.decimal_columns import parse_columns
 from mmindex.scan.encoding import LOWEST_VR_AS_LENGTH, UNDEFINED_LENGTH, Encoding
 from mmindex.scan.group_columns import (
     BINARY,
@@ -30,25 +29,20 @@ from mmindex.scan.group_columns import (
     parse_decimals,
     read_value,
 )
+from mmindex.scan.item_starts import FEWEST, OddError, find_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Positions = NDArray[np.int64]
 
-_FEWEST = 16  # items from which numpy is faster
 _BLOCK = 1 << 15  # items read together
 _ROUNDS = 8  # kinds of items in a block
 _DEEPEST = 8  # sequences within each other
 _LONGEST_TEXT = 128  # bytes of a text or Decimal String that is read side by side
 _GROUP = 0xFFFE  # of items and delimiters
-_BOUNDARY = re.compile(rb"(?=\xfe\xff\x0d\xe0\0{4}\xfe\xff\x00\xe0\xff{4})")
 
 WalkItem = Callable[[int, Values], int]  # start of an item, what the item has -> its end
-
-
-class _OddError(Exception):
-    """Items that are not alike, or not as the standard asks for."""
 
 
 class TakenItems(NamedTuple):
@@ -82,9 +76,9 @@ def read_together(
     if encoding.big_endian:
         return None
     try:
-        starts, sequence_end = _find_items(buffer, start, end, encoding, most)
+        starts, sequence_end = find_items(buffer, start, end, encoding, most)
         count = len(starts)
-        if count < _FEWEST or count > most:
+        if count < FEWEST or count > most:
             return None
         bounds = np.append(starts[1:], end if sequence_end is None else sequence_end)
         walk = _Walk(buffer, encoding, tree)
@@ -97,46 +91,9 @@ def read_together(
             if struct.unpack_from("<I", buffer, sequence_end)[0] != encoding.sequence_end:
                 return None
             sequence_end += 8
-    except _OddError:
+    except OddError:
         return None
     return TakenItems(walk.parts, count, sequence_end)
-
-
-def _find_items(
-    buffer: Buffer, start: int, end: int, encoding: Encoding, most: int
-) -> tuple[Positions, int | None]:
-    """Return where each item begins, and where the items end: None where only a walk shows it.
-
-    Beginnings of items of undefined length are guesses: each item has to end at the next one.
-    """
-    unpack, position, found = struct.Struct("<II").unpack_from, start, array("q")
-    while position + 8 <= end and len(found) <= most:
-        raw_tag, length = unpack(buffer, position)
-        if raw_tag == encoding.sequence_end:
-            break
-        if raw_tag != encoding.item:
-            raise _OddError
-        if length == UNDEFINED_LENGTH:
-            if found:
-                raise _OddError
-            return _find_undefined(buffer, position, end, most), None
-        found.append(position)
-        position += 8 + length
-        if position > end:
-            raise _OddError
-    return np.array(found, np.int64), position
-
-
-def _find_undefined(buffer: Buffer, start: int, end: int, most: int) -> Positions:
-    """Return where items seem to begin: after an item's end, with the tag of the first item."""
-    first, found = bytes(buffer[start + 8 : start + 12]), array("q", [start])
-    for match in _BOUNDARY.finditer(buffer, start, end):
-        position = match.start() + 8
-        if buffer[position + 8 : position + 12] == first:
-            found.append(position)
-            if len(found) > most:
-                raise _OddError
-    return np.array(found, np.int64)
 
 
 class _Walk:
@@ -161,13 +118,13 @@ class _Walk:
     ) -> None:
         """Read the items of these indices."""
         rounds = 0
-        while len(lanes) >= _FEWEST and rounds < _ROUNDS:
+        while len(lanes) >= FEWEST and rounds < _ROUNDS:
             rounds += 1
             self._alike = np.ones(len(lanes), np.bool_)
             self._found = {}
             try:
                 ends = self._read_item(starts[lanes], bounds[lanes], self._tree, 0)
-            except _OddError:
+            except OddError:
                 break
             is_last = lanes == len(starts) - 1  # whose end is not known before
             self._alike &= (ends == bounds[lanes]) | is_last
@@ -181,7 +138,7 @@ class _Walk:
             if index == len(starts) - 1:
                 self.last_end = end
             elif end != bounds[index]:
-                raise _OddError
+                raise OddError
             for column, value in values.items():
                 self.parts.setdefault(column, []).append((np.array([index]), [value]))
 
@@ -190,8 +147,8 @@ class _Walk:
         if same.all():
             return position
         self._alike &= same
-        if np.count_nonzero(self._alike) < _FEWEST:
-            raise _OddError
+        if np.count_nonzero(self._alike) < FEWEST:
+            raise OddError
         return np.where(same, position, position[0])
 
     def _read_item(
@@ -201,7 +158,7 @@ class _Walk:
         head = self._read_heads(position, bound)
         leader = int(head[0])
         if leader & 0xFFFF_FFFF != self._encoding.item:
-            raise _OddError
+            raise OddError
         position = self._agree((head ^ leader) & 0xFFFF_FFFF == 0, position)
         length = (self._heads[position] >> 32).astype(np.int64)
         if leader >> 32 == UNDEFINED_LENGTH:
@@ -217,7 +174,7 @@ class _Walk:
         self, same: NDArray[np.bool_], first: Positions, second: Positions
     ) -> tuple[Positions, Positions]:
         if not same[0]:
-            raise _OddError
+            raise OddError
         return self._agree(same, first), self._agree(same, second)
 
     def _read_heads(self, position: Positions, bound: Positions) -> NDArray[np.uint64]:
@@ -225,7 +182,7 @@ class _Walk:
         if int((bound - position).min()) < 8:
             same = bound - position >= 8
             if not same[0]:
-                raise _OddError
+                raise OddError
             position = self._agree(same, position)
         return self._heads[position]
 
@@ -234,7 +191,7 @@ class _Walk:
     ) -> Positions:
         """Read the items of a sequence; return where they end."""
         if depth > _DEEPEST:
-            raise _OddError
+            raise OddError
         while True:
             if is_defined:
                 is_over = position >= end
@@ -265,7 +222,7 @@ class _Walk:
             if raw_tag == encoding.item_end and not is_defined:
                 return self._agree((head ^ leader) & 0xFFFF_FFFF == 0, position) + 8
             if raw_tag & 0xFFFF == _GROUP or not raw_tag:
-                raise _OddError
+                raise OddError
             value_offset, length = self._read_length(position, head, leader, end)
             wanted = tree.get(encoding.tag_of(raw_tag))
             inner = wanted if isinstance(wanted, dict) else {}
@@ -293,7 +250,7 @@ class _Walk:
         vr = self._encoding.vr_of(leader >> 32 & 0xFFFF)
         found = np.unique(lengths).tolist() if column.kind in BINARY else [1]
         if not all(has_form(column, vr, length) for length in found):
-            raise _OddError
+            raise OddError
 
     def _read_length(
         self, position: Positions, head: NDArray[np.uint64], leader: int, end: Positions
@@ -303,17 +260,17 @@ class _Walk:
         if encoding.implicit:
             position = self._agree((head ^ leader) & 0xFFFF_FFFF == 0, position)
             if leader >> 32 != UNDEFINED_LENGTH and leader >> 32 >= LOWEST_VR_AS_LENGTH:
-                raise _OddError
+                raise OddError
             return position + 8, (self._heads[position] >> 32).astype(np.int64)
         position = self._agree((head ^ leader) & 0xFFFF_FFFF_FFFF == 0, position)
         vr = leader >> 32 & 0xFFFF
         if vr in encoding.short_vrs:
             return position + 8, (self._heads[position] >> 48).astype(np.int64)
         if not encoding.is_vr(vr) or encoding.inside(vr) is not encoding:
-            raise _OddError
+            raise OddError
         position = self._agree(position + 12 <= end, position)
         if position[0] + 12 > end[0]:
-            raise _OddError
+            raise OddError
         return position + 12, self._lengths[position + 8].astype(np.int64)
 
     def _take(self, lanes: Positions) -> None:
@@ -362,6 +319,10 @@ class _Walk:
         longest = int(lengths.max())
         if not int(lengths.min()) or longest > _LONGEST_TEXT:
             return None
+        if column.kind == "number":
+            numbers = parse_columns(self._bytes, offsets, lengths, column.width)
+            if numbers is not None:
+                return numbers[:, 0] if column.width == 1 else numbers
         steps = np.arange(longest)
         places = np.minimum(offsets[:, None] + steps, len(self._bytes) - 1)
         texts = self._bytes[places]

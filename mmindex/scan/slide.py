@@ -112,6 +112,8 @@ def scan_tile_positions(
         step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
         base = float(z[0]) if not isinstance(origin, float) else origin
         heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
+        if len(set(heights)) < planes:  # closer than heights are told apart: in their order
+            heights = tuple(map(float, range(planes)))
         return pack_positions(_replace(image, heights, image.optical_paths))
     flavor = (*image.image_type, "", "", "")[2]
     if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):

@@ -274,3 +274,26 @@ def test_parts_of_a_full_concatenation_are_of_the_same_planes(tmp_path):
         )
         with pytest.raises(FormatError, match="other optical paths"):
             mmindex.open_slide(tmp_path)
+
+
+@pytest.mark.parametrize(("spacing", "origin"), [(1e-11, 0.0), (0.001, 1e17)])
+def test_planes_closer_than_heights_are_told_apart_are_all_there(tmp_path, spacing, origin):
+    """In the order of frames; none hides another one."""
+    tiles = [make_tile(number) for number in range(18)]
+    write(tmp_path, make_slide("1.1", tiles, planes=2, spacing=spacing, origin=origin))
+    with mmindex.open_slide(tmp_path) as slide:
+        assert slide.levels[0].focal_planes == 2
+        assert [slide.tile(0, 0, 0, focal_plane=plane) for plane in (0, 1)] == [tiles[0], tiles[9]]
+
+
+def test_frames_that_many_files_declare_are_bounded_together(tmp_path):
+    """A million absent frames a file would be a billion of a series."""
+    pytest.importorskip("dask")
+    for number in range(3):
+        data = declare(600_000).replace(b"1.2.9\0", b"1.2.%d\0" % number)
+        (tmp_path / f"{number}.dcm").write_bytes(data)
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive, little_memory():
+        assert archive.record("1.2.2").number_of_frames == 600_000
+        with pytest.raises(FormatError, match="Frames 1800000 and"):
+            archive.to_dask("1.2.8")

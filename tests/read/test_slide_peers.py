@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from slide_files import SERIES, TILE, cut, draw, write_slide_file
 
@@ -242,3 +244,86 @@ def test_a_thumbnail_has_the_means_of_blocks(tmp_path, size):
     ]
     with mmindex.open_slide(tmp_path) as slide:
         assert np.array_equal(slide.thumbnail(size), expected)
+
+
+def test_a_sparse_slide_with_missing_tiles_is_that_of_wsidicom(tmp_path):
+    """Tiles that are not stored are white in regions, as there."""
+    missing = write_levels(tmp_path, sparse=True, left_out=0.3)
+    with open_both(tmp_path) as slides, open_wsidicom(tmp_path) as peer:
+        for slide in slides:
+            for number, theirs in enumerate(peer.levels):
+                assert missing[number]
+                region = peer.read_region((0, 0), theirs.level, SIZES[number])
+                found = slide.read_region(number, 0, 0, *SIZES[number])
+                assert np.array_equal(found, np.asarray(region))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_whole_levels_are_those_of_openslide(tmp_path, sparse):
+    """Every pixel of every level."""
+    openslide = pytest.importorskip("openslide")
+    write_levels(tmp_path, sparse=sparse)
+    with open_both(tmp_path) as slides, openslide.OpenSlide(tmp_path / "level0.dcm") as peer:
+        for number, size in enumerate(SIZES):
+            theirs = np.asarray(peer.read_region((0, 0), number, size))[..., :3]
+            for slide in slides:
+                assert np.array_equal(slide.read_region(number, 0, 0, *size), theirs)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (75, 50), (64, 64), (20, 9)])
+def test_labels_in_tiles_are_those_of_wsidicom(tmp_path, size):
+    """One tile, several, and one that is larger than the label: put together and cropped."""
+    write_levels(tmp_path, sparse=False)
+    expected = {}
+    for number, flavor in ((7, "LABEL"), (8, "OVERVIEW")):
+        expected[flavor] = draw(*size, number)
+        tiles = [tile for *_, tile in cut(expected[flavor])]
+        data = write_slide_file(number, size, tiles, flavor=flavor, downsample=30)
+        (tmp_path / f"{flavor.lower()}.dcm").write_bytes(data)
+    with open_both(tmp_path) as slides, open_wsidicom(tmp_path) as peer:
+        theirs = np.asarray(peer.read_label()), np.asarray(peer.read_overview())
+        for slide in slides:
+            assert np.array_equal(slide.label, expected["LABEL"])
+            assert np.array_equal(slide.macro, expected["OVERVIEW"])
+            assert np.array_equal(slide.label, theirs[0][: size[1], : size[0]])
+            assert np.array_equal(slide.macro, theirs[1][: size[1], : size[0]])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("at", [1, 19, 47])
+def test_a_concatenation_is_that_of_wsidicom(tmp_path, sparse, at):
+    """The frames of one level in two instances (PS3.3 C.7.6.16.2.2.4)."""
+    tiles = cut(PICTURES[0])
+    whole = tmp_path / "whole"
+    parts = tmp_path / "parts"
+    for folder, spans in ((whole, [slice(None)]), (parts, [slice(0, at), slice(at, None)])):
+        folder.mkdir()
+        for number, span in enumerate(spans):
+            own = tiles[span]
+            places = [(column, row, 0.0, "0") for column, row, _ in own] if sparse else None
+            data = write_slide_file(number, SIZES[0], [tile for *_, tile in own], places=places)
+            if folder is parts:
+                data_set = pydicom.dcmread(io.BytesIO(data))
+                data_set.ConcatenationUID = "1.2.3.4.8"
+                data_set.SOPInstanceUIDOfConcatenationSource = "1.2.3.4.9"
+                data_set.ConcatenationFrameOffsetNumber = number * at
+                data_set.InConcatenationNumber = number + 1
+                data_set.InConcatenationTotalNumber = 2
+                target = io.BytesIO()
+                data_set.save_as(target)
+                data = target.getvalue()
+            (folder / f"{number}.dcm").write_bytes(data)
+    with open_both(parts) as slides:
+        for slide in slides:
+            assert np.array_equal(slide.read_region(0, 0, 0, *SIZES[0]), PICTURES[0])
+        with open_wsidicom(whole) as peer, mmindex.open_slide(whole) as one:
+            level = one.levels[0]
+            for row in range(level.rows):
+                for column in range(level.columns):
+                    theirs = peer.read_encoded_tile(0, (column, row))
+                    for slide in slides:
+                        if (row + 1) * TILE <= SIZES[0][1] and (column + 1) * TILE <= SIZES[0][0]:
+                            assert slide.tile(0, column, row) == theirs
+        with open_wsidicom(parts) as peer:
+            region = np.asarray(peer.read_region((0, 0), 0, SIZES[0]))
+            assert np.array_equal(slides[0].read_region(0, 0, 0, *SIZES[0]), region)

@@ -22,6 +22,7 @@ from scripts.benchmark import (
     frames,
     limits,
     listings,
+    meaning,
     measure,
     sizes,
     slide,
@@ -530,20 +531,30 @@ def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("list_cases", [updates.list_cases, listings.list_cases])
-def test_families_of_archives_are_measured(tmp_path: Path, list_cases: ListCases) -> None:
+@pytest.mark.parametrize(
+    ("list_cases", "aims"),
+    [
+        (updates.list_cases, [0.01]),
+        (listings.list_cases, [0.2, 0.2, 0.2, 0.2]),
+        (meaning.list_cases, [None, None]),
+    ],
+)
+def test_families_of_archives_are_measured(
+    tmp_path: Path, list_cases: ListCases, aims: list[float | None]
+) -> None:
     """One file goes into an index each time; each command lists every file."""
     with ExitStack() as stack:
         site = Site(Bench(tmp_path, EFFORT, quick=True), tmp_path, stack)
         results = [case.run("a family", site.bench) for case in list_cases(20, site)]
     for each in results:
         assert all(measured.samples for measured in each.measurements), each
-    aims = [0.01] if list_cases is updates.list_cases else [0.2, 0.2, 0.2]
-    assert [each.aim for each in results] == pytest.approx(aims, abs=0.001)
+    assert [each.aim for each in results] == [pytest.approx(aim, abs=0.001) for aim in aims]
 
 
 def test_aims_are_those_of_a_full_run() -> None:
     """An archive of 200,000 files; a quick run's tenth has a tenth of what depends on it."""
-    assert listings.AIMS == {"stats": 0.5, "check": 2.0, "ls": 2.0}
+    assert listings.AIMS["check"] == listings.AIMS["ls"] == 2.0
+    assert listings.AIMS["stats"] == 0.5
+    assert listings.AIMS["export --format parquet"] == 2.0  # 10 s for 1,000,000
     assert listings.FILES == 200_000
     assert containers.WALK_AIMS["tar"] == 2.5e-6

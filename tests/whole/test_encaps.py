@@ -279,3 +279,14 @@ def test_R19_rle_of_several_fragments_a_frame_is_ambiguous():
     value = item() + b"".join(item(piece) for piece in split(FRAMES[:2]))
     with pytest.raises(AmbiguousFramesError):
         list(encaps.generate_frames(value, number_of_frames=2, transfer_syntax_uid=RLE_LOSSLESS))
+
+
+def test_a_dataset_is_taken_wherever_a_value_is():
+    """With its own Number of Frames, transfer syntax and tables."""
+    data_set = pydicom.dcmread(get_testdata_file("SC_rgb_rle_2frame.dcm"))
+    expected = list(pydicom.encaps.generate_frames(data_set.PixelData, number_of_frames=2))
+    assert list(encaps.generate_frames(data_set)) == expected
+    assert [b"".join(each) for each in encaps.generate_fragmented_frames(data_set)] == expected
+    assert [encaps.get_frame(data_set, at) for at in range(2)] == expected
+    with pytest.raises(FrameIndexError):
+        encaps.get_frame(data_set, 2)

@@ -1,0 +1,84 @@
+"""Cases: what each frame is, from Per-frame Functional Groups, beside a bare skip of the header."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import mmindex
+from scripts.benchmark import limits
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.data import PIXEL_DATA, element, image_attributes
+from scripts.benchmark.elements import name_uid, pack_file_meta
+from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.model import MMINDEX
+from tests.dicom_bytes import item, sequence
+
+SKIP = "skip of the header"
+BOUND = 3.0  # times the skip
+_SEGMENTATION, _EXPLICIT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.1.2.1"
+
+
+def list_meaning(bench: Bench) -> Iterator[Setup]:
+    """Read the positions and dimension indices of all frames."""
+    count = 5000 if bench.quick else 50_000
+    yield f"{count:,} per-frame items", partial(list_cases, count)
+
+
+def list_cases(count: int, site: Site) -> Iterator[Case]:
+    """Yield a case of items of undefined length, and one of defined length."""
+    expected = [index + 0.5 for index in range(count)]
+    for kind, undefined in (("endless", True), ("measured", False)):
+        path = site.folder / f"{kind}.dcm"
+        write_items(path, count, undefined=undefined)
+        yield Case(
+            f"frame table of {count:,} {kind} items",
+            [
+                Contender(MMINDEX, partial(read_positions, path), expected=expected.copy),
+                Contender("pydicom", partial(read_with_pydicom, path), expected=expected.copy),
+                Contender(SKIP, partial(limits.skip_header, str(path))),
+            ],
+            limit=SKIP,
+            bound=BOUND,
+        )
+
+
+def write_items(path: Path, count: int, *, undefined: bool) -> None:
+    """Write a file of one-pixel frames, each with a position and an index."""
+
+    def nest(tag: int, content: bytes) -> bytes:
+        return sequence(tag, [item(content, undefined=undefined)], undefined=undefined)
+
+    items = (
+        nest(0x00209111, element(0x00209157, "UL", struct.pack("<2I", 1, index + 1)))
+        + nest(0x00209113, element(0x00200032, "DS", rf"0\0\{index}.5"))
+        for index in range(count)
+    )
+    groups = sequence(
+        0x52009230, [item(each, undefined=undefined) for each in items], undefined=True
+    )
+    uid = name_uid(9, 4)
+    data_set = element(0x00080018, "UI", uid) + element(0x00200037, "DS", r"1\0\0\0\1\0")
+    data_set += image_attributes(rows=1, columns=1, number_of_frames=count) + groups
+    data_set += element(PIXEL_DATA, "OB", bytes(count + count % 2))
+    path.write_bytes(pack_file_meta(_EXPLICIT, _SEGMENTATION, uid) + data_set)
+
+
+def read_positions(path: Path) -> list[float]:
+    """Open the file and return the position of each frame."""
+    with mmindex.open_file(path) as instance:
+        positions: list[float] = instance.frame_table()["position"].tolist()
+    return positions
+
+
+def read_with_pydicom(path: Path) -> list[float]:
+    """Do that from pydicom's sequences."""
+    import pydicom
+
+    data_set = pydicom.dcmread(path, stop_before_pixels=True)
+    return [
+        float(group.PlanePositionSequence[0].ImagePositionPatient[2])
+        for group in data_set.PerFrameFunctionalGroupsSequence
+    ]
