@@ -258,3 +258,20 @@ def identified(data_set: bytes, uid: str = "1.2.3") -> bytes:
 def four_bytes(value: bytes, uid: str = "1.2.3") -> bytes:
     """Return a file of one native frame of 2 by 2 pixels."""
     return identified(image_attributes() + element(PIXEL_DATA, "OB", value), uid)
+
+
+def small_image(
+    uid: str,
+    pixels: bytes = b"abcd",
+    *,
+    study: str | None = None,
+    sop_class: str | None = None,
+    **attributes: int | bytes | str | None,
+) -> bytes:
+    """Return a file with frames of four bytes, 2 by 2 pixels, which say how many there are."""
+    data_set = b"" if sop_class is None else element(0x00080016, "UI", sop_class)
+    data_set += element(0x00080018, "UI", uid)
+    if study is not None:
+        data_set += element(0x0020000D, "UI", study)
+    data_set += image_attributes(**{"number_of_frames": len(pixels) // 4, **attributes})
+    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))

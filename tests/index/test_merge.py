@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import run as run_command
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import small_image
 
 import mmindex
 from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
@@ -20,11 +20,7 @@ from mmindex.model import InstanceRecord
 SOP_INSTANCE_UID, STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 
-def image(uid: str, pixels: bytes) -> bytes:
-    """Return a file with frames of four bytes, all of one study."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid) + element(STUDY_INSTANCE_UID, "UI", "1.2")
-    data_set += image_attributes(number_of_frames=len(pixels) // 4)
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+image = partial(small_image, study="1.2")
 
 
 def write_images(folder: Path, year: int, count: int = 3) -> Path:
@@ -303,31 +299,3 @@ def test_source_indexes_stay_as_they_are(tmp_path: Path, years: list[Path]) -> N
     assert [(index.read_bytes(), index.stat().st_mtime_ns) for index in years] == before
     with mmindex.open(years[0]) as archive:
         assert archive.file("ward/1.dcm")[1] == b"0001"
-
-
-# The command
-
-
-def test_command_says_what_it_joined(tmp_path: Path, years: list[Path]) -> None:
-    """Index, root and number of files."""
-    out = tmp_path / "all"
-    assert run(out, *years).stdout == (
-        f"Index: {out} of {tmp_path / 'archive'}\n6 files taken in\n"
-    )
-    assert_serves_both_years(out)
-    assert run(tmp_path / "above", *years, "--root", tmp_path).stdout == (
-        f"Index: {tmp_path / 'above'} of {tmp_path}\n6 files taken in\n"
-    )
-
-
-def test_command_fails_in_one_line(tmp_path: Path, years: list[Path]) -> None:
-    """Exit code 1 for what cannot be merged, 2 where there is nothing to merge."""
-    result = run(tmp_path / "all", tmp_path / "none", code=1)
-    assert result.stderr == (
-        f"mmindex: {tmp_path / 'none'}: there is no such index; `mmindex build` makes one\n"
-    )
-    outside = tmp_path / "archive" / "2024"
-    result = run(tmp_path / "all", *years, "--root", outside, code=1)
-    assert result.stderr.count("\n") == 1
-    assert "is not under" in result.stderr
-    run(tmp_path / "all", code=2)
