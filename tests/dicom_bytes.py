@@ -112,10 +112,18 @@ def sequence(
 
 
 def file_meta(
-    transfer_syntax_uid: str | None, *, group_length: int | str | None = "right"
+    transfer_syntax_uid: str | None,
+    *,
+    group_length: int | str | None = "right",
+    sop: tuple[str, str] | None = None,
 ) -> bytes:
-    """Return File Meta Information: a group length that is right, as given, or absent (None)."""
+    """Return File Meta Information: a group length that is right, as given, or absent (None).
+
+    `sop` are SOP Class UID and SOP Instance UID, which are left out without it.
+    """
     elements = element(0x00020001, "OB", b"\0\1")
+    if sop is not None:
+        elements += element(0x00020002, "UI", sop[0]) + element(0x00020003, "UI", sop[1])
     if transfer_syntax_uid is not None:
         elements += element(0x00020010, "UI", transfer_syntax_uid)
     if group_length is None:
