@@ -112,10 +112,18 @@ def sequence(
 
 
 def file_meta(
-    transfer_syntax_uid: str | None, *, group_length: int | str | None = "right"
+    transfer_syntax_uid: str | None,
+    *,
+    group_length: int | str | None = "right",
+    sop: tuple[str, str] | None = None,
 ) -> bytes:
-    """Return File Meta Information: a group length that is right, as given, or absent (None)."""
+    """Return File Meta Information: a group length that is right, as given, or absent (None).
+
+    `sop` are SOP Class UID and SOP Instance UID, which are left out without it.
+    """
     elements = element(0x00020001, "OB", b"\0\1")
+    if sop is not None:
+        elements += element(0x00020002, "UI", sop[0]) + element(0x00020003, "UI", sop[1])
     if transfer_syntax_uid is not None:
         elements += element(0x00020010, "UI", transfer_syntax_uid)
     if group_length is None:
@@ -258,3 +266,20 @@ def identified(data_set: bytes, uid: str = "1.2.3") -> bytes:
 def four_bytes(value: bytes, uid: str = "1.2.3") -> bytes:
     """Return a file of one native frame of 2 by 2 pixels."""
     return identified(image_attributes() + element(PIXEL_DATA, "OB", value), uid)
+
+
+def small_image(
+    uid: str,
+    pixels: bytes = b"abcd",
+    *,
+    study: str | None = None,
+    sop_class: str | None = None,
+    **attributes: int | bytes | str | None,
+) -> bytes:
+    """Return a file with frames of four bytes, 2 by 2 pixels, which say how many there are."""
+    data_set = b"" if sop_class is None else element(0x00080016, "UI", sop_class)
+    data_set += element(0x00080018, "UI", uid)
+    if study is not None:
+        data_set += element(0x0020000D, "UI", study)
+    data_set += image_attributes(**{"number_of_frames": len(pixels) // 4, **attributes})
+    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))

@@ -176,7 +176,7 @@ def scan_header(
     NotDicomError, FormatError
         As `scan`.
     """
-    header, start, second_uid = _scan_beginning(buffer, force)
+    header, start, second_uid = _scan_beginning(buffer, force, begin_long)
     syntax, anomalies = header.transfer_syntax, header.anomalies
     try:
         header.data_set = _scan_data_set(
@@ -220,7 +220,9 @@ def scan_up_to_value(buffer: Buffer) -> Header:
     return scan_header(buffer, force=True)
 
 
-def _scan_beginning(buffer: Buffer, force: bool) -> tuple[Header, int, str]:
+def _scan_beginning(
+    buffer: Buffer, force: bool, begin_long: Callable[[], object] = lambda: None
+) -> tuple[Header, int, str]:
     """Return a header without data set, where that begins, and the second transfer syntax."""
     if isinstance(buffer, memoryview) and (buffer.format != "B" or buffer.ndim != 1):
         buffer = buffer.cast("B")

@@ -143,7 +143,9 @@ class Items:
         # The first 8 bytes of every fragment, or 2 if these tell, as one integer, in one gather.
         word = np.dtype("<u2" if max(map(len, codec.start_markers)) == 2 else "<u8")
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
-        within = int(np.searchsorted(near, len(buffer) - 7))
+        within = len(near)
+        if near[-1] > len(buffer) - 8:  # else the rule: a delimiter has 8 bytes
+            within = int(np.searchsorted(near, len(buffer) - 7))
         heads = gather(buffer, near[:within], word)
         for marker in codec.start_markers:
             begin = word.type(int.from_bytes(marker[:8], "little"))

@@ -205,16 +205,20 @@ class Bucket(Root):
 
 
 def match_left_out(exclude: tuple[str, ...]) -> Callable[[bytes], bool]:
-    """Return what reports whether an object is of an index, or excluded itself or by a folder."""
+    """Return what reports whether an object is of an index, or excluded itself or by a folder.
+
+    Many threads may ask.
+    """
     is_excluded = match_excluded(exclude)
     last: list[tuple[bytes, bool]] = [(b"", False)]  # the folder before: listings are sorted
 
     def is_folder_left_out(folder: bytes) -> bool:
-        if last[0][0] != folder:
+        known = last[0]
+        if known[0] != folder:
             parents = (match.start() for match in _SLASH.finditer(folder))
             is_out = any(is_excluded(folder[:end]) for end in (*parents, len(folder)))
-            last[0] = folder, is_out
-        return last[0][1]
+            known = last[0] = folder, is_out
+        return known[1]
 
     def is_left_out(path: bytes) -> bool:
         folder, _, name = path.rpartition(b"/")

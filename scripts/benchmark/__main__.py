@@ -28,7 +28,7 @@ from scripts.benchmark import (
     training,
     updates,
 )
-from scripts.benchmark.cases import family
+from scripts.benchmark.cases import family, sized
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
 from scripts.benchmark.model import Result
 from scripts.benchmark.plots import plot_frames, plot_ratios
@@ -39,19 +39,19 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     for name, list_setups in {
         "frames": frames.list_frames,
         "header": frames.list_headers,
-        "small-files": small_files.list_small_files,
+        "small-files": sized(1_000, 10_000, "{:,} files", small_files.list_small_files),
         "containers": containers.list_containers,
-        "store": stores.list_stores,
-        "update": updates.list_updates,
-        "listing": listings.list_listings,
+        "store": sized(100_000, 1_000_000, "{:,} instances", stores.list_stores),
+        "update": sized(100_000, 1_000_000, "{:,} instances", updates.list_cases),
+        "listing": sized(20_000, 200_000, "{:,} files", listings.list_cases),
         "training": training.list_training,
-        "one-frame-files": one_frame_files.list_one_frame_files,
-        "slide": slide.list_slide,
-        "meaning": meaning.list_meaning,
+        "one-frame-files": sized(5_000, 100_000, "{:,} files", one_frame_files.list_cases),
+        "meaning": sized(5_000, 50_000, "{:,} per-frame items", meaning.list_cases),
+        "slide": sized(16, 64, "{0} x {0} tiles", slide.list_slide),
         "decode": decode.list_decode,
-        "memory": processes.list_memory,
-        "size": sizes.list_sizes,
-        "command-line": processes.list_command_line,
+        "memory": sized(10_000, 100_000, "{:,} frames", processes.list_memory),
+        "size": sized(10_000, 100_000, "{:,} frames", sizes.list_sizes),
+        "command-line": sized(1_000, 10_000, "{:,} frames", processes.list_command_line),
         "cold": cold.list_cold,
         "serve": serve.list_serve,
         "remote": remote.list_remote,

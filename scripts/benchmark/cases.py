@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scripts.benchmark.measure import Bench, Contender, tell, weigh
@@ -78,6 +79,24 @@ class Site:
 
 
 Setup = tuple[str, Callable[[Site], Iterable[Case]]]
+
+
+def sized(
+    quick: int, full: int, says: str, list_cases: Callable[[int, Site], Iterable[Case]]
+) -> Callable[[Bench], Iterator[Setup]]:
+    """Return the one setup of a family that only has a size: in a quick run, in a full one.
+
+    Parameters
+    ----------
+    says : str
+        What progress names, with the size in it.
+    """
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        size = quick if bench.quick else full
+        yield says.format(size), partial(list_cases, size)
+
+    return list_setups
 
 
 def family(

@@ -16,7 +16,7 @@ from pathlib import Path
 import mmindex
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_small_files
-from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.measure import Bench, Contender, attempt, contend_pread
 from scripts.benchmark.model import MMINDEX, PREAD, Image
 from scripts.benchmark.openers import build_mmindex, remove_indexes
 
@@ -90,12 +90,9 @@ class _Packed:
 
     def make_limit(self) -> Contender:
         """Read known ranges of the container."""
-        descriptor = os.open(self.path, os.O_RDONLY)
-        self.stack.callback(os.close, descriptor)
         with mmindex.open(self.root) as archive:
             places = [archive[image.sop_instance_uid].byte_ranges(0)[0] for (image,) in self.picked]
-        known = [(descriptor, place.length, place.offset) for place in places]
-        return Contender(PREAD, os.pread, known)
+        return contend_pread(self.stack, [(self.path, *place) for place in places])
 
     def build_with(self, opener: Opener) -> list[tuple[str, object]]:
         """Make the list that an index is made of: open the container, read every header."""

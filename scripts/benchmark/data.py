@@ -190,6 +190,20 @@ def _write_fragments(file: BinaryIO, frames: Frames, pieces: int) -> list[tuple[
     return ranges
 
 
+def walk_series(
+    root: Path, count: int, files_a_folder: int = 500, series_a_study: int = 1
+) -> Iterator[Image]:
+    """Yield images whose files are to be written, a series of `files_a_folder` in each folder."""
+    for number in range(count):
+        series, place = divmod(number, files_a_folder)
+        study = series // series_a_study
+        uids = name_uid(study, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
+        image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
+        if place == 0:
+            Path(image.path).parent.mkdir(parents=True, exist_ok=True)
+        yield image
+
+
 def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list[Image]:
     """Write CT-like images of 265 elements and 39 kB, a series of `files_a_folder` in each folder.
 
@@ -199,14 +213,11 @@ def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list
     generator = random.Random(5)
     images = []
     elements = b"", [b""], b""
-    for number in range(count):
-        series, place = divmod(number, files_a_folder)
-        uids = name_uid(series, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
-        image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
-        images.append(image)
-        if place == 0:
-            Path(image.path).parent.mkdir(parents=True, exist_ok=True)
+    first = Image("", "", 0, "", "", "")
+    for image in walk_series(root, count, files_a_folder):
+        if image.series_instance_uid != first.series_instance_uid:
             first, elements = image, pack_small_file(image)
+        images.append(image)
         before, private, pixels = elements
         step = len(private) // VARYING
         for at in range(0, VARYING * step, step):

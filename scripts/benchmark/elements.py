@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from scripts.benchmark.model import Image
-from tests.dicom_bytes import element, encapsulate, item, sequence
+from tests.dicom_bytes import element, encapsulate, file_meta, item, sequence
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7.2"
@@ -15,12 +15,8 @@ SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7.2"
 
 def pack_file_meta(transfer_syntax_uid: str, sop_class_uid: str, sop_instance_uid: str) -> bytes:
     """Return preamble, prefix and File Meta Information (PS3.10 7.1)."""
-    elements = element(0x00020001, "OB", b"\0\1")
-    elements += element(0x00020002, "UI", sop_class_uid)
-    elements += element(0x00020003, "UI", sop_instance_uid)
-    elements += element(0x00020010, "UI", transfer_syntax_uid)
-    length = element(0x00020000, "UL", struct.pack("<I", len(elements)))
-    return bytes(128) + b"DICM" + length + elements
+    meta = file_meta(transfer_syntax_uid, sop=(sop_class_uid, sop_instance_uid))
+    return bytes(128) + b"DICM" + meta
 
 
 def name_uid(*numbers: int) -> str:

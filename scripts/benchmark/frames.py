@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import LAYOUTS, Written, write_image
-from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.measure import Bench, Contender, attempt, contend_pread
 from scripts.benchmark.model import MMINDEX, OPEN, PREAD, WALK, Measurement
 from scripts.benchmark.openers import (
     INDEXED,
@@ -172,12 +172,12 @@ def _known_ranges(written: Written, stack: ExitStack, joined: bool) -> Contender
 
     One pread of both, with the header between them, takes less than a pread of each.
     """
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    stack.callback(os.close, descriptor)
     indices = written.pick(RANDOM_FRAMES)
     ranges = [written.ranges[index] for index in indices]
     if not joined:
-        return Contender(PREAD, os.pread, [(descriptor, length, at) for at, length in ranges])
+        return contend_pread(stack, [(written.image.path, *each) for each in ranges])
+    descriptor = os.open(written.image.path, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
     pread = os.pread
 
     def read_both(start: int, length: int, first: int) -> bytes:

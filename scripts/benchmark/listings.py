@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from scripts.benchmark import limits
-from scripts.benchmark.cases import Case, Setup, Site
-from scripts.benchmark.data import PIXEL_DATA, element, image_attributes
-from scripts.benchmark.elements import name_uid, pack_attributes, pack_file_meta
-from scripts.benchmark.measure import Bench, Contender
-from scripts.benchmark.model import FOLDER_WALK, MMINDEX, CannotReadError, Image
+from scripts.benchmark.cases import Case, Site
+from scripts.benchmark.data import PIXEL_DATA, element, image_attributes, walk_series
+from scripts.benchmark.elements import pack_attributes, pack_file_meta
+from scripts.benchmark.measure import Contender
+from scripts.benchmark.model import FOLDER_WALK, MMINDEX, CannotReadError
 from scripts.benchmark.openers import build_mmindex
 
 AIMS = {  # seconds a command, of FILES files
@@ -26,17 +26,10 @@ FILES = 200_000
 _START = 0.2  # seconds of each that do not depend on the number of files
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
-_FILES_A_FOLDER = 500
-
-
-def list_listings(bench: Bench) -> Iterator[Setup]:
-    """Count, check and list the files of an archive, each command in a process of its own."""
-    count = FILES // 10 if bench.quick else FILES
-    yield f"{count:,} files", partial(list_cases, count)
 
 
 def list_cases(count: int, site: Site) -> Iterator[Case]:
-    """Yield a case a command, beside a walk of the archive's folders."""
+    """Count, check and list the files of an archive, each command in a process of its own."""
     root = site.folder / "files"
     write_tiny_files(root, count)
     build_mmindex(str(root), 2)
@@ -53,12 +46,7 @@ def list_cases(count: int, site: Site) -> Iterator[Case]:
 def write_tiny_files(root: Path, count: int) -> None:
     """Write images of 2 x 2 pixels, a series of 500 in each folder."""
     pixels = image_attributes(rows=2, columns=2, bits=16) + element(PIXEL_DATA, "OW", bytes(8))
-    for number in range(count):
-        series, place = divmod(number, _FILES_A_FOLDER)
-        uids = name_uid(series // 4, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
-        image = Image(str(root), f"{series:05d}/{place:04d}.dcm", 1, *uids)
-        if place == 0:
-            Path(image.path).parent.mkdir(parents=True)
+    for image in walk_series(root, count, series_a_study=4):
         meta = pack_file_meta(_EXPLICIT, _CT, image.sop_instance_uid)
         Path(image.path).write_bytes(meta + b"".join(pack_attributes(image, _CT)) + pixels)
 

@@ -9,22 +9,16 @@ from pathlib import Path
 
 import mmindex
 from scripts.benchmark import limits
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import PIXEL_DATA, element, image_attributes
 from scripts.benchmark.elements import name_uid, pack_file_meta
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import MMINDEX
 from tests.dicom_bytes import item, sequence
 
 SKIP = "skip of the header"
 BOUND = 3.0  # times the skip
 _SEGMENTATION, _EXPLICIT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.1.2.1"
-
-
-def list_meaning(bench: Bench) -> Iterator[Setup]:
-    """Read the positions and dimension indices of all frames."""
-    count = 5000 if bench.quick else 50_000
-    yield f"{count:,} per-frame items", partial(list_cases, count)
 
 
 def list_cases(count: int, site: Site) -> Iterator[Case]:

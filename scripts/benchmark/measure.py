@@ -7,12 +7,13 @@ contender's calls end with its budget: a slow one has fewer samples, down to its
 from __future__ import annotations
 
 import gc
+import os
 import random
 import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle, islice, starmap
@@ -20,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from scripts.benchmark.model import MMINDEX, REMARKS, WRONG, Measurement, describe_failure
+from scripts.benchmark.model import MMINDEX, PREAD, REMARKS, WRONG, Measurement, describe_failure
 
 Call = Callable[..., Any]
 
@@ -221,6 +222,16 @@ def attempt(name: str, make: Callable[[], Contender]) -> Contender:
         if name == MMINDEX:
             raise
         return Contender(name, None, note=describe_failure(error))
+
+
+def contend_pread(stack: ExitStack, places: Sequence[tuple[str, int, int]]) -> Contender:
+    """Return the limit of reads from files that are open: path, offset and length of each."""
+    descriptors: dict[str, int] = {}
+    for path in {path for path, _, _ in places}:
+        descriptors[path] = os.open(path, os.O_RDONLY)
+        stack.callback(os.close, descriptors[path])
+    known = [(descriptors[path], length, offset) for path, offset, length in places]
+    return Contender(PREAD, os.pread, known)
 
 
 @dataclass(frozen=True, slots=True)

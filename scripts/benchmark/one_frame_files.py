@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import mmindex
-from scripts.benchmark.cases import Case, Setup, Site
-from scripts.benchmark.elements import CT_IMAGE_STORAGE, name_uid, pack_attributes, pack_file_meta
-from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.cases import Case, Site
+from scripts.benchmark.data import walk_series
+from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_attributes, pack_file_meta
+from scripts.benchmark.measure import Contender, attempt
 from scripts.benchmark.model import MMINDEX, Image
-from scripts.benchmark.openers import build_dicomweb_client, build_mmindex
+from scripts.benchmark.openers import build_dicomweb_client, build_mmindex, read_by_uids
 from tests.dicom_bytes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
@@ -25,7 +27,6 @@ from tests.dicom_bytes import (
 OPEN_EACH = "os.open, fstat, pread and close"
 _ROWS = _COLUMNS = 48
 _FRAME_LENGTH = _ROWS * _COLUMNS * 2
-_FILES_A_FOLDER = 500
 _MOST_FOR_DICOMWEB = 10_000  # files: its index of more takes minutes
 
 
@@ -45,12 +46,8 @@ def _write_files(root: Path, count: int) -> list[_File]:
     """Write native CT slices of some 6 kB, a series of 500 in each folder."""
     files = []
     template, first = b"", Image("", "", 0, "", "", "")
-    for number in range(count):
-        series, place = divmod(number, _FILES_A_FOLDER)
-        uids = name_uid(series, 1), name_uid(series, 2), name_uid(series, 3, number)
-        image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
-        if place == 0:
-            Path(image.path).parent.mkdir(parents=True)
+    for number, image in enumerate(walk_series(root, count)):
+        if image.series_instance_uid != first.series_instance_uid:
             first, template = image, _pack_header(image)
         uid, own = first.sop_instance_uid.encode(), image.sop_instance_uid.encode()
         header = template.replace(uid, own)
@@ -125,35 +122,21 @@ def _make_highdicom() -> Callable[[_File], bytes]:
     return read
 
 
-def _make_dicomweb_client(root: str) -> Callable[[_File], bytes]:
-    from dicomweb_client.api import DICOMfileClient
-
+def _make_dicomweb_client(root: str, stack: ExitStack) -> Callable[[_File], bytes]:
     build_dicomweb_client(root)
-    client = DICOMfileClient(f"file://{root}", readonly=True)
-
-    def read(file: _File) -> bytes:
-        frame: bytes = client.retrieve_instance_frames(*file.image[3:], [1], media_types=("*/*",))[
-            0
-        ]
-        return frame
-
-    return read
+    read = read_by_uids(root, stack)
+    return lambda file: read(file.image, 0)
 
 
-def list_one_frame_files(bench: Bench) -> Iterator[Setup]:
+def list_cases(count: int, site: Site) -> Iterator[Case]:
     """Read the frames of more files than may be open, each once, from an open index."""
-    count = 5000 if bench.quick else 100_000
-    yield f"{count:,} files", partial(_list_cases, count)
-
-
-def _list_cases(count: int, site: Site) -> Iterator[Case]:
     root = site.folder / "files"
     files = _write_files(root, count)
     build_mmindex(str(root))
     archive = site.stack.enter_context(mmindex.open(root, max_open_files=count // 20))
     makers = {"pydicom dcmread": _make_pydicom, "highdicom": _make_highdicom}
     if count <= _MOST_FOR_DICOMWEB:
-        makers["dicomweb-client"] = partial(_make_dicomweb_client, str(root))
+        makers["dicomweb-client"] = partial(_make_dicomweb_client, str(root), site.stack)
 
     def make(name: str, maker: Callable[[], Callable[[_File], bytes]]) -> Contender:
         return _contend(files, name, maker())

@@ -6,9 +6,8 @@ stored. Those of INDEXED read an index that their builder made before.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -43,21 +42,27 @@ def open_indexed(image: Image) -> Iterator[Read]:
 @contextmanager
 def open_pydicom(image: Image) -> Iterator[Read]:
     """Parse the header, then let `get_frame` look in the open file; read a native image's value."""
+    with open(image.path, "rb") as file:
+        yield read_with_pydicom(file)
+
+
+def read_with_pydicom(file: BinaryIO) -> Read:
+    """Parse the header of an open file; return what reads a frame from it."""
     import pydicom
     from pydicom.encaps import get_frame
 
-    with open(image.path, "rb") as file:
-        data_set = pydicom.dcmread(file, stop_before_pixels=True)
-        if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
-            start = file.tell() + 12  # the header of Pixel Data
-            yield partial(_read_native, file, start, data_set)
-            return
-        count = int(data_set.NumberOfFrames)
-        tables = _find_tables(data_set)
-        file.seek(12, os.SEEK_CUR)  # the header of Pixel Data
-        yield lambda frame_index: get_frame(
-            file, frame_index, number_of_frames=count, extended_offsets=tables
-        )
+    data_set = pydicom.dcmread(file, stop_before_pixels=True)
+    start = file.tell() + 12  # the header of Pixel Data
+    if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
+        return partial(_read_native, file, start, data_set)
+    count, tables = int(data_set.NumberOfFrames), _find_tables(data_set)
+
+    def read(frame_index: int) -> bytes:
+        file.seek(start)
+        frame: bytes = get_frame(file, frame_index, number_of_frames=count, extended_offsets=tables)
+        return frame
+
+    return read
 
 
 def _find_tables(data_set: Dataset) -> tuple[bytes, bytes] | None:
@@ -115,15 +120,24 @@ def open_dicomsdl(image: Image) -> Iterator[Read]:
 @contextmanager
 def open_dicomweb_client(image: Image) -> Iterator[Read]:
     """Read the SQLite index that its file client made of the image's folder."""
+    with ExitStack() as stack:
+        yield partial(read_by_uids(image.root, stack), image)
+
+
+def read_by_uids(root: str, stack: ExitStack) -> Callable[[Image, int], bytes]:
+    """Return what reads a frame of an image by its UIDs, from dicomweb-client's index of `root`."""
     from dicomweb_client.api import DICOMfileClient
 
-    client = DICOMfileClient(f"file://{image.root}", readonly=True)
-    uids = image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid
-    media_types = ("*/*",)
-    yield lambda frame_index: client.retrieve_instance_frames(
-        *uids, [frame_index + 1], media_types=media_types
-    )[0]
-    close_dicomweb_client(client)
+    client = DICOMfileClient(f"file://{root}", readonly=True)
+    stack.callback(close_dicomweb_client, client)
+
+    def read(image: Image, frame_index: int) -> bytes:
+        uids = image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid
+        frames = client.retrieve_instance_frames(*uids, [frame_index + 1], media_types=("*/*",))
+        frame: bytes = frames[0]
+        return frame
+
+    return read
 
 
 OPENERS: dict[str, Opener] = {

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import LAYOUTS, Written, write_image
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import BARE, MMINDEX, NOT_THERE, CannotReadError
 from scripts.benchmark.openers import INDEXED, OPENERS, build_mmindex, try_to_build
 
@@ -42,13 +42,8 @@ import os, sys; descriptor = os.open(sys.argv[1], os.O_RDONLY)
 os.write(1, os.pread(descriptor, int(sys.argv[3]), int(sys.argv[2])))"""
 
 
-def list_command_line(bench: Bench) -> Iterator[Setup]:
+def list_command_line(number_of_frames: int, site: Site) -> Iterator[Case]:
     """Start a command that writes one frame, and end."""
-    count = 1000 if bench.quick else 10_000
-    yield f"{count:,} frames", partial(_list_commands, count)
-
-
-def _list_commands(number_of_frames: int, site: Site) -> Iterator[Case]:
     written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])
     path, frame_index = written.image.path, number_of_frames // 2
     arguments = [path, str(frame_index + 1)]
@@ -80,16 +75,11 @@ def _list_commands(number_of_frames: int, site: Site) -> Iterator[Case]:
     )
 
 
-def list_memory(bench: Bench) -> Iterator[Setup]:
+def list_memory(number_of_frames: int, site: Site) -> Iterator[Case]:
     """Open one large instance in a fresh process, read frames, ask what memory is its own.
 
     That is the interpreter, what was imported and what was made; not the page cache.
     """
-    count = 10_000 if bench.quick else 100_000
-    yield f"{count:,} frames", partial(_list_memory, count)
-
-
-def _list_memory(number_of_frames: int, site: Site) -> Iterator[Case]:
     if not Path("/proc/self/status").exists():
         raise CannotReadError("the system does not report private memory")
     written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])

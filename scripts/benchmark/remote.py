@@ -18,7 +18,8 @@ import mmindex
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.measure import Bench, Contender, attempt, tell
 from scripts.benchmark.model import MMINDEX, describe_failure
-from scripts.benchmark.slide import write_slide
+from scripts.benchmark.openers import read_with_pydicom
+from scripts.benchmark.slide import open_with_wsidicom, write_slide
 
 BARE_GET = "obstore.get_range"
 BARE_GETS = "obstore.get_ranges"
@@ -146,30 +147,13 @@ class Remote:
     def open_pydicom(self) -> Callable[[int], bytes]:
         """Parse the header, then let `get_frame` look in a file of fsspec."""
         import fsspec
-        import pydicom
-        from pydicom.encaps import get_frame
 
         opened = fsspec.open(self.url, "rb", **self.options)
-        file = self.site.stack.enter_context(opened)
-        data_set = pydicom.dcmread(file, stop_before_pixels=True)
-        file.seek(12, 1)  # the header of Pixel Data
-        start, count = file.tell(), int(data_set.NumberOfFrames)
-
-        def read(index: int) -> bytes:
-            file.seek(start)
-            return get_frame(file, index, number_of_frames=count)
-
-        return read
+        return read_with_pydicom(self.site.stack.enter_context(opened))
 
     def open_wsidicom(self) -> Callable[[int], bytes]:
         """Open with wsidicom by fsspec; wsidicom keeps no tile that it read."""
-        from wsidicom import WsiDicom
-        from wsidicom.config import Settings
-
-        settings = Settings(decoded_frame_cache_size=0, encoded_frame_cache_size=0)
-        slide = self.site.stack.enter_context(
-            WsiDicom.open(self.url, file_options=self.options, settings=settings)
-        )
+        slide = open_with_wsidicom(self.url, self.site.stack, file_options=self.options)
         side = round(len(self.tiles) ** 0.5)
 
         def read(index: int) -> bytes:

@@ -8,21 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import write_image
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.openers import BUILDERS, measure_index
 
 Ranges = Sequence[tuple[int, int]]
 
 
-def list_sizes(bench: Bench) -> Iterator[Setup]:
+def list_sizes(number_of_frames: int, site: Site) -> Iterator[Case]:
     """Write the ranges of one instance in each format."""
-    count = 10_000 if bench.quick else 100_000
-    yield f"{count:,} frames", partial(_list_cases, count)
-
-
-def _list_cases(number_of_frames: int, site: Site) -> Iterator[Case]:
     written = write_image(site.folder / "files", number_of_frames)
     place = site.folder / "ranges"
     formats: dict[str, Callable[[Path, Ranges], int]] = {

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmindex
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.elements import (
     name_uid,
     pack_encapsulated,
     pack_file_meta,
     pack_sequence,
 )
-from scripts.benchmark.measure import Bench, Call, Contender, attempt, compare_exactly
+from scripts.benchmark.measure import Call, Contender, attempt, compare_exactly
 from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
@@ -153,13 +153,8 @@ def compare_thumbnails(answer: object, expected: object) -> str:
     return "" if same else OTHER_PIXELS
 
 
-def list_slide(bench: Bench) -> Iterator[Setup]:
+def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
     """Open a slide, and read tiles at random: as stored, and decoded."""
-    tiles_a_side = 16 if bench.quick else 64
-    yield f"{tiles_a_side**2:,} tiles", partial(_list_cases, tiles_a_side)
-
-
-def _list_cases(tiles_a_side: int, site: Site) -> Iterator[Case]:
     path = site.folder / "files" / "slide.dcm"
     slide = _Slide(str(path), write_slide(path, tiles_a_side), tiles_a_side, site.stack)
     generator = random.Random(1)
@@ -252,6 +247,15 @@ def _make_case(
     return Case(title, [attempt(reader[0], partial(make, *reader)) for reader in readers])
 
 
+def open_with_wsidicom(path: str, stack: ExitStack, **options: Any) -> WsiDicom:
+    """Open a slide with wsidicom, which is not to keep what it read."""
+    from wsidicom import WsiDicom
+    from wsidicom.config import Settings
+
+    settings = Settings(decoded_frame_cache_size=0, encoded_frame_cache_size=0)
+    return stack.enter_context(WsiDicom.open(path, settings=settings, **options))
+
+
 @dataclass(frozen=True, slots=True)
 class _Slide:
     """One slide: what its places have to be, and each reader's way to open it."""
@@ -306,12 +310,8 @@ class _Slide:
         return self.stack.enter_context(mmindex.open_slide(self.path))
 
     def open_with_wsidicom(self) -> WsiDicom:
-        """Open with wsidicom, which is not to keep what it read."""
-        from wsidicom import WsiDicom
-        from wsidicom.config import Settings
-
-        settings = Settings(decoded_frame_cache_size=0, encoded_frame_cache_size=0)
-        return self.stack.enter_context(WsiDicom.open(self.path, settings=settings))
+        """Open with wsidicom."""
+        return open_with_wsidicom(self.path, self.stack)
 
     def open_with_openslide(self) -> OpenSlide:
         """Open with OpenSlide, which is not to keep what it decoded."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from scripts.benchmark import limits
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import write_small_files
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import FOLDER_WALK, MMINDEX, SKIP, Image
 from scripts.benchmark.openers import (
     BUILDERS,
@@ -24,13 +24,8 @@ SCANNED_FILES = 250
 ONE_WORKER = "1 worker"
 
 
-def list_small_files(bench: Bench) -> Iterator[Setup]:
+def list_small_files(count: int, site: Site) -> Iterator[Case]:
     """Scan one small file; build and update the index of a folder of them."""
-    count = 1000 if bench.quick else 10_000
-    yield f"{count:,}", partial(_list_cases, count)
-
-
-def _list_cases(count: int, site: Site) -> Iterator[Case]:
     root = str(site.folder / "files")
     images = write_small_files(site.folder / "files", count)[:SCANNED_FILES]
     paths = [image.path for image in images]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
@@ -14,8 +13,8 @@ from mmindex.index.create import create_index
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Boundaries, Fingerprint, Status
-from scripts.benchmark.cases import Case, Setup, Site
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.cases import Case, Site
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import MMINDEX
 
 FRAMES = 10
@@ -24,13 +23,8 @@ LOOK_UPS = 5000
 BATCH = 4000
 
 
-def list_stores(bench: Bench) -> Iterator[Setup]:
+def list_stores(many: int, site: Site) -> Iterator[Case]:
     """Find where a random frame of a random instance lies, in a small and in a large index."""
-    many = 100_000 if bench.quick else 1_000_000
-    yield f"{many:,} instances", partial(_list_cases, many)
-
-
-def _list_cases(many: int, site: Site) -> Iterator[Case]:
     few_name = f"the same in an index of {FEW:,}"
     contenders = []
     for name, count in ((MMINDEX, many), (few_name, FEW)):

@@ -12,7 +12,7 @@ from pathlib import Path
 import mmindex
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_image, write_small_files
-from scripts.benchmark.measure import Bench, Call, Contender, attempt
+from scripts.benchmark.measure import Bench, Call, Contender, attempt, contend_pread
 from scripts.benchmark.model import MMINDEX, PREAD, Image
 from scripts.benchmark.openers import (
     Opener,
@@ -21,6 +21,7 @@ from scripts.benchmark.openers import (
     build_mmindex,
     open_highdicom,
     open_pydicom,
+    read_by_uids,
 )
 from tests.dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -105,29 +106,13 @@ class _Mix:
 
     def make_dicomweb_client(self) -> Contender:
         """By UIDs, from its SQLite index."""
-        from dicomweb_client.api import DICOMfileClient
-
         build_dicomweb_client(self.root)
-        client = DICOMfileClient(f"file://{self.root}", readonly=True)
-
-        def read(uid: str, frame_index: int) -> bytes:
-            image = self.images[uid]
-            uids = image.study_instance_uid, image.series_instance_uid, uid
-            frames = client.retrieve_instance_frames(*uids, [frame_index + 1], media_types=("*/*",))
-            frame: bytes = frames[0]
-            return frame
-
-        return self.make("dicomweb-client", read)
+        read = read_by_uids(self.root, self.stack)
+        return self.make("dicomweb-client", lambda uid, index: read(self.images[uid], index))
 
     def make_limit(self) -> Contender:
         """Read known ranges of files that are open."""
-        descriptors: dict[str, int] = {}
-        places = [self.places[pair] for pair in self.pairs]
-        for path in {path for path, _, _ in places}:
-            descriptors[path] = os.open(path, os.O_RDONLY)
-            self.stack.callback(os.close, descriptors[path])
-        known = [(descriptors[path], length, offset) for path, offset, length in places]
-        return Contender(PREAD, os.pread, known)
+        return contend_pread(self.stack, [self.places[pair] for pair in self.pairs])
 
 
 def list_training(bench: Bench) -> Iterator[Setup]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import mmindex
-from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import pack_small_file
 from scripts.benchmark.elements import name_uid
-from scripts.benchmark.measure import Bench, Contender
+from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import MMINDEX, Image
 from scripts.benchmark.stores import FEW, write_index
 
@@ -20,14 +19,8 @@ AIM = 0.01  # seconds
 _LEAST_BUDGET = 4.0  # seconds: a commit waits for the disk
 
 
-def list_updates(bench: Bench) -> Iterator[Setup]:
-    """Update an index for a file that was renamed into place, and commit."""
-    many = 100_000 if bench.quick else 1_000_000
-    yield f"{many:,} instances", partial(list_cases, many)
-
-
 def list_cases(many: int, site: Site) -> Iterator[Case]:
-    """Yield the case of one new file; the index is open in the process."""
+    """Update an index for a file that was renamed into place, and commit."""
     few_name = f"the same in an index of {FEW:,}"
     contenders = []
     for name, count in ((MMINDEX, many), (few_name, FEW)):

@@ -33,6 +33,14 @@ def test_help_lists_every_command():
         assert re.search(rf"(^|  ){name}  +[A-Z]", printed, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_and_a_test_of_its_name(name):
+    """Who looks for a command finds it, and what holds it, by its name."""
+    word = name.replace("-", "_")
+    assert (Path(cli.__file__).parent / "commands" / f"{word}.py").is_file()
+    assert Path(__file__).with_name(f"test_{word}_command.py").is_file()
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 32])
 def test_help_fits_a_screen_however_many_commands_there_are(count, monkeypatch):
     """A line a command while these fit; then two on a line, each with the start of its help."""

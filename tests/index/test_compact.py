@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import new_runner
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes, small_image
 
 import mmindex
 from mmindex.cli import main
@@ -29,9 +29,7 @@ COUNT = 300
 
 
 def image(number: int, pixels: bytes | None = None) -> bytes:
-    """Return a file of one frame of four bytes."""
-    data_set = element(0x00080018, "UI", f"1.{number}") + image_attributes()
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels or b"%04d" % number))
+    return small_image(f"1.{number}", pixels or b"%04d" % number)
 
 
 def read_records(index: Path) -> dict[bytes, InstanceRecord]:
@@ -350,23 +348,3 @@ def test_killed_compaction_leaves_a_whole_index(root: Path, when: str) -> None:
     compact_index(index)
     assert read_records(index) == before
     assert not list(root.glob("*.new-*"))
-
-
-# The command
-
-
-def test_command_tells_sizes(root: Path, tmp_path: Path) -> None:
-    """ROOT is the folder or the index file; what is neither fails in one line."""
-    before = (root / ".mmindex").stat().st_size
-    result = new_runner().invoke(main, ["compact", str(root)])
-    after = (root / ".mmindex").stat().st_size
-    assert (result.exit_code, result.stdout) == (0, f"{before} bytes before, {after} after\n")
-    result = new_runner().invoke(main, ["compact", str(root / ".mmindex")])
-    assert (result.exit_code, result.stdout) == (
-        0,
-        f"{after} bytes before, {after} after: it stays as it is\n",
-    )
-    result = new_runner().invoke(main, ["compact", str(tmp_path / "none")])
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert "no such index" in result.stderr

@@ -13,12 +13,9 @@ import cli_runner
 import pytest
 from cli_runner import run as run_command
 from container_bytes import write_zip
+from dicom_bytes import dicom_file, element, encapsulated_file
 from dicom_bytes import (
-    PIXEL_DATA,
-    dicom_file,
-    element,
-    encapsulated_file,
-    image_attributes,
+    small_image as image,
 )
 
 import mmindex
@@ -29,13 +26,6 @@ from mmindex.read.problems import Problem
 from mmindex.update.problems import describe_change
 
 SOP_INSTANCE_UID = 0x00080018
-
-
-def image(uid: str, pixels: bytes = b"abcd", **attributes: int | bytes | None) -> bytes:
-    """Return a file with frames of four bytes."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid)
-    data_set += image_attributes(number_of_frames=len(pixels) // 4, **attributes)
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
 
 def build(root: Path, files: dict[str, bytes]) -> Path:

@@ -11,13 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli_runner import new_runner
-from click.testing import Result
+from cli_runner import run
 from dicom_bytes import dicom_file, element, image_attributes
 from new_store import create_store
 
 import mmindex
-from mmindex.cli import main
 from mmindex.index import trust
 from mmindex.index.record import pack_record
 from mmindex.index.trust import explain_distrust
@@ -25,10 +23,6 @@ from mmindex.read.find_index import find_in_indexes
 
 NOBODY = 65534  # a user without rights
 FRAMES = [bytes([number]) * 4 for number in range(5)]
-
-
-def run(*arguments: str) -> Result:
-    return new_runner().invoke(main, arguments)
 
 
 def write_file(path: Path, frames: list[bytes]) -> None:
@@ -98,7 +92,6 @@ def test_an_index_that_others_may_have_planted_is_passed_over(
         pytest.skip("needs a second user")
     reason = plant(root)
     done = run("info", str(root / "a.dcm"))
-    assert done.exit_code == 0
     assert done.stderr.count(str(root / ".mmindex is not used")) == 1
     assert reason in done.stderr
     assert f"{root / '.mmindex'} --instance UID" in done.stderr
@@ -128,7 +121,6 @@ def test_an_index_of_the_user_or_of_root_is_used(
             pytest.skip("needs root's files")
         monkeypatch.setattr(os, "geteuid", lambda: 54321)
     done = run("info", str(root / "a.dcm"))
-    assert done.exit_code == 0
     assert "not used" not in done.stderr
     with ExitStack() as stack:
         assert find_in_indexes(str(root / "a.dcm"), stack).index == str(root / ".mmindex")
@@ -146,8 +138,7 @@ def test_a_planted_record_gives_no_other_frame(root: Path, tmp_path: Path) -> No
     (root / ".mmindex").chmod(0o666)
     for number, frame in enumerate(FRAMES):
         target = tmp_path / f"{number}.bin"
-        done = run("frame", str(root / "a.dcm"), str(number + 1), "-o", str(target))
-        assert done.exit_code == 0, done.output
+        run("frame", str(root / "a.dcm"), str(number + 1), "-o", str(target))
         assert target.read_bytes() == frame
 
 
@@ -158,7 +149,6 @@ def test_a_planted_page_ends_no_command(root: Path) -> None:
     planted.write_bytes(data[:8192] + bytes(len(data) - 8192))
     planted.chmod(0o666)
     done = run("info", str(root / "a.dcm"))
-    assert done.exit_code == 0
     assert "is not used: other users may write the file" in done.stderr
 
 

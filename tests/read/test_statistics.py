@@ -13,14 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_runner import run as run_command
-from dicom_bytes import (
-    HEVC,
-    PIXEL_DATA,
-    dicom_file,
-    element,
-    encapsulated_file,
-    image_attributes,
-)
+from dicom_bytes import HEVC, dicom_file, element, encapsulated_file, small_image
 from new_store import create_store
 
 import mmindex
@@ -30,22 +23,18 @@ from mmindex.read.statistics import Statistics
 SOP_INSTANCE_UID = 0x00080018
 
 
-def image(uid: str, number_of_frames: int) -> bytes:
-    """Return a file with frames of four bytes."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid)
-    data_set += image_attributes(number_of_frames=number_of_frames)
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", b"abcd" * number_of_frames))
-
-
 FILES = {
-    **{f"{count}-frames": image(f"1.{count}", count) for count in (1, 2, 30, 4, 50, 6, 7)},
-    "twin-1": image("1.100", 3),
-    "twin-2": image("1.100", 3),
+    **{
+        f"{count}-frames": small_image(f"1.{count}", b"abcd" * count)
+        for count in (1, 2, 30, 4, 50, 6, 7)
+    },
+    "twin-1": small_image("1.100", b"abcd" * 3),
+    "twin-2": small_image("1.100", b"abcd" * 3),
     "stream": encapsulated_file([b"\0\0\0\1"], 25, HEVC),
     "report": dicom_file(element(SOP_INSTANCE_UID, "UI", "1.101")),
     "text": b"patient,study\n" * 100,
     "empty": b"",
-    "cut": image("1.102", 5)[:201],
+    "cut": small_image("1.102", b"abcd" * 5)[:201],
 }
 FRAMES = 1 + 2 + 30 + 4 + 50 + 6 + 7 + 3 + 3  # those of a stream and of a cut file can't be read
 INSTANCES = 7 + 1
@@ -194,7 +183,7 @@ def test_an_index_file_is_counted_like_its_archive(root: Path, tmp_path: Path) -
 def test_paths_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     """A name with a newline stays on its line."""
     try:
-        (tmp_path / os.fsdecode(b"a\nb\xff")).write_bytes(image("1.1", 2))
+        (tmp_path / os.fsdecode(b"a\nb\xff")).write_bytes(small_image("1.1", b"abcd" * 2))
     except OSError as error:
         pytest.skip(f"no such names here: {error}")
     mmindex.build(tmp_path, workers=1)

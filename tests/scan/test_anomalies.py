@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anomaly_examples import EXAMPLES, FORCED, OVER_4_GIB, UNREACHED
+from outcomes import anomaly_codes, read_frames
 
 import mmindex
 from mmindex.scan.anomalies import ANOMALIES
@@ -59,3 +61,21 @@ def test_an_anomaly_has_a_meaning_and_what_was_done_in_one_sentence_each(code):
         assert text[0].isupper()
         assert text.endswith(".")
         assert len(text) <= 130
+
+
+def test_every_code_has_an_example():
+    """A new anomaly gets bytes that record it; what needs 4 GiB has a test of its own."""
+    assert set(EXAMPLES) | OVER_4_GIB | UNREACHED == set(ANOMALIES)
+    assert not set(EXAMPLES) & (OVER_4_GIB | UNREACHED)
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    assert all(f'["{code}"]' in tests for code in OVER_4_GIB)
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_an_example_records_its_anomaly_and_its_frames_are_read(code):
+    """The code is recorded where the bytes show it; what is read is the same without a proof."""
+    data, force = EXAMPLES[code], code in FORCED
+    assert code in anomaly_codes(data, force=force)
+    frames = read_frames(data, force=force)
+    assert len(frames) == mmindex.scan(data, force=force).number_of_frames
+    assert all(frame != b"" for frame in frames)

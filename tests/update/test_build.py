@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from dicom_bytes import (
     element,
     encapsulated_file,
     image_attributes,
+    small_image,
 )
 
 import mmindex
@@ -63,11 +65,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(met_module, "_CHUNK_FILES", 64)
 
 
-def image(uid: str, pixels: bytes = b"abcd") -> bytes:
-    """Return a file with frames of four bytes."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid) + element(STUDY_INSTANCE_UID, "UI", "1.2")
-    data_set += image_attributes(number_of_frames=len(pixels) // 4)
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+image = partial(small_image, study="1.2")
 
 
 def write_images(root: Path, count: int) -> Path:

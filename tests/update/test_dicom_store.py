@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, small_image
 
 import mmindex
 from mmindex.index.store import Store
@@ -13,12 +13,6 @@ from mmindex.index.store import Store
 pynetdicom = pytest.importorskip("pynetdicom")
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-
-
-def image(uid: str, pixels: bytes) -> bytes:
-    data_set = element(0x00080016, "UI", SECONDARY_CAPTURE) + element(0x00080018, "UI", uid)
-    data_set += image_attributes(number_of_frames=len(pixels) // 4)
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
 
 def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(
@@ -56,7 +50,9 @@ def test_a_stored_instance_is_served_as_soon_as_its_sender_is_answered(
         assert association.is_established
         for number in range(3):
             sent = tmp_path / "sent.dcm"
-            sent.write_bytes(image(f"1.2.{number}", b"one.%04d" % number))
+            sent.write_bytes(
+                small_image(f"1.2.{number}", b"one.%04d" % number, sop_class=SECONDARY_CAPTURE)
+            )
             assert association.send_c_store(str(sent)).Status == 0x0000
             with mmindex.open(archive) as served:
                 assert served.frame(f"1.2.{number}", 0) == b"one."

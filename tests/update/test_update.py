@@ -17,7 +17,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from cli_runner import new_runner
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import small_image as image
 
 import mmindex
 from mmindex.cli import main
@@ -28,14 +28,6 @@ from mmindex.update import archive_root, guards, single_files
 from mmindex.update.report import BuildReport
 
 SOP_INSTANCE_UID = 0x00080018
-
-
-def image(uid: str, pixels: bytes = b"abcd") -> bytes:
-    """Return a file with frames of four bytes."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid) + image_attributes(
-        number_of_frames=len(pixels) // 4
-    )
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
 
 @pytest.fixture
@@ -295,41 +287,6 @@ def test_rules_hold_for_named_files_too(root: Path) -> None:
     (root / "young.dcm").write_bytes(image("2.1"))
     assert mmindex.update(root, [root / "young.dcm"], min_age=3600).postponed == 1
     assert "young.dcm" not in known(root)
-
-
-# The command
-
-
-def test_update_command_reads_paths_from_a_file(root: Path) -> None:
-    """One a line, or with a zero byte after each."""
-    (root / "new.dcm").write_bytes(image("2.1"))
-    (root / "line\nbreak.dcm").write_bytes(image("2.2"))
-    (root.parent / "lines").write_text(f"{root}/new.dcm\n")
-    done = new_runner().invoke(
-        main, ["update", str(root), "--files-from", str(root.parent / "lines"), "--json"]
-    )
-    assert done.exit_code == 0, done.stderr
-    assert '"scanned": 1' in done.stdout
-    done = new_runner().invoke(
-        main, ["update", str(root), "--files-from", "-", "-0"], input=f"{root}/line\nbreak.dcm\0"
-    )
-    assert done.exit_code == 0, done.stderr
-    assert "line\nbreak.dcm" in known(root)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["update", ""],
-        ["update", "."],
-        ["update", ".", "x", "-0"],
-        ["update", ".", ""],
-        ["build", ""],
-    ],
-)
-def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
-    """An unset variable of a script is no archive."""
-    assert new_runner().invoke(main, arguments).exit_code == 2
 
 
 # Guards

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from container_bytes import write_tar
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import small_image as image
 
 import mmindex
 from mmindex.errors import IndexWriteError, MMIndexError
@@ -29,14 +29,6 @@ from mmindex.update import watch as watch_module
 
 SOP_INSTANCE_UID = 0x00080018
 PATIENCE = 30.0  # seconds in which a busy machine does anything
-
-
-def image(uid: str, pixels: bytes = b"abcd") -> bytes:
-    """Return a file with frames of four bytes."""
-    data_set = element(SOP_INSTANCE_UID, "UI", uid) + image_attributes(
-        number_of_frames=len(pixels) // 4
-    )
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
 
 
 def wait_until(holds: Callable[[], bool]) -> float:
@@ -406,25 +398,6 @@ def test_a_file_that_takes_the_place_of_a_folder_and_the_other_way(
     (tmp_path / "new").rename(root / "place")
     wait_until(lambda: uids() == {"1.1", "2.1"})
     assert watching.end() == 0
-
-
-def test_a_quiet_log_has_what_went_wrong_and_a_verbose_one_names_it(tmp_path: Path) -> None:
-    """In text, a line each; each begins with the time."""
-    root, index = tmp_path / "root", tmp_path / "index"
-    root.mkdir()
-    (root / "broken").symlink_to("nowhere")
-    for options, expected in ((["-q"], ["build"]), (["-v"], ["build", "problem", "stopped"])):
-        command = [sys.executable, "-m", "mmindex", "watch", str(root), "--index", str(index)]
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        process.terminate()
-        others = process.stdout.read()
-        assert process.wait(PATIENCE) == 0
-        process.stdout.close()
-        kinds = [line.split()[1].rstrip(":") for line in [first, *others.splitlines()]]
-        assert kinds == expected
-        assert ("broken: cannot look at it" in others) == (options == ["-v"])
 
 
 def test_a_container_that_arrives_or_changes_is_served(tmp_path: Path) -> None:

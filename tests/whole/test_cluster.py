@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import small_image
 
 import mmindex
 from mmindex.errors import MMIndexError
@@ -25,11 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = 1500
 
 
-def image(number: int) -> bytes:
-    data_set = element(0x00080018, "UI", f"1.{number}") + image_attributes()
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", b"%04d" % number))
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and what is none, and the index of a serial build beside them."""
@@ -37,9 +32,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(COUNT):
         file = folder / "archive" / f"{number % 10}" / f"{number:04}.dcm"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(image(number))
+        file.write_bytes(small_image(f"1.{number}", b"%04d" % number))
     (folder / "archive" / "text").write_bytes(b"no DICOM")
-    (folder / "archive" / "cut").write_bytes(image(1)[:200])
+    (folder / "archive" / "cut").write_bytes(small_image("1.1", b"0001")[:200])
     mmindex.build(folder / "archive", folder / "serial", workers=1)
     return folder
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dicom_bytes import PIXEL_DATA, dicom_file, element, encapsulated_file, image_attributes
+from dicom_bytes import encapsulated_file, small_image
 from new_store import create_store
 
 import mmindex
@@ -50,17 +50,11 @@ sys.stdin.read()  # until it is killed
 """
 
 
-def image(number: int) -> bytes:
-    data_set = element(0x00080018, "UI", f"1.{number}") + element(0x0020000D, "UI", "1.2")
-    data_set += image_attributes()
-    return dicom_file(data_set + element(PIXEL_DATA, "OW", b"%04d" % number))
-
-
 def write_files(root: Path) -> None:
     """Write images, files that can't be read, and what is none."""
     root.mkdir()
     for number in range(FILES):
-        content = image(number)
+        content = small_image(f"1.{number}", b"%04d" % number, study="1.2")
         if number % 10 == 3:
             content = encapsulated_file([b"\xff\xd8A\xff\xd9\0"] * (number % 7), number % 7)
         elif number % 10 == 5:
@@ -322,7 +316,7 @@ import re, sys
 from concurrent.futures import Executor, Future
 import mmindex
 from mmindex.index import store
-from mmindex.update import archive_root
+from mmindex.sources import folder
 from mmindex.sources.base import FoundFile
 from mmindex.index.record import pack_record
 from mmindex.frame_table import FrameTable, Layout
@@ -339,7 +333,7 @@ def look(*ignored):
     with open("/proc/self/status") as status:
         peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+)", status.read())[1]))
 
-def walk(root, index, rules):
+def walk(root, index, rules, start):
     for number in range(COUNT):
         yield FoundFile(b"some/where/%09d.dcm" % number, Fingerprint(SIZE + number, 1, number))
 
@@ -362,7 +356,7 @@ def replace_and_look(*arguments):
     return unknown
 
 replace_files, store.replace_files = store.replace_files, replace_and_look
-archive_root.walk_archive = walk
+folder.walk_archive = walk
 reports = [mmindex.build(sys.argv[1], workers=4, executor=Prepared(), progress=look, full=full)
            for full in (False, False, True)]
 print(peak << 10, *(n for r in reports for n in (r.scanned, r.unchanged)), reports[0].frames)

@@ -87,17 +87,24 @@ def take_lock_file(path: str) -> None:
     lock = path + LOCK
     try:
         try:
-            permissions = os.stat(path).st_mode & _MODE
-            number = open_beside(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
-        except FileExistsError:
-            _check_lock_file(lock)
-            return
-        try:
-            os.write(number, LMDB_MAGIC)
-        finally:
-            os.close(number)
+            _check_lock_file(lock)  # most indexes have one
+        except FileNotFoundError:
+            _create_lock_file(lock, os.stat(path).st_mode & _MODE)
     except OSError as error:
         raise IndexWriteError(f"cannot write the index: {explain(error)}", path=lock) from error
+
+
+def _create_lock_file(lock: str, permissions: int) -> None:
+    """Create a lock file, or look at one that another process has created meanwhile."""
+    try:
+        number = open_beside(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+    except FileExistsError:
+        _check_lock_file(lock)
+        return
+    try:
+        os.write(number, LMDB_MAGIC)
+    finally:
+        os.close(number)
 
 
 def remove_lock_file(path: str) -> None:
