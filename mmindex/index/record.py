@@ -268,7 +268,7 @@ def _unpack(
         big_endian=bool(header.flags & BIG_ENDIAN),
         number_of_frames=header.number_of_frames,
         boundaries=BOUNDARIES[header.boundaries],
-        image_pixel=_make_image_pixel(header, photometric),
+        image_pixel=make_image_pixel(header, photometric),
         image_numbers=numbers,
         frames=_make_frame_table(header, packed, entries) if header.layout else None,
         anomalies=tuple(anomalies),
@@ -295,7 +295,8 @@ def _make_frame_table(
     )
 
 
-def _make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
+def make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
+    """Return what a record's header and one of its texts say of the pixels."""
     present = header.present
     return ImagePixel(
         rows=header.rows if present & 1 else None,

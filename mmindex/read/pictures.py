@@ -51,11 +51,16 @@ def rescale_frame(instance: Instance, pixels: Pixels, frame_index: int) -> NDArr
     """
     numbers = instance.record.image_numbers
     if numbers.rescale_slope is not None and numbers.rescale_intercept is not None:
-        values = pixels.astype(np.float64)
-        values *= numbers.rescale_slope
-        values += numbers.rescale_intercept
-        return values.astype(np.float32)
+        return apply_rescale(pixels, numbers.rescale_slope, numbers.rescale_intercept)
     return read_units(instance, pixels, frame_index).astype(np.float32)
+
+
+def apply_rescale(pixels: Pixels, slope: float, intercept: float) -> NDArray[np.float32]:
+    """Return slope * stored value + intercept, rounded once (PS3.3 C.11.1)."""
+    values = pixels.astype(np.float64)
+    values *= slope
+    values += intercept
+    return values.astype(np.float32)
 
 
 def read_units(instance: Instance, pixels: Pixels, frame_index: int) -> Pixels:
