@@ -45,7 +45,7 @@ def read_array(
     try:
         if not rescale:
             return _read_stored(instance, frame_index, raw=raw, copy=copy, out=out)
-        from mmindex.read.pictures import rescale_frame  # which imports this module
+        from mmindex.read.units import rescale_frame  # most arrays are as stored
 
         pixels = _read_stored(instance, frame_index, raw=raw)
         return put(rescale_frame(instance, pixels, frame_index), out)
@@ -115,7 +115,7 @@ def decode_once(
     else:
         pixels = decode_frame(frame, image, uid, raw=raw, out=given)
     if rescale and stored.rescale is not None:
-        from mmindex.read.pictures import apply_rescale
+        from mmindex.read.units import apply_rescale
 
         pixels = apply_rescale(pixels, *stored.rescale)
     if out is not None:
