@@ -14,7 +14,6 @@ from mmindex.errors import (
     MissingFileError,
     MMIndexError,
     StaleIndexError,
-    naming,
 )
 from mmindex.index.databases import UidKind
 from mmindex.index.members import find_record
@@ -265,14 +264,15 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         if stored is None or (rescale and stored.rescale is None):
             return None
         path, version, offset, length = stored.location
-        full_path = self._root + b"/" + path
-        frame = read_range(full_path, version, offset, length)
+        frame = read_range(self._root + b"/" + path, version, offset, length)
         if frame is None:
             return None
         from mmindex.read.pixels import decode_once
 
-        with naming(os.fsdecode(full_path)):
+        try:
             return decode_once(frame, stored, rescale=rescale, **options)
+        except MMIndexError:  # raised again by the instance, which names its file
+            return None
 
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""

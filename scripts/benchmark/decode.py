@@ -157,7 +157,9 @@ def _list_codecs() -> Iterator[_Codec]:
 
 
 def _by_hand_rle(codecs: Any, dtype: str) -> Callable[[bytes], Any]:
-    return lambda frame: codecs.dicomrle_decode(frame, dtype)
+    import numpy as np
+
+    return lambda frame: np.frombuffer(codecs.dicomrle_decode(frame, dtype), dtype)
 
 
 def _write_file(path: Path, uid: str, image: Any, frame: bytes) -> None:
