@@ -113,6 +113,10 @@ def read_archive(archive: Archive) -> list[bytes]:
     list_archive(archive)
     assert_type(archive.array(uid, 0), NDArray[np.generic])
     assert_type(archive.arrays([(uid, 0)]), NDArray[np.generic])
+    stack, failures = archive.arrays([(uid, 0)], threads=2, on_error="skip")
+    assert_type(stack, NDArray[np.generic])
+    assert_type(failures, dict[int, MMIndexError])
+    assert_type(FrameDataset(archive).arrays([0], out=stack), NDArray[np.generic])
     frames: list[bytes] = archive.frames([(uid, 0)])
     return [archive.frame(uid, 0), *frames]
 

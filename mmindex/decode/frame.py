@@ -81,8 +81,9 @@ def decode_frame(
         stream = module.parse_stream(frame, image)
         check_stream(stream, image)
         if has_codecs(module):
-            dtype = find_dtype(image)
-            given = out if out is not None and (out.shape, out.dtype) == (shape, dtype) else None
+            given = out
+            if out is not None and (out.shape, out.dtype) != (shape, find_dtype(image)):
+                given = None
             pixels = _decode_stream(decoder, module, stream, image, raw, given)
         else:
             pixels = decode_by_pydicom(bytes(frame), transfer_syntax_uid, image, raw=raw)

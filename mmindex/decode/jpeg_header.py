@@ -18,6 +18,7 @@ _MARKER = Struct(">BBH")  # FF, its code, length of what follows
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _MOST_MARKERS = 1000
 _MOST_IN_SCAN = 4  # components
+_ALL_COEFFICIENTS = (1 << 64) - 1
 _HUFFMAN = {0xC0, 0xC1, SOF_PROGRESSIVE, SOF_LOSSLESS}
 _RGB = (b"RGB", b"rgb")
 _SOS_MARKER = bytes((0xFF, _SOS))
@@ -34,6 +35,8 @@ class JpegHeader(NamedTuple):
         Identifiers of the components.
     sampling : bytes
         Sampling factors of each: across in the upper four bits, down in the lower ones.
+    least_length : int
+        The fewest bytes that a stream of so many samples may have.
     end : int
         Where the frame header ends.
     has_jfif : bool
@@ -48,6 +51,7 @@ class JpegHeader(NamedTuple):
     columns: int
     ids: bytes
     sampling: bytes
+    least_length: int
     end: int
     has_jfif: bool
     adobe_transform: int | None
@@ -66,14 +70,28 @@ class JpegHeader(NamedTuple):
         return "YBR" in photometric_interpretation
 
 
+_LAST: list[tuple[bytes, JpegHeader]] = []  # the header that was parsed last, and its bytes
+
+
 def parse_jpeg_header(frame: bytes | memoryview) -> JpegHeader:
     """Return the header of a stream that begins with SOI.
+
+    Frames of an instance begin alike: one that begins with the bytes of the header before has it.
 
     Raises
     ------
     DecodeError
         There is no frame header before the first scan.
     """
+    for head, header in _LAST:
+        if frame[: header.end] == head:
+            return header
+    header = _parse_header(frame)
+    _LAST[:] = [(bytes(frame[: header.end]), header)]
+    return header
+
+
+def _parse_header(frame: bytes | memoryview) -> JpegHeader:
     at, has_jfif, adobe = 2, False, None
     size, unpack = len(frame), _MARKER.unpack_from
     for _ in range(_MOST_MARKERS):
@@ -107,33 +125,35 @@ def _parse_frame_header(
         raise DecodeError("cannot decode the frame: its JPEG frame header is cut")
     rows, columns = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     ids, sampling = body[6 : 6 + 3 * body[5] : 3], body[7 : 6 + 3 * body[5] : 3]
-    return JpegHeader(code, body[0], rows, columns, ids, sampling, end, has_jfif, adobe)
+    least = _count_least(code, rows, columns, sampling)
+    return JpegHeader(code, body[0], rows, columns, ids, sampling, least, end, has_jfif, adobe)
 
 
-def check_length(header: JpegHeader, length: int) -> None:
-    """Raise DecodeError where a Huffman-coded stream is too short for its samples.
+def _count_least(process: int, rows: int, columns: int, sampling: bytes) -> int:
+    """Return the fewest bytes of a Huffman-coded stream of so many samples.
 
     No code is shorter than a bit. A lossless sample has one; a block of 8 x 8 has one of its first
     coefficient, and in a sequential stream another that ends the block (T.81 F.1.2, G.1.2, H.1.2).
-
-    Parameters
-    ----------
-    length : int
-        Bytes of the stream.
     """
-    across = [max(1, each >> 4) for each in header.sampling]
-    down = [max(1, each & 15) for each in header.sampling]
-    if not across or header.process not in _HUFFMAN:
-        return
-    side = 1 if header.process == SOF_LOSSLESS else 8
-    units = 0
-    for horizontal, vertical in zip(across, down, strict=True):
-        rows = -(-header.rows * vertical // (max(down) * side))
-        units += rows * -(-header.columns * horizontal // (max(across) * side))
-    bits = units if header.process in (SOF_LOSSLESS, SOF_PROGRESSIVE) else 2 * units
-    if bits > 8 * length:
+    if process not in _HUFFMAN:
+        return 0
+    side = 1 if process == SOF_LOSSLESS else 8
+    most_across = max([1, *[each >> 4 for each in sampling]]) * side
+    most_down = max([1, *[each & 15 for each in sampling]]) * side
+    bits = 0
+    for each in sampling:
+        blocks = -(-rows * (each & 15) // most_down)
+        bits += blocks * -(-columns * (each >> 4) // most_across)
+    if process not in (SOF_LOSSLESS, SOF_PROGRESSIVE):
+        bits *= 2
+    return (bits + 7) // 8
+
+
+def check_length(header: JpegHeader, length: int) -> None:
+    """Raise DecodeError where a stream of so many bytes is too short for its samples."""
+    if length < header.least_length:
         raise DecodeError(
-            f"cannot decode the frame: expected at least {(bits + 7) // 8} bytes for "
+            f"cannot decode the frame: expected at least {header.least_length} bytes for "
             f"{header.rows} x {header.columns} pixels, found {length}"
         )
 
@@ -172,15 +192,19 @@ def check_scans(header: JpegHeader, frame: bytes | memoryview) -> None:
     Of each component, a progressive stream has every coefficient down to its lowest bit, others
     have one scan.
     """
-    missing = {(each, at) for each in header.ids for at in range(64)}
-    if header.process != SOF_PROGRESSIVE:
-        missing = {(each, 0) for each in header.ids}
+    is_progressive = header.process == SOF_PROGRESSIVE
+    if not is_progressive and isinstance(frame, bytes):  # most have one scan of all components
+        start = frame.find(_SOS_MARKER, header.end)
+        if 0 < start < len(frame) - 5 and frame[start + 4] == len(header.ids) <= _MOST_IN_SCAN:
+            return
+    missing = dict.fromkeys(header.ids, _ALL_COEFFICIENTS)  # a bit each
     for scan in walk_scans(frame, header.end):
-        if header.process != SOF_PROGRESSIVE:
-            missing -= {(each, 0) for each in scan.ids}
-        elif not scan.low_bit:
-            missing -= {(each, at) for each in scan.ids for at in range(scan.first, scan.last + 1)}
-        if not missing:
+        band = _ALL_COEFFICIENTS
+        if is_progressive:
+            band = 0 if scan.low_bit else (2 << min(scan.last, 63)) - (1 << min(scan.first, 63))
+        for each in scan.ids:
+            missing[each] = missing.get(each, 0) & ~band
+        if not any(missing.values()):
             return
     raise DecodeError("cannot decode the frame: its JPEG stream ends early, before its last scan")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from mmindex.decode.jpeg_header import SOF_JPEG_LS, SOI, parse_jpeg_header
 from mmindex.decode.rle import is_rle
 from mmindex.errors import DecodeError
-from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec, find_transfer_syntax
+from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 
 if TYPE_CHECKING:
     from mmindex.decode.stream import Pixels, Stream
@@ -152,7 +152,7 @@ def list_transfer_syntaxes() -> Iterator[Support]:
 
 def check_known(syntax_uid: str) -> None:
     """Raise DecodeError where a transfer syntax is private: nothing is guessed of its frames."""
-    if find_transfer_syntax(syntax_uid).codec is Codec.UNKNOWN:
+    if syntax_uid not in TRANSFER_SYNTAXES:
         raise DecodeError(
             f"mmindex decodes no frames of unknown transfer syntax {syntax_uid or '(none)'}: the "
             "samples of a private transfer syntax are not known"

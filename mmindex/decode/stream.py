@@ -25,6 +25,9 @@ ALL_BITS = 64
 MOST_UNPROVED = 256 << 20  # bytes of a decoded frame, whatever the length of its stream
 _MOST_EXPANSION = 4096  # decoded bytes a stored byte, of longer frames
 _WORDS = (1, 8, 16, 32, 64)  # Bits Allocated of samples that a codec returns
+_DTYPES = {
+    (sign, bits): np.dtype(f"{'ui'[sign]}{bits // 8}") for sign in (0, 1) for bits in _WORDS[1:]
+}
 
 
 class Stream(NamedTuple):
@@ -90,7 +93,7 @@ def find_dtype(image: ImagePixel) -> np.dtype[np.generic]:
     """Return the dtype of decoded samples: as wide as Bits Allocated, in native byte order."""
     if image.bits_allocated == 1:
         return np.dtype("u1")
-    return np.dtype(f"{'ui'[image.pixel_representation or 0]}{(image.bits_allocated or 0) // 8}")
+    return _DTYPES[image.pixel_representation or 0, image.bits_allocated or 0]
 
 
 def array_shape(image: ImagePixel) -> tuple[int, ...]:

@@ -23,7 +23,12 @@ from mmindex.index.databases import (
     uid_key,
 )
 from mmindex.index.folders import find_below, has_folder
-from mmindex.index.frame_location import FrameLocation, find_location
+from mmindex.index.frame_location import (
+    FrameLocation,
+    StoredPixels,
+    find_location,
+    find_pixels,
+)
 from mmindex.index.index_file import CheckedPages, reading
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
@@ -135,11 +140,17 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
     ) -> FrameLocation | None:
         """Return where a frame of the only file with this UID lies; see `find_location`."""
         uid = uid_key(sop_instance_uid)
-        id_bytes = txn.get_only("instances", uid)
-        sealed = None if id_bytes is None else txn.get("files", id_bytes)
-        if id_bytes is None or sealed is None:
-            return None
-        return find_location(unseal(id_bytes, sealed), uid, frame_index)
+        packed = _find_only(txn, uid)
+        return None if packed is None else find_location(packed, uid, frame_index)
+
+    @reading
+    def locate_pixels(
+        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+    ) -> StoredPixels | None:
+        """Return what decodes a frame of the only file with this UID; see `find_pixels`."""
+        uid = uid_key(sop_instance_uid)
+        packed = _find_only(txn, uid)
+        return None if packed is None else find_pixels(packed, uid, frame_index)
 
     def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         """Yield the records of the files that have this UID, each file once."""
@@ -377,3 +388,10 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         txn.check(*DATABASES)
         verify_index(txn)
         return CheckedPages(self._environment().opened.key, txn.id())
+
+
+def _find_only(txn: Transaction, uid: bytes) -> memoryview | None:
+    """Return the record of the only file that has a SOP Instance UID; None of none or several."""
+    id_bytes = txn.get_only("instances", uid)
+    sealed = None if id_bytes is None else txn.get("files", id_bytes)
+    return None if id_bytes is None or sealed is None else unseal(id_bytes, sealed)

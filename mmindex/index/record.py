@@ -270,13 +270,7 @@ def _unpack(
         big_endian=bool(header.flags & BIG_ENDIAN),
         number_of_frames=header.number_of_frames,
         boundaries=BOUNDARIES[header.boundaries],
-        image_pixel=_make_image_pixel(
-            _get_pixel_numbers(header),
-            header.present,
-            photometric,
-            header.pixel_keyword,
-            header.pixel_vr,
-        ),
+        image_pixel=make_image_pixel(header, photometric),
         image_numbers=numbers,
         frames=_make_frame_table(header, packed, entries) if header.layout else None,
         anomalies=tuple(anomalies),
@@ -300,6 +294,17 @@ def _make_frame_table(
         entry_size=8 if header.flags & WIDE_ENTRIES else 4,
         trimmed=bool(header.flags & TRIMMED),
         entries=bytes(packed[header.entries_offset :]) if entries is None else entries,
+    )
+
+
+def make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
+    """Return what a record's header and one of its texts say of the pixels."""
+    return _make_image_pixel(
+        _get_pixel_numbers(header),
+        header.present,
+        photometric_interpretation,
+        header.pixel_keyword,
+        header.pixel_vr,
     )
 
 

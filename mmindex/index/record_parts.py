@@ -18,6 +18,8 @@ LENGTH = struct.Struct("<H")
 COUNT = struct.Struct("<Q")  # of bytes that stand apart
 STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
 TEXTS_AT = HEADER.size  # the path is the first of the texts
+IMAGE_PIXEL = slice(89, 109)  # and those that describe pixels
+_NUMBERS_AT, _RESCALE = 115, struct.Struct("<dd")
 _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
 POSITIONS = 64
@@ -190,6 +192,15 @@ def unpack_image_numbers(
             text, position = unpack_text(packed, position)
             found[ImageNumbers._fields.index(name)] = text.decode("latin-1")
     return ImageNumbers._make(found), position
+
+
+def unpack_rescale(packed: bytes, position: int) -> tuple[float, float] | None:
+    """Return Rescale Slope and Intercept of a record whose image numbers begin at `position`."""
+    mask = packed[_NUMBERS_AT]
+    if mask & 6 != 6:
+        return None
+    slope, intercept = _RESCALE.unpack_from(packed, position + 8 * (mask & 1))
+    return slope, intercept
 
 
 def status_of(number: int) -> Status:

@@ -74,7 +74,7 @@ class FramesAhead(Generic[Key]):
         instance = self._take(position, key)
         if not rescale:
             return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
-        from mmindex.read.pictures import rescale_frame
+        from mmindex.read.units import rescale_frame
 
         pixels = read_array(instance, frame_index, raw=raw)
         with naming(instance.path):  # of the open instance, which keeps its header

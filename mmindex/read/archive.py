@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmindex.closing import Closing
 from mmindex.errors import (
@@ -253,6 +253,26 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
             return None
         path, version, offset, length = location
         return read_range(self._root + b"/" + path, version, offset, length)
+
+    def _read_pixels_once(
+        self, uid: str, frame_index: int, *, rescale: bool, **options: Any
+    ) -> NDArray[np.generic] | None:
+        """Return the pixels of a frame of a file that is not open, as `_read_once` its bytes."""
+        if not self._is_plain or not self._open.is_first_read(uid):
+            return None
+        stored = self._store.locate_pixels(uid, frame_index)
+        if stored is None or (rescale and stored.rescale is None):
+            return None
+        path, version, offset, length = stored.location
+        frame = read_range(self._root + b"/" + path, version, offset, length)
+        if frame is None:
+            return None
+        from mmindex.read.pixels import decode_once
+
+        try:
+            return decode_once(frame, stored, rescale=rescale, **options)
+        except MMIndexError:  # raised again by the instance, which names its file
+            return None
 
     def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""

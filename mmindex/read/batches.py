@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from mmindex.errors import MissingFileError, MMIndexError, StaleIndexError
 from mmindex.model import is_url
@@ -29,6 +29,7 @@ class Batches:
     root: str
     _retry: Callable[[str, Callable[[Instance], Read]], Read]
     _keep_open: Callable[[str], Instance]
+    _read_pixels_once: Callable[..., NDArray[np.generic] | None]
 
     @property
     def is_remote(self) -> bool:
@@ -169,11 +170,12 @@ class Batches:
         """Return a frame as `array` does, in `out` if it has that shape and dtype."""
         from mmindex.read.pixels import read_array
 
+        options: Any = {"raw": raw, "rescale": rescale, "copy": copy, "out": out}
+        found = self._read_pixels_once(sop_instance_uid, frame_index, **options)
+        if found is not None:
+            return found
         return self._retry(
-            sop_instance_uid,
-            lambda instance: read_array(
-                instance, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
-            ),
+            sop_instance_uid, lambda instance: read_array(instance, frame_index, **options)
         )
 
     def read_ahead(self, pairs: Sequence[tuple[str, int]]) -> FramesAhead[str] | None:

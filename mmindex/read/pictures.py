@@ -16,6 +16,7 @@ from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
 from mmindex.read.display import keep_display
 from mmindex.read.pixels import read_array
+from mmindex.read.units import TABLE_ERRORS, apply_modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,39 +29,6 @@ if TYPE_CHECKING:
     WindowChoice = Literal["file", "auto"] | tuple[float, float]
 
 _PALETTE = "PALETTE COLOR"
-_TABLE_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
-)
-
-
-def rescale_frame(instance: Instance, pixels: Pixels, frame_index: int) -> NDArray[np.float32]:
-    """Return stored values as values in units, float32; see `Instance.array`.
-
-    The record has slope and intercept where nothing in the header goes before them: the header is
-    read for other instances alone, once while they are open.
-
-    Raises
-    ------
-    DecodeError
-        The Modality LUT is damaged.
-    """
-    numbers = instance.record.image_numbers
-    if numbers.rescale_slope is not None and numbers.rescale_intercept is not None:
-        values = pixels.astype(np.float64)
-        values *= numbers.rescale_slope
-        values += numbers.rescale_intercept
-        return values.astype(np.float32)
-    return read_units(instance, pixels, frame_index).astype(np.float32)
-
-
-def read_units(instance: Instance, pixels: Pixels, frame_index: int) -> Pixels:
-    """Return stored values after the Modality LUT or rescale of the header, as pydicom does."""
-    return _apply_modality(pixels, keep_display(instance).of_frame(frame_index))
 
 
 def check_window(window: object) -> WindowChoice:
@@ -101,7 +69,7 @@ def read_values(
     if window == "file" and (_has_voi_lut(header) or _find_window(header) is not None):
         return None
     pixels = read_array(instance, frame_index, raw=False)
-    return None if _is_shown_as_stored(pixels, image) else _apply_modality(pixels, header)
+    return None if _is_shown_as_stored(pixels, image) else apply_modality(pixels, header)
 
 
 def _is_shown_as_stored(pixels: Pixels, image: ImagePixel) -> bool:
@@ -114,7 +82,7 @@ def _find_window(header: Dataset) -> tuple[float, float] | None:
     for name in ("WindowCenter", "WindowWidth"):
         try:
             found.append(float(_take_first(header.get(name))))
-        except _TABLE_ERRORS:  # absent, empty, or no number
+        except TABLE_ERRORS:  # absent, empty, or no number
             return None
     center, width = found
     return (center, width) if math.isfinite(center) and 0 < width < math.inf else None
@@ -190,7 +158,7 @@ def _window(
     """Return gray values as 0 to 255: VOI LUT, window, or by their values."""
     from pydicom.pixels.processing import apply_voi, apply_windowing
 
-    values = _apply_modality(pixels, header)
+    values = apply_modality(pixels, header)
     try:
         if window == "file" and _has_voi_lut(header):
             if values.dtype.kind == "f":
@@ -211,7 +179,7 @@ def _window(
         _replace(header, WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
         _show_in_bytes(header)
         return _to_bytes(apply_windowing(values, header))
-    except _TABLE_ERRORS as error:
+    except TABLE_ERRORS as error:
         raise DecodeError(f"cannot apply the VOI LUT or window: {error}") from error
 
 
@@ -231,23 +199,13 @@ def _replace(header: Dataset, **values: object) -> None:
         setattr(header, name, value)
 
 
-def _apply_modality(pixels: Pixels, header: Dataset) -> Pixels:
-    from pydicom.pixels.processing import apply_modality_lut
-
-    try:
-        values: Pixels = apply_modality_lut(pixels, header)
-    except _TABLE_ERRORS as error:
-        raise DecodeError(f"cannot apply the Modality LUT: {error}") from error
-    return values
-
-
 def _apply_palette(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
     """Return colours of palette indices; of 16 bits, the upper 8 (PS3.3 C.7.6.3.1.6)."""
     from pydicom.pixels.processing import apply_color_lut
 
     try:
         colours = apply_color_lut(pixels, header)[..., :3]
-    except _TABLE_ERRORS as error:
+    except TABLE_ERRORS as error:
         raise DecodeError(
             f"cannot apply the palette: {error}; `mmindex frame --format npy` and `Instance.array` "
             "return the indices"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mmindex.decode.stream import Pixels
+    from mmindex.index.frame_location import StoredPixels
     from mmindex.read.instance import Instance
 
 Decode = Callable[[int, "Pixels | None"], "Pixels"]  # position, array to fill -> array
@@ -44,7 +45,7 @@ def read_array(
     try:
         if not rescale:
             return _read_stored(instance, frame_index, raw=raw, copy=copy, out=out)
-        from mmindex.read.pictures import rescale_frame  # which imports this module
+        from mmindex.read.units import rescale_frame  # most arrays are as stored
 
         pixels = _read_stored(instance, frame_index, raw=raw)
         return put(rescale_frame(instance, pixels, frame_index), out)
@@ -61,6 +62,7 @@ def _read_stored(
     copy: bool = False,
     out: Pixels | None = None,
 ) -> Pixels:
+    """Return a frame's pixels by the record of its instance."""
     record = instance.record
     frames, image = record.frames, record.image_pixel
     uid = record.transfer_syntax_uid
@@ -82,6 +84,40 @@ def _read_stored(
         if copy:
             frame = bytearray(frame)
         pixels = decode_native(frame, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    if out is not None:
+        return put(pixels, out)
+    return pixels.copy() if copy and not pixels.flags.writeable else pixels
+
+
+def decode_once(
+    frame: bytes,
+    stored: StoredPixels,
+    *,
+    raw: bool,
+    rescale: bool = False,
+    copy: bool = False,
+    out: Pixels | None = None,
+) -> Pixels:
+    """Return the pixels of a frame by what its packed record says; see `Instance.array`.
+
+    Raises
+    ------
+    DecodeError, MissingDependencyError
+        As `Instance.array`.
+    """
+    image, uid = stored.image, stored.transfer_syntax_uid
+    given = None if rescale else out
+    if stored.frame_bits:
+        if uid:
+            check_known(uid)
+        owned = bytearray(frame) if copy else frame
+        pixels = decode_native(owned, image, frame_bits=stored.frame_bits, raw=raw)
+    else:
+        pixels = decode_frame(frame, image, uid, raw=raw, out=given)
+    if rescale and stored.rescale is not None:
+        from mmindex.read.units import apply_rescale
+
+        pixels = apply_rescale(pixels, *stored.rescale)
     if out is not None:
         return put(pixels, out)
     return pixels.copy() if copy and not pixels.flags.writeable else pixels

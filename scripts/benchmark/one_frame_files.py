@@ -155,6 +155,7 @@ def list_cases(count: int, site: Site) -> Iterator[Case]:
         f"an item of a FrameDataset of {count:,} one-frame files, shuffled",
         _list_dataset(files, archive),
         limit=OPEN_EACH,
+        bound=6.0,
     )
 
 
