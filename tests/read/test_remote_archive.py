@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_runner import run
 from dicom_bytes import (
+    HEVC,
     JPEG_BASELINE,
     PIXEL_DATA,
     dicom_file,
@@ -41,6 +43,9 @@ from mmindex.errors import (
 )
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
+from mmindex.model import Status
+from mmindex.render.png import walk_pictures
+from mmindex.render.sheet import draw_sheet
 from mmindex.sources.requests import Request, watching
 from mmindex.sources.stores import make_store
 
@@ -612,3 +617,81 @@ class TestBesideFrames:
             volume = archive.volume("1.2.8")
             assert [plane.tobytes() for plane in volume.array] == FRAMES
             assert len(server.gets) <= 12
+
+
+# Frames one after the other.
+
+
+class TestWalks:
+    """What reads frames in turn reads those of a store in batches, many requests at once."""
+
+    @pytest.fixture
+    def requests(self) -> list[Request]:
+        return []
+
+    @pytest.fixture
+    def instance(self, server: RangeServer, requests: list[Request]) -> Iterator[Any]:
+        server.objects["/a"] = tiled_object("1.2.3", TILES[:300])
+        with (
+            mmindex.open_file(f"{server.url}/a", prove=True) as instance,
+            watching(requests.append),
+        ):
+            yield instance
+
+    def test_iteration_and_slices(self, instance: Any, requests: list[Request]) -> None:
+        """The first frame does not wait for many others."""
+        assert next(iter(instance)) == TILES[0]
+        assert sum(each.length for each in requests) <= sum(map(len, TILES[:8])) + 8 * 8
+        requests.clear()
+        assert list(instance) == TILES[:300]
+        assert len(requests) <= 8
+        requests.clear()
+        assert instance[250:20:-3] == TILES[250:20:-3]
+        assert len(requests) <= 78
+        assert instance[5:5] == []
+        assert instance[-1:] == [TILES[299]]
+
+    def test_an_error_is_that_of_its_frame(self, instance: Any, server: RangeServer) -> None:
+        """Frames before were yielded."""
+        frames = iter(instance)
+        assert next(frames) == TILES[0]
+        server.objects["/a"] = server.objects["/a"][::-1]
+        for _ in range(7):
+            next(frames)
+        with pytest.raises(StaleIndexError, match=f"{server.url}/a"):
+            next(frames)
+
+    def test_frame_command(self, instance: Any, server: RangeServer) -> None:
+        """Frames that are written one after the other."""
+        server.served.clear()
+        done = run("frame", instance.path, "1-")
+        assert done.stdout_bytes == b"".join(TILES[:300])
+        assert len(server.gets) <= 24
+
+    def test_stream(self, server: RangeServer) -> None:
+        """The fragments of a video."""
+        fragments = [bytes([at]) * 20_000 for at in range(200)]
+        data_set = element(0x00080018, "UI", "1.2.3") + image_attributes(number_of_frames=9)
+        server.objects["/v"] = dicom_file(data_set + encapsulate(fragments), HEVC)
+        with mmindex.open_file(f"{server.url}/v") as instance:
+            assert instance.record.status is Status.STREAM
+            server.served.clear()
+            assert list(instance.stream()) == fragments
+            assert len(server.gets) <= 2
+
+    def test_pictures(self, server: RangeServer, tmp_path: Path) -> None:
+        """A sheet of 15 frames, and pictures: one header, and few requests for frames."""
+        server.objects["/d"] = data = testdata("rtdose.dcm").read_bytes()
+        with (
+            mmindex.open_file(data) as local,
+            mmindex.open_file(f"{server.url}/d") as instance,
+        ):
+            numbers = list(range(len(instance)))
+            server.served.clear()
+            sheet = draw_sheet(instance, numbers)
+            assert sheet.png == draw_sheet(local, numbers).png
+            assert len(server.gets) <= 8
+            server.served.clear()
+            pictures = list(walk_pictures(instance, [range(len(instance))]))
+            assert pictures == list(walk_pictures(local, [range(len(local))]))
+            assert len(server.gets) <= 6
