@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -382,6 +383,39 @@ def test_an_index_that_changed_is_fetched_anew(
     with mmindex.open(url) as archive:
         assert len(archive) == 4
     assert not old.exists()
+
+
+def test_copies_of_other_urls_are_removed_in_time(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """Those that nobody opened for 90 days; files of others in the folder stay."""
+    url = serve_archive(server, tmp_path / "archive", series(1))
+    server.objects["/other.mmindex"] = server.objects["/files/.mmindex"]
+    mmindex.open(f"{server.url}/other.mmindex", archive_root=url).close()
+    (other,) = cache.glob("*.mmindex")
+    (cache / "notes").write_text("mine")
+    day = 24 * 3600
+    for days, is_kept in ((80, True), (100, False)):
+        for each in (other, cache / "notes"):
+            os.utime(each, (time.time() - days * day, time.time() - days * day))
+        serve_archive(server, tmp_path / "archive", series(days))
+        mmindex.open(url).close()
+        assert other.exists() is is_kept
+    assert (cache / "notes").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_cache_below_a_folder_of_another_user_is_refused(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """Whom the folder above belongs to may put another one in its place, sticky or not."""
+    url = serve_archive(server, tmp_path / "archive", series(1))
+    cache.mkdir(parents=True)
+    os.chown(cache.parent, 12345, 12345)
+    for mode in (0o755, 0o1777):
+        cache.parent.chmod(mode)
+        with pytest.raises(IndexWriteError, match="may rename it"):
+            mmindex.open(url)
 
 
 def test_many_who_open_an_index_at_once_all_get_it(
