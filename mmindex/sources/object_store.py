@@ -258,9 +258,13 @@ class ObjectSource(ByteSource):
                 "the object changed: the store has another ETag; rebuild the index",
                 path=self.name,
             ) from None
+        message = describe_error(error)
+        if isinstance(error, ValueError):  # of a key that is no UTF-8, or holds a line break
+            raise MissingFileError(
+                f"no object with such a key can be read: {message}", path=self.name
+            ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        message = describe_error(error)
         if offset is not None and _NO_SUCH_RANGE in message:
             self.check()  # within the object that was indexed it would be
         if isinstance(error, exceptions.NotSupportedError):

@@ -21,7 +21,13 @@ from sources.range_server import RangeServer
 from sources.s3_server import S3Server
 
 import mmindex
-from mmindex.errors import MissingFileError, MMIndexError, RemoteReadError, StaleIndexError
+from mmindex.errors import (
+    IndexWriteError,
+    MissingFileError,
+    MMIndexError,
+    RemoteReadError,
+    StaleIndexError,
+)
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.bucket import Bucket
 from mmindex.sources.object_store import ObjectSource, open_url
@@ -299,6 +305,24 @@ def test_a_quoted_slash_is_no_slash(server: RangeServer) -> None:
     assert not server.served
 
 
+@pytest.mark.parametrize("tail", ["%ff.dcm", "a%0Ab", "\udcff"])
+def test_a_key_that_obstore_refuses_is_told(tail: str, server: RangeServer) -> None:
+    """Bytes that are no UTF-8 are not replaced by others; a line break is no part of a key."""
+    server.objects["/\ufffd.dcm"] = b"another"
+    with pytest.raises(MissingFileError, match="no object with such a key can be read"):
+        open_url(f"{server.url}/{tail}")
+    assert not server.served
+
+
+@pytest.mark.parametrize(
+    "url", ["http:///a", "http://[bad/a", "s3:///a", "http://127.0.0.1:99999/a"]
+)
+def test_a_url_without_a_host_is_told(url: str) -> None:
+    """As an error of this package."""
+    with pytest.raises(RemoteReadError, match="no store: "):
+        open_url(url)
+
+
 def test_folder_markers_are_left_out_beside_odd_keys() -> None:
     """Where a key has an empty part, folder by folder is listed: markers are no files there."""
     with S3Server() as server:
@@ -398,6 +422,20 @@ def test_calls_have_ended_when_one_has_failed() -> None:
     with pytest.raises(RemoteReadError):
         run_at_once(call, range(200))
     assert running == [0]
+
+
+def test_update_takes_urls_of_objects(server: RangeServer, tmp_path: Path) -> None:
+    """With the user of the root or without; a query or a quoted slash would be another object."""
+    server.objects["/f/b/a.dcm"] = native("1.2.3", [FRAME])
+    server.authorization = BASIC
+    root, index = with_user(f"{server.url}/f"), tmp_path / "index"
+    for path in (f"{root}/b/a.dcm", f"{server.url}/f/b/a.dcm"):
+        report = mmindex.update(root, [path], index)
+        assert (report.found, report.statuses) in ((1, {"indexed": 1}), (1, {}))
+    for tail in ("b%2Fa.dcm", f"b/a.dcm{SIGNED}", "../a.dcm"):
+        with pytest.raises(IndexWriteError, match="expected a key below") as refused:
+            mmindex.update(root, [f"{root}/{tail}"], index)
+        assert SECRET not in f"{refused.value} {refused.value.path}"
 
 
 def test_json_has_the_name_without_credentials(server: RangeServer) -> None:
