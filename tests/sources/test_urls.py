@@ -185,6 +185,22 @@ def test_user_and_password_of_a_url_are_sent(server: RangeServer, tmp_path: Path
     assert sent == {BASIC}
 
 
+def test_a_redirect_to_another_host_gets_no_password(server: RangeServer) -> None:
+    """obstore follows redirects; the version is compared wherever the bytes come from."""
+    with RangeServer() as other:
+        other.objects["/b.dcm"] = data = native("1.2.3", [FRAME])
+        server.redirects["/a.dcm"] = f"{other.url}/b.dcm"
+        with mmindex.open_file(with_user(f"{server.url}/a.dcm")) as instance:
+            assert instance.frame(0) == FRAME
+            assert instance.path == f"{server.url}/a.dcm"
+            other.objects["/b.dcm"] = data[::-1]
+            with pytest.raises(StaleIndexError):
+                instance.frame(0)
+        sent = [{name.lower(): value for name, value in each.items()} for each in other.headers]
+        assert not any("authorization" in each for each in sent)
+        assert any("authorization" in map(str.lower, each) for each in server.headers)
+
+
 def test_commands_send_what_the_url_has(server: RangeServer, tmp_path: Path) -> None:
     """Also where a command opens the index, or the slide, a second time."""
     (tmp_path / "a.dcm").write_bytes(data := native("1.2.3", [FRAME]))
