@@ -409,6 +409,26 @@ def test_a_weak_e_tag_and_another_time_are_a_change(server: RangeServer) -> None
         source.read(0, 4)
 
 
+def test_an_object_with_a_weak_e_tag_is_brought_up_to_date(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """What a read takes for stale, an update takes for changed."""
+    server.e_tag_prefix = "W/"
+    server.objects["/f/a.dcm"] = first = native("1.2.3", [FRAME])
+    url, index = f"{server.url}/f", tmp_path / "index"
+    mmindex.update(url, ["a.dcm"], index)
+    assert mmindex.update(url, ["a.dcm"], index).unchanged == 1
+    second = native("1.2.3", [b"wxyz"])
+    server.tags[id(second)] = second, server.tag(first)  # the same ETag
+    server.objects["/f/a.dcm"] = second
+    server.modified += 9
+    with mmindex.open(index) as archive:
+        with pytest.raises(StaleIndexError):
+            archive.frame("1.2.3", 0)
+        assert mmindex.update(url, ["a.dcm"], index).scanned == 1
+        assert archive.frame("1.2.3", 0) == b"wxyz"
+
+
 # Errors.
 
 
