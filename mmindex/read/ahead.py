@@ -6,7 +6,8 @@ files are read one by one when they are decoded: nothing here is used for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmindex.frame_table import ByteRange
     from mmindex.read.instance import Instance
+    from mmindex.sources.base import ByteSource
 
 Key = TypeVar("Key", bound=Hashable)
 
 _MOST_FRAMES = 256  # of a batch
+_FIRST = 8  # frames of the first batch of a walk
 _MOST_BYTES = 32 << 20  # of a batch, unless one frame alone is longer
 _KEPT = 2  # batches, for threads that are not yet done with the one before
 _FILES_AT_ONCE = 16
@@ -41,11 +45,18 @@ class FramesAhead(Generic[Key]):
         What names an instance, and the frame index.
     open_instance : callable
         Returns the instance of a key, open.
+    first : int
+        Frames of the first batch, where it is not sure that more are asked for; each later batch
+        has twice as many.
     """
 
     def __init__(
-        self, wanted: Sequence[tuple[Key, int]], open_instance: Callable[[Key], Instance]
+        self,
+        wanted: Sequence[tuple[Key, int]],
+        open_instance: Callable[[Key], Instance],
+        first: int = _MOST_FRAMES,
     ) -> None:
+        self._most = first
         self._wanted = wanted
         self._open = open_instance
         self._lock = Lock()
@@ -54,8 +65,8 @@ class FramesAhead(Generic[Key]):
 
     def frame(self, position: int) -> bytes:
         """Return a frame as stored; raises what `Instance.frame` and opening it raise."""
-        key, frame_index = self._wanted[position]
-        return self._take(position, key).frame(frame_index)
+        _, frame_index = self._wanted[position]
+        return self.take(position).frame(frame_index)
 
     def array(
         self,
@@ -71,7 +82,7 @@ class FramesAhead(Generic[Key]):
         from mmindex.read.pixels import read_array
 
         key, frame_index = self._wanted[position]
-        instance = self._take(position, key)
+        instance = self.take(position)
         if not rescale:
             return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
         from mmindex.read.units import rescale_frame
@@ -80,8 +91,9 @@ class FramesAhead(Generic[Key]):
         with naming(instance.path):  # of the open instance, which keeps its header
             return put(rescale_frame(self._open(key), pixels, frame_index), out)
 
-    def _take(self, position: int, key: Key) -> Instance:
-        """Return the instance that holds a position's frame in memory, if its batch was read."""
+    def take(self, position: int) -> Instance:
+        """Return an instance that holds a position's frame in memory, if its batch was read."""
+        key, _ = self._wanted[position]
         with self._lock:
             while position >= self._planned:
                 self._read_batch()
@@ -95,7 +107,7 @@ class FramesAhead(Generic[Key]):
         start, total = self._planned, 0
         ranges: dict[Key, list[tuple[int, int]]] = {}
         opened: dict[Key, Instance] = {}
-        while self._planned < min(len(self._wanted), start + _MOST_FRAMES):
+        while self._planned < min(len(self._wanted), start + self._most):
             key, frame_index = self._wanted[self._planned]
             try:
                 if key not in opened:
@@ -109,6 +121,7 @@ class FramesAhead(Generic[Key]):
                 total += place[1]
                 ranges.setdefault(key, []).append(place)
             self._planned += 1
+        self._most = min(2 * self._most, _MOST_FRAMES)
         held = _hold(ranges, opened)
         self._batches = [*self._batches, (range(start, self._planned), held)][-_KEPT:]
 
@@ -118,6 +131,41 @@ def read_ahead(wanted: Sequence[tuple[Instance, int]]) -> FramesAhead[Instance] 
     if len(wanted) <= 1 or not any(map(_is_far, {instance for instance, _ in wanted})):
         return None
     return FramesAhead(wanted, lambda instance: instance)
+
+
+def walk_frames(instance: Instance, frame_indices: Sequence[int]) -> Iterator[bytes]:
+    """Yield frames as stored, one after the other; raises what `Instance.frame` raises."""
+    return (take().frame(index) for index, take in walk_held(instance, frame_indices))
+
+
+def walk_held(
+    instance: Instance, frame_indices: Sequence[int]
+) -> Iterator[tuple[int, Callable[[], Instance]]]:
+    """Yield each frame index with what returns the instance to read that frame from.
+
+    Of a store, that reads a batch when it is called, and the instance holds the batch in memory;
+    batches grow, since the caller may need the first frames alone. Else it is the instance itself.
+    """
+    if len(frame_indices) <= 1 or not _is_far(instance):
+        for index in frame_indices:
+            yield index, lambda: instance
+        return
+    ahead = FramesAhead([(instance, index) for index in frame_indices], lambda key: key, _FIRST)
+    for position, index in enumerate(frame_indices):
+        yield index, partial(ahead.take, position)
+
+
+def walk_pieces(source: ByteSource, ranges: Sequence[ByteRange]) -> Iterator[bytes]:
+    """Yield the bytes of ascending ranges, many requests at once; raises what `read` raises."""
+    batch: list[ByteRange] = []
+    total = 0
+    for piece in ranges:
+        if batch and total + piece.length > _MOST_BYTES:
+            yield from source.read_many(batch)
+            batch, total = [], 0
+        batch.append(piece)
+        total += piece.length
+    yield from source.read_many(batch)
 
 
 def _is_far(instance: Instance) -> bool:

@@ -29,6 +29,7 @@ from mmindex.sources.requests import run_at_once
 _PART = 4 << 20  # bytes a request
 _HEAD = 32  # bytes that show an LMDB file
 _UNUSED = 7 * 24 * 3600  # seconds after which an older version of an index is dropped
+_FORGOTTEN = 90 * 24 * 3600  # seconds after which the copy of another URL's index is dropped
 _NEW = ".new-"  # in the names of files that are being written
 _VERSION = struct.Struct("<QqQ")
 _LOCK = Lock()  # a copy that is open in this process is not replaced
@@ -39,7 +40,7 @@ def fetch_index(url: str, store: object = None) -> str:
 
     One request tells whether the object is the one that was fetched before. The name of a copy says
     of which URL and version it is, so that copies in use stay as they are; those of older versions
-    are removed a week after their last use.
+    are removed a week after their last use, and those of other URLs after 90 days.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _make_cache_folder() -> str:
         why = "it is no folder"
     elif not is_own(status) or others_may_write(status):
         why = "other users may write it"
-    elif not above.st_mode & stat.S_ISVTX and others_may_write(above):
+    elif not is_own(above) or (not above.st_mode & stat.S_ISVTX and others_may_write(above)):
         why = f"other users may rename it in {base}"
     if why is not None:
         raise IndexWriteError(
@@ -158,14 +159,15 @@ def _copier(source: ByteSource, number: int) -> Callable[[int], None]:
 
 
 def _remove_unused(folder: str, ours: str, current: str) -> None:
-    """Remove copies of older versions that nobody opened for a while, and unfinished ones."""
-    before = time.time() - _UNUSED
+    """Remove copies that nobody opened for long, and unfinished ones."""
+    now = time.time()
     with os.scandir(folder) as entries:
         for entry in entries:
-            is_copy = entry.name.startswith(ours + "-") and entry.name.endswith(INDEX_NAME)
-            if entry.path == current or not (is_copy or _NEW in entry.name):
+            is_copy, is_new = entry.name.endswith(INDEX_NAME), _NEW in entry.name
+            if entry.path == current or not (is_copy or is_new):
                 continue
+            is_older = is_new or entry.name.startswith(ours + "-")
             with suppress(OSError):
-                if entry.stat().st_mtime < before:
+                if entry.stat().st_mtime < now - (_UNUSED if is_older else _FORGOTTEN):
                     os.unlink(entry.path)
                     os.unlink(entry.path + LOCK)

@@ -26,8 +26,12 @@ class FrameSequence(Closing, Sequence[bytes]):
 
     def __getitem__(self, frame_index: int | slice) -> bytes | list[bytes]:
         if isinstance(frame_index, slice):
-            return [self.frame(index) for index in range(*frame_index.indices(len(self)))]
+            return list(self._walk(range(*frame_index.indices(len(self)))))
         return self.frame(frame_index)
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self.frame(index) for index in range(len(self)))
+        return self._walk(range(len(self)))
+
+    def _walk(self, frame_indices: range) -> Iterator[bytes]:
+        """Yield frames as stored, one after the other."""
+        return (self.frame(index) for index in frame_indices)

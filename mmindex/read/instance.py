@@ -327,7 +327,19 @@ class Instance(Decoded, FrameSequence):
         """
         ranges = self._stream_ranges()
         source = self._require_source()
-        return (source.read(*piece) for piece in ranges)
+        if source.at_once == 1:
+            return (source.read(*piece) for piece in ranges)
+        from mmindex.read.ahead import walk_pieces
+
+        return walk_pieces(source, ranges)
+
+    def _walk(self, frame_indices: range) -> Iterator[bytes]:
+        """Yield frames one after the other, those of a store in batches."""
+        if self._source is None or self._source.at_once == 1:
+            return super()._walk(frame_indices)
+        from mmindex.read.ahead import walk_frames
+
+        return walk_frames(self, frame_indices)
 
     def _stream_ranges(self) -> tuple[ByteRange, ...]:
         if self.record.status is not Status.STREAM or self.record.frames is None:

@@ -7,7 +7,7 @@ those before the top level (C.7.6.16).
 from __future__ import annotations
 
 import math
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -53,12 +53,20 @@ def check_window(window: object) -> WindowChoice:
 
 
 def read_values(
-    instance: Instance, frame_index: int, window: WindowChoice
+    instance: Instance,
+    frame_index: int,
+    window: WindowChoice,
+    take: Callable[[], Instance] | None = None,
 ) -> NDArray[np.generic] | None:
     """Return a frame's values in units where its picture needs a window by values, else None.
 
     Colours, masks and gray values of 8 bits are shown as they are; others need none if one is given
     or the file has one.
+
+    Parameters
+    ----------
+    take : callable, optional
+        As in `read_picture`.
     """
     image = instance.record.image_pixel
     if isinstance(window, tuple) or image.photometric_interpretation == _PALETTE:
@@ -68,7 +76,7 @@ def read_values(
     header = keep_display(instance).of_frame(frame_index)
     if window == "file" and (_has_voi_lut(header) or _find_window(header) is not None):
         return None
-    pixels = read_array(instance, frame_index, raw=False)
+    pixels = read_array(take() if take else instance, frame_index, raw=False)
     return None if _is_shown_as_stored(pixels, image) else apply_modality(pixels, header)
 
 
@@ -104,6 +112,7 @@ def read_picture(
     *,
     apply_palette: bool = True,
     by_values: Window | None = None,
+    take: Callable[[], Instance] | None = None,
 ) -> NDArray[np.uint8]:
     """Return a frame as 8-bit gray or RGB; see `Instance.picture`.
 
@@ -111,9 +120,12 @@ def read_picture(
     ----------
     by_values : Window, optional
         The window of several frames, for one whose window is by values.
+    take : callable, optional
+        Returns what the frame is read from, such as an instance that holds it in memory; the
+        header is that of `instance`.
     """
     window = check_window(window)
-    pixels = read_array(instance, frame_index, raw=False)
+    pixels = read_array(take() if take else instance, frame_index, raw=False)
     return show_pixels(
         instance, frame_index, pixels, window, apply_palette=apply_palette, by_values=by_values
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingDependencyError, naming
+from mmindex.read.ahead import walk_held
 from mmindex.render.window import find_shared_window
 
 if TYPE_CHECKING:
@@ -61,19 +62,29 @@ def walk_pictures(
     from PIL import Image
 
     by_values = find_shared_window(instance, frame_indices, window)
-    for frame_index in chain.from_iterable(frame_indices):
-        picture = draw_picture(instance, frame_index, window, by_values)
+    for frame_index, take in walk_held(instance, list(chain.from_iterable(frame_indices))):
+        picture = draw_picture(instance, frame_index, window, by_values, take)
         yield _encode(Image.fromarray(picture), file_format)
 
 
 def draw_picture(
-    instance: Instance, frame_index: int, window: WindowChoice, by_values: Window | None
+    instance: Instance,
+    frame_index: int,
+    window: WindowChoice,
+    by_values: Window | None,
+    take: Callable[[], Instance],
 ) -> NDArray[np.uint8]:
-    """Return a frame as `Instance.picture` does, by values in the window of several frames."""
+    """Return a frame as `Instance.picture` does, by values in the window of several frames.
+
+    Parameters
+    ----------
+    take : callable
+        Returns what the frame is read from; see `walk_held`.
+    """
     from mmindex.read.pictures import read_picture
 
     with naming(instance.path):
-        return read_picture(instance, frame_index, window, by_values=by_values)
+        return read_picture(instance, frame_index, window, by_values=by_values, take=take)
 
 
 def encode_png(picture: Image.Image) -> bytes:

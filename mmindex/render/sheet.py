@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import DecodeError, FormatError, MMIndexError
+from mmindex.read.ahead import walk_held
 from mmindex.render.png import draw_picture, encode_png, require_pillow
 from mmindex.render.window import find_shared_window
 
@@ -112,11 +113,11 @@ def draw_sheet(
     indices = [range(index, index + 1) for index in frame_indices]
     by_values = find_shared_window(instance, indices, window)
     failures: list[tuple[int, MMIndexError]] = []
-    for at, frame_index in enumerate(frame_indices):
+    for at, (frame_index, take) in enumerate(walk_held(instance, frame_indices)):
         left, top = cells.place(at)
         ink = _INK
         try:
-            thumbnail = _draw_thumbnail(instance, frame_index, window, by_values, cells)
+            thumbnail = _draw_thumbnail(instance, frame_index, window, by_values, cells, take)
         except UNREADABLE as error:
             failures.append((frame_index, error))
             ink = MARK
@@ -192,10 +193,11 @@ def _draw_thumbnail(
     window: WindowChoice,
     by_values: Window | None,
     cells: Cells,
+    take: Callable[[], Instance],
 ) -> Image.Image:
     from PIL import Image
 
-    frame = Image.fromarray(draw_picture(instance, frame_index, window, by_values))
+    frame = Image.fromarray(draw_picture(instance, frame_index, window, by_values, take))
     size = _fit(frame.width, frame.height, cells.width, cells.height)
     return frame.resize(size, Image.Resampling.BOX)  # means of pixels, or larger pixels
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError, FormatError
+from mmindex.read.ahead import walk_held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +80,8 @@ def find_shared_window(
     sampled = spread(frame_indices, MOST_FRAMES_SAMPLED)
 
     def walk_readable() -> Iterator[NDArray[np.generic] | None]:
-        for frame_index in sampled:
+        for frame_index, take in walk_held(instance, sampled):
             with suppress(DecodeError, FormatError):  # reported when the picture is made
-                yield read_values(instance, frame_index, window)
+                yield read_values(instance, frame_index, window, take)
 
     return find_window(walk_readable(), len(sampled)) if len(sampled) > 1 else None

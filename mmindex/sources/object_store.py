@@ -214,16 +214,15 @@ class ObjectSource(ByteSource):
     def _compare(self, meta: Any) -> None:
         """Raise StaleIndexError unless a response is of the object that the version says.
 
-        The object's time counts where one of the two has no ETag, or a weak one: that says that two
-        objects mean the same, and not that their bytes are the same (RFC 9110, 8.8.1).
+        The object's time counts where one of the two has no ETag, or the response has a weak one.
         """
         found, expected = version_of(meta), self.version
-        same = found.size == expected.size
         has_tags = bool(found.inode and expected.inode)
-        if has_tags:
-            same = same and found.inode == expected.inode
-        if not has_tags or _strong(meta["e_tag"]) is None:
-            same = same and found.mtime_ns == expected.mtime_ns
+        same = found.inode == expected.inode if has_tags else found.mtime_ns == expected.mtime_ns
+        if not same and has_tags and _strong(meta["e_tag"]) is None:  # a listing's may be strong
+            is_of_listing = _digest(_strip(meta["e_tag"])) == expected.inode
+            same = is_of_listing and found.mtime_ns == expected.mtime_ns
+        same = same and found.size == expected.size
         if not same:
             raise StaleIndexError(
                 f"the object changed: expected {_describe(expected)}, found {_describe(found)}; "
@@ -258,9 +257,13 @@ class ObjectSource(ByteSource):
                 "the object changed: the store has another ETag; rebuild the index",
                 path=self.name,
             ) from None
+        message = describe_error(error)
+        if isinstance(error, ValueError):  # of a key that is no UTF-8, or holds a line break
+            raise MissingFileError(
+                f"no object with such a key can be read: {message}", path=self.name
+            ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        message = describe_error(error)
         if offset is not None and _NO_SUCH_RANGE in message:
             self.check()  # within the object that was indexed it would be
         if isinstance(error, exceptions.NotSupportedError):
@@ -301,15 +304,24 @@ def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> O
 def version_of(meta: Any) -> Fingerprint:
     """Return the version of an object: size, time in whole seconds as ns, digest of its ETag.
 
-    A listing has milliseconds that responses do not have. The digest is 0 where there is no ETag.
+    A listing has milliseconds that responses do not have. The digest is 0 where there is no ETag. A
+    weak ETag says that two objects mean the same, and not that their bytes are the same (RFC 9110,
+    8.8.1): its digest is one of the time, too.
     """
     seconds = int((meta["last_modified"] - _EPOCH).total_seconds())
     e_tag, digest = meta["e_tag"], 0
     if e_tag:
-        plain = e_tag.removeprefix("W/").strip('"').encode()
-        hashed = hashlib.blake2b(plain, digest_size=8).digest()
-        digest = int.from_bytes(hashed, "little") >> 1 or 1
+        digest = _digest(_strip(e_tag) if _strong(e_tag) else f"{e_tag} {seconds}")
     return Fingerprint(meta["size"], seconds * 1_000_000_000, digest, VersionKind.REMOTE)
+
+
+def _strip(e_tag: str) -> str:
+    return e_tag.removeprefix("W/").strip('"')
+
+
+def _digest(text: str) -> int:
+    hashed = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "little") >> 1 or 1
 
 
 def _strong(e_tag: str | None) -> str | None:

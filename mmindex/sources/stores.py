@@ -79,7 +79,7 @@ def find_key(url: str) -> str:
             "by the environment or a store",
             path=name_url(url),
         )
-    if scheme in _WEB and key.count("/") != path.count("/") - 1:
+    if scheme in _WEB and "%2f" in path.lower():
         raise MissingFileError(
             "objects whose keys have a quoted slash (%2F) cannot be read", path=name_url(url)
         )
@@ -100,7 +100,7 @@ def check_key(key: str, name: str) -> None:
 def key_of(url: str) -> str:
     """Return the path that a URL has in its store."""
     scheme, _, path, _ = _split(url)
-    return unquote(path[1:]) if scheme in _WEB else path[1:]
+    return unquote(path[1:], errors="surrogateescape") if scheme in _WEB else path[1:]
 
 
 def has_query(url: str) -> bool:

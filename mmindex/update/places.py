@@ -21,6 +21,7 @@ from mmindex.sources.folder import (
     skipped,
     walk_archive,
 )
+from mmindex.sources.stores import has_query, name_url
 from mmindex.update.archive_root import ArchiveRoot, BucketRoot
 
 _NO_NAMES = (b"..", b".")
@@ -83,10 +84,12 @@ class BucketPlaces(Places):
         """Return a key, relative to the root; see `Places.locate`."""
         root = self._archive.path
         found: bytes | None = path.strip(b"/")
+        shown = os.fsdecode(path)
         if b"://" in path:
-            found = _below(root, path.rstrip(b"/"))
+            is_signed, shown = has_query(shown), name_url(shown)
+            found = None if is_signed else _below(root, os.fsencode(shown).rstrip(b"/"))
             if found and not self._has_folders:  # of URLs of web servers alone, keys are quoted
-                found = unquote_to_bytes(found)
+                found = None if b"%2f" in found.lower() else unquote_to_bytes(found)
         try:
             if found is None or (found and not _ODD_PARTS.isdisjoint(found.split(b"/"))):
                 raise ValueError("one outside")
@@ -95,7 +98,7 @@ class BucketPlaces(Places):
             raise IndexWriteError(
                 f"expected a key below {root.decode()}, in UTF-8 and without empty parts, "
                 f"found {error}",
-                path=os.fsdecode(path),
+                path=shown,
             ) from None
         return found
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_runner import run
 from dicom_bytes import (
+    HEVC,
     JPEG_BASELINE,
     PIXEL_DATA,
     dicom_file,
@@ -41,6 +44,9 @@ from mmindex.errors import (
 )
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
+from mmindex.model import Status
+from mmindex.render.png import walk_pictures
+from mmindex.render.sheet import draw_sheet
 from mmindex.sources.requests import Request, watching
 from mmindex.sources.stores import make_store
 
@@ -379,6 +385,39 @@ def test_an_index_that_changed_is_fetched_anew(
     assert not old.exists()
 
 
+def test_copies_of_other_urls_are_removed_in_time(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """Those that nobody opened for 90 days; files of others in the folder stay."""
+    url = serve_archive(server, tmp_path / "archive", series(1))
+    server.objects["/other.mmindex"] = server.objects["/files/.mmindex"]
+    mmindex.open(f"{server.url}/other.mmindex", archive_root=url).close()
+    (other,) = cache.glob("*.mmindex")
+    (cache / "notes").write_text("mine")
+    day = 24 * 3600
+    for days, is_kept in ((80, True), (100, False)):
+        for each in (other, cache / "notes"):
+            os.utime(each, (time.time() - days * day, time.time() - days * day))
+        serve_archive(server, tmp_path / "archive", series(days))
+        mmindex.open(url).close()
+        assert other.exists() is is_kept
+    assert (cache / "notes").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_cache_below_a_folder_of_another_user_is_refused(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """Whom the folder above belongs to may put another one in its place, sticky or not."""
+    url = serve_archive(server, tmp_path / "archive", series(1))
+    cache.mkdir(parents=True)
+    os.chown(cache.parent, 12345, 12345)
+    for mode in (0o755, 0o1777):
+        cache.parent.chmod(mode)
+        with pytest.raises(IndexWriteError, match="may rename it"):
+            mmindex.open(url)
+
+
 def test_many_who_open_an_index_at_once_all_get_it(
     server: RangeServer, tmp_path: Path, cache: Path
 ) -> None:
@@ -612,3 +651,81 @@ class TestBesideFrames:
             volume = archive.volume("1.2.8")
             assert [plane.tobytes() for plane in volume.array] == FRAMES
             assert len(server.gets) <= 12
+
+
+# Frames one after the other.
+
+
+class TestWalks:
+    """What reads frames in turn reads those of a store in batches, many requests at once."""
+
+    @pytest.fixture
+    def requests(self) -> list[Request]:
+        return []
+
+    @pytest.fixture
+    def instance(self, server: RangeServer, requests: list[Request]) -> Iterator[Any]:
+        server.objects["/a"] = tiled_object("1.2.3", TILES[:300])
+        with (
+            mmindex.open_file(f"{server.url}/a", prove=True) as instance,
+            watching(requests.append),
+        ):
+            yield instance
+
+    def test_iteration_and_slices(self, instance: Any, requests: list[Request]) -> None:
+        """The first frame does not wait for many others."""
+        assert next(iter(instance)) == TILES[0]
+        assert sum(each.length for each in requests) <= sum(map(len, TILES[:8])) + 8 * 8
+        requests.clear()
+        assert list(instance) == TILES[:300]
+        assert len(requests) <= 8
+        requests.clear()
+        assert instance[250:20:-3] == TILES[250:20:-3]
+        assert len(requests) <= 78
+        assert instance[5:5] == []
+        assert instance[-1:] == [TILES[299]]
+
+    def test_an_error_is_that_of_its_frame(self, instance: Any, server: RangeServer) -> None:
+        """Frames before were yielded."""
+        frames = iter(instance)
+        assert next(frames) == TILES[0]
+        server.objects["/a"] = server.objects["/a"][::-1]
+        for _ in range(7):
+            next(frames)
+        with pytest.raises(StaleIndexError, match=f"{server.url}/a"):
+            next(frames)
+
+    def test_frame_command(self, instance: Any, server: RangeServer) -> None:
+        """Frames that are written one after the other."""
+        server.served.clear()
+        done = run("frame", instance.path, "1-")
+        assert done.stdout_bytes == b"".join(TILES[:300])
+        assert len(server.gets) <= 24
+
+    def test_stream(self, server: RangeServer) -> None:
+        """The fragments of a video."""
+        fragments = [bytes([at]) * 20_000 for at in range(200)]
+        data_set = element(0x00080018, "UI", "1.2.3") + image_attributes(number_of_frames=9)
+        server.objects["/v"] = dicom_file(data_set + encapsulate(fragments), HEVC)
+        with mmindex.open_file(f"{server.url}/v") as instance:
+            assert instance.record.status is Status.STREAM
+            server.served.clear()
+            assert list(instance.stream()) == fragments
+            assert len(server.gets) <= 2
+
+    def test_pictures(self, server: RangeServer, tmp_path: Path) -> None:
+        """A sheet of 15 frames, and pictures: one header, and few requests for frames."""
+        server.objects["/d"] = data = testdata("rtdose.dcm").read_bytes()
+        with (
+            mmindex.open_file(data) as local,
+            mmindex.open_file(f"{server.url}/d") as instance,
+        ):
+            numbers = list(range(len(instance)))
+            server.served.clear()
+            sheet = draw_sheet(instance, numbers)
+            assert sheet.png == draw_sheet(local, numbers).png
+            assert len(server.gets) <= 8
+            server.served.clear()
+            pictures = list(walk_pictures(instance, [range(len(instance))]))
+            assert pictures == list(walk_pictures(local, [range(len(local))]))
+            assert len(server.gets) <= 6

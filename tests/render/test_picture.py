@@ -123,9 +123,9 @@ def test_a_window_is_for_deep_samples_only(tmp_path, monkeypatch):
     path.write_bytes(native_file(bytes([3, 200, 9, 9] * 3), vr="OB", number_of_frames=3))
     asked = []
 
-    def note(instance, frame_index, window):
+    def note(instance, frame_index, window, take):
         asked.append(frame_index)
-        return read_values(instance, frame_index, window)
+        return read_values(instance, frame_index, window, take)
 
     monkeypatch.setattr("mmindex.read.pictures.read_values", note)
     with mmindex.open_file(path) as instance:

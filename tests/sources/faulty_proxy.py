@@ -16,11 +16,13 @@ from mmindex.closing import Closing
 
 FAULTS = (
     *("delay", "cut", "reset", "429", "500", "503", "504", "whole", "changed", "changed unnoticed"),
-    *("other range", "other range said", "longer", "endless", "shorter", "gzip", "other size"),
+    *("other range", "wider range", "longer", "endless", "shorter", "gzip", "other size"),
     *("no length", "garbage"),
 )
+STALLS = ("silent", "stall", "half", "trickle")  # answers that stand still, or nearly
 _TAG, _OTHER_TAG = '"first"', '"second"'
 _MODIFIED = "Tue, 14 Nov 2023 22:13:20 GMT"
+_STANDSTILL = 3.0  # seconds
 _MOST_ENDLESS = 64 << 20  # bytes after which even an endless body ends
 
 
@@ -33,6 +35,7 @@ class FaultyProxy(Closing):
         self.share = share
         self.faults = faults
         self.gets = 0
+        self.most_faults = 1 << 30  # after which answers are right
         self.endless_sent = 0
         self._random = random.Random(11)
         self._loop = asyncio.new_event_loop()
@@ -73,11 +76,15 @@ class FaultyProxy(Closing):
         fault = ""
         if is_get:
             self.gets += 1
-            if self._random.random() < self.share:
+            if self.most_faults and self._random.random() < self.share:
                 fault = self._random.choice(self.faults)
+                self.most_faults -= 1
         if fault == "delay":
             await asyncio.sleep(0.02)
         if fault == "reset":
+            return False
+        if fault == "silent":
+            await asyncio.sleep(_STANDSTILL)
             return False
         if fault == "garbage":
             writer.write(b"\0\1\2 no HTTP\r\n\r\n")
@@ -111,10 +118,13 @@ class FaultyProxy(Closing):
         size = len(data) + 1000 if fault == "other size" else len(data)
         body = data[start:end]
         said = start, end
-        if fault.startswith("other range"):
+        if fault == "other range":
             shift = min(7, len(data) - end) or -min(7, start)
-            body = data[start + shift : end + shift]
             said = start + shift, end + shift
+            body = data[slice(*said)]
+        elif fault == "wider range":
+            said = max(0, start - 1), min(len(data), end + 1)
+            body = data[slice(*said)]
         elif fault == "longer":
             body += b"more" * 50
         elif fault == "shorter":
@@ -142,6 +152,21 @@ class FaultyProxy(Closing):
         if fault == "cut":
             writer.write(body[: len(body) // 2])
             await writer.drain()
+            return False
+        if fault == "slow":
+            for at in range(0, len(body), len(body) // 9 + 1):
+                writer.write(body[at : at + len(body) // 9 + 1])
+                await writer.drain()
+                await asyncio.sleep(0.1)
+            return True
+        if fault in STALLS:
+            writer.write(body[: len(body) // 2] if fault == "half" else b"")
+            for at in range(30 if fault == "trickle" else 0):
+                writer.write(body[at : at + 1])
+                await writer.drain()
+                await asyncio.sleep(_STANDSTILL / 30)
+            await writer.drain()
+            await asyncio.sleep(_STANDSTILL)
             return False
         writer.write(body)
         await writer.drain()

@@ -35,10 +35,10 @@ class LoopbackServer(Closing, ABC):
         return f"http://127.0.0.1:{self._server.server_port}"
 
 
-def patient(retries: int = 8, *, timeout: str = "5s") -> dict[str, Any]:
+def patient(retries: int = 8, *, timeout: str = "5s", read_timeout: str = "5s") -> dict[str, Any]:
     """Return options of a store of obstore that retries within milliseconds."""
     return {
-        "client_options": {"allow_http": True, "timeout": timeout},
+        "client_options": {"allow_http": True, "timeout": timeout, "read_timeout": read_timeout},
         "retry_config": {
             "max_retries": retries,
             "retry_timeout": timedelta(seconds=20),

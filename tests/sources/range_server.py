@@ -39,6 +39,7 @@ class RangeServer(LoopbackServer):
 
     objects: dict[str, bytes] = field(default_factory=dict)
     e_tags: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)  # URLs by path
     authorization: str = ""  # what requests have to have
     e_tag_prefix: str = ""  # "W/" of weak ones
     honours_if_match: bool = True
@@ -99,6 +100,9 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             path = unquote(self.path.partition("?")[0])
             if server.authorization not in ("", self.headers.get("Authorization")):
                 self._refuse(401)
+                return
+            if path in server.redirects:
+                self._refuse(302, {"Location": server.redirects[path]})
                 return
             fault = server.faults(path) if self.command == "GET" else ""
             if fault == "reset":

@@ -126,8 +126,11 @@ def run_seaweedfs(folder: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 @contextmanager
-def run_nginx(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Start nginx; give its URL and the folder that it serves."""
+def run_nginx(folder: Path, access_log: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """Start nginx; give its URL and the folder that it serves.
+
+    A line of the log has the method of a request, the status, and the bytes of the body.
+    """
     if NGINX is None:
         raise NotInstalledError("nginx is not installed: apt-get install nginx-light")
     (port,) = free_ports(1)
@@ -138,9 +141,13 @@ def run_nginx(folder: Path) -> Iterator[tuple[str, Path]]:
         f"{name}_temp_path {folder}/{name};"
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    log = "access_log off;"
+    if access_log is not None:
+        line = "'$request_method $status $body_bytes_sent'"
+        log = f"log_format short {line}; access_log {access_log} short;"
     (folder / "conf").write_text(
         f"daemon off; {user} worker_processes 1; pid {folder}/pid; error_log {folder}/log;"
-        "events {} http { access_log off; " + temporary + "server { "
+        "events {} http { " + log + temporary + "server { "
         f"listen 127.0.0.1:{port}; root {served}; " + "} }"
     )
     with (folder / "output").open("wb") as output:

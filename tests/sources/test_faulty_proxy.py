@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from time import monotonic
 
 import pytest
-from sources.faulty_proxy import FAULTS, FaultyProxy
+from sources.faulty_proxy import FAULTS, STALLS, FaultyProxy
 from sources.loopback import patient
+from sources.range_server import RangeServer
 
 from mmindex.errors import MMIndexError, RemoteReadError, StaleIndexError
 from mmindex.sources.object_store import ObjectSource
+from mmindex.sources.stores import find_store
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
@@ -24,8 +28,8 @@ STALE = ("changed", "changed unnoticed", "other size")
 HARMLESS_ALONE = ("delay",)  # without a retry, too
 
 
-def connect(proxy: FaultyProxy, retries: int = 8) -> ObjectSource:
-    store = stores.HTTPStore(proxy.url.removesuffix("/a.dcm"), **patient(retries))
+def connect(proxy: FaultyProxy, retries: int = 8, **timeouts: str) -> ObjectSource:
+    store = stores.HTTPStore(proxy.url.removesuffix("/a.dcm"), **patient(retries, **timeouts))
     return ObjectSource(store, "a.dcm", proxy.url)
 
 
@@ -112,3 +116,55 @@ def test_retries_are_told() -> None:
         with pytest.raises(RemoteReadError, match="after 2 retries"):
             source.read(0, 5)
         assert proxy.gets == 3
+
+
+@pytest.mark.parametrize("fault", STALLS)
+def test_an_answer_that_stands_still_is_an_error_in_bounded_time(fault: str) -> None:
+    """Before the headers, after them, in the body; one that trickles has the time of an answer."""
+    with FaultyProxy(DATA) as proxy:
+        timeouts = {"timeout": "300ms"} if fault == "trickle" else {"read_timeout": "300ms"}
+        source = connect(proxy, retries=2, **timeouts)
+        proxy.share, proxy.faults = 1.0, (fault,)
+        begun = monotonic()
+        with pytest.raises(RemoteReadError, match=r"http://.*/a\.dcm"):
+            source.read(100, 5000)
+        assert monotonic() - begun < 10  # far less; each answer would take 3 s
+        assert proxy.gets == 3
+        proxy.share = 0.0
+        assert source.read(100, 5000) == DATA[100:5100]
+
+
+@pytest.mark.parametrize("fault", STALLS)
+def test_an_answer_that_stood_still_is_retried(fault: str) -> None:
+    """Another answer comes, and the bytes are right."""
+    with FaultyProxy(DATA) as proxy:
+        timeouts = {"timeout": "300ms"} if fault == "trickle" else {"read_timeout": "300ms"}
+        source = connect(proxy, retries=5, **timeouts)
+        proxy.share, proxy.faults, proxy.most_faults = 1.0, (fault,), 1
+        assert source.read(100, 5000) == DATA[100:5100]
+        assert proxy.gets == 2
+
+
+def test_a_slow_answer_that_goes_on_is_no_fault() -> None:
+    """The store of a URL has a deadline for a standstill, and a long one for all of an answer."""
+    options = find_store("http://127.0.0.1").client_options
+    assert options["read_timeout"] in ("30s", timedelta(seconds=30))
+    assert options["timeout"] in ("30m", timedelta(minutes=30))
+    with FaultyProxy(DATA, 1.0, ("slow",)) as proxy:
+        source = connect(proxy, retries=0, read_timeout="300ms")
+        assert source.read(100, 5000) == DATA[100:5100]  # it takes 0.9 s
+
+
+@pytest.mark.parametrize("e_tags", [True, False])
+def test_a_cut_body_is_not_gone_on_with_from_another_object(e_tags: bool) -> None:
+    """Without an ETag there is no retry from the middle; with one, If-Match tells."""
+    with RangeServer(e_tags=e_tags) as server:
+        server.objects["/a"] = DATA
+        source = ObjectSource(stores.HTTPStore(server.url, **patient(4)), "a", "a")
+        answers = iter(["cut", "other"])
+        server.faults = lambda path: next(answers, "")
+        with pytest.raises((RemoteReadError, StaleIndexError)):
+            source.read(0, SIZE)
+        server.objects["/a"], server.modified = DATA[::-1], server.modified + 5
+        with pytest.raises(StaleIndexError):
+            source.read(0, 5)

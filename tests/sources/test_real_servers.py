@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from container_bytes import native, write_tar
-from dicom_bytes import JPEG_2000, encapsulated_file
+from dicom_bytes import JPEG_2000, element, encapsulated_file
 from sources.real_servers import NotInstalledError, run_nginx, run_seaweedfs
 from sources.source_conformance import CONTENT, SourceConformance
 
@@ -21,11 +21,13 @@ from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.sources.base import ByteSource, FoundFile
 from mmindex.sources.bucket import Bucket
 from mmindex.sources.object_store import ObjectSource, open_url
+from mmindex.sources.requests import Request, watching
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
 
 
+UID = element(0x00080018, "UI", "1.2.3")
 FRAMES = [b"\xff\x4f" + random.Random(at).randbytes(20_000) for at in range(60)]
 SLIDE = encapsulated_file(
     FRAMES, len(FRAMES), JPEG_2000, bot=[at * 20_010 for at in range(len(FRAMES))]
@@ -142,7 +144,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     """Yield the URL of nginx, and the folder that it serves."""
     with ExitStack() as stack:
         try:
-            served = stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx")))
+            folder = tmp_path_factory.mktemp("nginx")
+            served = stack.enter_context(run_nginx(folder, folder / "access"))
         except NotInstalledError as error:
             pytest.skip(str(error))
         yield served
@@ -176,3 +179,72 @@ def test_nginx_serves_frames(site: tuple[str, Path]) -> None:
     with mmindex.open_file(f"{url}/slide.dcm") as instance:
         assert instance.frames() == FRAMES
         assert instance.frame(59) == FRAMES[59]
+
+
+# What is read, as others count.
+
+
+def random_tiles(instance: mmindex.Instance, frames: list[bytes]) -> tuple[list[Request], int]:
+    """Read 1,000 random tiles; return the requests, and the bytes of the tiles."""
+    requests: list[Request] = []
+    wanted = random.Random(3).sample(range(len(frames)), 1000)
+    with watching(requests.append):
+        assert instance.frames(wanted) == [frames[at] for at in wanted]
+    return requests, sum(len(frames[at]) for at in wanted)
+
+
+def test_tiles_of_s3_are_few_requests(bucket: Any, tmp_path: Path) -> None:
+    """The first tile is 1 GET; 1,000 are at most 1,000 GETs and 1.05 times their bytes."""
+    frames = [b"\xff\x4f" + random.Random(at).randbytes(9_998) for at in range(3000)]
+    data = encapsulated_file(
+        frames, len(frames), JPEG_2000, bot=[at * 10_008 for at in range(len(frames))], before=UID
+    )
+    obstore.put(bucket, "tiles/slide.dcm", data)
+    report = mmindex.build("s3://archive/tiles", tmp_path / "index", store=bucket)
+    assert report.requests <= 20
+    assert report.received < 1 << 18
+    requests: list[Request] = []
+    with mmindex.open(tmp_path / "index", store=bucket) as archive:
+        with watching(requests.append):
+            assert archive.frame("1.2.3", 77) == frames[77]
+        assert len(requests) == 1
+        requests, wanted = random_tiles(archive["1.2.3"], frames)
+        assert len(requests) <= 1000
+        assert sum(each.length for each in requests) <= 1.05 * wanted
+
+
+def read_log(path: Path) -> list[tuple[str, int, int]]:
+    """Return method, status and bytes of each request that nginx has answered."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [(method, int(status), int(length)) for method, status, length in lines]
+
+
+def test_a_slide_of_1_gb_on_a_web_server(site: tuple[str, Path]) -> None:
+    """With an offset table: under 1 MiB and ten requests, as the server's own log counts."""
+    url, served = site
+    stride, count = 10_008, 110_000
+    head = encapsulated_file(
+        [], count, JPEG_2000, bot=[at * stride for at in range(count)], delimiter=b""
+    )
+    item = b"\xfe\xff\x00\xe0" + struct.pack("<I", stride - 8) + b"\xff\x4f\xff\x51"
+    with (served / "large.dcm").open("wb") as file:  # holes but for the items
+        file.write(head)
+        for at in range(count):
+            file.seek(len(head) + at * stride)
+            file.write(item)
+        file.seek(len(head) + count * stride)
+        file.write(b"\xfe\xff\xdd\xe0\0\0\0\0")
+    assert (served / "large.dcm").stat().st_size > 10**9
+    log = served.parent / "access"
+    log.write_text("")
+    with mmindex.open_file(f"{url}/large.dcm") as instance:
+        assert len(instance) == count
+        requests = read_log(log)
+        assert len(requests) <= 10
+        assert sum(length for _, _, length in requests) < 1 << 20
+        log.write_text("")
+        assert instance.frame(99_999)[:4] == b"\xff\x4f\xff\x51"
+        ((method, status, length),) = read_log(log)
+        assert (method, status) == ("GET", 206)
+        assert length <= stride + 64
+    (served / "large.dcm").unlink()

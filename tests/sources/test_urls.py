@@ -21,7 +21,13 @@ from sources.range_server import RangeServer
 from sources.s3_server import S3Server
 
 import mmindex
-from mmindex.errors import MissingFileError, MMIndexError, RemoteReadError, StaleIndexError
+from mmindex.errors import (
+    IndexWriteError,
+    MissingFileError,
+    MMIndexError,
+    RemoteReadError,
+    StaleIndexError,
+)
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.sources.bucket import Bucket
 from mmindex.sources.object_store import ObjectSource, open_url
@@ -179,6 +185,22 @@ def test_user_and_password_of_a_url_are_sent(server: RangeServer, tmp_path: Path
     assert sent == {BASIC}
 
 
+def test_a_redirect_to_another_host_gets_no_password(server: RangeServer) -> None:
+    """obstore follows redirects; the version is compared wherever the bytes come from."""
+    with RangeServer() as other:
+        other.objects["/b.dcm"] = data = native("1.2.3", [FRAME])
+        server.redirects["/a.dcm"] = f"{other.url}/b.dcm"
+        with mmindex.open_file(with_user(f"{server.url}/a.dcm")) as instance:
+            assert instance.frame(0) == FRAME
+            assert instance.path == f"{server.url}/a.dcm"
+            other.objects["/b.dcm"] = data[::-1]
+            with pytest.raises(StaleIndexError):
+                instance.frame(0)
+        sent = [{name.lower(): value for name, value in each.items()} for each in other.headers]
+        assert not any("authorization" in each for each in sent)
+        assert any("authorization" in map(str.lower, each) for each in server.headers)
+
+
 def test_commands_send_what_the_url_has(server: RangeServer, tmp_path: Path) -> None:
     """Also where a command opens the index, or the slide, a second time."""
     (tmp_path / "a.dcm").write_bytes(data := native("1.2.3", [FRAME]))
@@ -299,6 +321,24 @@ def test_a_quoted_slash_is_no_slash(server: RangeServer) -> None:
     assert not server.served
 
 
+@pytest.mark.parametrize("tail", ["%ff.dcm", "a%0Ab", "\udcff"])
+def test_a_key_that_obstore_refuses_is_told(tail: str, server: RangeServer) -> None:
+    """Bytes that are no UTF-8 are not replaced by others; a line break is no part of a key."""
+    server.objects["/\ufffd.dcm"] = b"another"
+    with pytest.raises(MissingFileError, match="no object with such a key can be read"):
+        open_url(f"{server.url}/{tail}")
+    assert not server.served
+
+
+@pytest.mark.parametrize(
+    "url", ["http:///a", "http://[bad/a", "s3:///a", "http://127.0.0.1:99999/a"]
+)
+def test_a_url_without_a_host_is_told(url: str) -> None:
+    """As an error of this package."""
+    with pytest.raises(RemoteReadError, match="no store: "):
+        open_url(url)
+
+
 def test_folder_markers_are_left_out_beside_odd_keys() -> None:
     """Where a key has an empty part, folder by folder is listed: markers are no files there."""
     with S3Server() as server:
@@ -369,6 +409,26 @@ def test_a_weak_e_tag_and_another_time_are_a_change(server: RangeServer) -> None
         source.read(0, 4)
 
 
+def test_an_object_with_a_weak_e_tag_is_brought_up_to_date(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """What a read takes for stale, an update takes for changed."""
+    server.e_tag_prefix = "W/"
+    server.objects["/f/a.dcm"] = first = native("1.2.3", [FRAME])
+    url, index = f"{server.url}/f", tmp_path / "index"
+    mmindex.update(url, ["a.dcm"], index)
+    assert mmindex.update(url, ["a.dcm"], index).unchanged == 1
+    second = native("1.2.3", [b"wxyz"])
+    server.tags[id(second)] = second, server.tag(first)  # the same ETag
+    server.objects["/f/a.dcm"] = second
+    server.modified += 9
+    with mmindex.open(index) as archive:
+        with pytest.raises(StaleIndexError):
+            archive.frame("1.2.3", 0)
+        assert mmindex.update(url, ["a.dcm"], index).scanned == 1
+        assert archive.frame("1.2.3", 0) == b"wxyz"
+
+
 # Errors.
 
 
@@ -398,6 +458,20 @@ def test_calls_have_ended_when_one_has_failed() -> None:
     with pytest.raises(RemoteReadError):
         run_at_once(call, range(200))
     assert running == [0]
+
+
+def test_update_takes_urls_of_objects(server: RangeServer, tmp_path: Path) -> None:
+    """With the user of the root or without; a query or a quoted slash would be another object."""
+    server.objects["/f/b/a.dcm"] = native("1.2.3", [FRAME])
+    server.authorization = BASIC
+    root, index = with_user(f"{server.url}/f"), tmp_path / "index"
+    for path in (f"{root}/b/a.dcm", f"{server.url}/f/b/a.dcm"):
+        report = mmindex.update(root, [path], index)
+        assert (report.found, report.statuses) in ((1, {"indexed": 1}), (1, {}))
+    for tail in ("b%2Fa.dcm", f"b/a.dcm{SIGNED}", "../a.dcm"):
+        with pytest.raises(IndexWriteError, match="expected a key below") as refused:
+            mmindex.update(root, [f"{root}/{tail}"], index)
+        assert SECRET not in f"{refused.value} {refused.value.path}"
 
 
 def test_json_has_the_name_without_credentials(server: RangeServer) -> None:

@@ -243,7 +243,7 @@ def command_options(name: str) -> dict[str, click.Option]:
             what = option.metavar
             if isinstance(option.type, click.Choice):
                 what = "|".join(option.type.choices)
-            for written in option.opts:
+            for written in (*option.opts, *option.secondary_opts):
                 options[written if option.is_flag else f"{written} {what}"] = option
     return options
 

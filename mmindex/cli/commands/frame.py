@@ -229,13 +229,16 @@ def _walk_outputs(
     if format_name in _PICTURES:
         from mmindex.render.png import walk_pictures  # a raw frame does not wait for this
 
-        indices = [range(each[0] - 1, each[-1]) for each in ranges]
+        spans = [range(each[0] - 1, each[-1]) for each in ranges]
         file_format = _PICTURES[format_name]
-        contents = walk_pictures(instance, indices, window=window, file_format=file_format)
+        contents = walk_pictures(instance, spans, window=window, file_format=file_format)
     elif format_name == "npy":
         contents = (_encode_npy(instance, [number]) for number in chain.from_iterable(ranges))
     else:
-        contents = (instance.frame(number - 1) for number in chain.from_iterable(ranges))
+        from mmindex.read.ahead import walk_frames
+
+        indices = [number - 1 for each in ranges for number in each]
+        contents = walk_frames(instance, indices)
     for number, content in zip(numbers, contents, strict=True):
         yield fill_in(output, number=number, ext=extension), content
 
