@@ -125,12 +125,15 @@ class Running:
         else:
             raise RuntimeError("".join(self.lines))
 
-    def children(self) -> list[int]:
-        """Return the process ids of the workers."""
-        found = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True
-        )
-        return [int(one) for one in found.stdout.split()]
+    def children(self, number: int = 2) -> list[int]:
+        """Return the process ids of the workers, once there are this many."""
+        command = ["ps", "-o", "pid=", "--ppid", str(self.process.pid)]
+        until = time.monotonic() + 20
+        while True:
+            listed = subprocess.run(command, capture_output=True, text=True).stdout.split()
+            if len(listed) == number or time.monotonic() > until:
+                return [int(one) for one in listed]
+            time.sleep(0.05)
 
     def stop(self) -> str:
         self.process.send_signal(signal.SIGTERM)
