@@ -21,7 +21,7 @@ from mmindex.serve.accept import Choice, choose_frame, parse_range
 from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.multipart import Body, Multipart
-from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified
+from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified, send_pieces
 from mmindex.serve.security import HARDENING
 from mmindex.serve.shelf import Shelf
 
@@ -137,11 +137,12 @@ class FrameService:
     ) -> None:
         if choice.multipart:
             content_type = self._multipart.content_type(choice.media_type)
-            await send_body(
-                send,
-                self._multipart.join(bodies, choice.content_type),
-                [(b"content-type", content_type), *common],
-            )
+            common.append((b"content-type", content_type))
+            pieces = self._multipart.list_pieces(bodies, choice.content_type)
+            if sum(map(len, bodies)) < _LONG:  # a copy costs less than pieces of their own
+                await send_body(send, b"".join(pieces), common)
+            else:
+                await send_pieces(send, pieces, common)
             return
         if len(bodies) != 1:
             raise RequestError(406, "several frames are sent as multipart/related only")

@@ -89,6 +89,14 @@ class Held:
         """Whether the file is an object of a store."""
         return is_url(self.instance.path)
 
+    def check(self) -> None:
+        """Look at the file now; raises StaleIndexError or MissingFileError as `ByteSource.check`.
+
+        That of a deflated data set is looked at when it is read.
+        """
+        if self.record.status is not Status.DEFLATED:
+            self.instance.source.check()
+
     def read(self, frame_index: int) -> bytes:
         """Return a frame, and have its neighbours read ahead; a thread calls this.
 

@@ -33,9 +33,9 @@ class Multipart:
             head += b"\r\nContent-Location: " + location
         return head + b"\r\n\r\n"
 
-    def join(self, bodies: Sequence[Body], content_type: bytes) -> bytes:
-        """Return a whole message of parts of one type."""
+    def list_pieces(self, bodies: Sequence[Body], content_type: bytes) -> list[Body]:
+        """Return the pieces of a whole message of parts of one type; no body is copied."""
         pieces: list[Body] = []
         for at, body in enumerate(bodies):
             pieces += [self.part_head(content_type, first=not at), body]
-        return b"".join([*pieces, self.closing])
+        return [*pieces, self.closing]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs
 
 from starlette.types import Scope, Send
@@ -74,15 +74,26 @@ async def send_body(
     send: Send, body: Body, headers: Iterable[Header], *, status: int = 200
 ) -> None:
     """Send a response whose body is in memory; the server leaves the body out for HEAD."""
+    if len(body) > _PIECE:
+        await send_pieces(send, (body,), headers, status=status)
+        return
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    if len(body) > _PIECE:
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_pieces(
+    send: Send, pieces: Sequence[Body], headers: Iterable[Header], *, status: int = 200
+) -> None:
+    """Send a response whose body is in memory in pieces, none of which is copied."""
+    length = (b"content-length", str(sum(map(len, pieces))).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    for body in pieces:
         view = memoryview(body)
-        for at in range(0, len(body) - _PIECE, _PIECE):
+        for at in range(0, len(view), _PIECE):
             piece = view[at : at + _PIECE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        body = view[(len(body) - 1) // _PIECE * _PIECE :]
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_not_modified(send: Send, headers: Iterable[Header]) -> None:

@@ -84,8 +84,7 @@ class RetrieveService:
                 held = self._shelf.open(one)
                 if accept is not None:
                     require_dicom(accept, held.record.transfer_syntax_uid)
-                if held.is_remote:
-                    held.instance.source.check_if_due()
+                held.check()
             except (MMIndexError, NotAcceptableError, OSError) as error:
                 failure = error
                 continue

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean
 
 import httpx
 import numpy as np
@@ -26,7 +27,7 @@ SECONDS = float(os.environ.get("MMINDEX_LOAD_SECONDS", "40"))
 WARM_UP = 10.0  # seconds, or a quarter: caches and pools fill meanwhile
 BIG = "1.2.9.90"
 GONE = "1.2.9.91"
-MOST_GROWTH = 32 << 20  # bytes; caches of headers are bounded, and each thread has its heap
+MOST_GROWTH = 6 << 20  # bytes in the second half, however long: a leak has no end, a heap has
 MOST_THREADS = 2 + 16 + (os.cpu_count() or 1) + 40  # readers, renderers, anyio's for streams
 ACCEPT = {"accept": "image/jpeg, application/octet-stream, */*;q=0.1"}
 
@@ -116,8 +117,13 @@ class Load:
             "/",
         )
         for path in paths:
-            # 206: a file of the study was just removed
-            self.expect("other", httpx.get(self.server.url + path, timeout=30), 200, 206)
+            try:
+                # 206: a file of the study was just removed
+                self.expect("other", httpx.get(self.server.url + path, timeout=30), 200, 206)
+            except httpx.RemoteProtocolError:  # it was removed while the study was being sent
+                if path != "/dicom-web/studies/1.2.3":
+                    raise
+                self.answers["cut", 200] += 1
 
     def break_off(self, generator: random.Random) -> None:
         """A client that asks for a whole study and dies, and one that sends half a request."""
@@ -187,13 +193,14 @@ def test_mixed_load_leaves_no_error_and_no_growth(archive) -> None:
         load.over.wait(SECONDS / 10)
         samples.append(server.measure())
     after = samples[-1]
+    middle, end = (mean(one["memory"] for one in some) for some in (samples[4:7], samples[7:]))
     load.over.set()
     for thread in many:
         thread.join(60)
     assert load.failures == []
     assert load.answers["frame", 200] > 10 * SECONDS
     assert load.answers["extra", 410] > 0
-    assert after["memory"] < before["memory"] + MOST_GROWTH, (before, after)
+    assert 2 * (end - middle) < MOST_GROWTH, samples
     assert after["threads"] <= MOST_THREADS, (before, after)
     assert after["descriptors"] <= before["descriptors"] + 16, (before, after)
     log = server.stop()

@@ -113,6 +113,8 @@ def command(
         _check_source(source)
         source = os.path.abspath(source)
     if archive_root is not None and not is_url(archive_root):
+        if not os.path.isdir(archive_root):
+            raise MissingFileError("--root: there is no such folder", path=archive_root)
         archive_root = os.path.abspath(archive_root)
     make = partial(
         application,

@@ -70,6 +70,21 @@ export function instancePath(dataset) {
   return `/studies/${study}/series/${series}/instances/${instance}`;
 }
 
+// A file of any size is saved by the browser itself, unless it needs the token.
+export async function downloadFile(path) {
+  const name = path.split("/").pop();
+  if (token) {
+    await download(path, "application/dicom", name);
+    return;
+  }
+  const response = await fetch(`${prefix}${path}?accept=application/dicom`, { method: "HEAD" });
+  if (!response.ok) throw new ServerError(response.status, `the file is not sent (status ${response.status})`);
+  const link = document.createElement("a");
+  link.href = `${prefix}${path}?accept=application/dicom`;
+  link.download = `${name}.dcm`;
+  link.click();
+}
+
 export async function download(path, accept, name) {
   const blob = await (await ask(path, accept)).blob();
   const link = document.createElement("a");

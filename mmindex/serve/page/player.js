@@ -1,15 +1,23 @@
 // The player: the frames of an instance, or a stack of images, on a canvas.
 
-import { PictureCache, download, items, number, text } from "./dicomweb.js";
+import { PictureCache, download, downloadFile, items, number, text } from "./dicomweb.js";
 import { make } from "./viewer.js";
 
 const AHEAD = 12; // frames that are loaded before they are shown
 const CACHE_PIXELS = 6e7;
 const STILL_AFTER = 150; // milliseconds without a move, after which the exact picture is loaded
 
-function frameRate(header) {
+// Milliseconds from each frame to the next one: Frame Time Vector, else one time for all.
+function frameTimes(header, count) {
+  const vector = items(header, "00181065").map(Number);
+  if (vector.length === count && count > 1 && vector.slice(1).every((time) => time > 0)) {
+    const mean = vector.slice(1).reduce((sum, time) => sum + time, 0) / (count - 1);
+    return (index) => vector[index + 1] ?? mean;
+  }
+  const rate = number(header, "00082144") || number(header, "00180040");
   const time = number(header, "00181063");
-  return number(header, "00082144") || number(header, "00180040") || (time > 0 ? 1000 / time : 15);
+  const same = rate > 0 ? 1000 / rate : time > 0 ? time : 1000 / 15;
+  return () => same;
 }
 
 // Center and width from the header, else from the range of stored values.
@@ -29,11 +37,12 @@ export function openPlayer(main, { header, path, stack, frame }) {
   const count = stack ? stack.length : perInstance;
   const isGray = text(header, "00280004").startsWith("MONOCHROME");
   const cache = new PictureCache(CACHE_PIXELS);
-  const rate = frameRate(header);
+  const timeAfter = frameTimes(header, count);
   let at = stack ? Math.max(0, stack.indexOf(path)) : Math.min(count, frame) - 1;
   let window_ = null; // as in the file, until it is dragged
   let zoom = 1, left = 0, top = 0;
   let shown = null, isExact = false, playing = 0, stillTimer = 0, shownAt = -1, broken = "";
+  let following = false; // whether a window is being dragged: one picture is on its way at a time
 
   const canvas = make("canvas", { "aria-label": "Frame" });
   const what = make("p", { class: "what" });
@@ -81,12 +90,13 @@ export function openPlayer(main, { header, path, stack, frame }) {
   async function refresh(exact = false) {
     const wanted = at;
     const key = keyOf(at, exact);
+    keepWanted();
     try {
       const [known] = best(wanted);
-      if (!known || exact) await load(wanted, exact);
-      if (wanted !== at || key !== keyOf(at, exact)) return;
+      const picture = !known || exact ? await load(wanted, exact) : known;
+      if (wanted !== at || (key !== keyOf(at, exact) && !following)) return;
       broken = "";
-      [shown, isExact] = best(wanted);
+      [shown, isExact] = key === keyOf(at, exact) ? best(wanted) : [picture, false];
       shownAt = wanted;
     } catch (error) {
       if (error.name === "AbortError" || wanted !== at) return;
@@ -95,15 +105,21 @@ export function openPlayer(main, { header, path, stack, frame }) {
       shownAt = wanted;
     }
     draw();
-    if (!exact) prefetch();
+    if (!exact && !following) for (const index of neighbours()) if (!best(index)[0]) load(index, false).catch(() => {});
   }
 
-  function prefetch() {
+  function neighbours() {
     const wanted = new Set();
     for (let step = 0; step <= AHEAD; step += 1) wanted.add(playing ? (at + step) % count : Math.min(count - 1, at + step));
     if (!playing) wanted.add(Math.max(0, at - 1));
-    cache.keepOnly((key) => wanted.has(Number(key.split("|")[0])));
-    for (const index of wanted) if (!best(index)[0]) load(index, false).catch(() => {});
+    return wanted;
+  }
+
+  // Other frames and other windows are not loaded any more.
+  function keepWanted() {
+    const wanted = new Set([keyOf(at, true), keyOf(at, false)]);
+    if (!following) for (const index of neighbours()) wanted.add(keyOf(index, false));
+    cache.keepOnly((key) => wanted.has(key));
   }
 
   function moveTo(index) {
@@ -131,8 +147,9 @@ export function openPlayer(main, { header, path, stack, frame }) {
     let last = performance.now();
     const step = (now) => {
       playing = requestAnimationFrame(step);
-      if (now - last < 1000 / rate || shownAt !== at) return;
-      last = Math.max(last + 1000 / rate, now - 1000 / rate);
+      const time = timeAfter(at);
+      if (now - last < time || shownAt !== at) return;
+      last = Math.max(last + time, now - time);
       moveTo((at + 1) % count);
     };
     playing = requestAnimationFrame(step);
@@ -174,6 +191,21 @@ export function openPlayer(main, { header, path, stack, frame }) {
     moveTo(at);
   }
 
+  // While a window is dragged, the next picture is asked for when the one before is there.
+  async function dragWindow(pair) {
+    window_ = pair;
+    clearTimeout(stillTimer);
+    if (following) return;
+    following = true;
+    let last;
+    while (last !== window_) {
+      last = window_;
+      await refresh();
+    }
+    following = false;
+    if (!playing) stillTimer = setTimeout(() => refresh(true), STILL_AFTER);
+  }
+
   async function copyLink(button) {
     remember();
     try {
@@ -189,7 +221,7 @@ export function openPlayer(main, { header, path, stack, frame }) {
     const [where, frameNumber] = placeOf(at);
     const name = where.split("/").pop();
     const done = kind === "file"
-      ? download(where, "application/dicom", name)
+      ? downloadFile(where)
       : download(`${where}/frames/${frameNumber}`, "image/*, application/octet-stream; transfer-syntax=*", `${name}-${frameNumber}`);
     done.catch((error) => { trouble.textContent = error.message; });
   }
@@ -229,10 +261,13 @@ export function openPlayer(main, { header, path, stack, frame }) {
     } else {
       const [center, width] = window_ ?? fileWindow(header);
       const step = Math.max(1, width) / 300;
-      setWindow([center + dy * step, Math.max(1, width + dx * step)]);
+      dragWindow([center + dy * step, Math.max(1, width + dx * step)]);
     }
   });
-  const lift = (event) => pointers.delete(event.pointerId);
+  const lift = (event) => {
+    pointers.delete(event.pointerId);
+    if (window_ && !pointers.size) moveTo(at); // now its neighbours, too
+  };
   stage.addEventListener("pointerup", lift);
   stage.addEventListener("pointercancel", lift);
 
@@ -244,7 +279,9 @@ export function openPlayer(main, { header, path, stack, frame }) {
     Escape: () => { location.hash = `#/study/${path.split("/")[2]}`; },
   };
   function onKey(event) {
-    if (/^(INPUT|BUTTON)$/.test(event.target.tagName) && event.target.type !== "range") return;
+    const { tagName, type } = event.target;
+    if (tagName === "INPUT" && type !== "range") return;
+    if (/^(BUTTON|A)$/.test(tagName) && /^( |Enter)$/.test(event.key)) return; // they are pressed
     const action = KEYS[event.key];
     if (!action || event.ctrlKey || event.metaKey) return;
     event.preventDefault();

@@ -1,12 +1,12 @@
 // A slide: the tiles of a pyramid's levels on a canvas that zooms and pans like a map.
 
-import { PictureCache, askJson, download, instancePath, items, number, text } from "./dicomweb.js";
+import { PictureCache, askJson, downloadFile, instancePath, items, number, text } from "./dicomweb.js";
 import { make } from "./viewer.js";
 
 const CACHE_PIXELS = 4e7;
 const MOST_PENDING = 24;
 
-// One instance of the pyramid: where each of its tiles lies.
+// One instance of the pyramid, or a part of one (a concatenation): where each of its tiles lies.
 class Level {
   constructor(header, path) {
     this.path = path;
@@ -17,6 +17,9 @@ class Level {
     this.columns = Math.ceil(this.width / this.tileWidth);
     this.rows = Math.ceil(this.height / this.tileHeight);
     this.frames = number(header, "00280008");
+    this.first = number(header, "00209228"); // frames of the parts before (PS3.3 C.7.6.16)
+    this.concatenation = text(header, "00209161");
+    this.others = []; // further parts of the same concatenation
     this.places = text(header, "00209311") === "TILED_FULL" ? null : this.readPlaces(header);
   }
 
@@ -30,14 +33,40 @@ class Level {
       const key = Math.round(row) * this.columns + Math.round(column);
       if (position && !places.has(key)) places.set(key, index + 1);
     });
-    return places.size ? places : null;
+    if (!places.size) throw new Error("its tiles have no positions, so that no map can be drawn of them");
+    return places;
   }
 
-  frame(row, column) {
+  // The path of the instance with a tile, and the number of its frame there.
+  find(row, column) {
     const tile = row * this.columns + column;
-    if (this.places) return this.places.get(tile);
-    return tile < this.frames ? tile + 1 : undefined;
+    const frame = this.places ? this.places.get(tile) : tile - this.first + 1;
+    if (frame >= 1 && frame <= this.frames) return [this.path, frame];
+    for (const other of this.others) {
+      const found = other.find(row, column);
+      if (found) return found;
+    }
+    return null;
   }
+}
+
+function readLevel(header, path) {
+  try {
+    return [new Level(header, path)];
+  } catch {
+    return []; // one without positions is left out
+  }
+}
+
+// Parts of a concatenation are one level.
+function joinParts(levels) {
+  const joined = [];
+  for (const level of levels) {
+    const whole = level.concatenation && joined.find((one) => one.concatenation === level.concatenation);
+    if (whole) whole.others.push(level);
+    else joined.push(level);
+  }
+  return joined;
 }
 
 async function readLevels(header, path, instances) {
@@ -47,9 +76,9 @@ async function readLevels(header, path, instances) {
   const headers = await Promise.all(others.map((one) => askJson(`${instancePath(one)}/metadata`).catch(() => [])));
   const levels = headers.flatMap(([other], at) => {
     const isLevel = other && number(other, "00480006") > 0 && items(other, "00080008")[2] === kind;
-    return isLevel && text(other, "00200052") === text(header, "00200052") ? [new Level(other, instancePath(others[at]))] : [];
+    return isLevel && text(other, "00200052") === text(header, "00200052") ? readLevel(other, instancePath(others[at])) : [];
   });
-  return [own, ...levels].sort((a, b) => b.width - a.width);
+  return joinParts([own, ...levels]).sort((a, b) => b.width - a.width);
 }
 
 export async function openSlide(main, { header, path, instances }) {
@@ -68,7 +97,7 @@ export async function openSlide(main, { header, path, instances }) {
     make("button", { onclick: () => zoomAt(2) }, "+"),
     make("button", { onclick: () => zoomAt(0.5) }, "−"),
     make("a", { class: "button", href: `#/view${path}/frames/1` }, "Tiles"),
-    make("button", { onclick: () => download(path, "application/dicom", path.split("/").pop()) }, "File"),
+    make("button", { onclick: () => downloadFile(path).catch((error) => { trouble.textContent = error.message; }) }, "File"),
     make("span", { class: "soft" }, `${whole.width.toLocaleString()} × ${whole.height.toLocaleString()} pixels, ${levels.length} levels`),
   );
   main.replaceChildren(make("div", { class: "player" }, stage, bar));
@@ -111,8 +140,8 @@ export async function openSlide(main, { header, path, instances }) {
     const lastRow = Math.min(level.rows - 1, Math.floor((view.y + stage.clientHeight / view.scale) / height));
     for (let row = Math.max(0, Math.floor(view.y / height)); row <= lastRow; row += 1) {
       for (let column = Math.max(0, Math.floor(view.x / width)); column <= lastColumn; column += 1) {
-        const frame = level.frame(row, column);
-        if (frame) yield { key: `${level.path}|${frame}`, frame, x: column * width, y: row * height, width, height };
+        const found = level.find(row, column);
+        if (found) yield { key: found.join("|"), path: found[0], frame: found[1], x: column * width, y: row * height, width, height };
       }
     }
   }
@@ -145,16 +174,16 @@ export async function openSlide(main, { header, path, instances }) {
           context.drawImage(picture, x, y, place(tile.x + tile.width, view.x) - x, place(tile.y + tile.height, view.y) - y);
         } else if ((isFinest || level === drawn[0]) && !failed.has(tile.key)) {
           wanted.add(tile.key);
-          missing.push([tile, level]);
+          missing.push(tile);
         }
       }
     }
     context.restore();
     cache.keepOnly((key) => wanted.has(key));
-    for (const [tile, level] of missing) {
+    for (const tile of missing) {
       if (cache.pending.size >= MOST_PENDING) break;
       if (cache.pending.has(tile.key)) continue;
-      cache.load(tile.key, `${level.path}/frames/${tile.frame}/rendered`, "image/jpeg").then(schedule, (error) => {
+      cache.load(tile.key, `${tile.path}/frames/${tile.frame}/rendered`, "image/jpeg").then(schedule, (error) => {
         if (error.name === "AbortError") return;
         failed.set(tile.key, error.message);
         trouble.textContent = `Some tiles cannot be shown: ${error.message}`;

@@ -1,6 +1,6 @@
 // The page: lists of studies, series and instances, and what opens when one is chosen.
 
-import { ask, askJson, date, instancePath, number, setToken, text } from "./dicomweb.js";
+import { ask, askJson, date, downloadFile, instancePath, number, setToken, text } from "./dicomweb.js";
 import { openPlayer } from "./player.js";
 import { openSlide } from "./slide.js";
 
@@ -178,7 +178,7 @@ function explainNoImage(header) {
 function note(message, path) {
   const children = [message];
   if (path) {
-    const button = make("button", { onclick: () => import("./dicomweb.js").then(({ download }) => download(path, "application/dicom", path.split("/").pop())).catch(fail) }, "Download");
+    const button = make("button", { onclick: () => downloadFile(path).catch(fail) }, "Download");
     children.push(make("br"), button);
   }
   return make("div", { class: "note", role: "status" }, ...children);
