@@ -9,6 +9,8 @@
         written = write_image(site.folder / "files", number_of_frames)
         yield Case("toy: open", [Contender(MMINDEX, ours), attempt("a peer", make_theirs)])
 
+A family that only has a size has no setups of its own: `sized(8, 64, "{:,} frames", _list_cases)`.
+
 The runner says what it does, gives a setup its folder, measures each case before the setup writes
 what the next one needs, closes what was opened and removes the folder.
 """
