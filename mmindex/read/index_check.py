@@ -32,12 +32,13 @@ class IndexCheck:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._verdict, sender = multiprocessing.Pipe(duplex=False)
-        self._process = multiprocessing.Process(
+        context = multiprocessing.get_context("fork")  # another would run the main module again
+        self._verdict, sender = context.Pipe(duplex=False)
+        self._process = context.Process(
             target=_check, args=(store.path, sender), name="mmindex-check", daemon=True
         )
-        self._process.start()
-        sender.close()
+        with sender:
+            self._process.start()
 
     def is_done(self) -> bool:
         """Return whether the check has ended."""
@@ -72,7 +73,10 @@ def begin_check(store: Store) -> IndexCheck | None:
     """Begin a check of an index, or return None where it is to be checked in this process."""
     if store.count_files() < _LEAST_FILES or not _may_start_process():
         return None
-    return IndexCheck(store)
+    try:
+        return IndexCheck(store)
+    except OSError:  # no process, memory or descriptor is left
+        return None
 
 
 def _may_start_process() -> bool:

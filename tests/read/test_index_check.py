@@ -124,6 +124,23 @@ def test_an_index_whose_check_was_killed_is_checked_here(
 
 
 @pytest.mark.usefixtures("beside")
+def test_without_room_for_a_process_the_check_is_done_here(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where `ulimit -u` is reached."""
+
+    def fail() -> int:
+        raise BlockingIOError("no more processes")
+
+    expected = list_problems(root)  # of a process
+    monkeypatch.setattr(os, "fork", fail)
+    assert list_problems(root) == expected
+    overwrite_checksum(root / ".mmindex")
+    with pytest.raises(IndexFormatError, match="damaged index"):
+        list_problems(root)
+
+
+@pytest.mark.usefixtures("beside")
 def test_pages_are_checked_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads after the check leave out what the other process did; a commit asks for it again."""
     with mmindex.open(root) as archive:
