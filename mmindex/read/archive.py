@@ -24,11 +24,12 @@ from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
 from mmindex.read.composed import Composed
 from mmindex.read.files_root import find_files_root, find_index_url
-from mmindex.read.instance import Instance, recorded_error
+from mmindex.read.instance import Instance
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import is_newer
 from mmindex.read.record_sources import RecordSources
+from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
 from mmindex.sources.stores import join_url
 

@@ -1,4 +1,4 @@
-"""An index at a URL: fetched once to a folder of the user's own, and anew when the object changed.
+"""An index at a URL: fetched once to a folder of the user's own, again when the object changed.
 
 Trusted is whoever may write the object at the URL that the user named, as the owner of a local
 index is. So such an index reads objects of its own host, and other places only where the user
@@ -105,7 +105,7 @@ def _make_cache_folder() -> str:
         why = f"other users may rename it in {base}"
     if why is not None:
         raise IndexWriteError(
-            f"copies of indexes are not kept here: {why}; XDG_CACHE_HOME names another folder",
+            f"copies of indexes are not kept here: {why}; set XDG_CACHE_HOME to another folder",
             path=folder,
         )
     if stat.S_IMODE(status.st_mode) != 0o700:
@@ -131,7 +131,7 @@ def _fetch(source: ByteSource, path: str) -> None:
     if source.size > free:
         raise IndexWriteError(
             f"no room for a copy of the index {source.name}: expected {source.size} bytes, found "
-            f"{free}; XDG_CACHE_HOME names another folder",
+            f"{free}; set XDG_CACHE_HOME to another folder",
             path=folder,
         )
     number, unfinished = tempfile.mkstemp(prefix=name + _NEW, dir=folder)

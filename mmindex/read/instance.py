@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from mmindex import errors
 from mmindex.errors import (
-    FormatError,
     MMIndexError,
     NoPixelDataError,
     NotAddressableError,
@@ -22,6 +20,7 @@ from mmindex.model import SEPARATOR, InstanceRecord, Status
 from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.place import Place, find_place, walk_fragments
+from mmindex.read.recorded_error import recorded_error
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.memory import MemorySource
@@ -393,12 +392,3 @@ class Instance(Decoded, FrameSequence):
 
 _FRAGMENTS = Layout.FRAGMENTS
 _CLOSED = MemorySource(b"")
-
-
-def recorded_error(record: InstanceRecord, path: str | None) -> MMIndexError:
-    """Return the error that a file's scan ended with, as it was recorded."""
-    kind: Any = FormatError
-    if record.error in errors.__all__:
-        kind = getattr(errors, record.error)
-    error: MMIndexError = kind(record.reason, path=path)
-    return error

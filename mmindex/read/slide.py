@@ -178,7 +178,7 @@ class Slide(Closing):
             A tile cannot be decoded.
         """
         if size < 1:
-            raise ValueError(f"a thumbnail is at least 1 pixel wide, not {size}")
+            raise ValueError(f"expected a thumbnail of at least 1 pixel, found {size}")
         return self._pixels[choose_level(self.levels, size)].thumbnail(size)
 
     @property

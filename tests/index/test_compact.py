@@ -227,7 +227,7 @@ def after_compaction(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
     only_writer = build_module.only_writer
 
     @contextmanager
-    def compact_first(path: str) -> Iterator[None]:
+    def compact_first(path: str, wait: float = 0.0) -> Iterator[None]:
         monkeypatch.setattr(module, "only_writer", only_writer)
         monkeypatch.setattr(compact_module, "only_writer", only_writer)
         compact_index(path)

@@ -245,7 +245,7 @@ def test_pairs_that_fail_are_told_by_their_position(tmp_path: Path) -> None:
             1: InstanceNotFoundError,
             2: FrameIndexError,
         }
-        with pytest.raises(ValueError, match="on_error is one of"):
+        with pytest.raises(ValueError, match="on_error: expected one of"):
             archive.arrays(pairs, on_error="ignore")  # type: ignore[call-overload]
 
 

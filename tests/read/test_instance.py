@@ -42,7 +42,8 @@ from mmindex.errors import (
     TruncatedFrameError,
 )
 from mmindex.model import InstanceRecord, Status
-from mmindex.read.instance import Instance, recorded_error
+from mmindex.read.instance import Instance
+from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import (
     open_descriptor,
 )

@@ -458,7 +458,7 @@ def test_a_cache_that_others_may_write_is_refused(
     url = serve_archive(server, tmp_path / "archive", series(1))
     cache.mkdir(parents=True)
     cache.chmod(0o777)
-    with pytest.raises(IndexWriteError, match="other users may write it; XDG_CACHE_HOME"):
+    with pytest.raises(IndexWriteError, match="other users may write it; set XDG_CACHE_HOME"):
         mmindex.open(url)
     cache.rmdir()
     cache.symlink_to(tmp_path)

@@ -652,34 +652,6 @@ def test_code_for_other_programs_compiles(name: str) -> None:
             compile("\n" * (block.line - 1) + block.code, name, "exec")
 
 
-def test_the_plugin_of_orthanc_updates_the_stored_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks Orthanc for the file's name, and calls the command line with options it has."""
-    uuid = "0a1b2c3d-0000-4000-8000-000000000000"
-    registered: list[Callable[..., None]] = []
-    started: list[list[str]] = []
-    asked: list[str] = []
-
-    def answer(path: str) -> bytes:
-        asked.append(path)
-        return b'{"Uuid": "%b", "ContentType": 1}' % uuid.encode()
-
-    orthanc = types.ModuleType("orthanc")
-    orthanc.RestApiGet = answer  # type: ignore[attr-defined]
-    orthanc.RegisterOnStoredInstanceCallback = registered.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "orthanc", orthanc)
-    monkeypatch.setattr(subprocess, "Popen", started.append)
-    exec(compile(find_py_block("orthanc"), CLI, "exec"), {})
-    (on_stored,) = registered
-    on_stored(object(), "the-id-of-orthanc")
-    assert asked == ["/instances/the-id-of-orthanc/attachments/dicom/info"]
-    ((program, command, *words),) = started
-    assert (program, command) == ("mmindex", "update")
-    assert words[-1] == f"/var/lib/orthanc/db/0a/1b/{uuid}"
-    assert words[-2] == "/var/lib/orthanc/db"
-    taken = {written.split()[0] for written in command_options(command)}
-    assert {word for word in words if word.startswith("-")} <= taken
-
-
 def test_the_handler_of_pynetdicom_serves_what_it_stored(tmp_path: Path) -> None:
     """The frame is there when the sender has its answer; a UID that is a path is refused."""
     sent = Path(str(pydicom.data.get_testdata_file("rtdose.dcm")))
