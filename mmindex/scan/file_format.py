@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, NotDicomError
@@ -27,6 +28,8 @@ PREAMBLE_LENGTH = 128
 _PREAMBLE_END = PREAMBLE_LENGTH + 4  # after its prefix, DICM
 MAX_INFLATION = 1000  # times the file
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
+LONG_INFLATED = 1 << 26  # bytes above which an inflated data set is a burden
+_TAKEN, _GIVEN = 1 << 20, 1 << 24  # bytes that are inflated at once, at most, and that they give
 _LONGEST_UID = 256  # bytes; PS3.5 9.1 allows 64
 _LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest with an image
 
@@ -47,7 +50,7 @@ class FileMeta(NamedTuple):
     second_transfer_syntax_uid: str = ""
 
 
-def inflate_data_set(buffer: Buffer) -> bytes:
+def inflate_data_set(buffer: Buffer) -> bytes | memoryview:
     """Return the data set of a deflated file, inflated.
 
     Raises
@@ -274,11 +277,21 @@ def _implicit_length_fits(buffer: Buffer, start: int) -> bool:
     return length == UNDEFINED_LENGTH or start + 8 + length <= len(buffer)
 
 
-def unwrap_deflated(buffer: Buffer, start: int, anomalies: list[Anomaly]) -> bytes | None:
+def unwrap_deflated(
+    buffer: Buffer,
+    start: int,
+    anomalies: list[Anomaly],
+    begin_long: Callable[[], object] = lambda: None,
+) -> bytes | memoryview | None:
     """Return the inflated data set (PS3.5 A.5), None where it is not deflated at all.
 
     The first bytes tell a deflate stream with a zlib header (RFC 1950) and a data set that is not
     deflated; all else is a deflate stream as the standard wants it.
+
+    Parameters
+    ----------
+    begin_long : callable
+        Called once before a data set takes more memory than `LONG_INFLATED`.
 
     Raises
     ------
@@ -291,8 +304,8 @@ def unwrap_deflated(buffer: Buffer, start: int, anomalies: list[Anomaly]) -> byt
         anomalies.append(Anomaly("deflate-wrapper", start))
         return None
     if not _begins_zlib(head):
-        return _inflate(buffer, start, -zlib.MAX_WBITS)
-    inflated = _inflate(buffer, start, zlib.MAX_WBITS)
+        return _inflate(buffer, start, -zlib.MAX_WBITS, begin_long)
+    inflated = _inflate(buffer, start, zlib.MAX_WBITS, begin_long)
     anomalies.append(Anomaly("deflate-wrapper", start))
     return inflated
 
@@ -309,19 +322,49 @@ def _begins_zlib(head: bytes) -> bool:
     return not head[1] & 0x20 and length ^ turned != 0xFFFF  # 0x20: a preset dictionary
 
 
-def _inflate(buffer: Buffer, start: int, window_bits: int) -> bytes:
+def _inflate(
+    buffer: Buffer, start: int, window_bits: int, begin_long: Callable[[], object]
+) -> bytes | memoryview:
     limit = min(MAX_INFLATION * len(buffer), MAX_INFLATED_LENGTH)
     decompressor = zlib.decompressobj(window_bits)
     try:
         with memoryview(buffer) as view, view[start:] as deflated:
-            inflated = decompressor.decompress(deflated, limit)
+            inflated = _gather(decompressor, deflated, limit, begin_long)
     except zlib.error as error:
         found = bytes(buffer[start : start + 8]).hex(" ") or "nothing"
         raise FormatError(
             f"expected a deflated data set, found bytes {found}: {error}", offset=start
         ) from error
-    if decompressor.unconsumed_tail and not decompressor.eof:
+    if not decompressor.eof and len(inflated) == limit:
         raise FormatError(f"the data set inflates to over {limit} bytes", offset=start)
     if not decompressor.eof:
         raise FormatError("the deflated data set ends too early", offset=len(buffer))
     return inflated
+
+
+def _gather(
+    decompressor: zlib._Decompress,
+    deflated: memoryview,
+    limit: int,
+    begin_long: Callable[[], object],
+) -> bytes | memoryview:
+    """Return what a stream inflates to, up to a limit, in not much more memory than that takes."""
+    position = min(len(deflated), _TAKEN)
+    inflated = decompressor.decompress(deflated[:position], min(limit, _GIVEN))
+    if decompressor.eof:
+        return inflated
+    gathered = bytearray(inflated)
+    is_long = False
+    while not decompressor.eof and len(gathered) < limit:
+        if not is_long and len(gathered) >= LONG_INFLATED:
+            is_long = True
+            begin_long()
+        piece: bytes | memoryview = decompressor.unconsumed_tail
+        if not piece:
+            piece = deflated[position : position + _TAKEN]
+            position += len(piece)
+        more = decompressor.decompress(piece, min(limit - len(gathered), _GIVEN))
+        if not (more or piece):
+            break
+        gathered += more
+    return memoryview(gathered).toreadonly()

@@ -166,6 +166,8 @@ def scan_header(
         What is known from files scanned before, which are likely alike; it learns from the first.
     also : set of int
         Tags of elements that are noted besides those that every scan needs.
+    begin_long : callable
+        Called once before a deflated data set takes more memory than `LONG_INFLATED`.
 
     Raises
     ------
@@ -181,7 +183,7 @@ def scan_header(
     syntax = find_transfer_syntax(meta.transfer_syntax_uid)
     inflated = False
     if syntax.deflated:
-        unwrapped = unwrap_deflated(buffer, start, anomalies)
+        unwrapped = unwrap_deflated(buffer, start, anomalies, begin_long)
         if unwrapped is not None:
             buffer, start, inflated = unwrapped, 0, True
     if syntax.uid:
