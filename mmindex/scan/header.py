@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mmindex.errors import FormatError
@@ -157,6 +158,7 @@ def scan_header(
     force: bool = False,
     known_runs: KnownRuns | None = None,
     also: frozenset[int] = frozenset(),
+    begin_long: Callable[[], object] = lambda: None,
 ) -> Header:
     """Read what stands before the pixel data.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.update.attribute_values import decode_attributes, wanted_tags
+from mmindex.update.long_inflations import taking_turns
 
 READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 READ_HERE = 1 << 25  # bytes up to which a file is read whole where none may be mapped
@@ -55,9 +57,24 @@ def scan_buffer(
     at : int
         Offset of the buffer in what errors name, in bytes.
     """
+    with taking_turns() as begin_long:
+        return _scan_buffer(buffer, options, known_runs, at, begin_long)
+
+
+def _scan_buffer(
+    buffer: Buffer,
+    options: ScanOptions,
+    known_runs: KnownRuns,
+    at: int,
+    begin_long: Callable[[], object],
+) -> InstanceRecord:
     try:
         header = scan_header(
-            buffer, force=options.force, known_runs=known_runs, also=wanted_tags(options.attributes)
+            buffer,
+            force=options.force,
+            known_runs=known_runs,
+            also=wanted_tags(options.attributes),
+            begin_long=begin_long,
         )
     except NotDicomError as error:
         reason = _describe(error, at)

@@ -22,9 +22,11 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from multiprocessing.synchronize import Lock as ProcessLock
 
 from mmindex.index.record import pack_record
 from mmindex.update.archive_root import ArchiveRoot
+from mmindex.update.long_inflations import share_turn
 from mmindex.update.scan_buffer import ScanOptions, unreadable
 from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, path_of
 from mmindex.update.scan_members import MemberTarget, pack_refused
@@ -95,7 +97,8 @@ class Workers:
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
-            pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+            turn = multiprocessing.Lock()
+            pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(turn,))
             try:
                 remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)
             finally:
@@ -168,8 +171,9 @@ def _pack_deadly(file: Target) -> bytes:
     return pack_record(unreadable("FormatError", reason), path_of(file), UNKNOWN)
 
 
-def _begin_worker() -> None:
+def _begin_worker(turn: ProcessLock | None = None) -> None:
     """Leave Ctrl-C to the parent, and end when it does."""
+    share_turn(turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

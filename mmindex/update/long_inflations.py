@@ -1,0 +1,32 @@
+"""One long inflation at a time: a deflated file of two megabytes may take two gigabytes of memory.
+
+Threads of a process wait for each other, and so do the processes of a pool that `share_turn` was
+given for. A process that dies with the turn takes its pool along, and the next pool has another.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.synchronize import Lock as ProcessLock
+
+_turn: threading.Lock | ProcessLock = threading.Lock()
+
+
+def share_turn(turn: ProcessLock | None = None) -> None:
+    """Take turns with the processes that have this lock, too; without one, alone."""
+    global _turn
+    _turn = turn or threading.Lock()
+
+
+@contextmanager
+def taking_turns() -> Iterator[Callable[[], object]]:
+    """Yield what waits for the turn, which ends with the `with` statement."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(_turn)
+
+
+if hasattr(os, "register_at_fork"):  # another thread of the parent may have the turn
+    os.register_at_fork(after_in_child=share_turn)

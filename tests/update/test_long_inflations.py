@@ -1,0 +1,140 @@
+"""Deflated files that take much memory: within bounds, and one at a time."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from child_process import exit_code, forks
+from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+
+import mmindex
+from mmindex.index.record import unpack_record
+from mmindex.model import Status
+from mmindex.scan import file_format
+from mmindex.update import long_inflations, met, scan_buffer
+from mmindex.update.scan_file import scan_files
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+MIB = 1 << 20
+pytestmark = forks
+
+
+def bomb(uid: str, megabytes: int) -> bytes:
+    """Return a file of a thousandth of what its data set, which is a right one, inflates to."""
+    frames = megabytes * 16
+    data_set = element(0x00080018, "UI", uid)
+    data_set += image_attributes(rows=256, columns=256, number_of_frames=frames)
+    data_set += element(PIXEL_DATA, "OB", bytes(frames << 16))
+    compress = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflated = compress.compress(data_set) + compress.flush()
+    room = len(data_set) // 900 - len(deflated)  # zlib packs zeros more than a thousand times
+    return dicom_file(deflated + bytes(max(0, room)), DEFLATED)
+
+
+def limit_memory(more: int) -> None:
+    """Let this process take so many more bytes of address space, and no more."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc")
+def test_four_threads_inflate_one_long_file_at_a_time_and_hold_it_once(tmp_path: Path) -> None:
+    """Each of four files inflates to 192 MiB; all are indexed with 460 MiB of address space."""
+    for number in range(4):
+        (tmp_path / f"{number}").write_bytes(bomb(f"1.{number}", 192))
+
+    def work() -> None:
+        options = scan_buffer.ScanOptions()
+        with ThreadPoolExecutor(4) as threads:
+            started = threading.Barrier(5)
+            waiting = [threads.submit(started.wait) for _ in range(4)]
+            started.wait()
+            for each in waiting:
+                each.result()
+            limit_memory(460 * MIB)
+
+            def scan(number: int) -> Status:
+                (packed,) = scan_files(os.fsencode(tmp_path), [b"%d" % number], options)
+                return unpack_record(packed).status
+
+            assert list(threads.map(scan, range(4))) == [Status.DEFLATED] * 4
+
+    assert exit_code(work) == 0
+
+
+def test_processes_of_a_build_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each notes when it begins a long inflation and when the scan after it has ended."""
+    monkeypatch.setattr(file_format, "LONG_INFLATED", 1 << 16)
+    monkeypatch.setattr(file_format, "_GIVEN", 1 << 16)
+    monkeypatch.setattr(met, "_CHUNK_FILES", 1)
+    root, notes = tmp_path / "root", tmp_path / "notes"
+    root.mkdir()
+    for number in range(6):
+        (root / f"{number}").write_bytes(bomb(f"1.{number}", 1))
+    real = scan_buffer._scan_buffer
+
+    def note(word: str) -> None:
+        with open(notes, "a", encoding="ascii") as file:
+            file.write(f"{word} {os.getpid()}\n")
+
+    def scan(
+        buffer: object,
+        options: object,
+        known_runs: object,
+        at: int,
+        begin_long: Callable[[], AbstractContextManager[object]],
+    ) -> object:
+        def begin() -> None:
+            begin_long()
+            note("begin")
+            time.sleep(0.05)
+
+        record = real(buffer, options, known_runs, at, begin)
+        note("end")
+        return record
+
+    monkeypatch.setattr(scan_buffer, "_scan_buffer", scan)
+    assert mmindex.build(root, tmp_path / "index", workers=3).statuses == {"deflated": 6}
+    lines = notes.read_text().splitlines()
+    assert len({line.split()[1] for line in lines}) > 1
+    assert [line.split()[0] for line in lines] == ["begin", "end"] * 6
+
+
+def test_a_process_that_was_forked_meanwhile_has_a_turn_of_its_own() -> None:
+    """Its parent's threads do not run in it."""
+    with long_inflations.taking_turns() as begin:
+        begin()
+
+        def work() -> None:
+            with long_inflations.taking_turns() as begin_there:
+                begin_there()
+
+        assert exit_code(work) == 0
+
+
+@pytest.mark.parametrize("given", [1, 7, 1 << 16])
+@pytest.mark.parametrize("taken", [1, 1000, 1 << 20])
+def test_R7_pieces_of_a_stream_inflate_to_what_all_of_it_does(
+    monkeypatch: pytest.MonkeyPatch, given: int, taken: int
+) -> None:
+    """Whatever is taken and given at once; a stream that is cut is refused at each length."""
+    content = b"".join(b"%d" % (number * number) for number in range(400)) + bytes(3000)
+    compress = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflated = compress.compress(content) + compress.flush()
+    monkeypatch.setattr(file_format, "_GIVEN", given)
+    monkeypatch.setattr(file_format, "_TAKEN", taken)
+    assert bytes(file_format.unwrap_deflated(deflated, 0, []) or b"") == content
+    assert bytes(file_format.unwrap_deflated(deflated + b"rest", 0, []) or b"") == content
+    for length in range(len(deflated) // 2, len(deflated), 97):
+        with pytest.raises(mmindex.errors.FormatError, match=r"ends too early|inflates"):
+            file_format.unwrap_deflated(deflated[:length], 0, [])
