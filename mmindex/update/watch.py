@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _LONGEST_BURST, _STEP, _TICK = 200, 20, 200  # milliseconds
 _MANY = 4096  # changes in a burst after which reports may have been lost
 _SETTLES = 0.2  # seconds in which a new file shows whether it is being written
-_LOOK_AGAIN = 1.0  # seconds until a new folder is looked at again: files may precede its watch
+_LOOK_AGAIN = 0.5  # seconds until a new folder is looked at again: files may precede its watch
 _RETRY, _LONGEST_RETRY = 1.0, 60.0  # seconds after a failure, doubled each time
 _PART_BUILDING = 10  # times the length of a build until the next one, at least
 _WAIT = 5.0  # seconds for another build or update
