@@ -2,8 +2,8 @@
 
     lock                       guards                                   taken by
     only_writer: flock on      one build, merge or compaction at a      whoever writes, before the
-      the index file           time, on this machine                    index is opened; an update
-                                                                        waits for a bounded time
+      the index file           time, on this machine                    index is opened; build and
+                                                                        update wait for a while
     process: RLock             the table of open environments; the      open, close, exclusively,
                                fork of this process                     fork
     Environment.lock: RLock    one environment: no transaction while    every transaction, close,
