@@ -18,7 +18,8 @@ ANYTHING = "*/*"
 
 _MOST_CHARACTERS = 8192  # of all Accept headers of a request
 _LONGEST_KEPT = 512  # characters of a header of which the meaning is kept
-_SPLIT = re.compile(r'("(?:[^"\\]|\\.)*"|[^,";]+|[,;"])')
+# A string without its end takes the rest: else each quote in the rest would be tried again.
+_SPLIT = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,";]+|[,;"])', re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]*")
 _UID = re.compile(r"[0-9.]{1,64}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mmindex.serve.accept import (
@@ -110,3 +112,18 @@ def test_long_headers_are_not_kept() -> None:
         assert choose_frame(header, syntax, encapsulated=True).media_type == "image/jpeg"
     after = accept._parse.cache_info().currsize, accept._choose_frame.cache_info().currsize
     assert after == before
+
+
+@pytest.mark.parametrize(
+    "piece", ['"', '\\"', '\\\\"', '"\\', '";', 'a/b;x="', '\\"\\\n', ",", ";", '"\\"']
+)
+def test_hostile_headers_are_parsed_in_linear_time(piece: str) -> None:
+    """No arrangement of quotes and backslashes is tried again and again"""
+    from mmindex.serve.accept import _SPLIT
+
+    header = (piece * 8192)[:8192]
+    began = time.process_time()
+    for _ in range(5):
+        for _ in _SPLIT.finditer(header):
+            continue
+    assert time.process_time() - began < 1
