@@ -17,7 +17,9 @@ OCTET_STREAM = "application/octet-stream"
 ANYTHING = "*/*"
 
 _MOST_CHARACTERS = 8192  # of all Accept headers of a request
-_SPLIT = re.compile(r'("(?:[^"\\]|\\.)*"|[^,";]+|[,;"])')
+_LONGEST_KEPT = 512  # characters of a header of which the meaning is kept
+# A string without its end takes the rest: else each quote in the rest would be tried again.
+_SPLIT = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,";]+|[,;"])', re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]*")
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -95,7 +97,6 @@ class NotAcceptableError(Exception):
     """Nothing that the client takes can be sent: status 406."""
 
 
-@lru_cache(maxsize=1024)
 def parse_accept(header: str) -> tuple[Acceptable, ...]:
     """Return what a client takes, best first; what cannot be parsed is left out.
 
@@ -104,6 +105,11 @@ def parse_accept(header: str) -> tuple[Acceptable, ...]:
     header : str
         The Accept headers of a request, joined by commas. Without any, everything is taken.
     """
+    return _parse(header) if len(header) <= _LONGEST_KEPT else _parse.__wrapped__(header)
+
+
+@lru_cache(maxsize=1024)
+def _parse(header: str) -> tuple[Acceptable, ...]:
     if not header.strip():
         return (Acceptable(ANYTHING, None),)
     found = []
@@ -176,7 +182,6 @@ def frame_media_type(transfer_syntax_uid: str, *, encapsulated: bool) -> str:
     return FRAME_MEDIA_TYPES.get(transfer_syntax_uid, OCTET_STREAM)
 
 
-@lru_cache(maxsize=4096)
 def choose_frame(header: str, transfer_syntax_uid: str, *, encapsulated: bool) -> Choice:
     """Return how a stored frame is sent to a client that takes `header`.
 
@@ -190,6 +195,12 @@ def choose_frame(header: str, transfer_syntax_uid: str, *, encapsulated: bool) -
     NotAcceptableError
         The client takes no stored form of the frame.
     """
+    choose_kept = _choose_frame if len(header) <= _LONGEST_KEPT else _choose_frame.__wrapped__
+    return choose_kept(header, transfer_syntax_uid, encapsulated)
+
+
+@lru_cache(maxsize=4096)
+def _choose_frame(header: str, transfer_syntax_uid: str, encapsulated: bool) -> Choice:
     stored = frame_media_type(transfer_syntax_uid, encapsulated=encapsulated)
     sent_as = transfer_syntax_uid
     if not encapsulated and transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN:

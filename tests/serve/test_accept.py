@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mmindex.serve.accept import (
@@ -96,3 +98,32 @@ def test_a_range_after_the_end_is_unsatisfiable(header):
     """Such a range is status 416."""
     with pytest.raises(UnsatisfiableRangeError):
         parse_range(header, 100)
+
+
+def test_long_headers_are_not_kept() -> None:
+    """A client that sends ever other long Accept headers makes nothing grow."""
+    from mmindex.serve import accept
+
+    before = accept._parse.cache_info().currsize, accept._choose_frame.cache_info().currsize
+    for number in range(50):
+        header = ",".join(f"image/x{number}-{at}" for at in range(100)) + ",image/jpeg"
+        assert len(parse_accept(header)) == 101
+        syntax = "1.2.840.10008.1.2.4.50"
+        assert choose_frame(header, syntax, encapsulated=True).media_type == "image/jpeg"
+    after = accept._parse.cache_info().currsize, accept._choose_frame.cache_info().currsize
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "piece", ['"', '\\"', '\\\\"', '"\\', '";', 'a/b;x="', '\\"\\\n', ",", ";", '"\\"']
+)
+def test_hostile_headers_are_parsed_in_linear_time(piece: str) -> None:
+    """No arrangement of quotes and backslashes is tried again and again"""
+    from mmindex.serve.accept import _SPLIT
+
+    header = (piece * 8192)[:8192]
+    began = time.process_time()
+    for _ in range(5):
+        for _ in _SPLIT.finditer(header):
+            continue
+    assert time.process_time() - began < 1

@@ -469,6 +469,8 @@ def test_a_slide_without_positions_is_refused(page, slide):
     page.goto(view(slide, SPARSE, "1.2.3.20"))
     page.wait_for_selector(".note")
     assert "no positions" in page.locator(".note").text_content()
+    page.click("text=Tiles one by one")
+    wait_exact(page, 1)
 
 
 @pytest.mark.parametrize("page", ["bypass"], indirect=True)

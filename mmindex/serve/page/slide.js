@@ -98,7 +98,7 @@ export async function openSlide(main, { header, path, instances }) {
     make("button", { onclick: () => zoomAt(0.5) }, "−"),
     make("a", { class: "button", href: `#/view${path}/frames/1` }, "Tiles"),
     make("button", { onclick: () => downloadFile(path).catch((error) => { trouble.textContent = error.message; }) }, "File"),
-    make("span", { class: "soft" }, `${whole.width.toLocaleString()} × ${whole.height.toLocaleString()} pixels, ${levels.length} levels`),
+    make("span", { class: "soft" }, `${whole.width.toLocaleString()} × ${whole.height.toLocaleString()} pixels, ${levels.length === 1 ? "1 level" : `${levels.length} levels`}`),
   );
   main.replaceChildren(make("div", { class: "player" }, stage, bar));
   const context = canvas.getContext("2d");

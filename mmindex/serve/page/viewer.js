@@ -164,9 +164,16 @@ async function showInstance(mine, study, series, uid, frame) {
     return;
   }
   const stack = isStack(instances) ? instances.map(instancePath) : null;
-  close = isSlide && frame === null
-    ? await openSlide(main, { header, path, instances })
-    : openPlayer(main, { header, path, stack, frame: frame ?? 1 });
+  if (!isSlide || frame !== null) {
+    close = openPlayer(main, { header, path, stack, frame: frame ?? 1 });
+    return;
+  }
+  try {
+    close = await openSlide(main, { header, path, instances });
+  } catch (error) {
+    if (mine !== generation) return;
+    show(make("div", { class: "note", role: "status" }, `This cannot be shown as a map: ${error.message}. `, make("a", { class: "button", href: `#/view${path}/frames/1` }, "Tiles one by one")));
+  }
 }
 
 function explainNoImage(header) {
