@@ -76,9 +76,6 @@ def in_one_item(value: bytes) -> bytes:
 
 FORCED = {"no-file-meta", "file-meta-byte-order"}  # read with `force` alone
 OVER_4_GIB = {"length-wrapped", "bot-wrapped"}  # in sparse files, by tests of their own
-# Frames of an Extended Offset Table have one fragment each, so another reading of as many frames
-# has the same ones: no bytes are known that record this.
-UNREACHED = {"eot-off-frame"}
 
 EXAMPLES: dict[str, bytes] = {
     "no-file-meta": image_attributes() + element(PIXEL_DATA, "OB", b"abcd"),
@@ -138,6 +135,14 @@ EXAMPLES: dict[str, bytes] = {
     "eot-count": with_table(starts(JPEGS)[:2]),
     "eot-order": with_table([0, 30, 14]),
     "eot-off-item": with_table([0, 6, 20]),
+    # Cut after frame 1, where the Basic Offset Table and the start markers have its two fragments.
+    "eot-off-frame": encapsulated_file(
+        HALVES[:2],
+        2,
+        before=extended_offset_table(starts(HALVES, 0, 1), [4, 4]),
+        bot=starts(HALVES, 0, 2),
+        delimiter=b"",
+    ),
     "eot-fragments": encapsulated_file(
         HALVES, 2, before=extended_offset_table(starts(HALVES, 0, 2), [8, 8])
     ),

@@ -2,14 +2,15 @@
 
 Left out are deflated data sets and video streams, whose frames have no bytes of their own, and
 frames that the end of their file cut off. No file is opened, but those of an index that was
-built with prove=False, whose items only the files show.
+built with prove=False, whose items only the files show: one whose offset table is wrong is left
+out, too.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mmindex.errors import FormatError
 from mmindex.frame_table import Layout
 from mmindex.index.frame_rows import FrameRows, Numbers, rows_of, walk_rows
 from mmindex.index.record_columns import RecordColumns, walk_columns
@@ -79,7 +81,7 @@ def walk_files(
 ) -> Iterator[tuple[ExportedFiles, Iterator[FrameRows]]]:
     """Yield files in the order of the index, some thousand together, and the rows of these.
 
-    Deflated and stream files are among them, without rows. The rows of a file follow each other;
+    Files that are left out are among them, without rows. The rows of a file follow each other;
     `FrameRows.table` is the file's place in the columns.
 
     Parameters
@@ -88,7 +90,7 @@ def walk_files(
         What stands before the path, which is quoted for web servers (http, https) alone: fsspec and
         object stores take the key as it is.
     left_out : callable, optional
-        Called with the path or URL of each deflated or stream file, and why: a word, a colon and a
+        Called with the path or URL of each file without rows, and why: a word, a colon and a
         sentence.
     progress : callable, optional
         Called with the number of files done and of all files with frames.
@@ -109,7 +111,7 @@ def walk_files(
                 for at, status in enumerate(records.header["status"].tolist()):
                     if status in WITHOUT_RANGES:
                         left_out(files.location[at], WITHOUT_RANGES[status])
-            yield files, _join_rows(_walk_rows(archive, records))
+            yield files, _join_rows(_walk_rows(archive, files, left_out))
             done += len(files.location)
             if progress is not None:
                 progress(done, max(done, total))
@@ -166,22 +168,32 @@ def _name_dtype(bits: int, keyword: str, is_signed: int, big_endian: int) -> str
     return f"{order}{kind}{bits // 8}"
 
 
-def _walk_rows(archive: Archive, records: RecordColumns) -> Iterator[FrameRows]:
-    yield records.rows
-    for at, record in records.others:
-        for rows in _walk_rows_of(archive, record):
+def _walk_rows(
+    archive: Archive, files: ExportedFiles, left_out: LeftOut | None
+) -> Iterator[FrameRows]:
+    yield files.records.rows
+    for at, record in files.records.others:
+        try:
+            pieces = _find_rows(archive, record)
+        except FormatError as error:  # of one frame: the table that all frames are by is wrong
+            if left_out is not None:
+                left_out(files.location[at], f"damaged: {error.message}")
+            continue
+        for rows in pieces:
             yield rows._replace(table=rows.table + at)
 
 
-def _walk_rows_of(archive: Archive, record: InstanceRecord) -> Iterator[FrameRows]:
+def _find_rows(archive: Archive, record: InstanceRecord) -> Iterable[FrameRows]:
+    """Return the rows of a file; of one that has to be opened, when all are known to be right."""
     table = record.frames
     if table is None or table.layout is not Layout.TRUSTED:
-        yield from () if table is None else walk_rows(table)
-        return
+        return () if table is None else walk_rows(table)
+    pieces = []
     with archive.file(record.key) as instance:
         frames = ((at, instance.byte_ranges(at)) for at in range(table.frames_located))
         while some := list(islice(frames, _MOST_FRAMES)):
-            yield rows_of(some)
+            pieces.append(rows_of(some))
+    return pieces
 
 
 def _join_rows(pieces: Iterator[FrameRows]) -> Iterator[FrameRows]:

@@ -7,6 +7,7 @@ than those of the version raises, whatever the store makes of If-Match.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -34,7 +35,9 @@ from mmindex.sources.stores import (
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
-_NO_SUCH_RANGE = "status code: 416"
+# What servers (as obstore writes it), obstore's MemoryStore and its LocalStore say of a range that
+# begins behind the end of an object.
+_NO_SUCH_RANGE = re.compile("status code: 416|Wanted range starting at|Requested range was invalid")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -264,7 +267,7 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        if offset is not None and _NO_SUCH_RANGE in message:
+        if offset is not None and _NO_SUCH_RANGE.search(message):
             self.check()  # within the object that was indexed it would be
         if isinstance(error, exceptions.NotSupportedError):
             message = (

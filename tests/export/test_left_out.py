@@ -11,6 +11,7 @@ import pytest
 from cli_runner import PROGRAM, ROOT, run
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    JPEG_BASELINE,
     deflate,
     dicom_file,
     element,
@@ -65,6 +66,36 @@ def test_files_that_are_left_out_are_counted_and_some_are_named(root, tmp_path, 
     assert sum(line.startswith("mmindex: left out: ") for line in lines) == 27
     assert "mmindex: 27 files left out: 25 deflated, 2 stream" in lines
     assert run(*common, "-q").stderr == ""
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "kerchunk"])
+def test_a_file_with_a_wrong_entry_of_an_unproved_table_is_left_out(tmp_path, form):
+    """None of its rows is written, though only one of its frames is wrong; other files are."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    halves = [half for number in range(40) for half in (b"\xff\xd8%02d" % number, b"ab\xff\xd9")]
+    for name, wrong in (("a.dcm", 2), ("b.dcm", 0)):
+        entries = [24 * frame for frame in range(40)]  # of two items of 8 and 4 bytes each
+        entries[4] += wrong  # between those that a build looks at
+        data_set = element(0x00080018, "UI", f"1.{len(name)}.{wrong}")
+        data_set += image_attributes(number_of_frames=40) + encapsulate(halves, bot=entries)
+        (root / name).write_bytes(dicom_file(data_set, JPEG_BASELINE))
+    mmindex.build(root, workers=1, prove=False)
+    out = tmp_path / "out"
+    done = run("export", root, "--format", form, "-o", out)
+    assert done.exit_code == 0, done.stderr
+    if form == "kerchunk":
+        assert "2 files left out: 2 compressed" in done.stderr
+        return
+    assert "mmindex: left out: a.dcm: damaged: " in done.stderr
+    assert "mmindex: 1 file left out: 1 damaged" in done.stderr
+    if form == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+    assert [(row["path"], row["frame"], row["fragment"], row["length"]) for row in rows] == [
+        ("b.dcm", frame, fragment, 4) for frame in range(40) for fragment in (0, 1)
+    ]
 
 
 def test_an_export_of_everything_says_nothing(tmp_path):

@@ -377,6 +377,24 @@ def test_an_object_of_s3_that_shrank_is_stale() -> None:
                 ObjectSource(server.connect(), "a", "a", version).read(offset, 100)
 
 
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+@pytest.mark.parametrize("length", [0, 100, 4050])
+def test_an_object_of_a_callers_store_that_shrank_is_stale(
+    kind: str, length: int, tmp_path: Path
+) -> None:
+    """Ranges begin in it, end in it, or are behind its end; without an ETag to ask for, and with."""
+    store = stores.MemoryStore() if kind == "memory" else stores.LocalStore(tmp_path)
+    store.put("a", bytes(5000))
+    opened = ObjectSource(store, "a", "a")
+    assert opened.read(0, 5) == bytes(5)
+    indexed = ObjectSource(store, "a", "a", opened.version)
+    store.put("a", bytes(length))
+    for source in (opened, indexed):
+        for offset in (0, 4000, 4900):
+            with pytest.raises(StaleIndexError):
+                source.read(offset, 100)
+
+
 def test_a_server_without_versions_is_an_error(server: RangeServer) -> None:
     """Size alone would not show that an object changed."""
     server.objects["/a"] = bytes(5000)
