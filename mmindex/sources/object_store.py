@@ -267,9 +267,10 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        if offset is not None and _NO_SUCH_RANGE.search(message):
-            self.check()  # within the object that was indexed it would be
-        if isinstance(error, exceptions.NotSupportedError):
+        ignores_range = isinstance(error, exceptions.NotSupportedError)
+        if offset is not None and (ignores_range or _NO_SUCH_RANGE.search(message)):
+            self.check()  # another object is there, if a range of the indexed one has no bytes
+        if ignores_range:
             message = (
                 "the server answers a request for a range with the whole object, which is not "
                 "downloaded: frames need a server that serves byte ranges"

@@ -129,6 +129,20 @@ def test_an_object_that_changed_or_is_gone_is_410(bucket, tmp_path):
     assert "127.0.0.1" not in answer.text
 
 
+@pytest.mark.parametrize("length", [0, 1, 200, -1])
+@pytest.mark.parametrize("is_read_before", [False, True])
+def test_an_object_that_shrank_is_410(bucket, tmp_path, length, is_read_before):
+    """Wherever the new end is before, in or after what is asked for."""
+    app = application(tmp_path / "remote.mmindex", revalidate_after=0)
+    place = Served(tmp_path, "").instance(CINE)
+    if is_read_before:
+        assert ask(app, place + "/frames/1", accept="image/jpeg").content == FRAMES[0]
+    bucket.objects["/files/cine.dcm"] = bucket.objects["/files/cine.dcm"][:length]
+    for path in ("/frames/1", "/frames/9", "/metadata", ""):
+        answer = ask(app, place + path, accept="*/*")
+        assert answer.status_code == 410, (path, answer.text)
+
+
 def test_a_new_index_at_the_url_is_fetched(bucket, tmp_path, monkeypatch):
     """When some time has passed, the index that took the old one's place is read."""
     monkeypatch.setattr("mmindex.serve.current._FETCH_AFTER", 0.0)

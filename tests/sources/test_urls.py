@@ -366,6 +366,17 @@ def test_an_object_that_shrank_is_stale(server: RangeServer) -> None:
                 source.read(offset, 100)
 
 
+def test_an_object_that_is_empty_now_is_stale(server: RangeServer) -> None:
+    """Some servers answer a range of an empty object with 200 instead of 416."""
+    server.objects["/a"] = bytes(5000)
+    store = stores.HTTPStore(server.url, **patient(1))
+    source = ObjectSource(store, "a", "a", ObjectSource(store, "a", "a").version)
+    server.objects["/a"] = b""
+    server.faults = lambda path: "whole"
+    with pytest.raises(StaleIndexError, match="found 0 bytes"):
+        source.read(50, 100)
+
+
 def test_an_object_of_s3_that_shrank_is_stale() -> None:
     """Without an ETag to ask for, as of an index."""
     with S3Server() as server:
