@@ -98,6 +98,28 @@ def test_a_file_with_a_wrong_entry_of_an_unproved_table_is_left_out(tmp_path, fo
     ]
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "kerchunk"])
+def test_an_archive_without_frames_is_exported(tmp_path, form):
+    """Of a report alone: no rows, and nothing that is left out."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    report = element(0x00080018, "UI", "1.2") + element(0x00080060, "CS", "SR")
+    (root / "report.dcm").write_bytes(dicom_file(report))
+    mmindex.build(root, workers=1)
+    out = tmp_path / "out"
+    done = run("export", root, "--format", form, "-o", out)
+    assert "left out" not in done.stderr
+    if form == "jsonl":
+        assert out.read_bytes() == b""
+    elif form == "kerchunk":
+        assert json.loads(out.read_text()) == {
+            "version": 1,
+            "refs": {".zgroup": '{"zarr_format": 2}'},
+        }
+    else:
+        assert pytest.importorskip("pyarrow.parquet").read_table(out).num_rows == 0
+
+
 def test_an_export_of_everything_says_nothing(tmp_path):
     """Of an archive of native frames alone."""
     data_set = element(0x00080018, "UI", "1.4") + image_attributes()
