@@ -26,7 +26,7 @@ def walk_lines(
 
     Raises
     ------
-    IndexFormatError, StaleIndexError, MissingFileError
+    IndexFormatError, StaleIndexError, MissingFileError, RemoteReadError
         As `walk_files`.
     """
     for files, pieces in walk_files(archive, url_prefix, left_out, progress):

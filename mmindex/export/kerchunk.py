@@ -72,7 +72,7 @@ def walk_references(
 
     Raises
     ------
-    IndexFormatError, StaleIndexError, MissingFileError
+    IndexFormatError, StaleIndexError, MissingFileError, RemoteReadError
         As `walk_files`.
     """
     yield b'{"version": 1, "refs": {\n".zgroup": "{\\"zarr_format\\": 2}"'

@@ -33,7 +33,7 @@ def write_parquet(
     ------
     MissingDependencyError
         pyarrow is not installed.
-    IndexFormatError, StaleIndexError, MissingFileError
+    IndexFormatError, StaleIndexError, MissingFileError, RemoteReadError
         As `walk_files`.
     """
     try:

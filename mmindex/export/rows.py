@@ -99,8 +99,8 @@ def walk_files(
     ------
     IndexFormatError
         The index is damaged.
-    StaleIndexError, MissingFileError
-        A file that has to be opened changed, or is gone.
+    StaleIndexError, MissingFileError, RemoteReadError
+        A file that has to be opened changed, is gone, or cannot be read from its store.
     """
     done, statuses = 0, archive.count().statuses
     total = sum(statuses[status] for status in (Status.INDEXED, Status.DEFLATED, Status.STREAM))

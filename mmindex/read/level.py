@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -219,11 +220,7 @@ class LevelPixels:
         dtype = self._background.dtype
         while some := list(islice(rest, _TOGETHER)):
             stored = [found for _, _, found in some if found is not None]
-            if (
-                stored
-                and tile is None
-                and dtype.itemsize * np.prod(shape, dtype=float) <= (_LARGEST_SPARE)
-            ):
+            if stored and tile is None and dtype.itemsize * prod(shape) <= _LARGEST_SPARE:
                 tile = np.empty(shape, dtype)
             ahead = read_ahead(stored)
             positions = count()
