@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from mmindex.errors import FormatError
-from mmindex.read.header import read_header
+from mmindex.read.header import header_errors, read_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -97,7 +97,7 @@ def _read_display(instance: Instance) -> Display:
             own = _take_groups(item)
             key = tuple((tag, repr(element.value)) for tag, element in own.items())
             frames.append(seen.setdefault(key, own))
-    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+    except header_errors() as error:
         raise FormatError(f"pydicom cannot read the functional groups: {error}") from error
     meta = getattr(header, "file_meta", None)
     return Display(elements, frames, meta, header.original_encoding)

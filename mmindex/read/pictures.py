@@ -15,8 +15,9 @@ import numpy as np
 from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
 from mmindex.read.display import keep_display
+from mmindex.read.header import header_errors
 from mmindex.read.pixels import read_array
-from mmindex.read.units import TABLE_ERRORS, apply_modality
+from mmindex.read.units import apply_modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def _find_window(header: Dataset) -> tuple[float, float] | None:
     for name in ("WindowCenter", "WindowWidth"):
         try:
             found.append(float(_take_first(header.get(name))))
-        except TABLE_ERRORS:  # absent, empty, or no number
+        except header_errors():  # absent, empty, or no number
             return None
     center, width = found
     return (center, width) if math.isfinite(center) and 0 < width < math.inf else None
@@ -191,7 +192,7 @@ def _window(
         _replace(header, WindowCenter=center, WindowWidth=width, VOILUTFunction=function)
         _show_in_bytes(header)
         return _to_bytes(apply_windowing(values, header))
-    except TABLE_ERRORS as error:
+    except header_errors() as error:
         raise DecodeError(f"cannot apply the VOI LUT or window: {error}") from error
 
 
@@ -217,7 +218,7 @@ def _apply_palette(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
 
     try:
         colours = apply_color_lut(pixels, header)[..., :3]
-    except TABLE_ERRORS as error:
+    except header_errors() as error:
         raise DecodeError(
             f"cannot apply the palette: {error}; `mmindex frame --format npy` and `Instance.array` "
             "return the indices"

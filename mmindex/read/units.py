@@ -8,6 +8,7 @@ import numpy as np
 
 from mmindex.errors import DecodeError
 from mmindex.read.display import keep_display
+from mmindex.read.header import header_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
 
     from mmindex.decode.stream import Pixels
     from mmindex.read.instance import Instance
-
-TABLE_ERRORS = (  # of pydicom's functions, where a header is damaged
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
-)
 
 
 def rescale_frame(instance: Instance, pixels: Pixels, frame_index: int) -> NDArray[np.float32]:
@@ -68,6 +60,6 @@ def apply_modality(pixels: Pixels, header: Dataset) -> Pixels:
 
     try:
         values: Pixels = apply_modality_lut(pixels, header)
-    except TABLE_ERRORS as error:
+    except header_errors() as error:
         raise DecodeError(f"cannot apply the Modality LUT: {error}") from error
     return values

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
+import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
+    dicom_file,
+    element,
+    file_meta,
+    image_attributes,
+)
 from pydicom.dataset import Dataset
 from pydicom.pixels import (
     apply_color_lut,
@@ -21,7 +33,7 @@ from pydicom.sequence import Sequence
 from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
 
 import mmindex
-from mmindex.errors import DecodeError
+from mmindex.errors import DecodeError, FormatError
 from mmindex.read.pictures import read_values
 from mmindex.render.png import walk_pictures
 
@@ -251,5 +263,44 @@ def test_a_function_that_the_standard_does_not_have_is_an_error(tmp_path: Path) 
     with (
         mmindex.open_file(written(data_set, tmp_path / "a.dcm")) as instance,
         pytest.raises(DecodeError, match="VOI LUT Function"),
+    ):
+        instance.picture(0)
+
+
+ZLIB_WRAPPED = dicom_file(
+    zlib.compress(image_attributes() + element(PIXEL_DATA, "OB", b"abcd")),
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+LONG_GROUP_LENGTH = (
+    bytes(128)
+    + b"DICM"
+    + element(0x00020000, "UL", bytes(6))
+    + file_meta(EXPLICIT_VR_LITTLE_ENDIAN, group_length=None)
+    + image_attributes()
+    + element(PIXEL_DATA, "OB", b"abcd")
+)
+
+
+@pytest.mark.parametrize("data", [ZLIB_WRAPPED, LONG_GROUP_LENGTH], ids=["zlib", "group length"])
+def test_a_header_that_pydicom_cannot_read_is_a_format_error(data: bytes) -> None:
+    """Whatever pydicom raises: its own errors and those of zlib are no ValueErrors."""
+    with mmindex.open_file(io.BytesIO(data), force=True) as instance:
+        assert instance.frame(0) == b"abcd"
+        for read in (instance.dataset, partial(instance.picture, 0)):
+            with pytest.raises(FormatError, match="pydicom cannot read the header"):
+                read()
+
+
+def test_a_table_of_half_a_number_is_a_decode_error() -> None:
+    """A descriptor of 5 bytes."""
+    palette = b"".join(
+        element(tag, "US", bytes(5)) + element(tag + 0x100, "OW", bytes(4))
+        for tag in (0x00281101, 0x00281102, 0x00281103)
+    )
+    attributes = image_attributes(photometric="PALETTE COLOR")
+    data = dicom_file(attributes + palette + element(PIXEL_DATA, "OB", b"abcd"))
+    with (
+        mmindex.open_file(io.BytesIO(data)) as instance,
+        pytest.raises(DecodeError, match="cannot apply the palette"),
     ):
         instance.picture(0)

@@ -393,7 +393,7 @@ def test_an_object_of_s3_that_shrank_is_stale() -> None:
 def test_an_object_of_a_callers_store_that_shrank_is_stale(
     kind: str, length: int, tmp_path: Path
 ) -> None:
-    """Ranges begin in it, end in it, or are behind its end; without an ETag to ask for, and with."""
+    """Ranges end in it, or are behind its end; with an ETag to ask for, and without."""
     store = stores.MemoryStore() if kind == "memory" else stores.LocalStore(tmp_path)
     store.put("a", bytes(5000))
     opened = ObjectSource(store, "a", "a")
