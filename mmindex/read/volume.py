@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError
+from mmindex.read.header import header_errors
 from mmindex.read.order import select_newest
 from mmindex.read.pixels import stack_arrays
 
@@ -108,6 +109,15 @@ def _walk_slices(archive: Archive, record: InstanceRecord) -> Iterator[_Slice]:
         return
     with archive.file(record.key) as instance:
         header = instance.dataset()
+    try:
+        yield from _walk_header(record, header)
+    except header_errors() as error:
+        raise FormatError(
+            f"pydicom cannot read where the frames of {record.sop_instance_uid} lie: {error}"
+        ) from error
+
+
+def _walk_header(record: InstanceRecord, header: Dataset) -> Iterator[_Slice]:
     offsets = header.get("GridFrameOffsetVector")
     if offsets:
         yield from _walk_dose(record, header, offsets)

@@ -94,6 +94,27 @@ def test_a_volume_has_its_place_in_the_patient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "damaged",
+    [
+        element(0x3004000C, "FD", bytes(5)),  # Grid Frame Offset Vector
+        element(0x00280030, "FD", bytes(5)),  # Pixel Spacing
+        element(0x52009230, "OB", b"abcd"),  # Per-frame Functional Groups Sequence
+    ],
+)
+def test_places_that_pydicom_cannot_read_make_no_volume(tmp_path: Path, damaged: bytes) -> None:
+    """Half a number, and bytes where a sequence is expected."""
+    head = element(0x00080018, "UI", "1.2") + element(0x0020000E, "UI", "1.1.1")
+    pixels = image_attributes(number_of_frames=2) + damaged + element(PIXEL_DATA, "OB", bytes(8))
+    (tmp_path / "a.dcm").write_bytes(dicom_file(head + pixels))
+    mmindex.build(tmp_path, workers=1)
+    with (
+        mmindex.open(tmp_path) as archive,
+        pytest.raises(FormatError, match=r"pydicom cannot read where the frames of 1\.2 lie"),
+    ):
+        archive.volume("1.1.1")
+
+
+@pytest.mark.parametrize(
     ("changed", "why"),
     [
         (lambda: slice_file(2, 4.5), "expected slices 1.500 mm"),

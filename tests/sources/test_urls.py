@@ -321,11 +321,18 @@ def test_a_quoted_slash_is_no_slash(server: RangeServer) -> None:
     assert not server.served
 
 
-@pytest.mark.parametrize("tail", ["%ff.dcm", "a%0Ab", "\udcff"])
-def test_a_key_that_obstore_refuses_is_told(tail: str, server: RangeServer) -> None:
+@pytest.mark.parametrize(
+    ("tail", "why"),
+    [
+        ("%ff.dcm", "no object with such a key can be read"),
+        ("a%0Ab", r"without control characters, found 'a\\nb': such objects cannot be read"),
+        ("\udcff", "no object with such a key can be read"),
+    ],
+)
+def test_a_key_that_obstore_refuses_is_told(tail: str, why: str, server: RangeServer) -> None:
     """Bytes that are no UTF-8 are not replaced by others; a line break is no part of a key."""
     server.objects["/\ufffd.dcm"] = b"another"
-    with pytest.raises(MissingFileError, match="no object with such a key can be read"):
+    with pytest.raises(MissingFileError, match=why):
         open_url(f"{server.url}/{tail}")
     assert not server.served
 
