@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-import mmindex
 import pytest
 from dicom_bytes import native_file
 
+import mmindex
 from mmindex.update.met import match_young
 
 SECOND = 10**9
