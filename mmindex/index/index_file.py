@@ -135,11 +135,19 @@ class OpenIndex:
             shared = self._acquire()
         return shared
 
-    def note_checked(self, pages: CheckedPages) -> None:
-        """Note that another process found these pages sound; reads leave out their check."""
+    def note_checked(self, pages: CheckedPages) -> bool:
+        """Note that another process found these pages sound; reads leave out their check.
+
+        Returns
+        -------
+        bool
+            Whether they are pages of this index; those of another one are not noted.
+        """
         opened = self._environment().opened
-        if pages.key == opened.key:
-            opened.checked.update(dict.fromkeys(DATABASES, pages.transaction))
+        if pages.key != opened.key:
+            return False
+        opened.checked.update(dict.fromkeys(DATABASES, pages.transaction))
+        return True
 
     @property
     def root(self) -> bytes:

@@ -10,10 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 
-from mmindex.errors import MMIndexError
+from mmindex.errors import IndexFormatError, MMIndexError
 from mmindex.index.index_file import CheckedPages
 from mmindex.index.store import Store
 
@@ -52,19 +52,19 @@ class IndexCheck:
         IndexFormatError
             The index is damaged, or not whole.
         """
-        try:
-            found: CheckedPages | MMIndexError = self._verdict.recv()
-        except EOFError:  # the process was killed, or had no memory
-            self._store.check()
-            return
-        self._process.join(_TO_END)
-        if isinstance(found, MMIndexError):
+        found: CheckedPages | MMIndexError | None = None
+        with suppress(EOFError, OSError):  # the process was killed, or had no memory
+            found = self._verdict.recv()
+            self._process.join(_TO_END)
+        if isinstance(found, IndexFormatError):
             raise found
-        self._store.note_checked(found)
+        # The other process opens the index by its path, where a build may have put another one.
+        if not (isinstance(found, CheckedPages) and self._store.note_checked(found)):
+            self._store.check()
 
     def close(self) -> None:
         """End the process."""
-        self._process.terminate()
+        self._process.kill()  # a fork has the program's handlers of other signals
         self._process.join()
         self._verdict.close()
 

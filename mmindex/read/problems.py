@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -95,20 +96,22 @@ def _walk_settled(
     is_young = match_young(min_age)
     root = os.fsencode(archive.root)
     for problem in problems:
-        path = os.fsencode(problem.path)
-        containers = (container for container, _ in split_path(path))
-        if not (
-            problem.kind in _OF_YOUNG_FILES
-            and any(is_young(_changed_at(root, each)) for each in (path, *containers))
-        ):
+        is_of_young = problem.kind in _OF_YOUNG_FILES
+        if not (is_of_young and is_young(_changed_at(root, os.fsencode(problem.path)))):
             yield problem
 
 
 def _changed_at(root: bytes, path: bytes) -> int:
     """Return when a file changed last, in ns since 1970; 0 where none can be looked at.
 
-    A file that is gone changed when the folder did that it was in, or the first one that is there.
+    A file in a container changed when that did. A file that is gone changed when the folder did
+    that it was in, or the first one that is there.
     """
+    for each in (path, *(container for container, _ in split_path(path))):
+        with suppress(OSError):
+            found = os.stat(os.path.join(root, each))
+            if stat.S_ISREG(found.st_mode):
+                return found.st_mtime_ns
     while True:
         try:
             return os.stat(os.path.join(root, path)).st_mtime_ns

@@ -56,6 +56,7 @@ _STATUS_CODES: tuple[tuple[type[MMIndexError], int], ...] = (
     (MissingDependencyError, 501),
     (IndexFormatError, 503),
     (FormatError, 404),  # the frame or the header is not there to be sent
+    (MMIndexError, 503),  # the index cannot be opened or read now
 )
 _CLOSED = "the index is closed"  # says the index of an archive that CurrentArchive closed
 

@@ -88,7 +88,7 @@ class _Workers:
 
     def __init__(self, work: Callable[[], None], number: int) -> None:
         self._work = work
-        self._stopping = False
+        self._stopping = self._failed = False
         self._started: dict[int, float] = {}  # by process id
         for number_of_signal in _STOPPED_BY:
             signal.signal(number_of_signal, self._stop)
@@ -96,12 +96,30 @@ class _Workers:
             self._start()
 
     def _start(self) -> None:
+        """Start a worker, unless all are to end; where none can be started, they are."""
+        try:
+            self._fork()
+        except OSError as error:  # the others would go on without this process
+            LOG.error("no worker can be started: %s", error.strerror)
+            self._fail()
+
+    def _fail(self) -> None:
+        self._failed = True
+        self._stop(signal.SIGTERM, None)
+
+    def _fork(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED_BY)  # until it is known, or its own
-        child = os.fork()
-        if child:
-            self._started[child] = monotonic()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED_BY)
-            return
+        child = -1
+        try:
+            if self._stopping:
+                return
+            child = os.fork()
+            if child:
+                self._started[child] = monotonic()
+                return
+        finally:
+            if child:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED_BY)
         status = 1
         try:
             self._work()
@@ -114,19 +132,17 @@ class _Workers:
 
     def wait(self) -> int:
         """Wait for all workers, and return the exit status."""
-        failed = False
         while self._started:
             child, status = os.wait()
             started = self._started.pop(child, None)
             if started is None or self._stopping:
                 continue
             if monotonic() - started < _SHORTEST_LIFE:  # and would die again
-                failed = True
-                self._stop(signal.SIGTERM, None)
+                self._fail()
                 continue
             LOG.warning("worker %d ended with status %d and is replaced", child, status)
             self._start()
-        return int(failed)
+        return int(self._failed)
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from mmindex.errors import MMIndexError
 from mmindex.serve.accept import ANYTHING, OCTET_STREAM, parse_accept, parse_range
+from mmindex.serve.errors import explain
 from mmindex.serve.pixel_data import Piece
 from mmindex.serve.responses import get_headers
 from mmindex.serve.security import LOG
@@ -34,7 +34,9 @@ class Stream(StreamingResponse):
         try:
             async for chunk in self.body_iterator:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except (MMIndexError, OSError) as error:
+        except Exception as error:
+            if explain(error) is None:
+                raise
             LOG.warning("an answer was cut short by %s", type(error).__name__)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -11,7 +11,7 @@ from mmindex.model import Fingerprint, VersionKind
 LOOKED_UP = 512  # files looked up in one transaction
 _CHUNK_FILES, _CHUNK_BYTES = 256, 1 << 25  # scanned by a worker at once
 
-_CLOCKS_DIFFER = 60 * 10**9  # ns between this clock and that of a file system, at most
+_CLOCKS_DIFFER = 60.0  # seconds between this clock and that of a file system, at most
 
 Target = TypeVar("Target")
 
@@ -19,11 +19,12 @@ Target = TypeVar("Target")
 def match_young(min_age: float) -> Callable[[int], bool]:
     """Return what reports whether a file of a modification time, in ns, changed too lately.
 
-    A time in the future says nothing, but for as much as clocks differ.
+    A time in the future says nothing, but for as much as clocks differ: the present is that of each
+    call, since a walk may take hours.
     """
-    now = time.time_ns()
-    youngest, latest = now - int(min_age * 1e9), now + _CLOCKS_DIFFER
-    return lambda mtime_ns: min_age > 0 and youngest < mtime_ns <= latest
+    return lambda mtime_ns: (
+        min_age > 0 and -_CLOCKS_DIFFER <= (time.time_ns() - mtime_ns) / 1e9 < min_age
+    )
 
 
 class Met:

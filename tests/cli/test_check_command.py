@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import zipfile
 
 import pytest
 from cli_runner import (
@@ -273,6 +274,19 @@ def test_files_that_are_being_written_are_no_problems_with_min_age(tmp_path):
         **kinds,
         "half": "unreadable",
     }
+
+
+def test_files_of_a_container_are_as_young_as_that_is(tmp_path):
+    """Not as the folder in which it lies, to which files come all day."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as container:
+        container.writestr("half.dcm", native_file(bytes(4), vr="OB")[:-30])
+    mmindex.build(tmp_path, workers=1)
+    path = "study.zip!/half.dcm"
+    assert read_json_lines("check", tmp_path, "--min-age", "60", code=0) == []
+    os.utime(tmp_path / "study.zip", (1, 1))
+    mmindex.build(tmp_path, workers=1)
+    found = read_json_lines("check", tmp_path, "--min-age", "60", code=1)
+    assert {each["path"]: each["kind"] for each in found} == {path: "unreadable"}
 
 
 def test_a_file_in_a_folder_without_permission_is_unreadable_and_not_missing(tmp_path, monkeypatch):

@@ -252,6 +252,42 @@ def test_a_worker_that_dies_is_replaced(archive):
     assert not any(Path(f"/proc/{one}").exists() for one in now)
 
 
+_WITHOUT_A_SECOND_FORK = """
+import os, signal, sys
+from mmindex.serve import server
+
+fork, forks = os.fork, []
+
+def fork_once():
+    forks.append(1)
+    if len(forks) > 1:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+
+os.fork = fork_once
+status = server.run(lambda: None, server.bind("127.0.0.1", 0), workers=2)
+blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+try:
+    os.wait()
+except ChildProcessError:
+    sys.exit(f"status {status}, {len(blocked)} signals blocked, no worker left")
+"""
+
+
+def test_a_server_ends_where_a_worker_cannot_be_started():
+    """As where `ulimit -u` is reached: the first one would go on with nobody to stop it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_A_SECOND_FORK],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "no worker can be started: Resource temporarily unavailable" in ended.stderr
+    assert ended.stderr.endswith("status 1, 0 signals blocked, no worker left\n")
+
+
 def test_workers_that_die_at_once_end_the_server(archive):
     """A failure that a new worker would have again is the exit status, and not an endless loop."""
     running = Running(archive, "--workers", "2")

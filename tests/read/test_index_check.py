@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,52 @@ def test_an_index_whose_check_was_killed_is_checked_here(
     monkeypatch.setattr(Store, "check", check_or_die)
     with mmindex.open(root) as archive, pytest.raises(IndexFormatError, match="damaged index"):
         list(archive.problems())
+
+
+@pytest.mark.usefixtures("beside")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_index_that_another_took_the_place_of_is_checked_here(
+    root: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """The archive reads on in the file that it opened, of which the other process knows nothing."""
+    index, other = root / ".mmindex", root.parent / "other"
+    expected = list_problems(root)
+    mmindex.build(root, other, workers=1)
+    start, check, checked = IndexCheck.__init__, Store.check, []
+
+    def replace_and_start(self: IndexCheck, store: Store) -> None:
+        if is_there:
+            other.replace(index)
+        else:
+            index.unlink()
+        start(self, store)
+
+    def check_and_note(self: Store) -> CheckedPages:
+        checked.append(os.getpid())
+        return check(self)
+
+    monkeypatch.setattr(IndexCheck, "__init__", replace_and_start)
+    monkeypatch.setattr(Store, "check", check_and_note)
+    assert list_problems(root) == expected
+    assert checked == [os.getpid()]
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_check_ends_whatever_the_program_does_on_signals(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler of SIGTERM is the program's: in the other process, too, since that is a fork."""
+    monkeypatch.setattr(Store, "check", lambda self: time.sleep(20))
+    handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        with mmindex.open(root) as archive:
+            check = begin_check(archive._store)
+            assert check is not None
+            started = time.monotonic()
+            check.close()
+            assert time.monotonic() - started < 10
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.mark.usefixtures("beside")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gzip
 import io
@@ -13,7 +14,11 @@ from serve.asgi_client import ask
 from served_archive import CINE, CT, FRAMES, OTHER, SERIES, STUDY, Served, header, write_archive
 
 import mmindex
+from mmindex.errors import MMIndexError
 from mmindex.serve import Limits, application
+from mmindex.serve.errors import RequestError
+from mmindex.serve.shelf import Shelf
+from mmindex.serve.streams import Stream
 
 FILES = "multipart/related; type=application/dicom"
 OCTETS = {"accept": "application/octet-stream; transfer-syntax=*"}
@@ -43,6 +48,20 @@ def test_literal_matching_is_said_where_fuzzy_was_asked_for(app, query, words):
     warning = ask(app, f"/dicom-web/studies?{query}").headers.get("warning", "")
     assert all(one in warning for one in words)
     assert warning.count("299") == len(words)
+
+
+def test_an_index_without_room_for_another_reader_is_503(app, monkeypatch):
+    """As with 1,000 programs that have it open: the fault is none of the request's, and passes."""
+
+    def refuse(*arguments, **options):
+        raise MMIndexError("1000 programs read the index: try again", path="/secret/.mmindex")
+
+    monkeypatch.setattr(Shelf, "open", refuse)
+    monkeypatch.setattr(Shelf, "held", lambda self, uids: None)
+    for path in ("", "/frames/1", "/metadata", "/rendered"):
+        answer = ask(app, place_of(CT) + path)
+        assert answer.status_code == 503, path
+        assert "secret" not in answer.text
 
 
 @pytest.mark.parametrize("quality", ["0001" + "0" * 4400, "00019999", "0001", "101", "", "1e1"])
@@ -369,3 +388,43 @@ def test_frames_of_the_archive_are_those_written(app):
     for number, frame in enumerate(FRAMES, 1):
         answer = ask(app, f"{place_of(CINE)}/frames/{number}", accept="image/jpeg")
         assert answer.content == frame
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError(503, "the client is gone"),
+        ValueError("the index is closed"),
+        MMIndexError("damaged"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_what_ends_an_answer_on_its_way_is_no_fault_of_the_server(error):
+    """The message stays without its end, whatever the reason is that has a status before."""
+
+    def walk():
+        yield b"first"
+        raise error
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Stream(walk()).stream_response(send))
+    assert [message.get("body") for message in sent] == [None, b"first"]
+    assert sent[-1]["more_body"]
+
+
+def test_a_fault_of_the_server_on_its_way_is_reported():
+    """Such as a programming error."""
+
+    def walk():
+        yield b"first"
+        raise ZeroDivisionError
+
+    async def send(message):
+        pass
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(Stream(walk()).stream_response(send))

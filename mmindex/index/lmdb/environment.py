@@ -33,6 +33,7 @@ from mmindex.index.lmdb.opening import (
     open_to_read,
     open_to_write,
     out_of_space,
+    remove_blank,
     round_up,
 )
 from mmindex.index.lmdb.transaction import Opened, OvertakenError, Transaction
@@ -204,9 +205,7 @@ def acquire(
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise MissingFileError(
-                "there is no such index; `mmindex build` creates one", path=path
-            ) from None
+            raise _missing(path) from None
         key = status.st_dev, status.st_ino
         shared = _environments.get(key)
         if shared is None:
@@ -216,6 +215,8 @@ def acquire(
                 handles = open_databases(env, path, databases, check_format)
             except BaseException:
                 env.close()
+                if remove_blank(path, status.st_size):
+                    raise _missing(path) from None
                 raise
             opened = Opened(path, key, handles, {})
             shared = _environments[key] = Environment(env, opened, generation, locked, map_size)
@@ -229,6 +230,10 @@ def acquire(
                     raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
         shared.users += 1
         return shared
+
+
+def _missing(path: str) -> MissingFileError:
+    return MissingFileError("there is no such index; `mmindex build` creates one", path=path)
 
 
 def release(shared: Environment) -> None:

@@ -10,8 +10,9 @@
                                it closes or the process is forked       fork
     exclusively: fcntl lock    an LMDB file that is not open          compaction; never waits
       on byte 0 of `-lock`     (LMDB's own users share this lock)
-    alone_in: flock on the     the moment in which a new index gets     build, merge; a moment
-      folder                   its name and loses an older `-lock`
+    alone_in: flock on the     the moment in which a new index gets     build, merge; whoever opens
+      folder                   its name and loses an older `-lock`,     an index meanwhile; a moment
+                               or an empty file is removed there
     LMDB's mutex in `-lock`    one write transaction at a time          LMDB
     _LOCK of read/             copies of indexes at URLs: one thread    opening an index by URL;
       fetched_index.py         fetches or removes a copy at a time      no other lock is held

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import lmdb
@@ -93,6 +94,34 @@ def open_to_read(path: str) -> tuple[Any, bool, int]:
     if _is_out_of_space(problem):
         raise out_of_space(path, problem) from problem
     raise MMIndexError(f"cannot open the index: {problem}", path=path) from problem
+
+
+def remove_blank(path: str, length: int) -> bool:
+    """Remove the file that LMDB creates where an index is deleted while it is being opened.
+
+    An index gets its name when it is whole: a file without any transaction is none, and a build
+    would take it for something else.
+
+    Parameters
+    ----------
+    length : int
+        Length of the index before it was opened, in bytes.
+
+    Returns
+    -------
+    bool
+        Whether there was such a file.
+    """
+    with suppress(OSError, lmdb.Error, IndexWriteError):
+        if os.path.getsize(path) >= length:  # most damaged indexes
+            return False
+        with locks.alone_in(os.path.dirname(path)):
+            with lmdb.open(path, subdir=False, readonly=True, lock=False) as env:
+                is_blank = env.info()["last_txnid"] == 0
+            if is_blank:
+                os.remove(path)
+            return is_blank
+    return False
 
 
 def _is_out_of_space(error: Exception) -> bool:
