@@ -133,13 +133,13 @@ def _explain(files: ExportedFiles) -> list[str]:
         **{reason: header["status"] == status for status, reason in WITHOUT_RANGES.items()},
         "truncated: the file ends before its last frame": is_cut,
         "unnamed: its SOP Instance UID is no name of an array": np.array(
-            [not uid or "/" in uid or uid[0] in "._" for uid in records.sop_instance_uid]
+            [not uid or "/" in uid or uid[0] in "._" for uid in records.sop_instance_uid], bool
         ),
         _COMPRESSED: ~is_native & ~_find_decodable(files),
         "packed: its samples are not whole words in order": is_native & is_packed,
         "signed: its samples have a sign within their words": is_native & is_signed,
         "planar: its samples are in planes": in_planes,
-        _COLORS: np.array([color.startswith("YBR") for color in colors]),
+        _COLORS: np.array([color.startswith("YBR") for color in colors], bool),
         "unaligned: its frames lie off byte boundaries": is_native & several,
     }
     names = ["", *conditions]
