@@ -91,8 +91,18 @@ def _may_start_process() -> bool:
 def _check(path: str, sender: Connection) -> None:
     """Check an index, and send which pages are sound, or what is wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with suppress(RuntimeError):  # no thread is left
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with closing(Store(path)) as store:
             sender.send(store.check())
     except MMIndexError as error:
         sender.send(error)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed, since nobody waits for the verdict then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -26,6 +26,8 @@ _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 _SUSPECT = b"./"  # with which names begin that are not as they should be
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
+_SHORT = 1 << 24  # bytes that are inflated at once
+_PIECE, _INFLATED_PIECE = 1 << 16, 1 << 20  # bytes that zlib takes and gives at a time
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
 
 
@@ -71,10 +73,10 @@ class InflatedFiles:
 
     def __init__(self, most: int = 1 << 28) -> None:
         self._most = most
-        self._files: OrderedDict[object, bytes] = OrderedDict()
+        self._files: OrderedDict[object, bytes | memoryview] = OrderedDict()
         self._total = 0  # bytes, too many where threads add at the same time
 
-    def get(self, key: object) -> bytes | None:
+    def get(self, key: object) -> bytes | memoryview | None:
         """Return a file that is kept; None of others."""
         data = self._files.get(key)
         if data is not None:
@@ -82,7 +84,7 @@ class InflatedFiles:
                 self._files.move_to_end(key)
         return data
 
-    def keep(self, key: object, data: bytes) -> None:
+    def keep(self, key: object, data: bytes | memoryview) -> None:
         """Keep a file, and let go of those that were not read for longest."""
         files = self._files
         files[key] = data
@@ -233,7 +235,7 @@ class DeflatedMember(_MemberSource):
         super().close()
         self._inflated = InflatedFiles()
 
-    def _inflate(self) -> bytes:
+    def _inflate(self) -> bytes | memoryview:
         member = self._member
         check_lengths(member)
         data = self._container.read(member.offset, member.compressed_length)
@@ -263,7 +265,7 @@ def inflate_head(deflated: bytes, length: int) -> bytes:
         return b""
 
 
-def inflate_member(member: Member, deflated: bytes) -> bytes:
+def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
     """Return the file that a deflated member holds.
 
     Raises
@@ -274,7 +276,7 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
     check_lengths(member)
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = decompressor.decompress(deflated, member.length + 1)
+        data = _inflate(decompressor, deflated, member.length)
     except zlib.error as error:
         raise FormatError(f"expected a deflated member: {error}", offset=member.offset) from error
     if len(data) != member.length or not decompressor.eof:
@@ -288,6 +290,27 @@ def inflate_member(member: Member, deflated: bytes) -> bytes:
             offset=member.offset,
         )
     return data
+
+
+def _inflate(decompressor: zlib._Decompress, deflated: bytes, length: int) -> bytes | memoryview:
+    """Return up to `length` + 1 inflated bytes, in as much memory as they take.
+
+    zlib gathers pieces and joins them, which takes twice the memory: long ones are put in place.
+    """
+    if length <= _SHORT:
+        return decompressor.decompress(deflated, length + 1)
+    inflated, end, rest = bytearray(length + 1), 0, memoryview(deflated)
+    while end <= length and not decompressor.eof:
+        fed: bytes = decompressor.unconsumed_tail
+        if not fed:
+            fed, rest = bytes(rest[:_PIECE]), rest[_PIECE:]
+        data = decompressor.decompress(fed, _INFLATED_PIECE)
+        if not (data or fed):
+            break  # the stream is cut
+        data = data[: length + 1 - end]
+        inflated[end : end + len(data)] = data
+        end += len(data)
+    return memoryview(inflated)[:end].toreadonly()
 
 
 def check_name(name: bytes) -> tuple[bytes, str]:

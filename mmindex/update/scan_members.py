@@ -99,6 +99,7 @@ class MemberScanner:
         return self._open[1]
 
     def _scan(self, number: int, member: Member) -> InstanceRecord:
+        buffer: Buffer
         try:
             if member.method == STORED and member.length > self._options.read_whole:
                 return self._scan_long(number, member)
@@ -132,7 +133,7 @@ class MemberScanner:
             is_enough=is_plain_container,
         )
 
-    def _inflate(self, number: int, member: Member) -> bytes:
+    def _inflate(self, number: int, member: Member) -> bytes | memoryview:
         """Return a deflated file, or the head of one that is no DICOM file."""
         check_lengths(member)
         head = _read(number, member.offset, min(HEAD, member.compressed_length))

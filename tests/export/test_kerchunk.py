@@ -195,6 +195,18 @@ def serving(root: Path) -> Iterator[str]:
         server.server_close()
 
 
+def test_an_archive_without_frames_has_no_references(tmp_path):
+    """Files that are no DICOM files, and none at all."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    for name in ("", "notes.txt"):
+        if name:
+            (root / name).write_bytes(b"no DICOM file")
+        mmindex.build(root, workers=1)
+        refs, left_out, _ = export(root, tmp_path / "refs.json")
+        assert (refs, left_out) == ({".zgroup": '{"zarr_format": 2}'}, {})
+
+
 @pytest.mark.parametrize("prefix", ["", "file://{root}/"])
 def test_local_paths_are_not_quoted(spaced, tmp_path, prefix):
     """fsspec takes the path of a file: URL as it is."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from child_process import LONGEST, start
 from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
@@ -214,6 +217,34 @@ def test_whoever_stops_early_leaves_no_process(root: Path) -> None:
         next(problems)
         problems.close()  # type: ignore[attr-defined]
         assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("beside")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_process_ends_with_one_that_is_killed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Else a check of hours would go on for nobody, and hold the output of the command open."""
+    reader, writer = os.pipe()
+
+    def hang(_: Store) -> None:
+        os.write(writer, b"1")
+        time.sleep(LONGEST)
+
+    monkeypatch.setattr(Store, "check", hang)
+    child = start(lambda: list_problems(root))
+    os.close(writer)
+    try:
+        assert os.read(reader, 1) == b"1"
+        os.kill(child, number)
+        os.waitpid(child, 0)
+        ended, _, _ = select.select([reader], [], [], 10)
+        assert ended, "a process has the pipe open"
+        assert os.read(reader, 1) == b""
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.close(reader)
 
 
 def test_a_process_with_threads_starts_no_other(root: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ from cli_runner import run
 from container_bytes import WRITERS, deflated_data_set, encapsulated, native
 from dicom_bytes import (
     PIXEL_DATA,
+    deflate,
     dicom_file,
     element,
     encapsulated_file,
@@ -26,6 +29,7 @@ from read.test_slide import make_slide, make_tile
 
 import mmindex
 from mmindex.errors import (
+    FormatError,
     FrameIndexError,
     MissingFileError,
     MMIndexError,
@@ -33,9 +37,10 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.frame_table import Layout
+from mmindex.model import Member
 from mmindex.read.verify import verify_archive
 from mmindex.sources import folder
-from mmindex.sources.member import InflatedFiles
+from mmindex.sources.member import InflatedFiles, inflate_member
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
@@ -388,3 +393,34 @@ def test_containers_of_an_archive_are_opened_through_one_function(
             assert archive[f"1.{at % 50}"].frame(0) == b"abcd"
             archive.frame(f"1.{at % 50}", 0)
     assert 0 < len(opened) < 60
+
+
+@pytest.mark.parametrize("content", ["zeros", "noise", "mixed"])
+def test_a_long_deflated_member_takes_its_length_of_memory(content: str) -> None:
+    """Neither pieces nor a join beside the file; a wrong length, CRC or end raises as of short."""
+    length = (1 << 24) + 12_345
+    noise = os.urandom(1 << 20)
+    data = {
+        "zeros": bytes(length),
+        "noise": (noise * 17)[:length],
+        "mixed": (noise + bytes(15 << 20) + noise)[:length],
+    }[content]
+    deflated = deflate(data)
+    member = Member(b"a.dcm", 0, length, len(deflated), 8, zlib.crc32(data))
+    tracemalloc.start()
+    try:
+        found = inflate_member(member, deflated)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == data
+    assert peak < 1.3 * length
+    for wrong, stream in (
+        (member, deflated[:-1]),
+        (member, deflated[: len(deflated) // 2]),
+        (member._replace(length=length - 1), deflated),
+        (member._replace(length=length + 1), deflated),
+        (member._replace(crc=member.crc ^ 1), deflated),
+    ):
+        with pytest.raises(FormatError):
+            inflate_member(wrong, stream)
