@@ -224,6 +224,8 @@ def test_focal_planes_may_be_in_separate_instances(tmp_path):
         for slide in (indexed, scanned):
             (level,) = slide.levels
             assert (level.focal_planes, len(level.instances)) == (4, 3)
+            size = f"{level.width} x {level.height}"
+            assert repr(slide) == f"<Slide of 3 files, levels of {size} pixels>"
             for number, tile in enumerate(tiles):
                 plane, place = divmod(number, 9)
                 assert slide.tile(0, place % 3, place // 3, focal_plane=plane) == tile
