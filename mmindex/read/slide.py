@@ -55,6 +55,10 @@ class Slide(Closing):
         ]
         self.levels: tuple[Level, ...] = tuple(each.level for each in self._pixels)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{each.width} x {each.height}" for each in self.levels)
+        return f"<Slide of {len(self._instances)} files, levels of {sizes} pixels>"
+
     def close(self) -> None:
         """Close the slide's files."""
         for instance in self._instances:

@@ -284,8 +284,10 @@ def make_level(parts: list[Part]) -> LevelTiles:
         for name, height in image.planes:
             known = planes.setdefault(name, {})
             if height in known:
+                other = known[height].parts[0].instance.path
                 raise FormatError(
-                    f"two images of {size} have optical path {name!r} at the height {height:g}",
+                    f"two images of {size} have optical path {name!r} at the height {height:g}, the"
+                    f" other in {other!r}: name the files of one slide, each image once",
                     path=path,
                 )
             known[height] = image

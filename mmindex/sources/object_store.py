@@ -254,7 +254,9 @@ class ObjectSource(ByteSource):
         from obstore import exceptions
 
         if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
-            raise MissingFileError("the object is gone", path=self.name) from None
+            raise MissingFileError(
+                "the object is gone, or was never there", path=self.name
+            ) from None
         if isinstance(error, exceptions.PreconditionError):
             raise StaleIndexError(
                 "the object changed: the store has another ETag; rebuild the index",

@@ -224,14 +224,19 @@ def test_focal_planes_may_be_in_separate_instances(tmp_path):
         for slide in (indexed, scanned):
             (level,) = slide.levels
             assert (level.focal_planes, len(level.instances)) == (4, 3)
+            size = f"{level.width} x {level.height}"
+            assert repr(slide) == f"<Slide of 3 files, levels of {size} pixels>"
             for number, tile in enumerate(tiles):
                 plane, place = divmod(number, 9)
                 assert slide.tile(0, place % 3, place // 3, focal_plane=plane) == tile
             with pytest.raises(FrameIndexError, match="in 4 focal planes"):
                 slide.tile(0, 0, 0, focal_plane=4)
     write(tmp_path, d=make_slide("1.2.5.4", tiles[:9], origin=2.0))
-    with pytest.raises(FormatError, match="optical path '1' at the height 2"):
+    with pytest.raises(FormatError, match="optical path '1' at the height 2") as caught:
         mmindex.open_slide(tmp_path)
+    assert "'1' at the height 2, the other in" in str(caught.value)
+    assert "name the files of one slide" in str(caught.value)
+    assert all(str(tmp_path / name) in str(caught.value) for name in ("d", "c")), caught.value
 
 
 def test_optical_paths_may_be_in_separate_instances(tmp_path):
