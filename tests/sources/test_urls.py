@@ -325,7 +325,7 @@ def test_a_quoted_slash_is_no_slash(server: RangeServer) -> None:
 def test_a_key_that_obstore_refuses_is_told(tail: str, server: RangeServer) -> None:
     """Bytes that are no UTF-8 are not replaced by others; a line break is no part of a key."""
     server.objects["/\ufffd.dcm"] = b"another"
-    with pytest.raises(MissingFileError, match="no object with such a key can be read"):
+    with pytest.raises(MissingFileError, match="such a key can be read|without control characters"):
         open_url(f"{server.url}/{tail}")
     assert not server.served
 
