@@ -79,7 +79,13 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         with ends_quietly():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except click.NoSuchOption as error:  # of a command that takes an index as its archive
+                if error.option_name != "--index":
+                    raise
+                instead = "no such option: --index; name the index file in place of the archive"
+                raise click.UsageError(instead, error.ctx) from None
 
 
 def _explain_unknown_command(name: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _HEAD = 512  # bytes that show what a file is
+_COMPRESSED = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
 
@@ -209,10 +210,13 @@ def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
         from mmindex.sources.container import is_container
 
         with suppress(OSError, MMIndexError):
-            if is_container(_read_head(source)):
+            head = _read_head(source)
+            if is_container(head):
                 error.message = (
                     f"a tar or zip container: name a file in it, such as {quote(source + '!/NAME')}"
                 )
+            elif head.startswith(_COMPRESSED):
+                error.message = "a compressed file, as of gzip: decompress it; a tar then stays one"
         raise
 
 

@@ -78,7 +78,10 @@ def read_volume(
     try:
         step = _sort_slices(slices)
     except FormatError as error:
-        error.message = f"series {series_instance_uid} is no volume: {error.message}"
+        error.message = (
+            f"series {series_instance_uid} is no volume: {error.message}; FrameDataset has its "
+            "frames one by one"
+        )
         raise error.at(archive.path) from None
 
     ahead = archive.read_ahead([(each.uid, each.frame_index) for each in slices])

@@ -135,9 +135,10 @@ class QueryService:
         kept_tags = self._shelf.kept_tags()
         uids, query = self._skip_studies(query) if study is None else (None, query)
         candidates = (
-            self._instance_candidate(one, row, kept)
+            self._instance_candidate(one, row, kept, above)
             for one in self._walk_series(query, study, series, uids)
             for kept in (self._keep(one, kept_tags),)
+            for above in ({} if series else self._describe_above(one, within=study is not None),)
             for row in self._walk_rows(one)
         )
         tags: tuple[str, ...] = ()
@@ -210,11 +211,11 @@ class QueryService:
             lambda: self._read_summary(series),
         )
 
-    def _instance_candidate(self, series: Series, row: Row, kept: Kept) -> Candidate:
+    def _instance_candidate(self, series: Series, row: Row, kept: Kept, above: Json) -> Candidate:
         known_tags = _INSTANCE_KNOWN | (_IMAGE_KNOWN if row.number_of_frames else frozenset())
         return Candidate(
-            known_tags,
-            lambda: self._describe_instance(series, row),
+            known_tags | above.keys(),
+            lambda: self._describe_instance(series, row) | above,
             kept,
             lambda: self._read_summary(series, row),
         )
@@ -281,7 +282,6 @@ class QueryService:
         }
 
     def _describe_series(self, series: Series, *, within: bool = False) -> Json:
-        study = None if within else self._catalogue.study(series.study_instance_uid)
         uri = f"{BASE}/studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
         described = {
             "00080060": _element("CS", series.modality),
@@ -289,8 +289,13 @@ class QueryService:
             "0020000E": _element("UI", series.series_instance_uid),
             "00080056": _element("CS", "ONLINE"),
             "00081190": _element("UR", uri),
-            "00201209": _element("IS", series.number_of_instances),
         }
+        return described | self._describe_above(series, within=within)
+
+    def _describe_above(self, series: Series, *, within: bool) -> Json:
+        """Return what is counted of a series and, unless the query is `within` it, of its study."""
+        study = None if within else self._catalogue.study(series.study_instance_uid)
+        described = {"00201209": _element("IS", series.number_of_instances)}
         if study is not None:
             described["00080061"] = _element("CS", *study.modalities)
             described["00201206"] = _element("IS", len(study.series))

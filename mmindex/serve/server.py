@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -36,8 +37,11 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(_BACKLOG)
-    except OSError:
+    except OSError as error:
         listening.close()
+        error.filename = f"{host}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            error.strerror = "the port is in use: give another one, or 0 for a free one (--port)"
         raise
     listening.setblocking(False)
     return listening

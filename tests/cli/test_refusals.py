@@ -207,6 +207,14 @@ def test_an_option_before_the_command_is_told_as_an_option():
     assert "No such option" in run("--nonsense", code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["check", "frame", "ls", "serve"])
+def test_a_command_that_takes_an_index_as_its_archive_says_so(command):
+    """`build` has --index; no other option is like it."""
+    stderr = run(command, "/data/archive", "--index", "x", code=2).stderr
+    assert "--index; name the index file in place of the archive" in stderr
+    assert "Did you mean" not in stderr
+
+
 @pytest.mark.parametrize("command", [("frame", 1), ("ranges", "1-"), ("sheet", "-o", "x.png")])
 def test_a_file_whose_frames_are_all_lost_has_none_of_them(tmp_path, monkeypatch, command):
     """One line says where the pixel data ends, and nothing is written."""

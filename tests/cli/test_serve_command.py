@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cli_runner import ROOT, new_runner
+from cli_runner import ROOT, new_runner, run
 from dicom_bytes import native_file
 from served_archive import CINE, STUDY, Served, write_archive
 
@@ -306,3 +306,11 @@ def test_a_source_that_cannot_be_served_is_refused_at_once(tmp_path, workers):
     )
     assert result.exit_code == 1
     assert "broken.mmindex" in result.stderr
+
+
+def test_a_port_in_use_is_named_with_the_option_that_gives_another(archive):
+    """One line, of which address it is about."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stderr = run("serve", archive, "--port", port, code=1).stderr
+    assert f"127.0.0.1:{port}: the port is in use: give another one, or 0" in stderr

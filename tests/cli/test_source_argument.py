@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import re
 import shlex
@@ -265,3 +268,13 @@ def test_a_container_says_how_its_files_are_named(tmp_path, kind):
         assert f"name a file in it, such as '{path}!/NAME'" in run("info", path, code=1).stderr
         run("build", tmp_path, "--workers", 1)
     assert run("frame", f"{path}!/a.dcm", 1).stdout == "abcd"
+
+
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_a_compressed_container_is_told_as_one(tmp_path, module):
+    """A tar inside is not read in place: what to do instead is said, and not --force."""
+    path = tmp_path / "study.tar.compressed"
+    path.write_bytes(module.compress(bytes(10240)))
+    stderr = run("info", path, code=1).stderr
+    assert "a compressed file, as of gzip: decompress it" in stderr
+    assert "--force" not in stderr

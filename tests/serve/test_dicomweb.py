@@ -129,6 +129,18 @@ def test_levels_below_each_other(http):
     assert http.get(f"{QIDO}/1.9/series").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("query", "instances"),
+    [("?ModalitiesInStudy=US", 3), ("?NumberOfStudyRelatedInstances=3", 3), ("?00080061=MR", 0)],
+)
+def test_instances_of_all_studies_match_what_is_counted_of_their_study(http, query, instances):
+    """Counts and modalities of study and series, also in the answer (PS3.18 10.6.3.3.3)."""
+    found = http.get("/dicom-web/instances" + query).json()
+    assert len(found) == instances
+    assert all({"CT", "US"} <= set(one["00080061"]["Value"]) for one in found)
+    assert all(one["00201208"]["Value"] == [3] and "00201209" in one for one in found)
+
+
 @pytest.mark.parametrize("index", range(len(FRAMES)))
 def test_a_single_frame_is_the_bytes_that_were_written(http, served, index):
     """Accept: image/jpeg gets the bare frame."""

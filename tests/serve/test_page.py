@@ -412,7 +412,9 @@ def test_a_token_is_asked_for_and_a_wrong_one_again(browser, served):
     opened = browser.new_page()
     try:
         opened.goto(server.url)
-        for given in ("wrong-wrong-wrong", token):
+        note = opened.locator(".note")
+        for asked, given in (("needs a token", "wrong-wrong-wrong"), ("not the token", token)):
+            sync_api.expect(note).to_contain_text(asked)
             opened.fill("input[type=password]", given)
             opened.keyboard.press("Enter")
         sync_api.expect(opened.locator(".card")).to_have_count(2)

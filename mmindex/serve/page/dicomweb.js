@@ -18,6 +18,10 @@ export function setToken(text) {
   sessionStorage.setItem("token", text);
 }
 
+export function hasToken() {
+  return Boolean(token);
+}
+
 export class ServerError extends Error {
   constructor(status, message) {
     super(message);

@@ -1,6 +1,6 @@
 // The page: lists of studies, series and instances, and what opens when one is chosen.
 
-import { ask, askJson, date, downloadFile, instancePath, number, setToken, text } from "./dicomweb.js";
+import { ask, askJson, date, downloadFile, hasToken, instancePath, number, setToken, text } from "./dicomweb.js";
 import { openPlayer } from "./player.js";
 import { openSlide } from "./slide.js";
 
@@ -197,7 +197,8 @@ function fail(error) {
     const field = make("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
     const go = () => { setToken(field.value.trim()); route(); };
     field.addEventListener("keydown", (event) => event.key === "Enter" && go());
-    show(make("div", { class: "note" }, "This server needs a token. ", field, " ", make("button", { onclick: go }, "Go on")));
+    const why = hasToken() ? "This is not the token of this server. " : "This server needs a token. ";
+    show(make("div", { class: "note" }, why, field, " ", make("button", { onclick: go }, "Go on")));
     return;
   }
   const gone = error.status === 410 ? " The file changed or was removed after it was indexed." : "";
