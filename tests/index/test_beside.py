@@ -125,7 +125,7 @@ def test_a_new_index_takes_over_nothing_that_is_planted(
         mmindex.build(root, workers=1)
 
 
-@pytest.mark.parametrize("number", ["0", str(os.getpid())])
+@pytest.mark.parametrize("number", ["0", str(os.getpid())], ids=["0", "own process"])
 def test_an_unfinished_file_that_is_a_link_is_replaced(
     root: Path, letter: Path, number: str
 ) -> None:
