@@ -80,7 +80,7 @@ def check_bytes(archive: mmindex.Archive, found: _Read) -> None:
             elif not length or length % 8 == record.frames.stride_bits % 8 == first_bit == 0:
                 assert data == instance.frame(frame_index), (path, frame_index)
     assert len(found) == expected > 100
-    assert bits > 10
+    assert bits > (10 if CORPUS.is_dir() else 1)
 
 
 def test_json_lines_lead_to_the_bytes_of_every_frame(archive):
@@ -135,7 +135,7 @@ def test_kerchunk_references_are_the_pixels_of_the_archive(archive, tmp_path, mo
         served += decoded > 0
         compressed += decoded > 0 and array.compressors != ()
     assert served > 10
-    assert compressed > 3
+    assert compressed > (3 if CORPUS.is_dir() else 2)
 
 
 @pytest.mark.parametrize("most", MOST_FRAMES)
