@@ -237,8 +237,8 @@ class Decoded:
         rescale_slope, real_world_value_slope, column_position_in_total_image_pixel_matrix and
         others, and `position` along the slice normal, in mm. Frames of a TILED_FULL image have
         tile, focal_plane, and segment or optical path by their order (C.7.6.17.3), as far as the
-        groups have none. float64 with NaN, int64 with -2147483648, or str
-        with "" where a frame has none. The header is read and walked once.
+        groups have none. float64 with NaN, int64 with -2147483648, or str with "" where a frame has
+        none. The header is read and walked once.
 
         Raises
         ------

@@ -48,10 +48,9 @@ def open_file(
     source : path, URL, binary file object, bytes, or ByteSource
         A URL (s3, gs, az, http, https) is read by ranges, without a download of the object.
         A path or URL like `study.zip!/a.dcm` is that of a file in a tar or zip container. A file
-        object
-        is read from its start, and may be closed while the instance is in use; one that is not a
-        plain file of the file system is read into memory. The bytes of a file (bytes, bytearray,
-        memoryview) are not copied, and must not change while in use. A `ByteSource`
+        object is read from its start, and may be closed while the instance is in use; one that is
+        not a plain file of the file system is read into memory. The bytes of a file (bytes,
+        bytearray, memoryview) are not copied, and must not change while in use. A `ByteSource`
         (mmindex.sources.base) is read by ranges; the caller closes it, after the instance.
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).

@@ -84,6 +84,11 @@ def _read_stored(
         if copy:
             frame = bytearray(frame)
         pixels = decode_native(frame, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    return _give(pixels, copy, out)
+
+
+def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
+    """Return pixels in `out` if they fit it, else as they are, or writable where `copy` asks."""
     if out is not None:
         return put(pixels, out)
     return pixels.copy() if copy and not pixels.flags.writeable else pixels
@@ -118,9 +123,7 @@ def decode_once(
         from mmindex.read.units import apply_rescale
 
         pixels = apply_rescale(pixels, *stored.rescale)
-    if out is not None:
-        return put(pixels, out)
-    return pixels.copy() if copy and not pixels.flags.writeable else pixels
+    return _give(pixels, copy, out)
 
 
 def stack_arrays(
