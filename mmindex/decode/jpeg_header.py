@@ -201,7 +201,8 @@ def check_scans(header: JpegHeader, frame: bytes | memoryview) -> None:
     for scan in walk_scans(frame, header.end):
         band = _ALL_COEFFICIENTS
         if is_progressive:
-            band = 0 if scan.low_bit else (2 << min(scan.last, 63)) - (1 << min(scan.first, 63))
+            is_whole = scan.first <= scan.last and not scan.low_bit
+            band = (2 << min(scan.last, 63)) - (1 << min(scan.first, 63)) if is_whole else 0
         for each in scan.ids:
             missing[each] = missing.get(each, 0) & ~band
         if not any(missing.values()):

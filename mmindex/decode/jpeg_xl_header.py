@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_CODESTREAM = b"\xff\x0a"
+_SIGNATURE = 2  # bytes of a codestream before its size
 HEAD = 64  # bytes that hold what is read here
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # columns to rows
 _SIZE_BITS = (9, 13, 18, 30)
@@ -55,13 +55,13 @@ class _Bits:
 
 def parse_size(head: bytes) -> tuple[int, int]:
     """Return rows and columns of a codestream."""
-    bits = _Bits(head[len(_CODESTREAM) :])
+    bits = _Bits(head[_SIGNATURE:])
     return _take_size(bits)
 
 
 def parse_colours(head: bytes) -> Colours:
     """Return what a codestream says of its colours."""
-    bits = _Bits(head[len(_CODESTREAM) :])
+    bits = _Bits(head[_SIGNATURE:])
     _take_size(bits)
     unknown = Colours(is_known=False, become_rgb=False)
     if bits.take():  # all of the image's metadata are the default: XYB
@@ -87,10 +87,10 @@ def parse_colours(head: bytes) -> Colours:
     if bits.take():
         return Colours(is_known=True, become_rgb=False)  # the default frame header
     bits.take(3)  # kind of frame, VarDCT or modular
-    size = (0, 4, 8, 0)[choice] if (choice := bits.take(2)) else 0
-    if choice == 3:
+    width = bits.take(2)
+    if width == 3:
         return unknown
-    bits.take(size)  # flags
+    bits.take(4 * width)  # flags
     return Colours(is_known=True, become_rgb=bool(bits.take()))
 
 

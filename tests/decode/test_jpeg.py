@@ -18,7 +18,7 @@ from pydicom_oracle import FOLDER, quiet_pydicom, read_data_set
 
 import mmindex
 from mmindex.decode.frame import decode_frame
-from mmindex.decode.jpeg_header import parse_jpeg_header, walk_scans
+from mmindex.decode.jpeg_header import check_scans, parse_jpeg_header, walk_scans
 from mmindex.errors import DecodeError
 from mmindex.model import ImagePixel
 
@@ -98,6 +98,20 @@ def test_a_progressive_jpeg_cut_anywhere_is_an_error(pixels: np.ndarray) -> None
         with pytest.raises(DecodeError):
             decode_frame(frame[:length], image, FULL_PROGRESSION)
     assert np.array_equal(decode_frame(frame[:-2], image, FULL_PROGRESSION), read_by_pillow(frame))
+
+
+def test_a_scan_whose_band_ends_before_it_begins_holds_no_coefficients() -> None:
+    """However many there are (T.81 G.1.1.1.1: the first of a band is not after its last)."""
+    frame = save(GRAY, progressive=True)
+    header = parse_jpeg_header(frame)
+
+    def scan(first: int, last: int) -> bytes:
+        return b"\xff\xda\0\x08\1" + header.ids + bytes((0, first, last, 0))
+
+    check_scans(header, frame[: header.end] + scan(0, 0) + scan(1, 63) + EOI)
+    backwards = b"".join(scan(63, last) for last in range(63))
+    with pytest.raises(DecodeError, match="before its last scan"):
+        check_scans(header, frame[: header.end] + scan(0, 0) + backwards + EOI)
 
 
 def split_components(pixels: np.ndarray) -> bytes:
