@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mmindex.read.archive import Archive
 
 _AXES = "frame", "row", "column", "sample"
+_BITS = "bits_stored", "high_bit", "pixel_representation"  # say which bits of a word are a sample
 _CODECS = {  # of imagecodecs, by what the transfer syntax says
     Codec.JPEG: "imagecodecs_jpeg",
     Codec.JPEG_LS: "imagecodecs_jpegls",
@@ -179,7 +180,7 @@ def _describe(files: ExportedFiles, at: int) -> bytes:
     shape = (rows, columns, samples) if samples > 1 else (rows, columns)
     bits = tuple(
         int(header[name]) if header[name] or header["bits_stored"] else None
-        for name in ("bits_stored", "high_bit", "pixel_representation")
+        for name in _BITS
     )
     codec = ""
     if header["layout"] != Layout.NATIVE:
@@ -218,7 +219,7 @@ def _encode(
         "order": "C",
     }
     sizes = zip(_AXES, (number_of_frames, *shape), strict=False)
-    names = zip(("bits_stored", "high_bit", "pixel_representation"), bits, strict=True)
+    names = zip(_BITS, bits, strict=True)
     attributes = {
         "_ARRAY_DIMENSIONS": [f"{axis}_{size}" for axis, size in sizes],
         "photometric_interpretation": photometric_interpretation,
