@@ -179,8 +179,7 @@ def _describe(files: ExportedFiles, at: int) -> bytes:
     rows, columns, samples = files.shape[at].tolist()
     shape = (rows, columns, samples) if samples > 1 else (rows, columns)
     bits = tuple(
-        int(header[name]) if header[name] or header["bits_stored"] else None
-        for name in _BITS
+        int(header[name]) if header[name] or header["bits_stored"] else None for name in _BITS
     )
     codec = ""
     if header["layout"] != Layout.NATIVE:
