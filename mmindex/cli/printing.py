@@ -14,8 +14,6 @@ from time import monotonic
 
 import click
 
-from mmindex.model import is_url
-
 FAILED = 1
 _TOGETHER = 0.1  # seconds
 _EMOJI_STYLE = "\ufe0f"  # makes the narrow symbol before it a wide picture
@@ -222,6 +220,8 @@ def quote(text: str) -> str:
 
 def shown(source: str) -> str:
     """Return a path, or a URL without credentials, for messages and output."""
+    from mmindex.model import is_url  # not at start: --version needs no model
+
     if not is_url(source):
         return source
     from mmindex.sources.stores import name_url

@@ -7,10 +7,11 @@ from json import dumps
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING
 
-from mmindex.export.rows import ExportedFiles, LeftOut, Progress, walk_files
+from mmindex.export.rows import ExportedFiles, LeftOut, walk_files
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
 
 
 def walk_lines(

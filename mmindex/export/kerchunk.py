@@ -25,7 +25,6 @@ from mmindex.export.rows import (
     WITHOUT_RANGES,
     ExportedFiles,
     LeftOut,
-    Progress,
     locate_files,
     walk_files,
 )
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
 
 _AXES = "frame", "row", "column", "sample"
 _BITS = "bits_stored", "high_bit", "pixel_representation"  # say which bits of a word are a sample

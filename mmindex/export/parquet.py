@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmindex.errors import MissingDependencyError
-from mmindex.export.rows import ExportedFiles, LeftOut, Progress, walk_files
+from mmindex.export.rows import ExportedFiles, LeftOut, walk_files
 from mmindex.index.frame_rows import FrameRows, Numbers
 
 if TYPE_CHECKING:
     from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
 
 _ROWS = 1 << 17  # written together
 

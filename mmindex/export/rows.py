@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmindex.read.archive import Archive
+    from mmindex.read.listings import Progress
 
 LeftOut = Callable[[str, str], None]  # takes a file's path or URL, and why
-Progress = Callable[[int, int], None]  # of the number of files done and of all files
 
 _TOGETHER = 1 << 16  # rows that are yielded together, at least
 _MOST_FRAMES = 1 << 12  # of a file that has to be opened, whose ranges are listed together

@@ -37,7 +37,7 @@ from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
 from mmindex.serve.pictures import Pictures
 from mmindex.serve.qido import QueryService
-from mmindex.serve.responses import route_path, send_body
+from mmindex.serve.responses import TEXT, route_path, send_body
 from mmindex.serve.routes import Routes
 from mmindex.serve.security import HARDENING, LOOPBACK, Guard, Hardened
 from mmindex.serve.services import Services
@@ -46,9 +46,6 @@ from mmindex.serve.wado import RetrieveService
 
 if TYPE_CHECKING:
     from mmindex import Archive
-
-
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +237,7 @@ class _FastFrames:
             known = explain(error)
             if known is None:
                 raise
-            headers = [_TEXT, *HARDENING, *known.headers]
+            headers = [TEXT, *HARDENING, *known.headers]
             await send_body(send, known.message.encode(), headers, status=known.status)
 
 

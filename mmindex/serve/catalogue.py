@@ -2,7 +2,7 @@
 
 A study is listed when a request asks for it, and again when one of its files changed: an archive of
 any size costs the memory of the studies used last. Of two files of a series with one SOP Instance
-UID, the one that was changed last is listed, as `Shelf` opens it.
+UID, the one with frames that was changed last is listed, as `Shelf` opens it.
 """
 
 from __future__ import annotations

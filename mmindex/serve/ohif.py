@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from mmindex.errors import MissingFileError
+from mmindex.serve.responses import mount_of
 
 _HEADERS = {
     "content-security-policy": (
@@ -118,7 +119,7 @@ def ohif_routes(folder: str, prefix: str) -> list[BaseRoute]:
     dist = find_dist(folder)
 
     async def send_config(request: Request) -> Response:
-        config = make_config(prefix, request.scope.get("root_path", "").rstrip("/"))
+        config = make_config(prefix, mount_of(request.scope))
         return Response(config, media_type="text/javascript", headers={"cache-control": "no-cache"})
 
     async def send_index(request: Request) -> Response:

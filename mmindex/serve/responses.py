@@ -12,6 +12,8 @@ from mmindex.serve.multipart import Body
 
 Header = tuple[bytes, bytes]
 
+TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
+
 _PIECE = 1 << 20  # bytes that a server is given at once: it holds what a client does not take
 
 
@@ -56,10 +58,16 @@ class Headers:
         return self.get(b"range")
 
 
+def mount_of(scope: Scope) -> str:
+    """Return the path where the application is mounted; "" of one that is not."""
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/")
+
+
 def route_path(scope: Scope) -> str:
     """Return the path below the place where the application is mounted."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
+    root = mount_of(scope)
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :]
     return path

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmindex.serve.responses import route_path, send_body
+from mmindex.serve.responses import TEXT, route_path, send_body
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = "[*]"  # any IP address: only a name can be rebound
@@ -30,9 +30,8 @@ _EVERYWHERE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-API_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
-HARDENING = (*_EVERYWHERE, (b"content-security-policy", API_POLICY))  # of answers with data
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox")
+HARDENING = (*_EVERYWHERE, _POLICY)  # of answers with data
 
 
 class Guard:
@@ -55,7 +54,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._hosts = frozenset(
-            host.lower().strip("[]") for host in {*allowed_hosts} - {"*", "[*]"}
+            host.lower().strip("[]") for host in {*allowed_hosts} - {"*", ANY_ADDRESS}
         )
         self._any_host = "*" in allowed_hosts
         self._any_address = ANY_ADDRESS in allowed_hosts
@@ -78,7 +77,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         status, why = refusal
-        headers = [_TEXT, *_EVERYWHERE]
+        headers = [TEXT, *_EVERYWHERE]
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         await send_body(send, why.encode(), headers, status=status)
@@ -161,9 +160,8 @@ class Hardened:
             if message["type"] == "http.response.start":
                 names = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *_EVERYWHERE]
-                if b"content-security-policy" not in names:
-                    policy = (b"content-security-policy", API_POLICY)
-                    message["headers"].append(policy)
+                if _POLICY[0] not in names:
+                    message["headers"].append(_POLICY)
             await send(message)
 
         await self._app(scope, receive, send_hardened)

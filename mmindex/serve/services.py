@@ -15,6 +15,7 @@ from mmindex.serve.frames import FrameService
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.multipart import Multipart
 from mmindex.serve.qido import QueryService
+from mmindex.serve.responses import mount_of
 from mmindex.serve.security import is_loopback
 from mmindex.serve.shelf import Shelf
 from mmindex.serve.wado import RetrieveService
@@ -24,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes stand on."""
+    """The services and executors that routes call."""
 
     prefix: str
     shelf: Shelf
@@ -54,7 +55,7 @@ class Services:
         Some clients leave the port out there. That of this server is added for names of this
         machine; another name may be that of a proxy with a port of its own.
         """
-        root = quote(request.scope.get("root_path", ""))
+        root = quote(mount_of(request.scope))
         url = request.url.replace(path=root, query="", fragment="")
         server = request.scope.get("server")
         if url.port is None and server and is_loopback(url.hostname or ""):

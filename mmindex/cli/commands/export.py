@@ -20,7 +20,8 @@ from mmindex.index.names import is_of_index
 
 if TYPE_CHECKING:
     from mmindex import Archive
-    from mmindex.export.rows import LeftOut, Progress
+    from mmindex.export.rows import LeftOut
+    from mmindex.read.listings import Progress
 
 
 @click.command("export", short_help="Write where every frame is: JSON lines, Parquet, kerchunk.")

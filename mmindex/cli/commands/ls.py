@@ -48,7 +48,7 @@ _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 
 class Row(NamedTuple):
-    """A row of the list: the columns that programs get, which are only ever added to."""
+    """A row of the list on a terminal."""
 
     path: str
     sop_instance_uid: str
@@ -221,7 +221,7 @@ def _row(record: InstanceRecord | ListedFile) -> Row:
 
 
 def _line(record: InstanceRecord | ListedFile) -> str:
-    """Return what `_row` has, with tabs between; a row whose texts are all plain needs no other."""
+    """Return the columns that programs get, which are only ever added to, with tabs between."""
     anomalies = record.anomalies
     cells = (
         os.fsdecode(record.location),
@@ -238,7 +238,7 @@ def _line(record: InstanceRecord | ListedFile) -> str:
         ",".join([anomaly.code for anomaly in anomalies]) if anomalies else "",
     )
     is_plain = "".join(cells).isprintable()
-    return "\t".join(cells if is_plain else map(str, _row(record)))
+    return "\t".join(cells if is_plain else map(plain, cells))
 
 
 def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, object]:

@@ -140,7 +140,7 @@ def _draw_slide(
         return None
     require_pillow()
     try:
-        if instance_uid is None or opened.index_path is None:
+        if instance_uid is None:
             return draw_slide(mmindex.Slide([instance]), _SLIDE * size, window)
         with open_slide_source(source, instance_uid, archive_root) as slide:
             return draw_slide(slide, _SLIDE * size, window)

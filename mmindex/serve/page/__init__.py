@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from mmindex.serve.responses import mount_of
+
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,8 +42,7 @@ def page_routes(at: str, prefix: str) -> list[BaseRoute]:
 
 def _below(request: Request, path: str) -> str:
     """Return a path as a browser asks for it, where the application is mounted in another one."""
-    root: str = request.scope.get("root_path", "").rstrip("/")
-    return root + path
+    return mount_of(request.scope) + path
 
 
 def _sender(
