@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from mmindex.index.checksum import digest, seal, unseal
 from mmindex.index.databases import FILE_ID
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.record import unpack_keys
-from mmindex.index.record_parts import LENGTH, TEXTS_AT
+from mmindex.index.record_parts import LENGTH, TEXTS_AT, unpack_path
 
 
 def folder_key(folder: bytes) -> bytes:
@@ -41,9 +40,9 @@ def note_folders(txn: Transaction, paths: Iterable[bytes]) -> None:
 
 
 def find_below(txn: Transaction, folders: Iterable[bytes], ids: range) -> list[tuple[int, bytes]]:
-    """Return ids and names (see `locate`) of the files below folders, of those with these ids.
+    """Return ids and paths of the files below folders, of those with these ids.
 
-    Of other records only the path is read.
+    The path of a member is that of its container. Of other records only the path is read.
     """
     prefixes = tuple(folder + b"/" if folder else b"" for folder in folders)
     longest = max(map(len, prefixes), default=0)
@@ -55,5 +54,5 @@ def find_below(txn: Transaction, folders: Iterable[bytes], ids: range) -> list[t
         (length,) = LENGTH.unpack_from(sealed, TEXTS_AT)
         start = TEXTS_AT + LENGTH.size
         if bytes(sealed[start : start + min(length, longest)]).startswith(prefixes):
-            found.append((file_id, unpack_keys(bytes(unseal(key, sealed))).location))
+            found.append((file_id, unpack_path(unseal(key, sealed))[0]))
     return found

@@ -18,14 +18,12 @@ from mmindex.index.record_parts import (
     BIG_ENDIAN,
     FLAGS_AT,
     HAS_VERSION,
-    HEADER,
     IMAGE_PIXEL,
     IN_CONTAINER,
     PLACE,
     STATUS_NUMBERS,
     TRIMMED,
     WIDE_ENTRIES,
-    Header,
     check_path,
     unpack_path,
     unpack_rescale,
@@ -87,26 +85,10 @@ def find_pixels(
         rescale = None
         if not flags & IN_CONTAINER:
             rescale = unpack_rescale(packed, position)
-        image = _find_image(packed, texts[_PHOTOMETRIC])
+        image = make_image_pixel(packed[IMAGE_PIXEL], texts[_PHOTOMETRIC].decode("latin-1"))
     except (struct.error, ValueError, IndexError) as error:
         raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
     return StoredPixels(location, image, texts[_SYNTAX].decode("latin-1"), frame_bits, rescale)
-
-
-_IMAGES: dict[bytes, ImagePixel] = {}  # by the bytes of records, which those of a series share
-_MOST_IMAGES = 1000
-
-
-def _find_image(packed: bytes, photometric_interpretation: bytes) -> ImagePixel:
-    key = packed[IMAGE_PIXEL] + photometric_interpretation
-    image = _IMAGES.get(key)
-    if image is None:
-        if len(_IMAGES) >= _MOST_IMAGES:
-            _IMAGES.clear()
-        header = Header._make(HEADER.unpack_from(packed))
-        image = make_image_pixel(header, photometric_interpretation.decode("latin-1"))
-        _IMAGES[key] = image
-    return image
 
 
 def find_location(

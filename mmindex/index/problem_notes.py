@@ -122,6 +122,15 @@ def walk_notes_of(txn: Transaction, path: bytes) -> Iterator[tuple[bytes, Proble
         yield found, note
 
 
+def walk_notes_in(txn: Transaction, looked: Looked) -> Iterator[tuple[bytes, ProblemNote]]:
+    """Yield keys and notes of what was looked at; raises as `walk_problem_notes`."""
+    if looked.folders:
+        notes = walk_problem_notes(txn)
+    else:
+        notes = (found for path in looked.paths for found in walk_notes_of(txn, path))
+    return ((key, note) for key, note in notes if looked.has(note.path))
+
+
 def put_problem_notes(txn: Transaction, notes: Iterable[ProblemNote]) -> None:
     """Write notes, in place of the same ones that are there."""
     for note in notes:

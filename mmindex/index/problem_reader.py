@@ -13,6 +13,7 @@ from mmindex.index.problem_notes import (
     ProblemNote,
     SkippedPath,
     problem_key,
+    walk_notes_in,
     walk_notes_of,
     walk_problem_notes,
 )
@@ -62,8 +63,4 @@ class ProblemReader(OpenIndex):
         """Return whether paths that were looked at are noted as skipped."""
         if not txn.count("problems"):
             return False
-        if looked.folders:
-            notes = (note for _, note in walk_problem_notes(txn) if looked.has(note.path))
-        else:
-            notes = (note for path in looked.paths for _, note in walk_notes_of(txn, path))
-        return any(isinstance(note, SkippedPath) for note in notes)
+        return any(isinstance(note, SkippedPath) for _, note in walk_notes_in(txn, looked))

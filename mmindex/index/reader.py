@@ -209,7 +209,7 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         return has_folder(txn, folder)
 
     def find_below(self, folders: Collection[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Yield ids and names of the files below folders: a look at the path of every record.
+        """Yield ids and paths of the files below folders: a look at the path of every record.
 
         Only for the process that writes the index: each file keeps its id meanwhile.
         """

@@ -75,6 +75,7 @@ from mmindex.index.record_parts import (
     HAS_VERSION,
     HEAD,
     HEADER,
+    IMAGE_PIXEL,
     IN_CONTAINER,
     LENGTH,
     PIXEL_KEYWORDS,
@@ -97,6 +98,7 @@ from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Stat
 
 FORMAT_VERSION = 4
 
+_IMAGE_PIXEL = struct.Struct("<8H BB2s")
 _get_pixel_numbers = attrgetter(*PIXEL_NUMBERS)
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
@@ -270,7 +272,7 @@ def _unpack(
         big_endian=bool(header.flags & BIG_ENDIAN),
         number_of_frames=header.number_of_frames,
         boundaries=BOUNDARIES[header.boundaries],
-        image_pixel=make_image_pixel(header, photometric),
+        image_pixel=make_image_pixel(bytes(packed[IMAGE_PIXEL]), photometric),
         image_numbers=numbers,
         frames=_make_frame_table(header, packed, entries) if header.layout else None,
         anomalies=tuple(anomalies),
@@ -297,21 +299,10 @@ def _make_frame_table(
     )
 
 
-def make_image_pixel(header: Header, photometric_interpretation: str) -> ImagePixel:
-    """Return what a record's header and one of its texts say of the pixels."""
-    return _make_image_pixel(
-        _get_pixel_numbers(header),
-        header.present,
-        photometric_interpretation,
-        header.pixel_keyword,
-        header.pixel_vr,
-    )
-
-
-@lru_cache(64)  # which the images of a series share
-def _make_image_pixel(
-    numbers: tuple[int, ...], present: int, photometric: str, keyword: int, vr: bytes
-) -> ImagePixel:
+@lru_cache(1000)  # which the images of a series share
+def make_image_pixel(packed: bytes, photometric: str) -> ImagePixel:
+    """Return what the part IMAGE_PIXEL of a record and one of its texts say of the pixels."""
+    *numbers, present, keyword, vr = _IMAGE_PIXEL.unpack(packed)
     known = (number if present >> bit & 1 else None for bit, number in enumerate(numbers))
     return replace(
         ImagePixel(),

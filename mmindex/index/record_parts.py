@@ -11,7 +11,7 @@ from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 from mmindex.model import Boundaries, Fingerprint, Member, Status
 
 HEADER = struct.Struct("<4BI BQqQ QQQQQQQ 8H BB2sHIH")
-HEAD = struct.Struct("<4BI BQqQ Q")  # what listings and counts need of the header
+HEAD = struct.Struct("<4BI BQqQ Q")  # what versions and keys need of the header
 PLACE = struct.Struct("<4BI BQqQ QQQQQQQ")  # what the place of a frame needs
 _VERSION, _VERSION_AT = struct.Struct("<BQqQ"), 8
 LENGTH = struct.Struct("<H")

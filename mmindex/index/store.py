@@ -85,7 +85,7 @@ from mmindex.index.problem_notes import (
     SkippedPath,
     problem_key,
     put_problem_notes,
-    walk_notes_of,
+    walk_notes_in,
     walk_problem_notes,
 )
 from mmindex.index.reader import Reader
@@ -223,12 +223,8 @@ class Store(Reader):
         def write(txn: Transaction) -> None:
             if note is not None:
                 write_note(txn, note)
-            if looked.folders:
-                notes = list(walk_problem_notes(txn))
-            else:
-                notes = [known for path in looked.paths for known in walk_notes_of(txn, path)]
-            for key, known in notes:
-                if isinstance(known, SkippedPath) and looked.has(known.path):
+            for key, known in list(walk_notes_in(txn, looked)):
+                if isinstance(known, SkippedPath):
                     txn.delete("problems", key)
             put_problem_notes(txn, skipped)
 

@@ -1,4 +1,4 @@
-"""Whether an index is whole: each record is led to from everywhere, and nothing leads elsewhere."""
+"""A check that an index is whole: each record is led to from everywhere, nothing else is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def verify_index(txn: Transaction) -> None:
     Raises
     ------
     DamageError, IndexFormatError
-        Saying what is wrong. Pages are another matter: see pages.py.
+        Saying what is wrong. Pages are another matter: see lmdb/page_check.py.
     """
     sums = _Sums()
     counters = _verify_records(txn, sums)

@@ -176,24 +176,7 @@ def scan_header(
     NotDicomError, FormatError
         As `scan`.
     """
-    header, start, second_uid = _scan_beginning(buffer, force, begin_long)
-    syntax, anomalies = header.transfer_syntax, header.anomalies
-    try:
-        header.data_set = _scan_data_set(
-            header.buffer, start, header.encoding.wanting(also), known_runs, also
-        )
-    except FormatError as error:
-        if second_uid in ("", syntax.uid):
-            raise
-        second = find_transfer_syntax(second_uid)
-        raise FormatError(
-            f"{error.message}; the File Meta Information stands twice, first with {syntax.name}, "
-            f"then with {second.name} ({second.uid}), which may be the right one",
-            offset=error.offset,
-        ) from error
-    if header.data_set.anomalies:
-        header.anomalies = _merge(anomalies, header.data_set.anomalies)
-    return header
+    return _add_data_set(*_scan_beginning(buffer, force, begin_long), known_runs, also)
 
 
 def scan_up_to_value(buffer: Buffer) -> Header:
@@ -207,7 +190,7 @@ def scan_up_to_value(buffer: Buffer) -> Header:
     NotDicomError, FormatError
         As `scan_header` with force.
     """
-    header, start, _ = _scan_beginning(buffer, True)
+    header, start, second_uid = _scan_beginning(buffer, True)
     encoding = header.encoding
     if not header.inflated and len(buffer) >= start + 12:
         offset = len(buffer) - (8 if encoding.implicit else 12)
@@ -217,7 +200,7 @@ def scan_up_to_value(buffer: Buffer) -> Header:
             name = "" if encoding.implicit else encoding.vr_of(vr)
             header.data_set = DataSet({}, Element(tag, name, offset, len(buffer), length))
             return header
-    return scan_header(buffer, force=True)
+    return _add_data_set(header, start, second_uid)
 
 
 def _scan_beginning(
@@ -246,6 +229,33 @@ def _scan_beginning(
         anomalies.append(Anomaly("no-transfer-syntax", start))
     header = Header(buffer, syntax, encoding, DataSet({}, None), anomalies, inflated)
     return header, start, meta.second_transfer_syntax_uid
+
+
+def _add_data_set(
+    header: Header,
+    start: int,
+    second_uid: str,
+    known_runs: KnownRuns | None = None,
+    also: frozenset[int] = frozenset(),
+) -> Header:
+    """Return a header with its data set, which begins at `start`."""
+    syntax, anomalies = header.transfer_syntax, header.anomalies
+    try:
+        header.data_set = _scan_data_set(
+            header.buffer, start, header.encoding.wanting(also), known_runs, also
+        )
+    except FormatError as error:
+        if second_uid in ("", syntax.uid):
+            raise
+        second = find_transfer_syntax(second_uid)
+        raise FormatError(
+            f"{error.message}; the File Meta Information stands twice, first with {syntax.name}, "
+            f"then with {second.name} ({second.uid}), which may be the right one",
+            offset=error.offset,
+        ) from error
+    if header.data_set.anomalies:
+        header.anomalies = _merge(anomalies, header.data_set.anomalies)
+    return header
 
 
 def _scan_data_set(

@@ -1,4 +1,4 @@
-"""Where the items of a sequence begin, found before any of them is read (PS3.5 7.5)."""
+"""The beginnings of the items of a sequence, found before any of them is read (PS3.5 7.5)."""
 
 from __future__ import annotations
 

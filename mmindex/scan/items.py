@@ -144,7 +144,7 @@ class Items:
         word = np.dtype("<u2" if max(map(len, codec.start_markers)) == 2 else "<u8")
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = len(near)
-        if near[-1] > len(buffer) - 8:  # else the rule: a delimiter has 8 bytes
+        if near[-1] > len(buffer) - 8:  # else none is: a delimiter of 8 bytes follows
             within = int(np.searchsorted(near, len(buffer) - 7))
         heads = gather(buffer, near[:within], word)
         for marker in codec.start_markers:

@@ -99,7 +99,8 @@ def scan_remote(
                 copy.fetch(start + pixel_data.length, _LOOK)
             return scan(copy.buffer)
         origin = start + 8 + int.from_bytes(copy.at(start + 4, 4), _name_order(byte_order))
-        _require_short_table(header, start, origin)
+        length = _table_length(header, start, origin)
+        _require_short_table(length, start)
 
         def find_trusted() -> InstanceRecord | None:
             copy.fetch_windows(start, origin - start + _LOOK)
@@ -109,7 +110,7 @@ def scan_remote(
             is_trusted = record.frames is not None and record.frames.layout is Layout.TRUSTED
             return record if is_trusted else None
 
-        is_short = _table_length(header, start, origin) <= _SHORT_TABLE
+        is_short = length <= _SHORT_TABLE
         if is_short and (record := find_trusted()) is not None:
             return record
         with _passes:
@@ -207,9 +208,8 @@ class _SparseCopy(Closing):
             yield position, end
 
 
-def _require_short_table(header: Header, start: int, origin: int) -> None:
+def _require_short_table(length: int, start: int) -> None:
     """Raise FormatError if an offset table is longer than any that is read."""
-    length = _table_length(header, start, origin)
     if length > _MOST_TABLE:
         raise FormatError(
             f"expected an offset table of at most {_MOST_TABLE} bytes, found {length}: download "
@@ -293,8 +293,9 @@ def _fetch_samples(copy: _SparseCopy, header: Header, start: int, origin: int, i
             spans.append((begin, end - begin))
     if sum(length for _, length in spans) <= _WINDOW:
         copy.fetch_many(spans)
-    for span in spans:
-        copy.fetch(*span)
+    else:
+        for span in spans:
+            copy.fetch(*span)
     position = origin + int(starts[last])
     for _ in range(_ROUNDS):
         length = _length_at(copy, position, item, order)

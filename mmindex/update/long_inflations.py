@@ -10,7 +10,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing.synchronize import Lock as ProcessLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Lock as ProcessLock
 
 _turn: threading.Lock | ProcessLock = threading.Lock()
 

@@ -213,7 +213,7 @@ class _Look:
         self._report = report
         self._scanned: list[bytes] = []
         self._gone: list[int] = []
-        self.walked: list[bytes] = []  # folders below which all was met
+        self.walked: dict[bytes, None] = {}  # folders below which all was met, in order
         self.folders: list[bytes] = []  # below which known files may be gone
         self.containers: list[bytes] = []  # whose files changed, or are gone
         self.met: set[bytes] = set()
@@ -229,7 +229,7 @@ class _Look:
             if found is None:
                 missing.append(path)
             elif isinstance(found, Below):
-                self.walked.append(path)
+                self.walked[path] = None
                 if path not in self._arrived and self._store.has_folder(path):
                     self.folders.append(path)
             elif isinstance(found, Skipped):
@@ -238,7 +238,7 @@ class _Look:
                 self.met.add(found.path)
                 self._take(found, is_young)
                 if found.path == path and self._is_new_in_place_of_folder(path):
-                    self.walked.append(path)
+                    self.walked[path] = None
                     self.folders.append(path)
         for path, known in zip(missing, self._store.find_paths(missing), strict=True):
             members = self._store.find_members(path)
@@ -250,7 +250,7 @@ class _Look:
             elif members or path in self.walked:
                 continue
             elif self._store.has_folder(path):
-                self.walked.append(path)
+                self.walked[path] = None
                 self.folders.append(path)
             elif len(self._report.unknown_paths) < NAMES_KEPT and not self._is_known(path):
                 self._report.unknown_paths.append(os.fsdecode(path))
@@ -280,8 +280,7 @@ class _Look:
             self._gone += gone
         if self.folders:
             hidden = tuple(path + b"/" if path else b"" for path in self.skips.hidden)
-            for file_id, location in self._store.find_below(self.folders):
-                path = location.partition(b"\0")[0]  # of a member, its container's
+            for file_id, path in self._store.find_below(self.folders):
                 if not (path in self.met or path in self.skips.hidden or path.startswith(hidden)):
                     self._gone.append(file_id)
         return self._gone

@@ -257,6 +257,7 @@ class Watch:
         due = [path for path, when in self._due.items() if when <= now]
         if not due:
             return
+        known = set(due)
         scan = ScanOptions(containers=self._containers)
         options = UpdateOptions(
             _WAIT,
@@ -265,7 +266,7 @@ class Watch:
             0.0,
             self._max_removed,
             check_pages=False,
-            arrived=[path for path in due if path[-1:] == b"/" and path[:-1] not in due],
+            arrived=[path for path in due if path[-1:] == b"/" and path[:-1] not in known],
         )
         try:
             report = update_files(os.fsdecode(self._root), due, self._index, options)

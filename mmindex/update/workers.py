@@ -22,7 +22,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from multiprocessing.synchronize import Lock as ProcessLock
+from typing import TYPE_CHECKING
 
 from mmindex.index.record import pack_record
 from mmindex.update.archive_root import ArchiveRoot
@@ -30,6 +30,9 @@ from mmindex.update.long_inflations import share_turn
 from mmindex.update.scan_buffer import ScanOptions, unreadable
 from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, path_of
 from mmindex.update.scan_members import MemberTarget, pack_refused
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Lock as ProcessLock
 
 _CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
 

@@ -92,8 +92,8 @@ class _Leaves:
         is_wrong |= (self._flags > 1) | (self._key_lengths > _LONGEST_KEY) | (ends > size)
         self._drop(is_wrong | is_long & (self._value_at % 2 > 0))
 
-    def _drop(self, wrong: Flags) -> None:
-        """Let the pages of these nodes be unknown."""
+    def _drop(self, wrong: Flags | Numbers) -> None:
+        """Let the pages of these nodes, by flags or numbers, be unknown."""
         self._sound[self._rows[wrong]] = False
 
     def _longest_key(self) -> int:
@@ -124,7 +124,7 @@ class _Leaves:
             is_equal &= word[:-1] == word[1:]
         ascends |= is_equal & (self._key_lengths[:-1] < self._key_lengths[1:])
         disordered = ~ascends & (self._rows[:-1] == self._rows[1:])
-        self._sound[self._rows[:-1][disordered]] = False
+        self._drop(np.flatnonzero(disordered))
 
     def check_long_values(self) -> None:
         """Drop pages with a long value whose own pages are not as they have to be."""
@@ -143,7 +143,7 @@ class _Leaves:
         is_wrong |= (heads["number"] != first) | (heads["flags"] & _KINDS != _OVERFLOWING)
         is_wrong |= self._lengths[long] + _HEAD > length
         is_wrong |= length > (self._count - found) * self._size
-        self._sound[self._rows[long[is_wrong]]] = False
+        self._drop(long[is_wrong])
 
     def describe(self) -> list[SoundLeaf | None]:
         """Return what the pages hold, None for those that are unknown."""
