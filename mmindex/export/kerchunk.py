@@ -79,7 +79,7 @@ def walk_references(
     yield b'{"version": 1, "refs": {\n".zgroup": "{\\"zarr_format\\": 2}"'
     served = _find_served(archive)
     seen: set[str] = set()
-    for files, pieces in walk_files(archive, url_prefix, progress=progress):
+    for files, pieces in walk_files(archive, url_prefix, progress=progress, opens=False):
         locations = files.location
         if not url_prefix:
             root = archive.root.rstrip("/") + "/"

@@ -78,6 +78,8 @@ def walk_files(
     url_prefix: str = "",
     left_out: LeftOut | None = None,
     progress: Progress | None = None,
+    *,
+    opens: bool = True,
 ) -> Iterator[tuple[ExportedFiles, Iterator[FrameRows]]]:
     """Yield files in the order of the index, some thousand together, and the rows of these.
 
@@ -94,6 +96,9 @@ def walk_files(
         sentence.
     progress : callable, optional
         Called with the number of files done and of all files with frames.
+    opens : bool
+        Whether files of unproved offset tables are opened, each of whose frames is looked at; else
+        they are among the files without rows.
 
     Raises
     ------
@@ -111,7 +116,7 @@ def walk_files(
                 for at, status in enumerate(records.header["status"].tolist()):
                     if status in WITHOUT_RANGES:
                         left_out(files.location[at], WITHOUT_RANGES[status])
-            yield files, _join_rows(_walk_rows(archive, files, left_out))
+            yield files, _join_rows(_walk_rows(archive, files, left_out, opens=opens))
             done += len(files.location)
             if progress is not None:
                 progress(done, max(done, total))
@@ -169,10 +174,12 @@ def _name_dtype(bits: int, keyword: str, is_signed: int, big_endian: int) -> str
 
 
 def _walk_rows(
-    archive: Archive, files: ExportedFiles, left_out: LeftOut | None
+    archive: Archive, files: ExportedFiles, left_out: LeftOut | None, *, opens: bool
 ) -> Iterator[FrameRows]:
     yield files.records.rows
     for at, record in files.records.others:
+        if not opens and _has_to_be_opened(record):
+            continue
         try:
             pieces = _find_rows(archive, record)
         except FormatError as error:  # of one frame: the table that all frames are by is wrong
@@ -183,10 +190,14 @@ def _walk_rows(
             yield rows._replace(table=rows.table + at)
 
 
+def _has_to_be_opened(record: InstanceRecord) -> bool:
+    return record.frames is not None and record.frames.layout is Layout.TRUSTED
+
+
 def _find_rows(archive: Archive, record: InstanceRecord) -> Iterable[FrameRows]:
     """Return the rows of a file; of one that has to be opened, when all are known to be right."""
     table = record.frames
-    if table is None or table.layout is not Layout.TRUSTED:
+    if table is None or not _has_to_be_opened(record):
         return () if table is None else walk_rows(table)
     pieces = []
     with archive.file(record.key) as instance:

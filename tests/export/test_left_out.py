@@ -20,6 +20,8 @@ from dicom_bytes import (
 )
 
 import mmindex
+from mmindex.export.jsonl import walk_lines
+from mmindex.export.kerchunk import walk_references
 
 MPEG4 = "1.2.840.10008.1.2.4.102"
 
@@ -188,3 +190,30 @@ def test_progress_is_shown_where_the_output_is_not_the_terminal(root, tmp_path, 
     assert "27 files left out" in text
     if shown:
         assert text.index("28 of 28 files") < text.index("left out:")
+
+
+def test_references_open_no_file_whose_frames_they_leave_out(tmp_path, monkeypatch):
+    """An unproved table takes a look at every frame of its file: a request each, in a bucket."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    data_set = element(0x00080018, "UI", "1.2") + image_attributes(number_of_frames=40)
+    entries = [14 * frame for frame in range(40)]
+    frames = encapsulate([b"\xff\xd8ab\xff\xd9"] * 40, bot=entries)
+    (root / "slide.dcm").write_bytes(dicom_file(data_set + frames, JPEG_BASELINE))
+    mmindex.build(root, workers=1, prove=False)
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(mmindex.Archive, "file", refuse)
+    left_out: list[tuple[str, str]] = []
+    with mmindex.open(root) as archive:
+        refs = json.loads(
+            b"".join(walk_references(archive, left_out=lambda *a: left_out.append(a)))
+        )
+        with pytest.raises(AssertionError):
+            list(walk_lines(archive))
+    assert set(refs["refs"]) == {".zgroup"}
+    ((path, why),) = left_out
+    assert path.endswith("slide.dcm")
+    assert why.startswith("compressed: ")
