@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small sizes: a minute and a half, not twelve",
+        help="small sizes: four minutes, not thirty",
     )
     parser.add_argument("--case", choices=FAMILIES, action="append", help="only this; repeatable")
     parser.add_argument(
