@@ -30,6 +30,7 @@ from mmindex.index.frame_location import (
     find_pixels,
 )
 from mmindex.index.index_file import CheckedPages, reading
+from mmindex.index.instance_names import InstanceName, find_only, uid_of
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
@@ -136,21 +137,19 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
 
     @reading
     def locate_frame(
-        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+        self, txn: Transaction, name: InstanceName, frame_index: int
     ) -> FrameLocation | None:
         """Return where a frame of the only file with this UID lies; see `find_location`."""
-        uid = uid_key(sop_instance_uid)
-        packed = _find_only(txn, uid)
-        return None if packed is None else find_location(packed, uid, frame_index)
+        packed = find_only(txn, name)
+        return None if packed is None else find_location(packed, uid_key(uid_of(name)), frame_index)
 
     @reading
     def locate_pixels(
-        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+        self, txn: Transaction, name: InstanceName, frame_index: int
     ) -> StoredPixels | None:
         """Return what decodes a frame of the only file with this UID; see `find_pixels`."""
-        uid = uid_key(sop_instance_uid)
-        packed = _find_only(txn, uid)
-        return None if packed is None else find_pixels(packed, uid, frame_index)
+        packed = find_only(txn, name)
+        return None if packed is None else find_pixels(packed, uid_key(uid_of(name)), frame_index)
 
     def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         """Yield the records of the files that have this UID, each file once."""
@@ -388,10 +387,3 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         txn.check(*DATABASES)
         verify_index(txn)
         return CheckedPages(self._environment().opened.key, txn.id())
-
-
-def _find_only(txn: Transaction, uid: bytes) -> memoryview | None:
-    """Return the record of the only file that has a SOP Instance UID; None of none or several."""
-    id_bytes = txn.get_only("instances", uid)
-    sealed = None if id_bytes is None else txn.get("files", id_bytes)
-    return None if id_bytes is None or sealed is None else unseal(id_bytes, sealed)

@@ -16,6 +16,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
+from mmindex.index.instance_names import InstanceName, UidWithin, uid_of
 from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
@@ -110,7 +111,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def __repr__(self) -> str:
         return f"<Archive {self.root!r} by the index {self.path!r}>"
 
-    def __getitem__(self, sop_instance_uid: str) -> Instance:
+    def __getitem__(self, sop_instance_uid: InstanceName) -> Instance:
         """Return the instance with this UID, open; of two files that have it, the newer one.
 
         Raises
@@ -149,7 +150,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         """Return whether the index has a file at `path`, relative to the archive's root."""
         return find_record(self._store, os.fsencode(path)) is not None
 
-    def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
+    def frame(self, sop_instance_uid: InstanceName, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`.
 
         Files stay open from their second call on.
@@ -214,18 +215,24 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
             return fingerprint._replace(inode=found.st_ino)
         return fingerprint
 
-    def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
+    def _find_newest(self, name: InstanceName) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""
+        uid = uid_of(name)
         # A build may move the file from the one to the other between the two look-ups.
         kinds: tuple[UidKind, ...] = ("instances", "others", "instances")
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
             for file_id, record in self._store.read_records(kind, uid):
+                if isinstance(name, UidWithin) and not name.has(record):
+                    continue
                 if newest is None or not is_newer(newest[1], record):
                     newest = file_id, record
             if newest is not None:
                 return newest
-        raise InstanceNotFoundError(f"the index has no SOP Instance UID {uid!r}", path=self.path)
+        where = "" if isinstance(name, str) else " in the study and series that were selected"
+        raise InstanceNotFoundError(
+            f"the index has no SOP Instance UID {uid!r}{where}", path=self.path
+        )
 
     def _open_instance(self, record: InstanceRecord) -> Instance:
         if not record.status.is_instance:
@@ -241,27 +248,27 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         """The bucket of a remote archive, and whether it is a mirror of what was indexed."""
         return self._sources.connect(), self._is_mirror
 
-    def _read_once(self, uid: str, frame_index: int) -> bytes | None:
+    def _read_once(self, name: InstanceName, frame_index: int) -> bytes | None:
         """Return a frame of a file that is not open and was not read lately; None where not.
 
         A file that is read for the first time is not kept open, nor its record unpacked: in an
         archive of many files with one frame, most are read once.
         """
-        if not self._is_plain or not self._open.is_first_read(uid):
+        if not self._is_plain or not self._open.is_first_read(name):
             return None
-        location = self._store.locate_frame(uid, frame_index)
+        location = self._store.locate_frame(name, frame_index)
         if location is None:
             return None
         path, version, offset, length = location
         return read_range(self._root + b"/" + path, version, offset, length)
 
     def _read_pixels_once(
-        self, uid: str, frame_index: int, *, rescale: bool, **options: Any
+        self, name: InstanceName, frame_index: int, *, rescale: bool, **options: Any
     ) -> NDArray[np.generic] | None:
         """Return the pixels of a frame of a file that is not open, as `_read_once` its bytes."""
-        if not self._is_plain or not self._open.is_first_read(uid):
+        if not self._is_plain or not self._open.is_first_read(name):
             return None
-        stored = self._store.locate_pixels(uid, frame_index)
+        stored = self._store.locate_pixels(name, frame_index)
         if stored is None or (rescale and stored.rescale is None):
             return None
         path, version, offset, length = stored.location
@@ -275,30 +282,31 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         except MMIndexError:  # raised again by the instance, which names its file
             return None
 
-    def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
+    def _retry(self, name: InstanceName, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""
         try:
-            return read(self._keep_open(uid))
+            return read(self._keep_open(name))
         except (StaleIndexError, MissingFileError):
-            return read(self._reopened(uid, anew=True))
+            return read(self._reopened(name, anew=True))
 
-    def _keep_open(self, uid: str) -> Instance:
+    def _keep_open(self, name: InstanceName) -> Instance:
         """Return the instance from those kept open, else open it."""
-        opened = self._open.find(uid)
+        opened = self._open.find(name)
         if opened is None or monotonic() >= opened.due:
-            return self._reopened(uid)
+            return self._reopened(name)
         return opened.instance
 
-    def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
+    def _reopened(self, name: InstanceName, *, anew: bool = False) -> Instance:
         """Return the instance that is kept open, looked up again where it changed or for `anew`."""
-        opened = None if anew else self._open.find(uid)
+        opened = None if anew else self._open.find(name)
         due = monotonic() + self._revalidate_after
-        if opened is not None and self._store.find_uid("instances", uid) == [opened.file_id]:
-            self._open.keep(uid, opened._replace(due=due))
+        ids = [] if opened is None else self._store.find_uid("instances", uid_of(name))
+        if opened is not None and ids == [opened.file_id]:
+            self._open.keep(name, opened._replace(due=due))
             return opened.instance
-        file_id, record = self._find_newest(uid)
+        file_id, record = self._find_newest(name)
         instance = self._open_instance(record)
-        self._open.keep(uid, Opened(instance, file_id, due))
+        self._open.keep(name, Opened(instance, file_id, due))
         return instance
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from mmindex.errors import MissingFileError, MMIndexError, StaleIndexError
+from mmindex.index.instance_names import InstanceName
 from mmindex.model import is_url
 from mmindex.read.instance import Instance
 from mmindex.read.order import check_choice
@@ -27,8 +28,8 @@ class Batches:
     """The half of `Archive` that reads frames of many instances."""
 
     root: str
-    _retry: Callable[[str, Callable[[Instance], Read]], Read]
-    _keep_open: Callable[[str], Instance]
+    _retry: Callable[[InstanceName, Callable[[Instance], Read]], Read]
+    _keep_open: Callable[[InstanceName], Instance]
     _read_pixels_once: Callable[..., NDArray[np.generic] | None]
 
     @property
@@ -159,7 +160,7 @@ class Batches:
 
     def read_pixels(
         self,
-        sop_instance_uid: str,
+        sop_instance_uid: InstanceName,
         frame_index: int,
         *,
         raw: bool = False,
@@ -178,7 +179,9 @@ class Batches:
             sop_instance_uid, lambda instance: read_array(instance, frame_index, **options)
         )
 
-    def read_ahead(self, pairs: Sequence[tuple[str, int]]) -> FramesAhead[str] | None:
+    def read_ahead(
+        self, pairs: Sequence[tuple[InstanceName, int]]
+    ) -> FramesAhead[InstanceName] | None:
         """Return what reads these frames in batches, of a remote archive; None of a local one."""
         if not self.is_remote:
             return None

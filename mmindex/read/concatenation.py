@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
+from mmindex.index.instance_names import name_of
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance import Instance
+from mmindex.read.order import check_one_study, select_newest
 from mmindex.read.tiles import check_number_of_parts, check_sequence
 
 if TYPE_CHECKING:
@@ -77,23 +79,25 @@ def open_concatenation(
     archive: Archive, concatenation_uid: str, series_instance_uid: str | None
 ) -> Concatenation:
     """Return the concatenation of this UID; see `Archive.concatenation`."""
-    found: dict[str, tuple[int, Instance]] = {}
+    records = [
+        record
+        for record in archive.instances(series_instance_uid=series_instance_uid)
+        if record.image_numbers.concatenation_uid == concatenation_uid
+    ]
+    if not records:
+        raise InstanceNotFoundError(
+            f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
+        )
+    newest = select_newest(records, "newest", archive.path)
+    what = f"concatenation {concatenation_uid}"
+    check_one_study(newest, what, "give series_instance_uid, too", archive.path)
     with ExitStack() as stack:
-        for record in archive.instances(series_instance_uid=series_instance_uid):
-            uid = record.sop_instance_uid
-            if record.image_numbers.concatenation_uid != concatenation_uid or uid in found:
-                continue
-            instance = archive[uid]  # of several files with this UID, the one that is served
+        parts = []
+        for record in newest:
+            instance = stack.enter_context(archive[name_of(record)])
             numbers = instance.record.image_numbers
-            if numbers.concatenation_uid != concatenation_uid:
-                instance.close()
-                continue
-            first_frame = numbers.concatenation_frame_offset_number or 0
-            found[uid] = first_frame, stack.enter_context(instance)
-        if not found:
-            raise InstanceNotFoundError(
-                f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
-            )
-        concatenation = Concatenation(list(found.values()))
+            if numbers.concatenation_uid == concatenation_uid:  # else a newer file is none of it
+                parts.append((numbers.concatenation_frame_offset_number or 0, instance))
+        concatenation = Concatenation(parts)
         stack.pop_all()
     return concatenation

@@ -19,6 +19,7 @@ from mmindex.errors import (
     MMIndexError,
     StaleIndexError,
 )
+from mmindex.index.instance_names import InstanceName
 from mmindex.read.archive import Archive
 from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice
 from mmindex.read.patients import Group, Known, group_by_patient
@@ -150,6 +151,9 @@ class FrameDataset(Sequence[Any]):
     def locate(self, index: int) -> tuple[str, int]:
         """Return SOP Instance UID and frame index of an item.
 
+        Where files of several studies have this UID, the item is of the selected study or series;
+        `Archive.frame` gives the frame of the file that changed last.
+
         Raises
         ------
         FrameIndexError
@@ -157,6 +161,13 @@ class FrameDataset(Sequence[Any]):
         """
         at, frame_index = self._find(index)
         return self._uids[at], frame_index
+
+    def _locate(self, index: int) -> tuple[InstanceName, int]:
+        at, frame_index = self._find(index)
+        return self._name(at), frame_index
+
+    def _name(self, at: int) -> InstanceName:
+        return self._selection.name(self._uids[at])
 
     def _find(self, index: int) -> tuple[int, int]:
         index = operator.index(index)  # numpy 1 makes a float of uint64 and int
@@ -186,7 +197,7 @@ class FrameDataset(Sequence[Any]):
 
         Raises what `__getitem__` raises.
         """
-        ahead = self.archive.read_ahead([self.locate(index) for index in indices])
+        ahead = self.archive.read_ahead([self._locate(index) for index in indices])
         if ahead is None or self._paths:
             return [self[index] for index in indices]
         items = []
@@ -245,7 +256,7 @@ class FrameDataset(Sequence[Any]):
         wanted = range(len(self)) if indices is None else list(indices)
         ahead = None
         if self.archive.is_remote and not self._paths:
-            ahead = self.archive.read_ahead([self.locate(index) for index in wanted])
+            ahead = self.archive.read_ahead([self._locate(index) for index in wanted])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
             if ahead is not None:
@@ -280,7 +291,7 @@ class FrameDataset(Sequence[Any]):
         if self._paths:
             with self.archive.file(self._paths[at]) as instance:
                 return instance.frame(frame_index)
-        return self.archive.frame(self._uids[at], frame_index)
+        return self.archive.frame(self._name(at), frame_index)
 
     def _read_pixels(
         self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
@@ -291,7 +302,7 @@ class FrameDataset(Sequence[Any]):
 
             with self.archive.file(self._paths[at]) as instance:
                 return self._order_bytes(read_array(instance, frame_index, **options))
-        return self._order_bytes(self.archive.read_pixels(self._uids[at], frame_index, **options))
+        return self._order_bytes(self.archive.read_pixels(self._name(at), frame_index, **options))
 
     def _order_bytes(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
         if self.native_byte_order and not pixels.dtype.isnative:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from mmindex.errors import InstanceNotFoundError
+from mmindex.errors import FormatError, InstanceNotFoundError
 from mmindex.model import InstanceRecord
 
 Order = Literal["position", "instance-number", "uid"]
@@ -48,6 +48,14 @@ def select_newest(
         if uid and (uid not in newest or not is_newer(newest[uid], record)):
             newest[uid] = record
     return list(newest.values())
+
+
+def check_one_study(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
+    """Raise FormatError for records of several studies, which may be of several patients."""
+    studies = sorted({record.study_instance_uid for record in records})
+    if len(studies) > 1:
+        found = ", ".join(studies[:3]) + ", ..." * (len(studies) > 3)
+        raise FormatError(f"expected {what} in one study, found it in {found}: {remedy}", path=path)
 
 
 def order_records(records: list[InstanceRecord], order: Order) -> list[InstanceRecord]:

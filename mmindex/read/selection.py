@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmindex.errors import InstanceNotFoundError, StaleIndexError
-from mmindex.read.order import Duplicates, Order, order_records, select_newest
+from mmindex.index.instance_names import InstanceName, UidWithin
+from mmindex.read.order import (
+    Duplicates,
+    Order,
+    check_one_study,
+    order_records,
+    select_newest,
+)
 
 if TYPE_CHECKING:
     from mmindex.model import InstanceRecord
@@ -62,6 +69,13 @@ class Selection:
             raise overtaken(archive)
         return [ordered[place] for place in self.places]
 
+    def name(self, sop_instance_uid: str) -> InstanceName:
+        """Return the name of a selected instance, which leads to no file outside the selection."""
+        study, series = self.study_instance_uid, self.series_instance_uid
+        if study is None and series is None:
+            return sop_instance_uid
+        return UidWithin(sop_instance_uid, study, series)
+
     def choose(self, archive: Archive, uids: Sequence[str]) -> Selection:
         """Return the selection of the instances with these UIDs, in the order given.
 
@@ -93,6 +107,23 @@ class Selection:
         places = None if self.places is None else _pack_places(self.places)
         words = self.study_instance_uid, self.series_instance_uid, self.order, self.duplicates
         return _unpack_selection, (*words, places)
+
+
+def select_series(archive: Archive, series_instance_uid: str) -> list[InstanceRecord]:
+    """Return the records of a series with frames, of each SOP Instance UID the newest.
+
+    Raises
+    ------
+    InstanceNotFoundError
+        The archive has no such series.
+    FormatError
+        They are of several studies, so that they may be of several patients.
+    """
+    records = archive.instances(series_instance_uid=series_instance_uid)
+    newest = select_newest(records, "newest", archive.path)
+    remedy = "FrameDataset has the frames of each: give it the study, too"
+    check_one_study(newest, f"series {series_instance_uid}", remedy, archive.path)
+    return newest
 
 
 def overtaken(archive: Archive) -> StaleIndexError:
