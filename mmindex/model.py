@@ -307,6 +307,11 @@ class InstanceRecord:
         return self.path + SEPARATOR.encode() + self.member.name
 
     @property
+    def newness(self) -> tuple[int, bytes]:
+        """Which of several files with one UID counts, the greatest: last change, then key."""
+        return 0 if self.fingerprint is None else self.fingerprint.mtime_ns, self.key
+
+    @property
     def key(self) -> bytes:
         """The name of the file in an index: unlike `location`, never that of another file, too."""
         return self.path if self.member is None else locate(self.path, self.member.name)

@@ -61,7 +61,7 @@ class FramesAhead(Generic[Key]):
         self._open = open_instance
         self._lock = Lock()
         self._planned = 0  # positions of which a batch was read
-        self._batches: list[tuple[range, dict[Key, Instance]]] = []
+        self._batches: list[tuple[range, dict[Key, tuple[Instance, Instance]]]] = []
 
     def frame(self, position: int) -> bytes:
         """Return a frame as stored; raises what `Instance.frame` and opening it raise."""
@@ -81,18 +81,22 @@ class FramesAhead(Generic[Key]):
         from mmindex.decode.frame import put
         from mmindex.read.pixels import read_array
 
-        key, frame_index = self._wanted[position]
-        instance = self.take(position)
+        _, frame_index = self._wanted[position]
+        held, opened = self._take(position)
         if not rescale:
-            return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
+            return read_array(held, frame_index, raw=raw, copy=copy, out=out)
         from mmindex.read.units import rescale_frame
 
-        pixels = read_array(instance, frame_index, raw=raw)
-        with naming(instance.path):  # of the open instance, which keeps its header
-            return put(rescale_frame(self._open(key), pixels, frame_index), out)
+        pixels = read_array(held, frame_index, raw=raw)
+        with naming(opened.path):  # whose header is that of the same version of the file
+            return put(rescale_frame(opened, pixels, frame_index), out)
 
     def take(self, position: int) -> Instance:
         """Return an instance that holds a position's frame in memory, if its batch was read."""
+        return self._take(position)[0]
+
+    def _take(self, position: int) -> tuple[Instance, Instance]:
+        """Return what holds a position's frame in memory, and the instance that it was read of."""
         key, _ = self._wanted[position]
         with self._lock:
             while position >= self._planned:
@@ -100,7 +104,8 @@ class FramesAhead(Generic[Key]):
             for positions, held in self._batches:
                 if position in positions and key in held:
                     return held[key]
-        return self._open(key)
+        instance = self._open(key)
+        return instance, instance
 
     def _read_batch(self) -> None:
         """Read the frames of the next positions, as many as make a batch."""
@@ -182,16 +187,20 @@ def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
 
 def _hold(
     ranges: dict[Key, list[tuple[int, int]]], opened: dict[Key, Instance]
-) -> dict[Key, Instance]:
-    """Return instances with their ranges in memory, without those that could not be read."""
-    held: dict[Key, Instance] = {}
+) -> dict[Key, tuple[Instance, Instance]]:
+    """Return what holds the ranges of instances in memory, without those that cannot be read.
+
+    Beside each the instance that it was read of.
+    """
+    held: dict[Key, tuple[Instance, Instance]] = {}
 
     def read(key: Key) -> None:
         instance = opened[key]
         try:
             source = instance.source
             if source.at_once > 1:
-                held[key] = type(instance)(instance.record, HeldSource(source, ranges[key]))
+                in_memory = type(instance)(instance.record, HeldSource(source, ranges[key]))
+                held[key] = in_memory, instance
         except MMIndexError:
             pass  # its frames are read one by one
 

@@ -28,7 +28,6 @@ from mmindex.read.files_root import find_files_root, find_index_url
 from mmindex.read.instance import Instance
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
-from mmindex.read.order import is_newer
 from mmindex.read.record_sources import RecordSources
 from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
@@ -225,7 +224,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
             for file_id, record in self._store.read_records(kind, uid):
                 if isinstance(name, UidWithin) and not name.has(record):
                     continue
-                if newest is None or not is_newer(newest[1], record):
+                if newest is None or newest[1].newness < record.newness:
                     newest = file_id, record
             if newest is not None:
                 return newest

@@ -27,7 +27,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such series.
         FormatError
-            As `mmindex.open_slide`.
+            As `mmindex.open_slide`; or the series is in several studies.
         """
         from mmindex.read.open_slide import open_series
 
@@ -45,7 +45,8 @@ class Composed:
         InstanceNotFoundError
             The archive has no such concatenation, or no such series.
         FormatError
-            A part is missing or overlaps another one.
+            A part is missing or overlaps another one; or parts are of several studies, which a
+            series tells apart.
         StaleIndexError, MissingFileError
             As by UID.
         """
@@ -67,7 +68,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such series.
         FormatError
-            The frames differ in rows, columns, samples or bits.
+            The frames differ in rows, columns, samples or bits; the series is in several studies.
         DecodeError
             The first frame cannot be decoded; of others, when the array is computed.
         """
@@ -94,7 +95,7 @@ class Composed:
             The archive has no such series.
         FormatError
             The slices make no volume: one is missing, double, or not parallel to the others, or
-            gives no position.
+            gives no position; or the series is in several studies.
         """
         from mmindex.read.volume import read_volume
 

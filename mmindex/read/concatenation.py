@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import index
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
@@ -56,6 +57,7 @@ class Concatenation(FrameSequence):
         FrameIndexError
             There is no such frame.
         """
+        frame_index = index(frame_index)
         if not 0 <= frame_index < self._count:
             raise FrameIndexError(
                 f"frame index {frame_index} is out of range: the concatenation has "
@@ -66,13 +68,13 @@ class Concatenation(FrameSequence):
 
     def frame(self, frame_index: int) -> bytes:
         """Return a frame as stored; raises what `locate` and `Instance.frame` raise."""
-        instance, index = self.locate(frame_index)
-        return instance.frame(index)
+        instance, own_index = self.locate(frame_index)
+        return instance.frame(own_index)
 
     def array(self, frame_index: int) -> NDArray[np.generic]:
         """Return the pixels of a frame; raises what `locate` and `Instance.array` raise."""
-        instance, index = self.locate(frame_index)
-        return instance.array(index)
+        instance, own_index = self.locate(frame_index)
+        return instance.array(own_index)
 
 
 def open_concatenation(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Literal, NamedTuple
+import re
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.store import Store
 from mmindex.model import INDEX_NAME, InstanceRecord, is_url
+from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
@@ -138,28 +140,36 @@ def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    if not uid or has_uid(source.read(source.first, min(_HEAD, source.size)), uid):
-        return
+    deflated = find_transfer_syntax(record.transfer_syntax_uid).deflated
     header = source.size
-    if record.frames is not None and record.frames.value_offset > source.first:
+    if record.frames is not None and record.frames.value_offset > source.first and not deflated:
         header = record.frames.value_offset - source.first
-    if not has_uid(source.read(source.first, min(header, source.size, _MOST_HEADER)), uid):
+    for length in (min(_HEAD, source.size), min(header, source.size, _MOST_HEADER)):
+        found = find_uid(source.read(source.first, length), deflated=deflated)
+        if found is not None:
+            break
+    if (found or "") != uid:
         raise StaleIndexError(
-            f"the file is not the one that was indexed: it has no SOP Instance UID {uid}",
+            "the file is not the one that was indexed: expected SOP Instance UID "
+            f"{uid or '(none)'}, found {found or 'none'}",
             path=source.name,
         )
 
 
-def has_uid(header: bytes, uid: str) -> bool:
-    """Return whether a header has an element whose value is a UID, padded to an even length."""
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    lengths = {len(value).to_bytes(count, order) for count in (2, 4) for order in _ORDERS}
-    at = header.find(value)
-    while at >= 0:
-        if header[max(0, at - 2) : at] in lengths or header[max(0, at - 4) : at] in lengths:
-            return True
-        at = header.find(value, at + 1)
-    return False
+def find_uid(header: bytes, *, deflated: bool = False) -> str | None:
+    """Return the SOP Instance UID in the first bytes of a file; None where they have none.
+
+    Only sequences without one come before (0008,0018) in a data set (PS3.6), so that the first is
+    that of the data set. Of a deflated one, the File Meta Information has it as (0002,0003).
+    """
+    found = (_META_UID if deflated else _UID).search(header)
+    if found is None:
+        return None
+    length = sum(found[found.lastindex or 0])  # of at most 64 bytes, in one of two
+    value = header[found.end() : found.end() + length]
+    return value.strip(b"\0 ").decode("latin-1") if len(value) == length else None
 
 
-_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+# Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
+_UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")
+_META_UID = re.compile(rb"\x02\0\x03\0UI([\0-@]\0)")

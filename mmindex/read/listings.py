@@ -81,7 +81,7 @@ class _Tally:
         self.modalities: set[str] = set()
         self.sop_classes: set[str] = set()
         self.bytes = 0
-        self._served: dict[str, tuple[bool, int, int]] = {}  # has frames, mtime, frames
+        self._served: dict[str, tuple[tuple[bool, int, bytes], int]] = {}  # newness, frames
         self._without_uid = self._frames_without_uid = 0
 
     def add(self, record: InstanceRecord) -> None:
@@ -89,9 +89,6 @@ class _Tally:
         self.modalities.add(record.modality)
         self.sop_classes.add(record.sop_class_uid)
         self.bytes += record.size
-        changed = 0
-        if record.fingerprint is not None:
-            changed = record.fingerprint.mtime_ns
         has_frames = record.status.has_frames
         frames = record.number_of_frames if has_frames else 0
         uid = record.sop_instance_uid
@@ -100,8 +97,9 @@ class _Tally:
             self._frames_without_uid += frames
             return
         served = self._served.get(uid)
-        if served is None or (has_frames, changed) >= served[:2]:
-            self._served[uid] = has_frames, changed, frames
+        newness = has_frames, *record.newness
+        if served is None or newness > served[0]:
+            self._served[uid] = newness, frames
 
     @property
     def instances(self) -> int:
@@ -109,7 +107,7 @@ class _Tally:
 
     @property
     def frames(self) -> int:
-        return sum(served[2] for served in self._served.values()) + self._frames_without_uid
+        return sum(served[1] for served in self._served.values()) + self._frames_without_uid
 
 
 class Listings(KeptAttributes):

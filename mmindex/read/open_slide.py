@@ -36,8 +36,9 @@ def open_slide(
     Raises
     ------
     FormatError
-        A file is broken, or no whole slide image is among them; two files are the same level; a
-        concatenation has a gap; tiles lie off the grid.
+        A file is broken, or no whole slide image is among them; images are of several series, and
+        may be of several slides; two files are the same level; a concatenation has a gap; tiles lie
+        off the grid.
     MissingFileError
         There is no such file.
     """

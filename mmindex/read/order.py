@@ -21,13 +21,6 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         raise ValueError(f"{name}: expected one of {known}, found {value!r}")
 
 
-def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
-    """Return whether a file was changed after another that was indexed later."""
-    assert record.fingerprint is not None
-    assert other.fingerprint is not None
-    return record.fingerprint.mtime_ns > other.fingerprint.mtime_ns
-
-
 def select_newest(
     records: Iterable[InstanceRecord], duplicates: Duplicates, path: str
 ) -> list[InstanceRecord]:
@@ -45,7 +38,7 @@ def select_newest(
         uid = record.sop_instance_uid
         if uid in newest and duplicates == "raise":
             raise InstanceNotFoundError(f"several files have the SOP Instance UID {uid}", path=path)
-        if uid and (uid not in newest or not is_newer(newest[uid], record)):
+        if uid and (uid not in newest or newest[uid].newness < record.newness):
             newest[uid] = record
     return list(newest.values())
 

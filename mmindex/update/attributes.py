@@ -95,7 +95,7 @@ def fill_attributes(
             newest = _find_newest(store, kind, uid)
             brought = None if newest is None else _read(archive, newest, options)
             if newest is not None and brought is not None:
-                values = KeptValues(*_place(newest), brought[kind == "series"])
+                values = KeptValues(*newest.newness, brought[kind == "series"])
                 found[kind][uid] = values
             show()
         for kind, by_uid in found.items():
@@ -113,11 +113,7 @@ def _walk_unknown(store: Store) -> Iterator[tuple[AttributesKind, str]]:
 def _find_newest(store: Store, kind: AttributesKind, uid: str) -> InstanceRecord | None:
     """Return the record of the file whose values count: see `mmindex.index.attributes`."""
     records = (record for record in store.iterate_uid(kind, uid) if record.status.is_instance)
-    return max(records, key=_place, default=None)
-
-
-def _place(record: InstanceRecord) -> tuple[int, bytes]:
-    return 0 if record.fingerprint is None else record.fingerprint.mtime_ns, record.key
+    return max(records, key=lambda record: record.newness, default=None)
 
 
 def _read(

@@ -9,24 +9,34 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from cli_runner import run
 from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED,
+)
+from dicom_bytes import (
+    EXPLICIT_VR_BIG_ENDIAN,
     HEVC,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
     PIXEL_DATA,
     dicom_file,
     element,
     encapsulate,
     image_attributes,
+    item,
+    sequence,
 )
 from new_store import create_store
 from remote_archive import index_objects, native_object, tiled_object
@@ -44,7 +54,7 @@ from mmindex.errors import (
 )
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Status
+from mmindex.model import Fingerprint, Status
 from mmindex.render.png import walk_pictures
 from mmindex.render.sheet import draw_sheet
 from mmindex.sources.requests import Request, watching
@@ -53,6 +63,7 @@ from mmindex.sources.stores import make_store
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
 
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 FRAMES = [bytes(range(at, at + 16)) for at in range(6)]
 TILES = [b"\xff\x4f" + random.Random(at).randbytes(9_998) for at in range(2000)]
 
@@ -280,7 +291,7 @@ def test_a_local_index_reads_a_bucket(server: RangeServer, tmp_path: Path) -> No
     server.objects["/files/ward 0/a%200.dcm"] = objects["ward 1/a%201.dcm"]
     server.objects["/files/ward 1/a%201.dcm"] = objects["ward 1/a%201.dcm"] + b"\0\0"
     with mmindex.open(folder, archive_root=root) as archive:
-        with pytest.raises(StaleIndexError, match=r"no SOP Instance UID 1\.2\.0"):
+        with pytest.raises(StaleIndexError, match=r"expected SOP Instance UID 1\.2\.0"):
             archive.frame("1.2.0", 0)
         with pytest.raises(StaleIndexError, match=r"expected \d+ bytes, found"):
             archive.frame("1.2.1", 0)
@@ -298,7 +309,7 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
             assert archive.frame(f"1.2.{at}", 5) == bytes([at]) + FRAMES[5][1:]
             assert archive[f"1.2.{at}"].array(1)[0, 0] == at
         shutil.copy(folder / "ward 1/a%201.dcm", folder / "ward 0/a%200.dcm")
-        with pytest.raises(StaleIndexError, match="no SOP Instance UID"):
+        with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
             archive["1.2.0"]
     assert not server.served
 
@@ -322,16 +333,128 @@ def test_a_tiled_object_of_a_mirror_is_known_by_its_uid_alone(
     server: RangeServer, tmp_path: Path
 ) -> None:
     """A UID that another one begins with, or that is padded, is not taken for it."""
-    from mmindex.read.files_root import has_uid
+    from mmindex.read.files_root import find_uid
 
     folder = build_local(tmp_path / "archive", {"a": tiled_object("1.2.34", TILES[:3])})
     root = put(server, {"a": tiled_object("1.2.35", TILES[:3])})
     with mmindex.open(folder, archive_root=root) as archive, pytest.raises(StaleIndexError):
         archive.frame("1.2.34", 0)
     for uid in ("1.2.3", "1.2.34"):
-        assert has_uid(native_object(uid, FRAMES), uid)
-        assert not has_uid(native_object(uid + "5", FRAMES), uid)
-        assert not has_uid(native_object("9" + uid, FRAMES), uid)
+        assert find_uid(native_object(uid, FRAMES)) == uid
+        assert find_uid(native_object(uid + "5", FRAMES)) == uid + "5"
+        assert find_uid(native_object("9" + uid, FRAMES)) == "9" + uid
+
+
+def index_in_memory(index: Path, objects: dict[str, bytes]) -> Path:
+    """Write an index of a bucket that has these objects."""
+    store = stores.MemoryStore()
+    for key, data in objects.items():
+        obstore.put(store, key, data)
+    return index_objects(index, "memory://bucket", objects, store=store)
+
+
+def refer(uid: str, other: str, value: int) -> bytes:
+    """Return a file that names another one, as slices name the image that they refer to."""
+    reference = element(0x00081150, "UI", CT_IMAGE) + element(0x00081155, "UI", other)
+    return dicom_file(
+        element(0x00080016, "UI", CT_IMAGE)
+        + element(0x00080018, "UI", uid)
+        + sequence(0x00081140, [item(reference)])
+        + image_attributes(rows=2, columns=2)
+        + element(PIXEL_DATA, "OB", bytes([value]) * 4)
+    )
+
+
+def test_a_file_of_a_mirror_that_only_refers_to_a_uid_is_another_file(tmp_path: Path) -> None:
+    """Two slices that name each other, of one size, whose names were exchanged in the copy."""
+    objects = {"1.dcm": refer("1.5.1", "1.5.2", 1), "2.dcm": refer("1.5.2", "1.5.1", 2)}
+    index = index_in_memory(tmp_path / "index", objects)
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, other in (("1.dcm", "1.dcm"), ("2.dcm", "2.dcm")):
+        (mirror / name).write_bytes(objects[other])
+    with mmindex.open(index, archive_root=mirror) as archive:
+        assert [archive.frame(uid, 0)[0] for uid in ("1.5.1", "1.5.2")] == [1, 2]
+    for name, other in (("1.dcm", "2.dcm"), ("2.dcm", "1.dcm")):
+        (mirror / name).write_bytes(objects[other])
+    with mmindex.open(index, archive_root=mirror) as archive:
+        for uid in ("1.5.1", "1.5.2"):
+            with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
+                archive.frame(uid, 0)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, DEFLATED])
+def test_the_uid_of_a_mirrors_file_is_found_in_every_encoding(tmp_path: Path, syntax: str) -> None:
+    plain = tmp_path / "plain.dcm"
+    plain.write_bytes(refer("1.5.1", "1.5.2", 1))
+    data_set = pydicom.dcmread(plain)
+    data_set.file_meta.TransferSyntaxUID = syntax
+    data_set.file_meta.MediaStorageSOPInstanceUID = "1.5.1"
+    pydicom.dcmwrite(tmp_path / "a.dcm", data_set, enforce_file_format=True)
+    data = (tmp_path / "a.dcm").read_bytes()
+    index = index_in_memory(tmp_path / "index", {"a.dcm": data})
+    with mmindex.open(index, archive_root=tmp_path) as archive:
+        assert len(archive.frame("1.5.1", 0)) == 4
+
+
+def test_a_container_of_a_mirror_is_read_as_it_is_now(tmp_path: Path) -> None:
+    """As a file is: one of the same size that takes its place is opened in its stead."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+
+    def write_tar(value: int) -> None:
+        (tmp_path / "a.dcm").write_bytes(refer("1.5.1", "1.5.2", value))
+        with tarfile.open(tmp_path / "new.tar", "w") as tar:
+            tar.add(tmp_path / "a.dcm", "a.dcm")
+        os.replace(tmp_path / "new.tar", mirror / "s.tar")
+
+    write_tar(1)
+    mmindex.build(mirror, tmp_path / "local.mmindex", workers=1)
+    with mmindex.open(tmp_path / "local.mmindex") as archive:
+        records = [
+            replace(record, fingerprint=Fingerprint(record.fingerprint.size, 10**18, 7, 2))
+            for record in archive.records()
+            if record.fingerprint is not None
+        ]
+    index = tmp_path / "remote.mmindex"
+    with closing(create_store(str(index), b"s3://bucket/archive")) as store:
+        store.replace(map(pack_record, records))
+    with mmindex.open(index, archive_root=mirror, revalidate_after=0) as archive:
+        for value in (1, 1, 9, 9, 4):
+            write_tar(value)
+            assert archive.frame("1.5.1", 0)[0] == value
+
+
+def test_rescaled_frames_are_of_one_version_of_an_object(tmp_path: Path) -> None:
+    """Pixels that were read ahead never get the slope of an object that came after them."""
+
+    def make(value: int, slope: str, intercept: str) -> bytes:
+        return dicom_file(
+            element(0x00080018, "UI", "1.5.1")
+            + image_attributes(rows=2, columns=2, number_of_frames=4, bits=16)
+            + element(0x00281052, "DS", intercept)
+            + element(0x00281053, "DS", slope)
+            + element(PIXEL_DATA, "OW", value.to_bytes(2, "little") * 16)
+        )
+
+    store = stores.MemoryStore()
+    obstore.put(store, "a.dcm", make(1000, "1", "0"))
+    index = tmp_path / "index.mmindex"
+    mmindex.build("memory://bucket", index, store=store)
+
+    class ReplacesMeanwhile(ThreadPoolExecutor):
+        def map(self, call: Any, *items: Any, **_: Any) -> Any:
+            first, *rest = zip(*items, strict=True)
+            call(*first)
+            obstore.put(store, "a.dcm", make(7, "100", "50"))
+            mmindex.build("memory://bucket", index, store=store)
+            return iter([call(*each) for each in rest])
+
+    with mmindex.open(index, store=store, revalidate_after=0) as archive:
+        pairs = [("1.5.1", at) for at in range(4)]
+        with ReplacesMeanwhile(1) as executor:
+            values = archive.arrays(pairs, rescale=True, executor=executor)
+        assert set(values[:, 0, 0].tolist()) <= {1000.0, 750.0}
 
 
 # An index at a URL.
