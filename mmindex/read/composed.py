@@ -45,8 +45,8 @@ class Composed:
         InstanceNotFoundError
             The archive has no such concatenation, or no such series.
         FormatError
-            A part is missing or overlaps another one; or parts are of several studies, which a
-            series tells apart.
+            A part is missing or overlaps another one; or parts are of several series, of
+            which one may be given.
         StaleIndexError, MissingFileError
             As by UID.
         """

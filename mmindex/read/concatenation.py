@@ -12,7 +12,7 @@ from mmindex.errors import FrameIndexError, InstanceNotFoundError
 from mmindex.index.instance_names import name_of
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance import Instance
-from mmindex.read.order import check_one_study, select_newest
+from mmindex.read.order import check_one_series, select_newest
 from mmindex.read.tiles import check_number_of_parts, check_sequence
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def open_concatenation(
         )
     newest = select_newest(records, "newest", archive.path)
     what = f"concatenation {concatenation_uid}"
-    check_one_study(newest, what, "give series_instance_uid, too", archive.path)
+    check_one_series(newest, what, "give series_instance_uid, too", archive.path)
     with ExitStack() as stack:
         parts = []
         for record in newest:

@@ -142,7 +142,7 @@ def _overlay(elements: Elements, own: Elements) -> Elements:
     return {tag: each for tag, each in elements.items() if tag not in replaced} | own
 
 
-def _make_key(elements: Elements) -> object:
+def _make_key(elements: Elements) -> tuple[object, ...]:
     """Return what equal elements have in common and others do not."""
     return tuple(
         (tag, element.VR, _make_value_key(element.value)) for tag, element in elements.items()

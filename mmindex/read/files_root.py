@@ -8,9 +8,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from mmindex.errors import IndexFormatError, StaleIndexError
+from mmindex.errors import IndexFormatError, MMIndexError, StaleIndexError
 from mmindex.index.store import Store
 from mmindex.model import INDEX_NAME, InstanceRecord, is_url
+from mmindex.scan import tags
+from mmindex.scan.header import scan_header
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.stores import add_user, has_query, name_url, plain_url
@@ -131,8 +133,8 @@ def check_mirrored_size(record: InstanceRecord, file: ByteSource) -> None:
         )
 
 
-def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
-    """Raise StaleIndexError unless a mirror's file has the SOP Instance UID of a record.
+def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
+    """Raise StaleIndexError unless a file has the SOP Instance UID of a record.
 
     Parameters
     ----------
@@ -141,25 +143,24 @@ def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
     """
     uid = record.sop_instance_uid
     deflated = find_transfer_syntax(record.transfer_syntax_uid).deflated
-    header = source.size
+    length = source.size
     if record.frames is not None and record.frames.value_offset > source.first and not deflated:
-        header = record.frames.value_offset - source.first
-    for length in (min(_HEAD, source.size), min(header, source.size, _MOST_HEADER)):
-        found = find_uid(source.read(source.first, length), deflated=deflated)
-        if found is not None:
-            break
-    if (found or "") != uid:
+        length = record.frames.value_offset - source.first
+    found = find_uid(source.read(source.first, min(_HEAD, source.size)), deflated=deflated)
+    if found != uid:  # which a header of another form may have, too
+        found = _scan_uid(source.read(source.first, min(length, source.size, _MOST_HEADER)))
+    if found != uid:
         raise StaleIndexError(
             "the file is not the one that was indexed: expected SOP Instance UID "
-            f"{uid or '(none)'}, found {found or 'none'}",
+            f"{uid or '(none)'}, found {found or '(none)'}",
             path=source.name,
         )
 
 
 def find_uid(header: bytes, *, deflated: bool = False) -> str | None:
-    """Return the SOP Instance UID in the first bytes of a file; None where they have none.
+    """Return the SOP Instance UID in the first bytes of a file, in its usual form; None without.
 
-    Only sequences without one come before (0008,0018) in a data set (PS3.6), so that the first is
+    No sequence that has one comes before (0008,0018) in a data set (PS3.6), so that the first is
     that of the data set. Of a deflated one, the File Meta Information has it as (0002,0003).
     """
     found = (_META_UID if deflated else _UID).search(header)
@@ -168,6 +169,13 @@ def find_uid(header: bytes, *, deflated: bool = False) -> str | None:
     length = sum(found[found.lastindex or 0])  # of at most 64 bytes, in one of two
     value = header[found.end() : found.end() + length]
     return value.strip(b"\0 ").decode("latin-1") if len(value) == length else None
+
+
+def _scan_uid(header: bytes) -> str:
+    try:
+        return scan_header(header, force=True).text(tags.SOP_INSTANCE_UID)
+    except MMIndexError:
+        return ""
 
 
 # Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.

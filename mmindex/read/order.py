@@ -43,12 +43,16 @@ def select_newest(
     return list(newest.values())
 
 
-def check_one_study(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
-    """Raise FormatError for records of several studies, which may be of several patients."""
-    studies = sorted({record.study_instance_uid for record in records})
-    if len(studies) > 1:
-        found = ", ".join(studies[:3]) + ", ..." * (len(studies) > 3)
-        raise FormatError(f"expected {what} in one study, found it in {found}: {remedy}", path=path)
+def check_one_series(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
+    """Raise FormatError for records of several series or studies, which may be of two patients."""
+    series = {(record.study_instance_uid, record.series_instance_uid) for record in records}
+    for at, kind in enumerate(("study", "series")):
+        uids = sorted({uids[at] for uids in series})
+        if len(uids) > 1:
+            found = ", ".join(uids[:3]) + ", ..." * (len(uids) > 3)
+            raise FormatError(
+                f"expected {what} in one {kind}, found it in {found}: {remedy}", path=path
+            )
 
 
 def order_records(records: list[InstanceRecord], order: Order) -> list[InstanceRecord]:

@@ -17,7 +17,7 @@ from mmindex.index.instance_names import InstanceName, UidWithin
 from mmindex.read.order import (
     Duplicates,
     Order,
-    check_one_study,
+    check_one_series,
     order_records,
     select_newest,
 )
@@ -122,7 +122,7 @@ def select_series(archive: Archive, series_instance_uid: str) -> list[InstanceRe
     records = archive.instances(series_instance_uid=series_instance_uid)
     newest = select_newest(records, "newest", archive.path)
     remedy = "FrameDataset has the frames of each: give it the study, too"
-    check_one_study(newest, f"series {series_instance_uid}", remedy, archive.path)
+    check_one_series(newest, f"series {series_instance_uid}", remedy, archive.path)
     return newest
 
 
