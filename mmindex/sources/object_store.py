@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NoReturn
@@ -258,6 +259,8 @@ class ObjectSource(ByteSource):
                 "the object is gone, or was never there", path=self.name
             ) from None
         if isinstance(error, exceptions.PreconditionError):
+            with suppress(RemoteReadError):
+                self.check()  # Azure says the same of an object that is gone
             raise StaleIndexError(
                 "the object changed: the store has another ETag; rebuild the index",
                 path=self.name,

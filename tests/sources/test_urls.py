@@ -285,6 +285,27 @@ def test_every_scheme_has_its_store(url: str, kind: str, monkeypatch: pytest.Mon
     assert type(find_store(url)).__name__ == kind
 
 
+@pytest.mark.parametrize(
+    ("url", "prefix"), [("s3://b/a", "AWS_"), ("gs://b/a", "GOOGLE_"), ("az://c/a", "AZURE_")]
+)
+def test_the_environment_sets_options_of_the_client(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own kind of store alone; a time of ours holds unless the environment has one."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    for each in ("AWS_", "GOOGLE_", "AZURE_"):
+        monkeypatch.setenv(f"{each}PROXY_URL", f"http://{each.lower()}.example:1")
+    monkeypatch.setenv(f"{prefix}ALLOW_INVALID_CERTIFICATES", "true")
+    monkeypatch.setenv(f"{prefix.lower()}read_timeout", "7s")
+    options = find_store(url).client_options
+    assert options["proxy_url"] == f"http://{prefix.lower()}.example:1"
+    assert (options["allow_invalid_certificates"], options["read_timeout"]) == ("true", "7s")
+    assert options["connect_timeout"] == "5s"
+    assert "allow_http" not in options
+
+
 def test_a_store_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever obstore says of the environment, as an error of this package."""
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
