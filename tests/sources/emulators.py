@@ -95,7 +95,7 @@ def _make_container(url: str) -> None:
 
 
 class FakeGCS:
-    """fake-gcs-server at `url`, with a bucket; obstore cannot write to it as it writes to Google."""
+    """fake-gcs-server at `url`, with a bucket; obstore cannot write to it as it does to Google."""
 
     def __init__(self, url: str) -> None:
         self.url = url
