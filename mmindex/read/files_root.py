@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +16,13 @@ from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
+_LONGEST = 256  # bytes of a UID that a record has
+_TAG = re.compile(rb"(?=(\x08\0\x18\0|\0\x08\0\x18))")  # (0008,0018) in both byte orders
+_LENGTHS = (
+    (2, 4),
+    (0, 4),
+    (4, 8),
+)  # after a tag: of a short VR, of none, of a long one (PS3.5 7.1)
 
 
 class FilesRoot(NamedTuple):
@@ -151,15 +159,17 @@ def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
 
 
 def has_uid(header: bytes, uid: str) -> bool:
-    """Return whether a header has an element whose value is a UID, padded to an even length."""
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    lengths = {len(value).to_bytes(count, order) for count in (2, 4) for order in _ORDERS}
-    at = header.find(value)
-    while at >= 0:
-        if header[max(0, at - 2) : at] in lengths or header[max(0, at - 4) : at] in lengths:
-            return True
-        at = header.find(value, at + 1)
+    """Return whether a header's SOP Instance UID (0008,0018) is this one.
+
+    That is its first element of this tag: sequences, which may have others, come later.
+    """
+    for match in _TAG.finditer(header):
+        start = match.end(1)
+        order: Literal["little", "big"] = "little" if match[1][0] else "big"
+        for first, last in _LENGTHS:
+            length = int.from_bytes(header[start + first : start + last], order)
+            value = header[start + last : start + last + length] if length <= _LONGEST else b""
+            text = value.strip(b" \0\t\r\n").decode("latin-1")
+            if text.isprintable() and text:
+                return text == uid
     return False
-
-
-_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")

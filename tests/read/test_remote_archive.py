@@ -27,6 +27,8 @@ from dicom_bytes import (
     element,
     encapsulate,
     image_attributes,
+    item,
+    sequence,
 )
 from new_store import create_store
 from remote_archive import index_objects, native_object, tiled_object
@@ -332,6 +334,27 @@ def test_a_tiled_object_of_a_mirror_is_known_by_its_uid_alone(
         assert has_uid(native_object(uid, FRAMES), uid)
         assert not has_uid(native_object(uid + "5", FRAMES), uid)
         assert not has_uid(native_object("9" + uid, FRAMES), uid)
+
+
+@pytest.mark.parametrize(
+    ("vr", "form"),
+    [("UI", {}), ("UN", {}), ("UI", {"implicit": True}), ("UI", {"order": ">"})],
+)
+def test_a_mirrors_file_that_refers_to_another_is_not_taken_for_it(
+    vr: str, form: dict[str, Any]
+) -> None:
+    """Its own UID stands before its sequences, whose items may have the UIDs of others."""
+    from mmindex.read.files_root import has_uid
+
+    def refer(uid: str, other: str) -> bytes:
+        value, others = uid.encode() + b"\0", other.encode() + b"\0"
+        inner = element(0x00081155, vr, others, **form) + element(0x00080018, vr, others, **form)
+        order = form.get("order", "<")
+        references = sequence(0x00081140, [item(inner, order=order)], **form)
+        return dicom_file(element(0x00080018, vr, value, **form) + references)
+
+    assert has_uid(refer("1.5.1", "1.5.2"), "1.5.1")
+    assert not has_uid(refer("1.5.1", "1.5.2"), "1.5.2")
 
 
 # An index at a URL.
