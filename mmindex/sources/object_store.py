@@ -176,13 +176,25 @@ class ObjectSource(ByteSource):
         obstore = load_obstore()
         try:
             if self._asks_by_get:
-                found = obstore.get(self._store, self._key, options={"range": (0, 1)}).meta
+                found = self._ask_by_get(obstore)
             else:
                 found = obstore.head(self._store, self._key)
         except Exception as error:
             self._raise(error, None)
         report_request(self.name)
         return found
+
+    def _ask_by_get(self, obstore: Any) -> Any:
+        """Ask by a GET of one byte; by one of everything where an object may have none."""
+        try:
+            return obstore.get(self._store, self._key, options={"range": (0, 1)}).meta
+        except Exception as error:
+            if not _has_no_range(error):
+                raise
+            found = obstore.get(self._store, self._key).meta  # of the answer's head alone
+            if found["size"]:
+                raise
+            return found
 
     def _get(self, offset: int, length: int) -> bytes:
         """Return bytes that are within the object, by one GET."""
@@ -272,15 +284,23 @@ class ObjectSource(ByteSource):
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        ignores_range = isinstance(error, exceptions.NotSupportedError)
-        if offset is not None and (ignores_range or _NO_SUCH_RANGE.search(message)):
+        if offset is not None and _has_no_range(error):
             self.check()  # another object is there, if a range of the indexed one has no bytes
-        if ignores_range:
+        if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "
                 "downloaded: frames need a server that serves byte ranges"
             )
         raise RemoteReadError(message, path=self.name, offset=offset) from None
+
+
+def _has_no_range(error: Exception) -> bool:
+    """Return whether a store said that there is no such range, or answered with everything."""
+    from obstore.exceptions import NotSupportedError
+
+    return isinstance(error, NotSupportedError) or bool(
+        _NO_SUCH_RANGE.search(describe_error(error))
+    )
 
 
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:

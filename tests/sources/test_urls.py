@@ -405,6 +405,26 @@ def test_an_object_that_is_empty_now_is_stale(server: RangeServer) -> None:
         source.read(50, 100)
 
 
+@pytest.mark.parametrize("fault", ["", "whole"])
+def test_an_object_of_a_signed_url_that_is_empty_now_is_stale(
+    fault: str, server: RangeServer
+) -> None:
+    """A GET of its first byte, which is not there, is answered with 416 or 200."""
+    server.objects["/a"] = bytes(5000)
+    source = open_url(f"{server.url}/a{SIGNED}", store=None)
+    server.faults = lambda path: fault
+    server.objects["/a"] = b""
+    for ask in (source.check, lambda: source.read(50, 100)):
+        with pytest.raises(StaleIndexError, match="found 0 bytes"):
+            ask()
+    assert open_url(f"{server.url}/a{SIGNED}").size == 0
+    assert {served.method for served in server.served} == {"GET"}
+    server.objects["/a"] = bytes(5000)
+    server.faults = lambda path: "whole"
+    with pytest.raises(RemoteReadError, match="a range with the whole object"):
+        open_url(f"{server.url}/a{SIGNED}")
+
+
 def test_an_object_of_s3_that_shrank_is_stale() -> None:
     """Without an ETag to ask for, as of an index."""
     with S3Server() as server:
