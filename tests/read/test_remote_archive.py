@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -44,6 +45,7 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
+from mmindex.export.jsonl import walk_lines
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Status
@@ -752,3 +754,22 @@ class TestWalks:
             pictures = list(walk_pictures(instance, [range(len(instance))]))
             assert pictures == list(walk_pictures(local, [range(len(local))]))
             assert len(server.gets) <= 6
+
+    def test_where_frames_are(self, server: RangeServer, tmp_path: Path) -> None:
+        """Items of an unproved table are read by few requests: for an export, for a command."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=False)
+        with mmindex.open_file(objects["a"]) as instance:
+            expected = [tuple(instance.byte_ranges(at)[0]) for at in range(300)]
+        server.served.clear()
+        with mmindex.open(index) as archive:
+            rows = [json.loads(line) for line in walk_lines(archive)]
+        assert [(row["offset"], row["length"]) for row in rows] == expected
+        assert len(server.gets) <= 12
+        server.served.clear()
+        shown = json.loads(run("ranges", f"{root}/a").stdout)
+        assert [(each["number"], *each["ranges"][0].values()) for each in shown["frames"]] == [
+            (at + 1, *piece) for at, piece in enumerate(expected)
+        ]
+        assert len(server.gets) <= 30
