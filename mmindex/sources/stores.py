@@ -35,7 +35,7 @@ _WEB = ("http", "https")
 _ODD_PARTS = ("", ".", "..")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
-_OF_STORES = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_"}  # else "AZURE_"
+_OF_STORES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 _OF_CLIENTS = (  # what variables may set, too: obstore itself drops them where it gets a client
     *("allow_http", "allow_invalid_certificates", "root_certificate"),
     *("proxy_url", "proxy_ca_certificate", "proxy_excludes"),
@@ -225,7 +225,7 @@ def make_store(
             token = base64.b64encode(user.encode()).decode()
             client["default_headers"] = {"authorization": f"Basic {token}"}
         return stores.HTTPStore(f"{scheme}://{host}" + (f"/?{query}" if query else ""), **options)
-    prefix = _OF_STORES.get(scheme, "AZURE_")
+    prefix = _OF_STORES[scheme]
     settings = {name.upper(): value for name, value in environment}
     for option in _OF_CLIENTS:
         if value := settings.get(prefix + option.upper()):
