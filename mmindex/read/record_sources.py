@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.model import Fingerprint, InstanceRecord, Member
 from mmindex.read.files_root import FilesRoot, check_mirrored_size, check_mirrored_uid
 from mmindex.sources.base import ByteSource, Root
@@ -83,10 +84,13 @@ class RecordSources:
             containers = self._containers = WeakValueDictionary()
         key = record.path, record.fingerprint
         container = containers.get(key)
+        if container is not None:
+            try:
+                container.check_if_due()
+            except (StaleIndexError, MissingFileError):
+                container = None  # of a mirror, another one may be right by now
         if container is None:
             container = containers[key] = self._open_file(record)
-        else:
-            container.check_if_due()
         return container
 
     def _open_member(self, container: ByteSource, member: Member) -> ByteSource:

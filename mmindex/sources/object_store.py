@@ -264,6 +264,7 @@ class ObjectSource(ByteSource):
             same = is_of_listing and found.mtime_ns == expected.mtime_ns
         same = same and found.size == expected.size
         if not same:
+            self._due = 0.0
             raise StaleIndexError(
                 f"the object changed: expected {describe_version(expected)}, found "
                 f"{describe_version(found)}; rebuild the index",

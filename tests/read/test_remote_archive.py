@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_runner import run
+from container_bytes import write_tar
 from dicom_bytes import (
     HEVC,
     JPEG_BASELINE,
@@ -307,6 +308,19 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
     assert not server.served
 
 
+def test_a_container_of_a_mirror_that_was_replaced_is_opened_anew(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """By another of its size, as a file of a mirror is."""
+    tars = [write_tar([("a.dcm", native_object("1.2.3", [bytes([at]) * 16]))]) for at in (1, 2)]
+    folder = build_local(tmp_path / "archive", {"s.tar": tars[0]})
+    root = put(server, {"s.tar": tars[0]})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.frame("1.2.3", 0) == b"\1" * 16
+        server.objects["/files/s.tar"] = tars[1]
+        assert archive.frame("1.2.3", 0) == b"\2" * 16
+
+
 def test_an_index_of_a_bucket_reads_its_copy_in_another(
     server: RangeServer, tmp_path: Path
 ) -> None:
@@ -408,6 +422,32 @@ def test_an_index_that_changed_is_fetched_anew(
     with mmindex.open(url) as archive:
         assert len(archive) == 4
     assert not old.exists()
+
+
+def test_an_index_that_is_replaced_while_it_is_fetched_is_fetched_anew(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """A few times; nothing is left of copies that did not end."""
+    url = serve_archive(server, tmp_path / "archive", series(3))
+    index = server.objects["/files/.mmindex"]
+    asked = []
+
+    def replace(path: str) -> str:
+        asked.append(path)
+        if len(asked) == 2:  # the first is of the beginning
+            server.objects["/files/.mmindex"] = index + bytes(4096)
+        return ""
+
+    server.faults = replace
+    with mmindex.open(url) as archive:
+        assert len(archive) == 3
+    (copy,) = cache.glob("*.mmindex")
+    assert copy.stat().st_size == len(index) + 4096
+    assert not list(cache.glob("*.new-*"))
+    server.faults = lambda path: "other"
+    server.objects["/files/.mmindex"] = index
+    with pytest.raises((StaleIndexError, IndexFormatError)):
+        mmindex.open(url)
 
 
 def test_copies_of_other_urls_are_removed_in_time(
