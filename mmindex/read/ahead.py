@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError, naming
+from mmindex.frame_table import Layout
 from mmindex.model import Status
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
@@ -158,6 +159,20 @@ def walk_held(
     ahead = FramesAhead([(instance, index) for index in frame_indices], lambda key: key, _FIRST)
     for position, index in enumerate(frame_indices):
         yield index, partial(ahead.take, position)
+
+
+def walk_ranges(
+    instance: Instance, frame_indices: Sequence[int]
+) -> Iterator[tuple[int, tuple[ByteRange, ...]]]:
+    """Yield each frame index with the frame's byte ranges; raises what `byte_ranges` raises.
+
+    Frames of a trusted table, whose items have to be read, are read in batches of a store.
+    """
+    table = instance.record.frames
+    if table is None or table.layout is not Layout.TRUSTED:
+        return ((index, instance.byte_ranges(index)) for index in frame_indices)
+    held = walk_held(instance, frame_indices)
+    return ((index, take().byte_ranges(index)) for index, take in held)
 
 
 def walk_pieces(source: ByteSource, ranges: Sequence[ByteRange]) -> Iterator[bytes]:

@@ -88,7 +88,7 @@ class RecordSources:
         if container is not None:
             try:
                 container.check_if_due()
-            except (StaleIndexError, MissingFileError):  # in a mirror, another file is as good
+            except (StaleIndexError, MissingFileError):  # of a mirror, another one may be right
                 container = None
         if container is None:
             container = containers[key] = self._open_file(record)

@@ -35,6 +35,12 @@ _WEB = ("http", "https")
 _ODD_PARTS = ("", ".", "..")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
+_OF_STORES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+_OF_CLIENTS = (  # what variables may set, too: obstore itself drops them where it gets a client
+    *("allow_http", "allow_invalid_certificates", "root_certificate"),
+    *("proxy_url", "proxy_ca_certificate", "proxy_excludes"),
+    *("timeout", "connect_timeout", "read_timeout"),
+)
 _LONGEST_LINE = 300  # characters of an error, which may hold what a server sent
 
 
@@ -219,9 +225,11 @@ def make_store(
             token = base64.b64encode(user.encode()).decode()
             client["default_headers"] = {"authorization": f"Basic {token}"}
         return stores.HTTPStore(f"{scheme}://{host}" + (f"/?{query}" if query else ""), **options)
-    settings = dict(environment)
-    if settings.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):  # which options overrule
-        client["allow_http"] = True
+    prefix = _OF_STORES[scheme]
+    settings = {name.upper(): value for name, value in environment}
+    for option in _OF_CLIENTS:
+        if value := settings.get(prefix + option.upper()):
+            client[option] = value
     return stores.from_url(f"{scheme}://{host}", **options)
 
 

@@ -7,6 +7,7 @@ server in it, the same for all; rows of processor time have that of the client a
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from scripts.benchmark.slide import open_with_wsidicom, write_slide
 
 BARE_GET = "obstore.get_range"
 BARE_GETS = "obstore.get_ranges"
+CHECKED_GETS = "obstore.get_async, ETags compared"
 FSSPEC_PYDICOM = "pydicom over fsspec"
 FSSPEC_WSIDICOM = "wsidicom over fsspec"
 MOST = 1.5  # times the bare call
@@ -100,8 +102,10 @@ class Remote:
             [
                 attempt(MMINDEX, lambda: self.make_batch(many)),
                 attempt(BARE_GETS, lambda: self.make_bare_batch(many)),
+                attempt(CHECKED_GETS, lambda: self.make_checked_batch(many)),
             ],
             limit=BARE_GETS,
+            bound=MOST,
         )
         yield Case(
             f"remote: open the slide, read a tile, {self.where}",
@@ -182,6 +186,30 @@ class Remote:
             return list(map(bytes, found))
 
         return Contender(BARE_GETS, read, [(indices,)], self.expect)
+
+    def make_checked_batch(self, indices: list[int]) -> Contender:
+        """Read ranges of a list, each by a request whose answer has to have the object's ETag."""
+        import obstore
+
+        instance = self.open_instance()
+        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+        e_tag = obstore.head(self.store, self.key)["e_tag"]
+
+        async def get(index: int) -> bytes:
+            start, length = pieces[index]
+            options: Any = {"range": (start, start + length), "if_match": e_tag}
+            result = await obstore.get_async(self.store, self.key, options=options)
+            if result.meta["e_tag"] != e_tag:
+                raise ValueError("the object changed")
+            return bytes(await result.bytes_async())
+
+        async def gather(wanted: list[int]) -> list[bytes]:
+            return await asyncio.gather(*map(get, wanted))
+
+        def read(wanted: list[int]) -> list[bytes]:
+            return asyncio.run(gather(wanted))
+
+        return Contender(CHECKED_GETS, read, [(indices,)], self.expect)
 
     def expect(self, indices: list[int]) -> list[bytes]:
         """Return what a batch has to be."""

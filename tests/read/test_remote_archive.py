@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -22,6 +23,7 @@ import numpy as np
 import pydicom
 import pytest
 from cli_runner import run
+from container_bytes import write_tar
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED,
 )
@@ -52,6 +54,7 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
+from mmindex.export.jsonl import walk_lines
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, Status
@@ -314,6 +317,19 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
     assert not server.served
 
 
+def test_a_container_of_a_mirror_that_was_replaced_is_opened_anew(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """By another of its size, as a file of a mirror is."""
+    tars = [write_tar([("a.dcm", native_object("1.2.3", [bytes([at]) * 16]))]) for at in (1, 2)]
+    folder = build_local(tmp_path / "archive", {"s.tar": tars[0]})
+    root = put(server, {"s.tar": tars[0]})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.frame("1.2.3", 0) == b"\1" * 16
+        server.objects["/files/s.tar"] = tars[1]
+        assert archive.frame("1.2.3", 0) == b"\2" * 16
+
+
 def test_an_index_of_a_bucket_reads_its_copy_in_another(
     server: RangeServer, tmp_path: Path
 ) -> None:
@@ -457,6 +473,17 @@ def test_rescaled_frames_are_of_one_version_of_an_object(tmp_path: Path) -> None
         assert set(values[:, 0, 0].tolist()) <= {1000.0, 750.0}
 
 
+@pytest.mark.parametrize("form", [{}, {"implicit": True}, {"order": ">"}])
+def test_a_files_own_uid_stands_before_those_of_its_sequences(form: dict[str, Any]) -> None:
+    from mmindex.read.files_root import find_uid
+
+    own, other = (
+        element(0x00080018, "UI", uid.encode() + b"\0", **form) for uid in ("1.5.1", "1.5.2")
+    )
+    references = sequence(0x00081140, [item(other, order=form.get("order", "<"))], **form)
+    assert find_uid(dicom_file(own + references)) == "1.5.1"
+
+
 # An index at a URL.
 
 
@@ -506,6 +533,32 @@ def test_an_index_that_changed_is_fetched_anew(
     with mmindex.open(url) as archive:
         assert len(archive) == 4
     assert not old.exists()
+
+
+def test_an_index_that_is_replaced_while_it_is_fetched_is_fetched_anew(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """A few times; nothing is left of copies that did not end."""
+    url = serve_archive(server, tmp_path / "archive", series(3))
+    index = server.objects["/files/.mmindex"]
+    asked = []
+
+    def replace(path: str) -> str:
+        asked.append(path)
+        if len(asked) == 2:  # the first is of the beginning
+            server.objects["/files/.mmindex"] = index + bytes(4096)
+        return ""
+
+    server.faults = replace
+    with mmindex.open(url) as archive:
+        assert len(archive) == 3
+    (copy,) = cache.glob("*.mmindex")
+    assert copy.stat().st_size == len(index) + 4096
+    assert not list(cache.glob("*.new-*"))
+    server.faults = lambda path: "other"
+    server.objects["/files/.mmindex"] = index
+    with pytest.raises((StaleIndexError, IndexFormatError)):
+        mmindex.open(url)
 
 
 def test_copies_of_other_urls_are_removed_in_time(
@@ -852,3 +905,22 @@ class TestWalks:
             pictures = list(walk_pictures(instance, [range(len(instance))]))
             assert pictures == list(walk_pictures(local, [range(len(local))]))
             assert len(server.gets) <= 6
+
+    def test_where_frames_are(self, server: RangeServer, tmp_path: Path) -> None:
+        """Items of an unproved table are read by few requests: for an export, for a command."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=False)
+        with mmindex.open_file(objects["a"]) as instance:
+            expected = [tuple(instance.byte_ranges(at)[0]) for at in range(300)]
+        server.served.clear()
+        with mmindex.open(index) as archive:
+            rows = [json.loads(line) for line in walk_lines(archive)]
+        assert [(row["offset"], row["length"]) for row in rows] == expected
+        assert len(server.gets) <= 12
+        server.served.clear()
+        shown = json.loads(run("ranges", f"{root}/a").stdout)
+        assert [(each["number"], *each["ranges"][0].values()) for each in shown["frames"]] == [
+            (at + 1, *piece) for at, piece in enumerate(expected)
+        ]
+        assert len(server.gets) <= 30
