@@ -10,7 +10,6 @@ import numpy as np
 from mmindex.errors import FormatError
 from mmindex.read.header import header_errors
 from mmindex.read.order import select_newest
-from mmindex.read.pixels import stack_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,18 +83,8 @@ def read_volume(
         )
         raise error.at(archive.path) from None
 
-    ahead = archive.read_ahead([(each.uid, each.frame_index) for each in slices])
-
-    def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-        wanted = slices[position]
-        if ahead is not None:
-            copy = place is None
-            return ahead.array(position, raw=False, rescale=rescale, copy=copy, out=place)
-        return archive.read_pixels(
-            wanted.uid, wanted.frame_index, rescale=rescale, copy=place is None, out=place
-        )
-
-    stack, _ = stack_arrays(decode, len(slices), threads=threads)
+    pairs = [(each.uid, each.frame_index) for each in slices]
+    stack = archive.arrays(pairs, rescale=rescale, threads=threads)
     first = slices[0]
     along_row, along_column = first.orientation[:3], first.orientation[3:]
     direction = np.array([np.cross(along_row, along_column), along_column, along_row])

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import RLock as ProcessLock
 
-_turn: threading._RLock | ProcessLock = threading.RLock()
+_turn: AbstractContextManager[object] = threading.RLock()
 
 
 def share_turn(turn: ProcessLock | None = None) -> None:

@@ -132,12 +132,13 @@ class MemberScanner:
     def _scan_deflated(self, number: int, member: Member) -> InstanceRecord:
         """Return the record of a deflated file, of which the head is enough if it is not DICOM."""
         check_lengths(member)
-        head = _read(number, member.offset, min(HEAD, member.compressed_length))
-        inflated: Buffer = inflate_head(head, BLOCK)
+        deflated = _read(number, member.offset, min(HEAD, member.compressed_length))
+        head = inflate_head(deflated, BLOCK)
+        if is_other_file(head, self._options):
+            return scan_member_content(head, self._options, self._known_runs, 0)
         with taking_turns() as begin_long:
-            if not is_other_file(inflated, self._options):
-                deflated = _read(number, member.offset, member.compressed_length)
-                inflated = inflate_member(member, deflated, begin_long)
+            deflated = _read(number, member.offset, member.compressed_length)
+            inflated = inflate_member(member, deflated, begin_long)
             return scan_member_content(inflated, self._options, self._known_runs, 0)
 
 
