@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONG_INFLATED = 1 << 26  # bytes above which an inflated file is a burden
-_TAKEN, _GIVEN = 1 << 20, 1 << 24  # bytes that are inflated at once, at most, and that they give
+_TAKEN, _GIVEN = 1 << 20, 1 << 20  # bytes that are inflated at once, at most, and that they give
 
 
 def inflate_up_to(
@@ -33,7 +33,7 @@ def inflate_up_to(
     zlib.error
         The bytes are no such stream.
     """
-    position = len(deflated) if limit <= _GIVEN else min(len(deflated), _TAKEN)
+    position = min(len(deflated), _TAKEN)
     inflated = decompressor.decompress(deflated[:position], min(limit, _GIVEN))
     if decompressor.eof:
         return inflated
