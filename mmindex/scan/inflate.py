@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONG_INFLATED = 1 << 26  # bytes above which an inflated file is a burden
-_TAKEN, _GIVEN = 1 << 20, 1 << 20  # bytes that are inflated at once, at most, and that they give
+_TAKEN, _GIVEN = 1 << 16, 1 << 18  # bytes that are inflated at once, at most, and that they give
 
 
 def inflate_up_to(
