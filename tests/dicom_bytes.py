@@ -283,3 +283,11 @@ def small_image(
         data_set += element(0x0020000D, "UI", study)
     data_set += image_attributes(**{"number_of_frames": len(pixels) // 4, **attributes})
     return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+
+
+def write_numbered(root: Path, number: int, uid: int | None = None) -> None:
+    """Write a file of one study, of a series of its own, with the number as its pixels."""
+    data_set = element(0x00080018, "UI", f"1.2.3.{number if uid is None else uid}")
+    data_set += element(0x0020000D, "UI", "1.2.4") + element(0x0020000E, "UI", f"1.2.5.{number}")
+    data_set += image_attributes(rows=1, columns=4) + element(PIXEL_DATA, "OB", b"%04d" % number)
+    (root / f"{number:03}.dcm").write_bytes(dicom_file(data_set))
