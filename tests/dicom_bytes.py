@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -221,6 +222,12 @@ def encapsulate(
     value = item(table) + b"".join(item(fragment) for fragment in fragments) + delimiter
     length = len(value) if defined else UNDEFINED
     return element(PIXEL_DATA, "OB", value, implicit=implicit, length=length)
+
+
+def encapsulate_frames(frames: Sequence[bytes]) -> bytes:
+    """Return Pixel Data of one fragment a frame, with its Basic Offset Table."""
+    starts = accumulate((len(each) + 8 for each in frames[:-1]), initial=0)
+    return encapsulate(frames, bot=list(starts))
 
 
 def extended_offset_table(
