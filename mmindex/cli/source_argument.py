@@ -90,10 +90,7 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged; `archive_root` is no folder.
     """
-    if archive_root is not None and not is_url(archive_root) and not os.path.isdir(archive_root):
-        raise MissingFileError("--root: there is no such folder", path=archive_root)
-    if archive_root is not None and is_url(archive_root):
-        require_plain(archive_root)
+    check_root(archive_root)
     if is_url(path):
         from mmindex.cli.progress import showing_requests
 
@@ -113,6 +110,24 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
             f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path, archive_root=archive_root)
+
+
+def check_root(archive_root: str | None) -> None:
+    """Raise an error that names --root unless it is the URL of a folder, or a folder.
+
+    Raises
+    ------
+    click.UsageError
+        It is the URL of something else.
+    MissingFileError
+        There is no such folder.
+    """
+    if archive_root is None:
+        return
+    if is_url(archive_root):
+        require_plain(archive_root)
+    elif not os.path.isdir(archive_root):
+        raise MissingFileError("--root: there is no such folder", path=archive_root)
 
 
 def require_plain(url: str) -> None:

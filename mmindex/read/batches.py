@@ -74,7 +74,7 @@ class Batches:
     @overload
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = ...,
         rescale: bool = ...,
@@ -87,7 +87,7 @@ class Batches:
     @overload
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = ...,
         rescale: bool = ...,
@@ -99,7 +99,7 @@ class Batches:
 
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = False,
         rescale: bool = False,

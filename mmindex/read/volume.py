@@ -10,7 +10,6 @@ import numpy as np
 from mmindex.errors import FormatError
 from mmindex.index.instance_names import UidWithin, name_of
 from mmindex.read.header import header_errors
-from mmindex.read.pixels import stack_arrays
 from mmindex.read.selection import select_series
 
 if TYPE_CHECKING:
@@ -88,18 +87,8 @@ def read_volume(
         )
         raise error.at(archive.path) from None
 
-    wanted = [(each.name, each.frame_index) for each in slices]
-    ahead = archive.read_ahead(wanted)
-
-    def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-        if ahead is not None:
-            copy = place is None
-            return ahead.array(position, raw=False, rescale=rescale, copy=copy, out=place)
-        return archive.read_pixels(
-            *wanted[position], rescale=rescale, copy=place is None, out=place
-        )
-
-    stack, _ = stack_arrays(decode, len(slices), threads=threads)
+    pairs = [(each.name, each.frame_index) for each in slices]
+    stack = archive.arrays(pairs, rescale=rescale, threads=threads)
     first = slices[0]
     along_row, along_column = first.orientation[:3], first.orientation[3:]
     direction = np.array([np.cross(along_row, along_column), along_column, along_row])

@@ -172,7 +172,10 @@ class Shelf:
         )
 
     def version(self) -> Version:
-        """Return what changes when a build commits; costs one `stat`."""
+        """Return what changes when a build commits.
+
+        That costs two `stat`; now and then a question to the server of an index at a URL.
+        """
         if self._file is not None:
             fingerprint = self._file.get().record.fingerprint
             return (0, 0, 0) if fingerprint is None else fingerprint[:3]

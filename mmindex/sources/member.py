@@ -10,24 +10,22 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, naming
 from mmindex.model import Fingerprint, Member
+from mmindex.scan.inflate import MAX_INFLATED_LENGTH, inflate_up_to
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
 
 STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
-MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
 _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 _SUSPECT = b"./"  # with which names begin that are not as they should be
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
-_SHORT = 1 << 24  # bytes that are inflated at once
-_PIECE, _INFLATED_PIECE = 1 << 16, 1 << 20  # bytes that zlib takes and gives at a time
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
 
 
@@ -265,8 +263,15 @@ def inflate_head(deflated: bytes, length: int) -> bytes:
         return b""
 
 
-def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
+def inflate_member(
+    member: Member, deflated: bytes, begin_long: Callable[[], object] = lambda: None
+) -> bytes | memoryview:
     """Return the file that a deflated member holds.
+
+    Parameters
+    ----------
+    begin_long : callable
+        Called once before the file takes more memory than `LONG_INFLATED`.
 
     Raises
     ------
@@ -276,7 +281,8 @@ def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
     check_lengths(member)
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = _inflate(decompressor, deflated, member.length)
+        with memoryview(deflated) as stream:
+            data = inflate_up_to(decompressor, stream, member.length + 1, begin_long)
     except zlib.error as error:
         raise FormatError(f"expected a deflated member: {error}", offset=member.offset) from error
     if len(data) != member.length or not decompressor.eof:
@@ -290,27 +296,6 @@ def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
             offset=member.offset,
         )
     return data
-
-
-def _inflate(decompressor: zlib._Decompress, deflated: bytes, length: int) -> bytes | memoryview:
-    """Return up to `length` + 1 inflated bytes, in as much memory as they take.
-
-    zlib gathers pieces and joins them, which takes twice the memory: long ones are put in place.
-    """
-    if length <= _SHORT:
-        return decompressor.decompress(deflated, length + 1)
-    inflated, end, rest = bytearray(length + 1), 0, memoryview(deflated)
-    while end <= length and not decompressor.eof:
-        fed: bytes = decompressor.unconsumed_tail
-        if not fed:
-            fed, rest = bytes(rest[:_PIECE]), rest[_PIECE:]
-        data = decompressor.decompress(fed, _INFLATED_PIECE)
-        if not (data or fed):
-            break  # the stream is cut
-        data = data[: length + 1 - end]
-        inflated[end : end + len(data)] = data
-        end += len(data)
-    return memoryview(inflated)[:end].toreadonly()
 
 
 def check_name(name: bytes) -> tuple[bytes, str]:

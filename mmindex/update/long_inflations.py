@@ -2,6 +2,7 @@
 
 Threads of a process wait for each other, and so do the processes of a pool that `share_turn` was
 given for. A process that dies with the turn takes its pool along, and the next pool has another.
+A thread may take the turn that it has: a deflated file of a container may itself be deflated.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import Lock as ProcessLock
+    from multiprocessing.synchronize import RLock as ProcessLock
 
-_turn: threading.Lock | ProcessLock = threading.Lock()
+_turn: AbstractContextManager[object] = threading.RLock()
 
 
 def share_turn(turn: ProcessLock | None = None) -> None:
     """Take turns with the processes that have this lock, too; without one, alone."""
     global _turn
-    _turn = turn or threading.Lock()
+    _turn = turn or threading.RLock()
 
 
 @contextmanager

@@ -109,6 +109,17 @@ def wait_exact(page, number: int) -> None:
     page.wait_for_selector(f'canvas[data-frame="{number}"][data-exact="true"]', timeout=10_000)
 
 
+def require_nine_tiles(shown: np.ndarray) -> None:
+    """Fail unless nine tiles of 40, 60, ... are shown where they belong."""
+    height, width = shown.shape
+    side = min(height, width)
+    for index in range(9):
+        row, column = divmod(index, 3)
+        y = (height - side) // 2 + side * (2 * row + 1) // 6
+        x = (width - side) // 2 + side * (2 * column + 1) // 6
+        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+
+
 def canvas_pixels(page) -> np.ndarray:
     """Return the middle of the screen's canvas in grey levels, from a screenshot."""
     from PIL import Image
@@ -183,13 +194,7 @@ def test_a_slide_is_a_map_of_its_tiles(page, slide):
     page.add_style_tag(content=".stage p { display: none }")
     page.wait_for_timeout(200)
     shown = canvas_pixels(page).astype(int)
-    height, width = shown.shape
-    side = min(height, width)
-    for index in range(9):
-        row, column = divmod(index, 3)
-        y = (height - side) // 2 + side * (2 * row + 1) // 6
-        x = (width - side) // 2 + side * (2 * column + 1) // 6
-        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+    require_nine_tiles(shown)
     page.mouse.move(400, 300)
     page.mouse.wheel(0, -500)
     page.wait_for_selector('canvas[data-missing="0"]')
@@ -483,10 +488,4 @@ def test_a_slide_in_parts_is_one_map(page, slide, uid):
     page.wait_for_selector('canvas[data-missing="0"]')
     page.wait_for_timeout(200)
     shown = shown_pixels(page)[:, :, 0].astype(int)
-    height, width = shown.shape
-    side = min(height, width)
-    for index in range(9):
-        row, column = divmod(index, 3)
-        y = (height - side) // 2 + side * (2 * row + 1) // 6
-        x = (width - side) // 2 + side * (2 * column + 1) // 6
-        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+    require_nine_tiles(shown)
