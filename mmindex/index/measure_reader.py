@@ -35,7 +35,7 @@ class MeasureReader(OpenIndex):
 
     def iterate_troubled(self) -> Iterator[int]:
         """Yield the ids of files that could not be read, or have anomalies."""
-        start = b""
+        start: bytes | None = b""
         while start is not None:
             start, troubled = self._read_troubled(start)
             yield from troubled

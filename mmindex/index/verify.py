@@ -28,7 +28,7 @@ from mmindex.index.record_parts import APART, IN_CONTAINER, POSITIONS, status_of
 from mmindex.index.record_split import length_apart, length_of_positions
 from mmindex.model import Status, locate
 
-# Of a record: status, flags, size of the file, Number of Frames; version and its kind. See record.py.
+# Of a record: status, flags, size of the file, Number of Frames; version and its kind.
 _COUNTED = struct.Struct("<B2xB5xQ16xQ")
 _VERSION, _KIND = slice(9, 33), slice(8, 9)
 _LEADING = "paths", "instances", "others", "studies", "series", "members", "unscanned"
