@@ -105,7 +105,8 @@ class Fingerprint(NamedTuple):
         time_ns = status.st_mtime_ns
         if not -_TIMES <= time_ns < _TIMES:
             time_ns = (time_ns + _TIMES) % (2 * _TIMES) - _TIMES
-        return cls(status.st_size, time_ns, status.st_ino)
+        # As `cls(...)` does, in half the time: a walk calls this for every file.
+        return tuple.__new__(cls, (status.st_size, time_ns, status.st_ino, 0))
 
     def is_same(self, other: Fingerprint) -> bool:
         """Return whether another version of a file is this one; of an object by its ETag alone.

@@ -25,7 +25,7 @@ _MEMBER_OF = SEPARATOR.encode()
 _WITH_FRAMES = {number for status, number in STATUS_NUMBERS.items() if status.has_frames}
 _UNREADABLE = STATUS_NUMBERS[Status.UNREADABLE]
 _INSTANCES = {number: status for status, number in STATUS_NUMBERS.items() if status.is_instance}
-_TEXTS, _LISTED = 10, 6  # the path, those that are listed, others
+_TEXTS = 10  # of a record: the path, six that are listed, others
 
 
 Measures = tuple[int, int, int]  # file id, frames, microseconds of the scan
@@ -101,17 +101,25 @@ def _unpack_listed(packed: memoryview) -> ListedFile | None:
         status_of(number)
         return None
     head = bytes(packed[:end])
-    (path, *texts), _ = unpack_texts(head, _LISTED + 1)
-    syntax, sop_class, sop_instance, study, series, modality = [
-        text.decode("latin-1") for text in texts
-    ]
+    (path, syntax, sop_class, sop_instance, study, series, modality), _ = unpack_texts(head, 7)
     check_path(path)
     if flags & IN_CONTAINER:
         member, _ = unpack_member(head, unpack_texts(head, _TEXTS)[1])
         path, size = path + _MEMBER_OF + member.name, member.length
     values = (
-        *(path, status, syntax, sop_class, sop_instance, study, series, modality),
-        *(number_of_frames, BOUNDARIES[boundaries], size, "", ()),
+        path,
+        status,
+        str(syntax, "latin-1"),
+        str(sop_class, "latin-1"),
+        str(sop_instance, "latin-1"),
+        str(study, "latin-1"),
+        str(series, "latin-1"),
+        str(modality, "latin-1"),
+        number_of_frames,
+        BOUNDARIES[boundaries],
+        size,
+        "",
+        (),
     )
     return tuple.__new__(ListedFile, values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, takewhile
+from itertools import islice
 
 from mmindex.index.databases import FILE_ID
 from mmindex.index.index_file import OpenIndex, reading
@@ -35,14 +35,16 @@ class MeasureReader(OpenIndex):
 
     def iterate_troubled(self) -> Iterator[int]:
         """Yield the ids of files that could not be read, or have anomalies."""
-        start, end = 0, self.next_file_id()
-        while start < end:
-            yield from self._read_troubled(start, start + _MEASURED)
-            start += _MEASURED
+        start: bytes | None = b""
+        while start is not None:
+            start, troubled = self._read_troubled(start)
+            yield from troubled
 
     @reading
-    def _read_troubled(self, txn: Transaction, start: int, stop: int) -> list[int]:
-        pairs = txn.walk("files", FILE_ID.pack(start))
-        end = FILE_ID.pack(stop)
-        found = takewhile(lambda pair: pair[0] < end, pairs)
-        return [FILE_ID.unpack(key)[0] for key, sealed in found if is_troubled(sealed)]
+    def _read_troubled(self, txn: Transaction, start: bytes) -> tuple[bytes | None, list[int]]:
+        """Return the troubled files of a stretch, and where the next one begins."""
+        key, found = None, []
+        for key, sealed in islice(txn.walk("files", start), _MEASURED):
+            if is_troubled(sealed):
+                found.append(FILE_ID.unpack(key)[0])
+        return None if key is None else key + b"\0", found

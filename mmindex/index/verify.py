@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from mmindex.index.attributes import KeptValues
@@ -14,6 +15,7 @@ from mmindex.index.databases import (
     CHUNK_LENGTH,
     DATABASES,
     FILE_ID,
+    MAX_UID_LENGTH,
     PATH_VALUE,
     UNSCANNED,
     list_ways,
@@ -22,10 +24,13 @@ from mmindex.index.databases import (
 from mmindex.index.folders import has_folder, parent_of
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.record import unpack_keys
-from mmindex.index.record_parts import APART, FLAGS_AT, POSITIONS
+from mmindex.index.record_parts import APART, IN_CONTAINER, POSITIONS, status_of, unpack_texts
 from mmindex.index.record_split import length_apart, length_of_positions
-from mmindex.model import locate
+from mmindex.model import Status, locate
 
+# Of a record: status, flags, size of the file, Number of Frames; version and its kind.
+_COUNTED = struct.Struct("<B2xB5xQ16xQ")
+_VERSION, _KIND = slice(9, 33), slice(8, 9)
 _LEADING = "paths", "instances", "others", "studies", "series", "members", "unscanned"
 
 
@@ -41,6 +46,12 @@ class _Sums:
     def count(self, database: str, number: int) -> None:
         """Count pairs that were looked at one by one."""
         self.found[database][0] += number
+
+    def add(self, database: str, key: bytes, value: bytes) -> None:
+        """Add a pair."""
+        added = self.found[database]
+        added[0] += 1
+        added[1] += hash((key, value))
 
     def compare(self, txn: Transaction) -> None:
         """Raise DamageError where a database has other pairs than these."""
@@ -69,45 +80,57 @@ def verify_index(txn: Transaction) -> None:
     except DamageError:
         _explain(txn)  # by name, where it can
         raise
-    counters.instances = sum(1 for _ in txn.walk("instances"))
+    counters.instances = txn.count_keys("instances")
     if counters != read_counters(txn):
         raise DamageError(f"expected {counters}, found {read_counters(txn)}")
 
 
 def _verify_records(txn: Transaction, sums: _Sums) -> Counters:
-    """Add up what has to lead to the records; return what they count, but for their UIDs."""
+    """Add up what has to lead to the records; return what they count, but for their UIDs.
+
+    Reads fields where they are: to unpack the keys of each record takes half as long again.
+    """
     next_id = read_next_id(txn)
-    counters = Counters()
     folder: bytes | None = None
-    found, pack_value = sums.found, PATH_VALUE.pack
-    files, paths, unscanned = found["files"], found["paths"], found["unscanned"]
+    found = sums.found
+    paths, studies, series = found["paths"], found["studies"], found["series"]
+    by_sop = {each: found["instances" if each.has_frames else "others"] for each in Status}
+    files_of, frames_of = dict.fromkeys(Status, 0), dict.fromkeys(Status, 0)
+    file_bytes = 0
     for id_bytes, sealed in txn.walk("files"):
         packed = unseal(id_bytes, bytes(sealed))
+        number, flags, size, frames = _COUNTED.unpack_from(packed)
         (file_id,) = FILE_ID.unpack(id_bytes)
         try:
-            keys = unpack_keys(packed)
+            status = status_of(number)
+            (path, _, _, sop_uid, study_uid, series_uid), _ = unpack_texts(packed, 6)
+            member = unpack_keys(packed).member if flags & IN_CONTAINER else b""
         except ValueError as error:
             raise DamageError(f"file {file_id}: {error}") from error
         if file_id >= next_id:
             raise DamageError(f"expected file ids below {next_id}, found {file_id}")
-        files[0] += 1
-        if packed[FLAGS_AT] & (APART | POSITIONS):
-            _verify_apart(txn, packed, file_id, sums)
-        path, member, version, status, *_ = keys
-        key = path_key(locate(path, member) if member else path)
-        paths[1] += hash((key, seal(key, pack_value(file_id, *version))))
-        for way, way_key in list_ways(keys):
-            leading = found[way]
-            leading[0] += 1
-            leading[1] += hash((way_key, id_bytes))
-        if status in UNSCANNED:
-            unscanned[0] += 1
-            unscanned[1] += hash((id_bytes, status.value.encode()))
         if folder != (folder := parent_of(path)) and not has_folder(txn, folder):
             raise DamageError(f"'folders' misses that of file {file_id}")
-        counters.count(keys, 1)
-    paths[0] = files[0]
-    return counters
+        key = path_key(locate(path, member) if member else path)
+        value = id_bytes[::-1] + packed[_VERSION] + packed[_KIND]  # as PATH_VALUE packs them
+        paths[1] += hash((key, seal(key, value)))
+        for leading, uid in (by_sop[status], sop_uid), (studies, study_uid), (series, series_uid):
+            if 0 < len(uid) <= MAX_UID_LENGTH:
+                leading[0] += 1
+                leading[1] += hash((uid, id_bytes))
+        files_of[status] += 1
+        frames_of[status] += frames
+        if member:
+            sums.add("members", path_key(path), id_bytes)
+        else:
+            file_bytes += size
+        if status in UNSCANNED:
+            sums.add("unscanned", id_bytes, status.value.encode())
+        if flags & (APART | POSITIONS):
+            _verify_apart(txn, packed, file_id, sums)
+    found["files"][0] = paths[0] = sum(files_of.values())
+    frames = sum(count for status, count in frames_of.items() if status.has_frames)
+    return Counters(files_of, 0, frames, file_bytes)
 
 
 def _verify_apart(txn: Transaction, packed: bytes, file_id: int, sums: _Sums) -> None:

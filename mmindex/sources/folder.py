@@ -124,7 +124,7 @@ def walk_archive(
     """
     is_index = match_index_files(index)
     is_excluded = match_excluded(rules.exclude) if rules.exclude else None
-    prefix = len(os.path.join(root, b""))
+    prefix, new = len(os.path.join(root, b"")), tuple.__new__
     device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
     folders = [os.path.join(root, start) if start else root]
@@ -159,7 +159,7 @@ def walk_archive(
                     if not stat.S_ISREG(found.st_mode):
                         yield Skipped(path, "neither a file nor a folder", False)
                     else:
-                        yield FoundFile(path, Fingerprint.of(found))
+                        yield new(FoundFile, (path, Fingerprint.of(found)))
         except OSError as error:
             if folder == root or not _is_gone(folder, error):
                 yield skipped(folder[prefix:], error, "cannot read the folder")

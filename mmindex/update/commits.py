@@ -9,6 +9,7 @@ from mmindex.index.batch_writer import BatchWriter
 from mmindex.index.record import unpack_count, unpack_record
 from mmindex.index.store import Store
 from mmindex.model import Status
+from mmindex.update.lost_instances import keep_lost
 from mmindex.update.report import NAMES_KEPT, BuildReport, Progress
 
 _COMMIT_FILES, _COMMIT_BYTES, _COMMIT_SECONDS = 4000, 1 << 24, 5.0
@@ -31,6 +32,7 @@ class Commits:
         self._store = store
         self._report = report
         self._progress = progress
+        self._next_id = store.next_file_id()
         self._writer = BatchWriter(
             store,
             most_files=_COMMIT_FILES,
@@ -41,7 +43,8 @@ class Commits:
     def take(self, packed_records: list[bytes]) -> None:
         """Count records, and commit when there are enough of them."""
         report = self._report
-        for packed in packed_records:
+        kept = [keep_lost(self._store, packed, self._next_id) for packed in packed_records]
+        for packed in kept:
             status, number_of_frames = unpack_count(packed)
             report.scanned += 1
             report.statuses[status.value] += 1
@@ -49,7 +52,7 @@ class Commits:
             if status is Status.UNREADABLE:
                 record = unpack_record(packed)
                 report.add_problem(record.location, record.reason)
-        self._writer.add(packed_records)
+        self._writer.add(kept)
         self._progress(report)
 
     def renew(self, packed: bytes) -> None:

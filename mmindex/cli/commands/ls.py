@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
 _NUMBERS = ("Frames", "Size")
 _LEAST_PATH = 24
+_TOGETHER = 1000  # lines printed at once
 _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
 
@@ -98,7 +99,7 @@ def command(
             return
         if not sys.stdout.isatty():  # a tab comes before all that a path is printed with
             lines = sorted(map(_line, records))
-            print_lines(lines)
+            print_lines("\n".join(some) for some in _walk_slices(lines))
             note_no_color()
             if not lines and (study is not None or series is not None):
                 print_message("no instances with frames")
@@ -218,6 +219,10 @@ def _row(record: InstanceRecord | ListedFile) -> Row:
         record.boundaries.value,
         ",".join(anomaly.code for anomaly in record.anomalies),
     )
+
+
+def _walk_slices(lines: list[str]) -> Iterator[list[str]]:
+    return (lines[at : at + _TOGETHER] for at in range(0, len(lines), _TOGETHER))
 
 
 def _line(record: InstanceRecord | ListedFile) -> str:

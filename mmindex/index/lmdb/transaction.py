@@ -120,6 +120,12 @@ class Transaction:
         with self._txn.cursor(self._databases[database]) as cursor:
             return sum(map(hash, cursor.iternext()))
 
+    def count_keys(self, database: str) -> int:
+        """Return how many keys a database has; raises as `walk`."""
+        self.check(database)
+        with self._txn.cursor(self._databases[database]) as cursor:
+            return sum(1 for _ in cursor.iternext_nodup(values=False))
+
     def walk_values(self, database: str, key: bytes, start: bytes = b"") -> Iterator[memoryview]:
         """Yield the values of a key from one on, in their order."""
         with self._txn.cursor(self._databases[database]) as cursor:
