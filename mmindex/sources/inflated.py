@@ -11,6 +11,8 @@ from mmindex.sources.memory import MemorySource
 def inflate_source(file: ByteSource) -> ByteSource:
     """Return the inflated data set of a deflated file, which is still watched for changes.
 
+    Where its data set is not deflated at all, that is the file itself.
+
     Raises
     ------
     FormatError
@@ -21,4 +23,4 @@ def inflate_source(file: ByteSource) -> ByteSource:
     deflated = file.read(file.first, file.size)
     with naming(file.name):
         inflated = inflate_data_set(deflated)
-    return MemorySource(inflated, file.name, file)
+    return file if inflated is None else MemorySource(inflated, file.name, file)

@@ -379,7 +379,7 @@ def test_a_link_leads_to_the_frame(browser, slide):
         context.close()
 
 
-@pytest.mark.parametrize("token", [None, "correct-horse-battery"])
+@pytest.mark.parametrize("token", [None, "correct-horse-battery", 'a;b "c"%3B, d=e+f'])
 def test_downloads_are_the_stored_bytes(browser, slide, token):
     """Frame and File, with a token and without, are the bytes of the frame and of the file."""
     from mmindex.serve import application
@@ -398,11 +398,16 @@ def test_downloads_are_the_stored_bytes(browser, slide, token):
         stored = (slide.folder / "cine.dcm").read_bytes()
         with mmindex.open(slide.folder) as archive:
             frame = archive.frame(GREY, 1)
-        for button, content in (("Frame", frame), ("File", stored)):
+        for button, content, scheme in (("Frame", frame, "blob:"), ("File", stored, "http:")):
             with opened.expect_download() as download:
                 opened.click(f".bar button:text-is('{button}')")
             with open(download.value.path(), "rb") as file:
                 assert file.read() == content
+            assert download.value.url.startswith(scheme)  # a file of any size is in no memory
+        (cookie,) = opened.context.cookies([download.value.url]) or [None]
+        assert (cookie is None) == (token is None)
+        assert cookie is None or cookie["sameSite"] == "Strict"
+        assert opened.context.cookies([f"{server.url}/dicom-web/studies"]) == []
     finally:
         opened.close()
         server.stop()
