@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,11 +23,28 @@ def share_turn(turn: ProcessLock | None = None) -> None:
     _turn = turn or threading.Lock()
 
 
-@contextmanager
-def taking_turns() -> Iterator[Callable[[], object]]:
-    """Yield what waits for the turn, which ends with the `with` statement."""
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(_turn)
+class taking_turns:
+    """Give a `with` statement what waits for the turn, which ends with it.
+
+    A class, since every scan of a file begins with one, and few wait.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: threading.Lock | ProcessLock | None = None
+
+    def __enter__(self) -> Callable[[], object]:
+        return self._wait
+
+    def _wait(self) -> None:
+        turn = _turn
+        turn.acquire()
+        self._held = turn
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.release()
 
 
 if hasattr(os, "register_at_fork"):  # another thread of the parent may have the turn
