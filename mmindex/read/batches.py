@@ -169,12 +169,12 @@ class Batches:
         out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Return a frame as `array` does, in `out` if it has that shape and dtype."""
-        from mmindex.read.pixels import read_array
-
         options: Any = {"raw": raw, "rescale": rescale, "copy": copy, "out": out}
         found = self._read_pixels_once(sop_instance_uid, frame_index, **options)
         if found is not None:
             return found
+        from mmindex.read.pixels import read_array
+
         return self._retry(
             sop_instance_uid, lambda instance: read_array(instance, frame_index, **options)
         )

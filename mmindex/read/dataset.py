@@ -278,12 +278,8 @@ class FrameDataset(Sequence[Any]):
 
     def _finish(self, frame: NDArray[np.generic] | bytes, index: int) -> Any:
         """Return the item that a frame becomes."""
-        at, frame_index = self._find(index)
-        uid = self._uids[at]
-        item: Any = frame
-        if self.transform is not None:
-            item = self.transform(frame)
-        return (item, uid, frame_index) if self.with_ids else item
+        item: Any = frame if self.transform is None else self.transform(frame)
+        return (item, *self.locate(index)) if self.with_ids else item
 
     def _read_frame(self, at: int, frame_index: int) -> NDArray[np.generic] | bytes:
         if self.decoded:

@@ -24,12 +24,12 @@ from mmindex.sources.container import (
     open_member_path,
     place_in_container,
 )
-from mmindex.sources.file import Descriptor, FileSource, open_descriptor
+from mmindex.sources.file import READ_WHOLE, Descriptor, FileSource, open_descriptor
 from mmindex.sources.member import STORED, strip_name
 from mmindex.sources.memory import MemorySource
 from mmindex.sources.stores import name_url
 
-Scan = Callable[[Buffer], InstanceRecord]
+Scan = Callable[..., InstanceRecord]  # of a Buffer
 
 REVALIDATE_AFTER = 1.0  # seconds
 
@@ -215,9 +215,13 @@ def _open_descriptor(
     if not stat.S_ISREG(status.st_mode):
         raise NotDicomError("expected a file, found a folder or a device", path=path)
     fingerprint = Fingerprint.of(status)
-    file = FileSource(descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path)
-    buffer: Buffer = b""
-    if fingerprint.size:
+    file = FileSource(
+        descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path, is_checked=True
+    )
+    buffer: Buffer
+    if fingerprint.size <= READ_WHOLE:
+        buffer = os.pread(descriptor.number, fingerprint.size, 0)
+    else:
         buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)
     return _scan(buffer, fingerprint, file, scan_source)
 
@@ -229,6 +233,5 @@ def _scan(
     scan_source: Scan,
 ) -> Instance:
     with naming(source.name):
-        record = scan_source(buffer)
-    record = dataclasses.replace(record, fingerprint=fingerprint)
+        record = scan_source(buffer, version=fingerprint)
     return Instance(record, source)

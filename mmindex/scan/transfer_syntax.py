@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -25,7 +26,7 @@ class Codec(Enum):
     NO_PIXEL_DATA = "no pixel data"  # the pixels are elsewhere: JPIP, SMPTE ST 2110
     UNKNOWN = "unknown"
 
-    @property
+    @cached_property
     def start_markers(self) -> tuple[bytes, ...]:
         """A frame begins with one of these; none where a codec has no such marker."""
         return _START_MARKERS.get(self, ())

@@ -47,9 +47,9 @@ def trust_table(
     is left open until the frame is read.
     """
     starts = unwrap(table, value.end - origin)
-    if not (table.ordered and table.begins_at_0) or int(starts.max()) > value.end - origin:
+    if not (table.ordered and table.begins_at_0) or len(starts) < table.count:
         return None
-    if len(starts) < table.count or int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
+    if not (starts[1:] > starts[:-1]).all() or int(starts[-1]) > value.end - origin:
         return None
     with looked_at_here_and_there(value.buffer):
         end = _look_at_samples(value, origin, starts, table, codec)
@@ -73,8 +73,7 @@ def sample_entries(starts: Offsets) -> list[int]:
     """
     last = len(starts) - 1
     count = _SAMPLES if int(starts[last]) < _LONG else _FEW_SAMPLES
-    samples: list[int] = np.unique(np.linspace(0, last, count).astype(np.int64)).tolist()
-    return samples
+    return sorted({last * sample // (count - 1) for sample in range(count)})
 
 
 def make_trusted(
@@ -103,17 +102,15 @@ def _look_at_samples(
     value: PixelDataValue, origin: int, starts: Offsets, table: OffsetTable, codec: Codec
 ) -> int | None:
     """Return the offset at which the last frame ends, None where a sample is wrong."""
-    last = len(starts) - 1
     one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
-    end, begun = origin, set()
-    samples = sample_entries(starts)
-    places = [origin + int(starts[at]) for at in samples]
+    samples = np.array(sample_entries(starts))
+    places: list[int] = (origin + starts[samples]).tolist()
+    next_starts = [*(origin + starts[samples[:-1] + 1]).tolist(), value.end]
     will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
-    for frame_index in samples:
-        is_last = frame_index == last
-        next_start = value.end if is_last else origin + int(starts[frame_index + 1])
-        end, fragments = skip_items(value, origin + int(starts[frame_index]), next_start)
-        if end != next_start and not is_last:
+    end, begun = origin, set()
+    for place, next_start in zip(places, next_starts, strict=True):
+        end, fragments = skip_items(value, place, next_start)
+        if end != next_start and place != places[-1]:
             return None
         begins = [codec.begins(bytes(value.buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
         if not _is_frame(begins, one_fragment=one):
