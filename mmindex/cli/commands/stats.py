@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mmindex.cli.kept_attributes import Kept
-from mmindex.cli.log import describe_time
+from mmindex.cli.log import describe_time, show_time
 from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import verbose_option
@@ -54,15 +54,15 @@ def command(root: str, archive_root: str | None, as_json: bool, prometheus: bool
     index = _size(statistics.index_bytes)
     if statistics.frames:
         index += f", {statistics.index_bytes_a_frame:.1f} bytes a frame"
-    largest = [(str(count), path) for path, count in statistics.largest]
+    largest = [(_number(count), path) for path, count in statistics.largest]
     slowest = [(f"{seconds:.3f} s", path) for path, seconds in statistics.slowest]
     rows = [
-        ("Files", f"{statistics.files}, {_size(statistics.file_bytes)}"),
-        *((f"  {status}", str(count)) for status, count in sorted(statistics.statuses.items())),
-        ("Instances", str(statistics.instances)),
-        ("Frames", str(statistics.frames)),
+        ("Files", f"{_number(statistics.files)}, {_size(statistics.file_bytes)}"),
+        *((f"  {status}", _number(count)) for status, count in sorted(statistics.statuses.items())),
+        ("Instances", _number(statistics.instances)),
+        ("Frames", _number(statistics.frames)),
         ("Index", index),
-        *([("Last build", describe_time(note.ended_ns / 1e9))] if note else []),
+        *([("Last build", show_time(note.ended_ns / 1e9))] if note else []),
         *kept.walk_lines(),
         *_walk_ranks("Most frames", largest),
         *_walk_ranks("Slowest", slowest),
@@ -85,6 +85,10 @@ def _shown(path: str, taken: int) -> str:
     if not sys.stdout.isatty():
         return plain(path)
     return cut_middle(plain(path), max(_LEAST_PATH, shutil.get_terminal_size().columns - taken))
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if sys.stdout.isatty() else str(count)
 
 
 def _size(length: int) -> str:
