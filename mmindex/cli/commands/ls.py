@@ -188,7 +188,7 @@ def _measure(rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
     Paths give way first, down to 24 columns; then the boundaries, which `info` prints, too.
     """
     longest = max(count_columns(row.path) for row in rows)
-    columns = _COLUMNS
+    columns: tuple[str, ...] = _COLUMNS
     widths = measure_columns(columns, [_cells(row, columns) for row in rows], "Path", margin=2)
     if widths[0] < min(_LEAST_PATH, longest):
         columns = _FEWER_COLUMNS
