@@ -102,7 +102,8 @@ class LevelPixels:
             raise FrameIndexError(f"{self._name} has no optical path {path!r}: {paths}")
         if not 0 <= focal_plane < len(planes):
             raise FrameIndexError(
-                f"{self._name} has focal planes 0 to {len(planes) - 1}, no focal plane {focal_plane}"
+                f"{self._name} has focal planes 0 to {len(planes) - 1}, "
+                f"no focal plane {focal_plane}"
             )
         height, image = planes[focal_plane]
         return image, (path, height), len(planes)
