@@ -41,7 +41,7 @@ _make_image_pixel = lru_cache(64)(ImagePixel)  # which the images of a series sh
 
 
 def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> InstanceRecord:
-    """Find out what a DICOM file holds and where its frames are.
+    """Scan a DICOM file: what the file holds and where its frames are.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table. False looks at the first, the last and some between;
+        Check every entry of an offset table. False checks the first, the last and some between;
         a frame's fragments are then found when the frame is read.
 
     Returns
