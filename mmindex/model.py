@@ -184,11 +184,11 @@ class Anomaly:
     Attributes
     ----------
     code : str
-        What it is; `mmindex.scan.anomalies` explains each.
+        Name of the breach; `mmindex.scan.anomalies` explains each.
     offset : int
-        Where it was first seen, in bytes.
+        Offset of the first occurrence, in bytes.
     count : int
-        How often it was seen.
+        Number of occurrences.
     """
 
     code: str
@@ -252,7 +252,7 @@ class InstanceRecord:
         The file as it was scanned; None where a buffer was scanned.
     reason, error : str
         Of an unreadable file or one that is not DICOM: what is wrong, and the name of the
-        exception in mmindex.errors.
+        exception in mmindex.errors; else empty.
     big_endian : bool
         Whether the data set was found to be in Big Endian, whatever its transfer syntax says.
     number_of_frames : int

@@ -47,7 +47,7 @@ Read = TypeVar("Read")
 class Archive(Batches, Composed, Checked, Listings, Closing):
     """An index, open for reading; see `mmindex.open`.
 
-    It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
+    An archive serves many threads, survives a fork, and pickles as its paths. `root` is its
     folder, or the URL of its bucket: a bucket that a process has read is not read after a fork.
     """
 
@@ -181,7 +181,17 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         copy: bool = False,
         rescale: bool = False,
     ) -> NDArray[np.generic]:
-        """Return the decoded pixels of a frame; see `Instance.array`."""
+        """Return the decoded pixels of a frame; see `Instance.array`.
+
+        Files stay open from their second call on.
+
+        Raises
+        ------
+        DecodeError, MissingDependencyError
+            As `Instance.array`.
+        MMIndexError
+            As `frame`.
+        """
         return self.read_pixels(sop_instance_uid, frame_index, raw=raw, copy=copy, rescale=rescale)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
@@ -239,12 +249,12 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         return Instance(record, self.open_source(record))
 
     def open_source(self, record: InstanceRecord) -> ByteSource:
-        """Return the bytes of a record's file, which raises as `Archive.file`."""
+        """Return the bytes of a record's file; raises what `Archive.file` raises."""
         return self._sources.open(record)
 
     @property
     def bucket(self) -> tuple[Bucket, bool]:
-        """The bucket of a remote archive, and whether it is a mirror of what was indexed."""
+        """The bucket of a remote archive, and whether the bucket mirrors what was indexed."""
         return self._sources.connect(), self._is_mirror
 
     def _read_once(self, name: InstanceName, frame_index: int) -> bytes | None:
@@ -343,8 +353,8 @@ def open_archive(
     MissingFileError
         There is no index.
     IndexFormatError
-        It is no mmindex index, is damaged, or has another format version; or the index at a URL is
-        of an archive elsewhere, which `archive_root` does not name.
+        The file is no mmindex index, is damaged, or has another format version; or the index at a
+        URL is of an archive elsewhere, which `archive_root` does not name.
     RemoteReadError, IndexWriteError
         A server does not give the index; its copy cannot be kept.
     """

@@ -40,7 +40,7 @@ class Batches:
     def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
         """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
 
-        They are read file by file and in the order of the file, neighbours at once; of a bucket,
+        Frames are read file by file and in the order of the file, neighbours at once; of a bucket,
         many files at the same time.
 
         Raises

@@ -32,20 +32,21 @@ class Checked:
     ) -> Iterator[Problem]:
         """Yield every problem of the archive's files, as it is found; opens no file.
 
-        Of all kinds, looks at the status of each file, walks the archive for files that the index
-        does not know, and checks the whole index: no problem is yielded before the index is known
-        to be whole. A large index is checked in a second process, where this one has one thread.
+        Of all kinds: checks the status of each file, walks the archive for files that the index
+        does not know, and checks the whole index first. No problem is yielded before the index is
+        known to be whole. A large index is checked in a second process, where this one has one
+        thread.
 
         Parameters
         ----------
         kinds : collection of str, optional
-            Only problems of these kinds; see `Problem`. What they do not need is not looked at.
+            Only problems of these kinds; see `Problem`. Only what they need is examined.
         exclude, follow_links, one_file_system
             As for `build`: files that are left out are not new.
         min_age : float
             Seconds since its last change after which a file of a folder may be new, stale,
-            unreadable or missing: as for `build`, which leaves younger ones for later. A file is
-            gone since its folder changed.
+            unreadable or missing: as for `build`, which leaves younger ones for later. The age of
+            a missing file is that of its folder's last change.
         progress : callable, optional
             As in `records`.
 
@@ -66,12 +67,14 @@ class Checked:
         )
 
     def accept(self, problems: Iterable[Problem], *, wait: float = 10.0) -> None:
-        """Write to the index that these problems are known, in place of those accepted before.
+        """Accept these problems in the index, in place of those accepted before.
 
         A problem stays accepted until a build or an update finds the problem gone, or changed.
 
         Parameters
         ----------
+        problems : iterable of Problem
+            Such as those of `problems()`.
         wait : float
             Seconds to wait while a build or an update writes the index.
 

@@ -53,8 +53,8 @@ class FrameDataset(Sequence[Any]):
         Order of the instances: along the normal of their slices, by Instance Number (both end in
         the UID where numbers are absent), or by UID. Default: "position" of a series, else "uid".
     duplicates : {"newest", "all", "raise"}
-        What is done where several files have a SOP Instance UID: the one that the archive serves,
-        each of them, or InstanceNotFoundError.
+        Which of several files with one SOP Instance UID: the one that the archive serves, each of
+        them, or InstanceNotFoundError.
     decoded : bool
         Whether items are arrays, each its own and writable (as `Instance.array` gives them), or
         bytes as stored.
@@ -225,8 +225,8 @@ class FrameDataset(Sequence[Any]):
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of items, stacked: of these, or of all; of a series, a volume.
 
-        `raw`, `rescale` and `native_byte_order` are those of the dataset, `decoded`, `transform`
-        and `with_ids` are not looked at. `Archive.volume` compares the places of slices, too.
+        `raw`, `rescale` and `native_byte_order` are those of the dataset; `decoded`, `transform`
+        and `with_ids` have no effect. `Archive.volume` compares the places of slices, too.
 
         Parameters
         ----------
@@ -317,9 +317,9 @@ class FrameDataset(Sequence[Any]):
         Parameters
         ----------
         fractions : sequence of float
-            Part of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
+            Share of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
         by : {"patient", "study"}
-            What is not divided. Patients differ in (0010,0020) Patient ID and, where all studies
+            What stays whole. Patients differ in (0010,0020) Patient ID and, where all studies
             with an ID name one, in (0010,0021) Issuer of Patient ID; a study without an ID is a
             patient. No header is read where the index keeps PatientID, else one a study.
         seed : int
@@ -330,7 +330,7 @@ class FrameDataset(Sequence[Any]):
         StaleIndexError
             The archive's instances changed since they were selected.
         ValueError
-            A fraction is negative, they are more than 1 together, or `by` has no meaning.
+            A fraction is negative, their sum is over 1, or `by` has no meaning.
         """
         check_choice("by", by, ("patient", "study"))
         if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:

@@ -112,7 +112,7 @@ class Instance(Decoded, FrameSequence):
         TruncatedFrameError
             The frame runs past the end of the file.
         StaleIndexError, MissingFileError
-            The file changed, or its record did; or it is gone.
+            The file or its record changed, or the file is gone.
         NoPixelDataError, NotAddressableError
             The instance has no pixel data, or one video stream for all frames.
         """
@@ -163,7 +163,7 @@ class Instance(Decoded, FrameSequence):
     def view(self, frame_index: int) -> memoryview:
         """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
 
-        The file is looked at when it is mapped, and again when `revalidate_after` seconds have
+        The file is checked when it is mapped, and again when `revalidate_after` seconds have
         passed. A view is memory that the file backs: if the file is cut short, touching the lost
         part of a view kills the process (SIGBUS). Where files may change, use `frame`.
 
@@ -272,7 +272,11 @@ class Instance(Decoded, FrameSequence):
     def read_file(self, offset: int, length: int) -> bytes:
         """Return bytes of the file itself, of a deflated data set as it is stored.
 
-        Offsets of a stored member of a container count in the container; see `file_range`.
+        Parameters
+        ----------
+        offset, length : int
+            In bytes. Offsets of a stored member of a container count in the container; see
+            `file_range`.
 
         Raises
         ------

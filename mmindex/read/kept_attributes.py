@@ -38,7 +38,13 @@ class KeptAttributes:
             A text is a str; numbers are int or float; a name has "=" between its groups, as in the
             file; several values are a tuple. The items of a sequence are in the DICOM JSON model
             (PS3.18 annex F). Attributes that the file lacks or has empty are left out. Where files
-            differ, the values are those of the file that changed last.
+            differ, the values are those of the file that changed last. Empty where the index keeps
+            nothing of this UID.
+
+        Raises
+        ------
+        IndexFormatError
+            The index is damaged.
         """
         return read_named(self._store, "studies", uid) or read_named(self._store, "series", uid)
 
@@ -53,7 +59,7 @@ class KeptAttributes:
         Returns
         -------
         dict or None
-            None where it is not known: a header has to be read.
+            None where the index keeps nothing of this UID.
         """
         return read_json(self._store, kind, uid)
 

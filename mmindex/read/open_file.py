@@ -55,8 +55,8 @@ def open_file(
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table, and note every anomaly. Else the first, the last and
-        some between are looked at: a slide then costs a handful of page reads, or some requests,
+        Check every entry of an offset table, and note every anomaly. Else the first, the last and
+        some between are checked: a slide then costs a handful of page reads, or some requests,
         and a frame whose entry is wrong raises FormatError when the frame is read.
     store : obstore store, optional
         Where the object of a URL is; made of the URL and the environment unless given.
@@ -75,7 +75,7 @@ def open_file(
     RemoteReadError
         A server or store does not give the bytes.
     NotDicomError, FormatError
-        It is no DICOM file, or broken; AmbiguousFramesError where several readings
+        The file is no DICOM file, or broken; AmbiguousFramesError where several readings
         of its frame boundaries fit.
     """
     scan_source = partial(scan, force=force, prove=prove)

@@ -43,18 +43,18 @@ class Problem:
     path : str
         The file, relative to the archive's root.
     kind : str
-        "missing": it is gone. "stale": it changed after it was indexed. "unreadable": its frames
-        cannot be found, or the path cannot be looked at. "anomaly": it breaks the standard, and its
-        frames can be read. "duplicate": another file has the same SOP Instance UID. "new": the
-        index does not know it.
+        "missing": the file is gone. "stale": it changed after it was indexed. "unreadable": its
+        frames cannot be found, or the path cannot be looked at. "anomaly": it breaks the standard,
+        and its frames can be read. "duplicate": another file has the same SOP Instance UID. "new":
+        the index does not know it.
     detail : str
-        What exactly, for people.
+        The problem in words, for people.
     anomaly : Anomaly or None
         Code, place and count, of an anomaly.
     sop_instance_uid : str
         The UID that several files have, of a duplicate; else empty.
     accepted : bool
-        Whether it was accepted; see `Archive.accept`.
+        Whether the problem was accepted; see `Archive.accept`.
     """
 
     path: str

@@ -176,8 +176,8 @@ class Slide(Closing):
     def thumbnail(self, size: int = 512) -> NDArray[np.generic]:
         """Return the slide at most `size` pixels wide and high: means of whole blocks of pixels.
 
-        Made of the smallest level that is at least that large, else of the largest. Takes the time
-        of the tiles that are stored, and the memory of the picture.
+        The pixels come from the smallest level that is at least that large, else from the largest.
+        Takes the time of the tiles that are stored, and the memory of the picture.
 
         Raises
         ------

@@ -54,7 +54,7 @@ def scan(
     prove: bool = True,
     version: Fingerprint | None = None,
 ) -> InstanceRecord:
-    """Find out what a DICOM file holds and where its frames are.
+    """Scan a DICOM file: what the file holds and where its frames are.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def scan(
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table. False looks at the first, the last and some between;
+        Check every entry of an offset table. False checks the first, the last and some between;
         a frame's fragments are then found when the frame is read.
     version : Fingerprint, optional
         The version of the file that the buffer is of.

@@ -75,9 +75,9 @@ def application(
     archive_root : path or URL, optional
         Where the files of the index are, if not where they were indexed.
     prefix : str
-        Where DICOMweb begins.
+        The path where DICOMweb begins.
     token : str, optional
-        What clients send as `Authorization: Bearer`; nothing is asked for unless given.
+        The token that clients send as `Authorization: Bearer`; none is asked for unless given.
     allow_origins : collection of str
         Origins such as `https://viewer.example.org` whose pages may read (CORS); none unless
         given.
@@ -92,7 +92,7 @@ def application(
     limits : Limits, optional
         What requests may take of the server.
     revalidate_after : float
-        Seconds after which the index and files are looked at again.
+        Seconds after which the index and files are checked again.
 
     Returns
     -------

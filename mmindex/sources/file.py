@@ -125,7 +125,7 @@ class FileSource(ByteSource):
     revalidate_after : float
         Seconds after which a read checks the file again.
     by_path : bool
-        Whether it is looked for at its path; else only the open file itself is looked at.
+        Whether the file at the path is checked; else only the open file itself.
     is_checked : bool
         Whether `version` is what the open file was just found to be.
 

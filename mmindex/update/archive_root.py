@@ -214,7 +214,9 @@ def find_archive(
             raise ValueError("store and concurrency are for a URL: the root is a folder")
         return FolderRoot(find_root(root, one_file_system=rules.one_file_system), rules)
     if not rules.follow_links or rules.one_file_system:
-        raise ValueError("a bucket has no links and no file systems: follow_links, one_file_system")
+        raise ValueError(
+            "a bucket has no links and no file systems: leave out follow_links and one_file_system"
+        )
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"expected a concurrency of at least 1, found {concurrency}")
     from mmindex.sources.bucket import Bucket

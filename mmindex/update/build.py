@@ -73,10 +73,10 @@ def build(
     full : bool
         Scan unchanged files, too.
     prove : bool, optional
-        Look at every entry of an offset table. False looks at the first, the last and some between:
+        Check every entry of an offset table. False checks the first, the last and some between:
         a slide then costs a handful of page reads, or some requests. The index keeps which tables
         were not proved: each read of a frame checks the entry, and raises FormatError where the
-        entry is wrong. True unless given, but False for a URL, where to prove a table is to read
+        entry is wrong. True unless given, but False for a URL, where proving a table means to read
         all of the object.
     force : bool
         Accept files without preamble and File Meta Information (PS3.10 7.1); those that an earlier

@@ -66,7 +66,7 @@ def update(
     that was below a folder that is gone. The time depends on the files, not on the archive: only
     a folder in which the index has files, or a path that was one, costs a look at the paths of all
     files of the index. A path like
-    `study.zip!/a.dcm` stands for its container, of which all files are looked at if it changed.
+    `study.zip!/a.dcm` stands for its container, all of whose files are scanned if it changed.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def update(
     attributes : str or sequence of str
         As for `build`, where the index is a new one; else that follows what it keeps.
     check_pages : bool
-        Look at all pages of the index before the first write since this process opened the index,
+        Check all pages of the index before the first write since this process opened the index,
         which costs 2 s for 200,000 files: to write to a damaged index may end the process. False
         is for a process that ends with the update, as the command does.
 
