@@ -187,6 +187,15 @@ class OpenIndex:
         file_id: int = FILE_ID.unpack(self._get_meta(b"next"))[0]
         return file_id
 
+    def _check_identity(self, txn: Transaction) -> None:
+        """Raise StaleIndexError where another index was written over this one.
+
+        File ids count from 0 in each, so that what is known by its id may be of another file.
+        """
+        key = b"identity"
+        if self._identity is None or unseal(key, txn.read("meta", key)) != self._identity[1]:
+            raise StaleIndexError("another index is in its place: open it again", path=self.path)
+
     @reading
     def _get_meta(self, txn: Transaction, key: bytes) -> bytes:
         return unseal(key, txn.read("meta", key))

@@ -11,15 +11,24 @@ from typing import NamedTuple
 from mmindex.index.checksum import unseal
 from mmindex.index.databases import UidKind, uid_key
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.model import InstanceRecord
+from mmindex.model import Fingerprint, InstanceRecord
 
 
 class UidWithin(NamedTuple):
-    """A SOP Instance UID within a study, a series, or a series of a study (None: of any)."""
+    """A SOP Instance UID within a study, a series, or a series of a study.
+
+    Attributes
+    ----------
+    study_instance_uid, series_instance_uid : str or None
+        None of any.
+    version : Fingerprint or None
+        The version of the file that is meant, where what is known of it was read before.
+    """
 
     sop_instance_uid: str
     study_instance_uid: str | None
     series_instance_uid: str | None
+    version: Fingerprint | None = None
 
     def has(self, record: InstanceRecord) -> bool:
         """Return whether a record is of this study and series."""
@@ -34,13 +43,23 @@ InstanceName = str | UidWithin
 
 
 def name_of(record: InstanceRecord) -> UidWithin:
-    """Return the name that leads to the files of a record's UID in its own study and series."""
-    return UidWithin(record.sop_instance_uid, record.study_instance_uid, record.series_instance_uid)
+    """Return the name that leads to a record's file alone: neither another nor a later one."""
+    return UidWithin(
+        record.sop_instance_uid,
+        record.study_instance_uid,
+        record.series_instance_uid,
+        record.fingerprint,
+    )
 
 
 def uid_of(name: InstanceName) -> str:
     """Return the SOP Instance UID of a name."""
     return name if isinstance(name, str) else name.sop_instance_uid
+
+
+def allows(name: InstanceName, version: Fingerprint | None) -> bool:
+    """Return whether a name can mean a file of this version."""
+    return isinstance(name, str) or name.version in (None, version)
 
 
 def find_only(txn: Transaction, name: InstanceName) -> memoryview | None:

@@ -75,10 +75,12 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
     def _read_chunks(
         self, txn: Transaction, database: ChunkedDatabase, file_id: int, start: int, stop: int
     ) -> bytes:
-        if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
-            raise StaleIndexError(
-                "the index was rebuilt: look the instance up again", path=self.path
-            )
+        if start < stop:  # else the record has none
+            self._check_identity(txn)
+            if txn.get("files", FILE_ID.pack(file_id)) is None:
+                raise StaleIndexError(
+                    "the index was rebuilt: look the instance up again", path=self.path
+                )
         return slice_chunks(txn, database, file_id, start, stop)
 
     @reading

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError, naming
 from mmindex.frame_table import Layout
 from mmindex.model import Status
+from mmindex.own_lock import OwnLock
 from mmindex.read.place import find_place
 from mmindex.sources.held import HeldSource
 
@@ -60,7 +60,7 @@ class FramesAhead(Generic[Key]):
         self._most = first
         self._wanted = wanted
         self._open = open_instance
-        self._lock = Lock()
+        self._lock = OwnLock()
         self._planned = 0  # positions of which a batch was read
         self._batches: list[tuple[range, dict[Key, tuple[Instance, Instance]]]] = []
 

@@ -16,7 +16,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
-from mmindex.index.instance_names import InstanceName, UidWithin, uid_of
+from mmindex.index.instance_names import InstanceName, UidWithin, allows, uid_of
 from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
@@ -28,6 +28,7 @@ from mmindex.read.files_root import find_files_root, find_index_url
 from mmindex.read.instance import Instance
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
+from mmindex.read.order import overtaken
 from mmindex.read.record_sources import RecordSources
 from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
@@ -237,6 +238,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
                 if newest is None or newest[1].newness < record.newness:
                     newest = file_id, record
             if newest is not None:
+                if not allows(name, newest[1].fingerprint):
+                    raise overtaken(self.path)
                 return newest
         where = "" if isinstance(name, str) else " in the study and series that were selected"
         raise InstanceNotFoundError(
@@ -269,6 +272,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         if location is None:
             return None
         path, version, offset, length = location
+        if not allows(name, version):
+            return None
         return read_range(self._root + b"/" + path, version, offset, length)
 
     def _read_pixels_once(
@@ -281,6 +286,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         if stored is None or (rescale and stored.rescale is None):
             return None
         path, version, offset, length = stored.location
+        if not allows(name, version):
+            return None
         frame = read_range(self._root + b"/" + path, version, offset, length)
         if frame is None:
             return None

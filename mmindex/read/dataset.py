@@ -21,15 +21,17 @@ from mmindex.errors import (
 )
 from mmindex.index.instance_names import InstanceName
 from mmindex.read.archive import Archive
-from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice
+from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice, overtaken
 from mmindex.read.patients import Group, Known, group_by_patient
-from mmindex.read.selection import Selection, overtaken
+from mmindex.read.selection import Selection
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
 
 _PICKLED_WHOLE = 256  # instances whose UIDs are pickled; of more, how they were selected
 
@@ -285,7 +287,7 @@ class FrameDataset(Sequence[Any]):
         if self.decoded:
             return self._read_pixels(at, frame_index)
         if self._paths:
-            with self.archive.file(self._paths[at]) as instance:
+            with self._open_file(at) as instance:
                 return instance.frame(frame_index)
         return self.archive.frame(self._name(at), frame_index)
 
@@ -296,9 +298,19 @@ class FrameDataset(Sequence[Any]):
         if self._paths:
             from mmindex.read.pixels import read_array
 
-            with self.archive.file(self._paths[at]) as instance:
+            with self._open_file(at) as instance:
                 return self._order_bytes(read_array(instance, frame_index, **options))
         return self._order_bytes(self.archive.read_pixels(self._name(at), frame_index, **options))
+
+    def _open_file(self, at: int) -> Instance:
+        """Return the instance in the file that was selected; files may have changed their names."""
+        instance = self.archive.file(self._paths[at])
+        record, name = instance.record, self._name(at)
+        is_within = isinstance(name, str) or name.has(record)
+        if record.sop_instance_uid != self._uids[at] or not is_within:
+            instance.close()
+            raise overtaken(self.archive.path)
+        return instance
 
     def _order_bytes(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
         if self.native_byte_order and not pixels.dtype.isnative:
@@ -339,7 +351,7 @@ class FrameDataset(Sequence[Any]):
             )
         records = self._selection.list_records(self.archive)
         if [record.sop_instance_uid for record in records] != self._uids:
-            raise overtaken(self.archive)
+            raise overtaken(self.archive.path)
         groups: list[Group] = [(record.study_instance_uid,) for record in records]
         if by == "patient":
             known: Known = self.__dict__.setdefault("_patients", {})
@@ -378,7 +390,7 @@ class FrameDataset(Sequence[Any]):
             return
         self._select(self._selection)
         if self._digest_uids() != digest:
-            raise overtaken(self.archive)
+            raise overtaken(self.archive.path)
 
     def _digest_uids(self) -> bytes:
         digest = hashlib.sha256(self._ends.tobytes())

@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Lock
 
 from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError, StaleIndexError
 from mmindex.index.names import begins_like_lmdb
 from mmindex.index.trust import is_own, others_may_write
 from mmindex.model import INDEX_NAME, LOCK, Fingerprint
+from mmindex.own_lock import OwnLock
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import write_at
 from mmindex.sources.requests import run_at_once
@@ -33,7 +33,7 @@ _UNUSED = 7 * 24 * 3600  # seconds after which an older version of an index is d
 _FORGOTTEN = 90 * 24 * 3600  # seconds after which the copy of another URL's index is dropped
 _NEW = ".new-"  # in the names of files that are being written
 _VERSION = struct.Struct("<QqQ")
-_LOCK = Lock()  # a copy that is open in this process is not replaced
+_LOCK = OwnLock()  # a copy that is open in this process is not replaced
 
 
 def fetch_index(url: str, store: object = None) -> str:

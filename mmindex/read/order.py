@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from mmindex.errors import FormatError, InstanceNotFoundError
+from mmindex.errors import FormatError, InstanceNotFoundError, StaleIndexError
 from mmindex.model import InstanceRecord
 
 Order = Literal["position", "instance-number", "uid"]
@@ -53,6 +53,13 @@ def check_one_series(records: Iterable[InstanceRecord], what: str, remedy: str, 
             raise FormatError(
                 f"expected {what} in one {kind}, found it in {found}: {remedy}", path=path
             )
+
+
+def overtaken(path: str) -> StaleIndexError:
+    """Return the error of instances that are no longer those that were selected."""
+    return StaleIndexError(
+        "the index was rebuilt since the instances were selected: select them again", path=path
+    )
 
 
 def order_records(records: list[InstanceRecord], order: Order) -> list[InstanceRecord]:

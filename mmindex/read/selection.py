@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import InstanceNotFoundError, StaleIndexError
+from mmindex.errors import InstanceNotFoundError
 from mmindex.index.instance_names import InstanceName, UidWithin
 from mmindex.read.order import (
     Duplicates,
     Order,
     check_one_series,
     order_records,
+    overtaken,
     select_newest,
 )
 
@@ -66,7 +67,7 @@ class Selection:
         if self.places is None:
             return ordered
         if self.places and max(self.places) >= len(ordered):
-            raise overtaken(archive)
+            raise overtaken(archive.path)
         return [ordered[place] for place in self.places]
 
     def name(self, sop_instance_uid: str) -> InstanceName:
@@ -124,14 +125,6 @@ def select_series(archive: Archive, series_instance_uid: str) -> list[InstanceRe
     remedy = "FrameDataset has the frames of each: give it the study, too"
     check_one_series(newest, f"series {series_instance_uid}", remedy, archive.path)
     return newest
-
-
-def overtaken(archive: Archive) -> StaleIndexError:
-    """Return the error of instances that are no longer those that were selected."""
-    return StaleIndexError(
-        "the index was rebuilt since the instances of the dataset were selected: select them again",
-        path=archive.path,
-    )
 
 
 def _unpack_selection(

@@ -7,7 +7,6 @@ CRC is checked.
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 from mmindex.errors import FormatError, naming
 from mmindex.model import Fingerprint, Member
+from mmindex.own_lock import OwnLock
 from mmindex.scan.inflate import MAX_INFLATED_LENGTH, inflate_up_to
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
@@ -201,7 +201,7 @@ class DeflatedMember(_MemberSource):
         self._inflated = inflated
         known = container.name is not None and container.version is not None
         self._key = (container.name, container.version, member) if known else object()
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes of the file; see `ByteSource.read`."""

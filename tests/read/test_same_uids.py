@@ -18,7 +18,7 @@ from small_slides import make_slide, make_tile
 
 import mmindex
 from mmindex import Archive, FrameDataset
-from mmindex.errors import FormatError, InstanceNotFoundError
+from mmindex.errors import FormatError, InstanceNotFoundError, StaleIndexError
 
 ANNA, BERT = ("1.2", "1.2.1"), ("1.3", "1.3.1")  # study and series; Bert's files are newer
 SERIES = pytest.mark.parametrize(("owner", "first"), [(ANNA, 10), (BERT, 100)])
@@ -194,3 +194,40 @@ def test_a_concatenation_of_two_studies_is_an_error(tmp_path: Path) -> None:
     mmindex.build(tmp_path, workers=1)
     with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="one study"):
         archive.concatenation("1.6.6")
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+def test_files_that_changed_names_are_not_taken_for_each_other(
+    tmp_path: Path, decoded: bool
+) -> None:
+    """duplicates="all" reads files by their paths, which others may have by now."""
+    for number in range(2):
+        write(tmp_path / "a" / str(number), f"1.9.{number}", ANNA, 10 + number, number)
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path, revalidate_after=0) as archive:
+        dataset = FrameDataset(archive, duplicates="all", decoded=decoded)
+        assert [np.ravel(item)[0] if decoded else item[0] for item in dataset] == [10, 11]
+        for number in range(2):
+            write(tmp_path / "a" / str(number), f"1.9.{1 - number}", ANNA, 11 - number, 1 - number)
+        mmindex.build(tmp_path, workers=1)
+        with pytest.raises(StaleIndexError, match="select them again"):
+            dataset[0]
+
+
+def test_a_stack_of_frames_never_mixes_versions(tmp_path: Path) -> None:
+    """Units, places and order of a store are those of the records it was opened with."""
+    pytest.importorskip("zarr")
+    from mmindex.read.frame_stack import stack_series
+
+    for number in range(2):
+        write(tmp_path / "a" / str(number), f"1.9.{number}", ANNA, 10 + number, number)
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path, revalidate_after=0) as archive:
+        stack = stack_series(archive, ANNA[1])
+        assert stack.read(1)[0, 0] == 11
+        write(tmp_path / "a" / "1", "1.9.1", ANNA, 50, 7)
+        mmindex.build(tmp_path, workers=1)
+        assert stack.read(0)[0, 0] == 10
+        with pytest.raises(StaleIndexError, match="select them again"):
+            stack.read(1)
+        assert stack_series(archive, ANNA[1]).read(1)[0, 0] == 50
