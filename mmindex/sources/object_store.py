@@ -1,7 +1,8 @@
 """Objects of S3, GCS, Azure and plain web servers, read by ranges over obstore (extra `remote`).
 
 A frame is one GET. Every response says which object its bytes are of: an ETag, size or time other
-than those of the version raises, whatever the store makes of If-Match.
+than those of the version raises, whatever the store makes of If-Match, which caches may ignore (RFC
+9110, 13.1.1). So nothing is read by obstore's `get_range` and `get_ranges`, which show no ETag.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import mmap
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -27,6 +26,7 @@ from mmindex.scan.header import Header, scan_header
 from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import write_at
+from mmindex.sources.temporary_room import temporary_room
 
 Order = Literal["little", "big"]
 Scan = Callable[[Buffer], InstanceRecord]
@@ -43,7 +43,6 @@ _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
 _DIGITS = re.compile(r"[0-9]+")
 _ROUNDS = 1000  # items of the last frame
-_passes = threading.BoundedSemaphore(4)  # reads of whole objects at once, some 40 MiB each
 
 
 class ForgetfulMap(mmap.mmap):
@@ -113,7 +112,7 @@ def scan_remote(
         is_short = length <= _SHORT_TABLE
         if is_short and (record := find_trusted()) is not None:
             return record
-        with _passes:
+        with temporary_room(copy.size):
             if not is_short and (record := find_trusted()) is not None:
                 return record
             _fetch_items(copy, start, item, _name_order(byte_order))
