@@ -8,9 +8,9 @@ import re
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from mmindex.errors import IndexFormatError, StaleIndexError
+from mmindex.errors import FormatError, IndexFormatError, StaleIndexError
 from mmindex.index.store import Store
-from mmindex.model import INDEX_NAME, InstanceRecord, is_url
+from mmindex.model import INDEX_NAME, InstanceRecord, Status, is_url
 from mmindex.sources.base import ByteSource
 from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
@@ -146,16 +146,33 @@ def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    if not uid or has_uid(source.read(source.first, min(_HEAD, source.size)), uid):
+    if not uid:
         return
-    header = source.size
-    if record.frames is not None and record.frames.value_offset > source.first:
-        header = record.frames.value_offset - source.first
-    if not has_uid(source.read(source.first, min(header, source.size, _MOST_HEADER)), uid):
+    is_same = has_uid(source.read(source.first, min(_HEAD, source.size)), uid)
+    if not is_same:
+        header = source.size
+        if record.frames is not None and record.frames.value_offset > source.first:
+            header = record.frames.value_offset - source.first
+        header = min(header, source.size, _MOST_HEADER)
+        is_same = has_uid(source.read(source.first, header), uid)
+    if not is_same and record.status is Status.DEFLATED:  # or what is inflated with its container
+        is_same = has_uid(_inflate_header(source), uid)
+    if not is_same:
         raise StaleIndexError(
             f"the file is not the one that was indexed: it has no SOP Instance UID {uid}",
             path=source.name,
         )
+
+
+def _inflate_header(source: ByteSource) -> bytes:
+    """Return the beginning of a deflated data set; nothing where the file has none."""
+    from mmindex.sources.inflated import inflate_source  # few files are deflated
+
+    try:
+        inflated = inflate_source(source)
+    except FormatError:
+        return b""
+    return inflated.read(0, min(inflated.size, _MOST_HEADER))
 
 
 def has_uid(header: bytes, uid: str) -> bool:

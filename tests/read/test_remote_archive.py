@@ -25,6 +25,7 @@ from dicom_bytes import (
     HEVC,
     JPEG_BASELINE,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulate,
@@ -306,6 +307,27 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
         with pytest.raises(StaleIndexError, match="no SOP Instance UID"):
             archive["1.2.0"]
     assert not server.served
+
+
+def test_R7_a_deflated_file_of_a_mirror_is_known_by_its_uid(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """Which its deflated bytes do not show; another one, or one that is not deflated, is stale."""
+
+    def make(uid: str) -> bytes:
+        data_set = element(0x00080018, "UI", uid) + image_attributes(rows=4, columns=4)
+        return deflated_file(data_set + element(PIXEL_DATA, "OW", FRAMES[0]))
+
+    folder = build_local(tmp_path / "archive", {"a.dcm": make("1.2.3")})
+    root = put(server, {"a.dcm": make("1.2.3")})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.array("1.2.3", 0).tobytes() == FRAMES[0]
+    others = (make(f"1.2.{number}") for number in range(4, 100))
+    other = next(each for each in others if len(each) == len(make("1.2.3")))
+    for data in (other, bytes(len(other))):
+        put(server, {"a.dcm": data})
+        with mmindex.open(folder, archive_root=root) as archive, pytest.raises(StaleIndexError):
+            archive.array("1.2.3", 0)
 
 
 def test_a_container_of_a_mirror_that_was_replaced_is_opened_anew(
