@@ -835,3 +835,18 @@ class TestWalks:
             (at + 1, *piece) for at, piece in enumerate(expected)
         ]
         assert len(server.gets) <= 30
+
+    @pytest.mark.parametrize("prove", [True, False])
+    def test_fragments(self, prove: bool, server: RangeServer, tmp_path: Path) -> None:
+        """Those of a frame by one request, proved or not; all of a file by some."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=prove)
+        with mmindex.open(index) as archive, archive["1.2.3"] as instance:
+            server.served.clear()
+            assert bytes(instance.view(7)) == TILES[7]
+            assert list(map(bytes, instance.fragments(8))) == [TILES[8]]
+            assert len(server.gets) == 2
+            server.served.clear()
+            assert list(map(bytes, instance.all_fragments())) == TILES[:300]
+            assert len(server.gets) <= 12
