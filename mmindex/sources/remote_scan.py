@@ -25,6 +25,7 @@ from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
+from mmindex.sources.coalesce import group_pieces
 from mmindex.sources.file import write_at
 from mmindex.sources.temporary_room import temporary_room
 
@@ -35,6 +36,7 @@ _HEAD = 1 << 16  # bytes that are read first
 _GROWTH = 4  # by which the head grows until the pixel data is reached
 _LOOK = 72  # bytes of an item's header and of its fragment's beginning
 _BLOCK = 512  # bytes that show what a file is
+_NEAR = 1 << 16  # bytes between two ranges that are fetched with them
 _TAIL = 8192  # bytes before the end of the last fragment
 _MOST_TABLE = 1 << 24  # bytes of an offset table, which takes many times as much memory
 _SHORT_TABLE = 1 << 20  # bytes of one that any number of scans may hold
@@ -177,11 +179,15 @@ class _SparseCopy(Closing):
             self.fetch(at, min(_WINDOW, offset + length - at))
 
     def fetch_many(self, pieces: list[tuple[int, int]]) -> None:
-        """Fetch ranges, as far as the object goes, but what was fetched before."""
+        """Fetch ranges, as far as the object goes, but what was fetched before.
+
+        What lies between near ones is fetched, too: a request takes longer.
+        """
+        together = group_pieces([(*piece, 0) for piece in sorted(pieces)], _NEAR, _WINDOW)
         wanted = [
             ByteRange(self._first + start, end - start)
-            for offset, length in pieces
-            for start, end in self._walk_missing(offset, min(offset + length, self.size))
+            for offset, behind, _ in together
+            for start, end in self._walk_missing(offset, min(behind, self.size))
         ]
         for piece, data in zip(wanted, self._source.read_many(wanted), strict=True):
             self.keep(piece.offset - self._first, data)

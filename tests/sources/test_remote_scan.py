@@ -28,6 +28,7 @@ from dicom_bytes import (
     item,
     sequence,
 )
+from remote_archive import tiled_object
 
 from mmindex.errors import FormatError, MMIndexError, RemoteReadError
 from mmindex.model import Buffer, InstanceRecord
@@ -216,6 +217,16 @@ def test_a_large_object_without_a_table_takes_little_memory(
     assert received <= path.stat().st_size
     if frame > 1 << 20:
         assert received <= count * 8192 + (1 << 20)
+
+
+def test_samples_of_a_short_object_are_one_request() -> None:
+    """What lies between near ones costs less than a request for each; never more than the object."""
+    data = tiled_object("1.1", [b"\xff\x4f" + junk(2_498, at) for at in range(200)])
+    source = Counted(data)
+    unproved = partial(scan, prove=False)
+    assert scan_remote(source, unproved, prove=False) == unproved(data)
+    assert len(source.reads) == 2
+    assert source.received <= len(data)
 
 
 # Memory and disk.
