@@ -220,7 +220,7 @@ def test_a_large_object_without_a_table_takes_little_memory(
 
 
 def test_samples_of_a_short_object_are_one_request() -> None:
-    """What lies between near ones costs less than a request for each; never more than the object."""
+    """What lies between near ones is read, too; never more than the object has."""
     data = tiled_object("1.1", [b"\xff\x4f" + junk(2_498, at) for at in range(200)])
     source = Counted(data)
     unproved = partial(scan, prove=False)
