@@ -6,15 +6,15 @@ files are read one by one when they are decoded: nothing here is used for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError, naming
-from mmindex.frame_table import Layout
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import Status
 from mmindex.own_lock import OwnLock
-from mmindex.read.place import find_place
+from mmindex.read.place import find_items, find_place
 from mmindex.sources.held import HeldSource
 
 if TYPE_CHECKING:
@@ -175,7 +175,19 @@ def walk_ranges(
     return ((index, take().byte_ranges(index)) for index, take in held)
 
 
-def walk_pieces(source: ByteSource, ranges: Sequence[ByteRange]) -> Iterator[bytes]:
+def walk_far_fragments(instance: Instance, table: FrameTable) -> Iterator[memoryview]:
+    """Yield the fragments of an instance in a store as `Instance.all_fragments`, in batches."""
+    if table.layout is not Layout.TRUSTED:
+        pieces = walk_pieces(instance.source, table.all_fragment_ranges())
+        yield from (memoryview(data) for data in pieces)
+        return
+    for index, take in walk_held(instance, range(table.frames_located)):
+        source = take().source
+        for piece in find_items(instance.record, table, source, index):
+            yield source.view(*piece)
+
+
+def walk_pieces(source: ByteSource, ranges: Iterable[ByteRange]) -> Iterator[bytes]:
     """Yield the bytes of ascending ranges, many requests at once; raises what `read` raises."""
     batch: list[ByteRange] = []
     total = 0

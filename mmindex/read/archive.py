@@ -342,7 +342,7 @@ def open_archive(
         The archive's root, or the index file; a URL of one that ends in `.mmindex`, or of a root
         with a `.mmindex` below it. An index at a URL is copied to the folder `mmindex` of the
         user's cache (XDG_CACHE_HOME), once for each version. It reads objects of its own host,
-        and others only where `archive_root` names them.
+        and of those that this redirects to; others only where `archive_root` names them.
     archive_root : path or URL, optional
         Where the archive is now, if it was moved away from its index. Its files may have other
         inodes there, but the sizes and modification times that they had. Of a bucket that was

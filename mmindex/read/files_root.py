@@ -8,12 +8,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from mmindex.errors import IndexFormatError, MMIndexError, StaleIndexError
+from mmindex.errors import FormatError, IndexFormatError, MMIndexError, StaleIndexError
 from mmindex.index.store import Store
-from mmindex.model import INDEX_NAME, InstanceRecord, is_url
+from mmindex.model import INDEX_NAME, InstanceRecord, Status, is_url
 from mmindex.scan import tags
 from mmindex.scan.header import scan_header
-from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
@@ -142,12 +141,13 @@ def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    deflated = find_transfer_syntax(record.transfer_syntax_uid).deflated
     length = source.size
-    if record.frames is not None and record.frames.value_offset > source.first and not deflated:
+    if record.frames is not None and record.frames.value_offset > source.first:
         length = record.frames.value_offset - source.first
-    found = find_uid(source.read(source.first, min(_HEAD, source.size)), deflated=deflated)
-    if found != uid:  # which a header of another form may have, too
+    found = find_uid(source.read(source.first, min(_HEAD, source.size)))
+    if found != uid and record.status is Status.DEFLATED:  # a data set, or only with its container
+        found = find_uid(_inflate_header(source))
+    elif found != uid:  # which a header of another form may have, too
         found = _scan_uid(source.read(source.first, min(length, source.size, _MOST_HEADER)))
     if found != uid:
         raise StaleIndexError(
@@ -157,13 +157,23 @@ def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
         )
 
 
-def find_uid(header: bytes, *, deflated: bool = False) -> str | None:
+def _inflate_header(source: ByteSource) -> bytes:
+    """Return the beginning of a deflated data set; nothing where the file has none."""
+    from mmindex.sources.inflated import inflate_source  # few files are deflated
+
+    try:
+        inflated = inflate_source(source)
+    except FormatError:
+        return b""
+    return inflated.read(0, min(inflated.size, _MOST_HEADER))
+
+
+def find_uid(header: bytes) -> str | None:
     """Return the SOP Instance UID in the first bytes of a file, in its usual form; None without.
 
-    No sequence that has one comes before (0008,0018) in a data set (PS3.6), so that the first is
-    that of the data set. Of a deflated one, the File Meta Information has it as (0002,0003).
+    No sequence that has one comes before (0008,0018) in a data set (PS3.6): the first is the own.
     """
-    found = (_META_UID if deflated else _UID).search(header)
+    found = _UID.search(header)
     if found is None:
         return None
     length = sum(found[found.lastindex or 0])  # of at most 64 bytes, in one of two
@@ -180,4 +190,3 @@ def _scan_uid(header: bytes) -> str:
 
 # Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
 _UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")
-_META_UID = re.compile(rb"\x02\0\x03\0UI([\0-@]\0)")

@@ -182,6 +182,7 @@ class Instance(Decoded, FrameSequence):
             contiguous = frames.contiguous_range(frame_index)
             if contiguous is None:
                 place = find_place(self.record, frames, frame_index)
+                source = place.hold(source)
                 contiguous = place.find_contiguous(source)
             if contiguous is not None:
                 return source.view(*contiguous)
@@ -208,9 +209,9 @@ class Instance(Decoded, FrameSequence):
         frames = self._require_frames()
         if frames.frame_bits:
             return (self.view(frame_index),)
-        source = self._require_source()
-        ranges = find_place(self.record, frames, frame_index).find_ranges(source)
-        return tuple(source.view(*piece) for piece in ranges)
+        place = find_place(self.record, frames, frame_index)
+        source = place.hold(self._require_source())
+        return tuple(source.view(*piece) for piece in place.find_ranges(source))
 
     def all_fragments(self) -> Iterator[memoryview]:
         """Yield every fragment of the pixel data (uint8), zero-copy, whatever frame it belongs to.
@@ -224,11 +225,15 @@ class Instance(Decoded, FrameSequence):
         """
         table = self.record.frames
         if table is None or table.frame_bits:
-            count = self._require_frames().number_of_frames
-            yield from (self.view(frame_index) for frame_index in range(count))
+            yield from map(self.view, range(self._require_frames().number_of_frames))
             return
         source = self._require_source()
         with naming(self.path):
+            if source.at_once > 1:
+                from mmindex.read.ahead import walk_far_fragments
+
+                yield from walk_far_fragments(self, table)
+                return
             yield from (source.view(*piece) for piece in walk_fragments(self.record, table, source))
 
     @_names_path

@@ -1,7 +1,8 @@
 """Objects of S3, GCS, Azure and plain web servers, read by ranges over obstore (extra `remote`).
 
 A frame is one GET. Every response says which object its bytes are of: an ETag, size or time other
-than those of the version raises, whatever the store makes of If-Match.
+than those of the version raises, whatever the store makes of If-Match, which caches may ignore (RFC
+9110, 13.1.1). So nothing is read by obstore's `get_range` and `get_ranges`, which show no ETag.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run
 from mmindex.sources.stores import (
     describe_error,
     find_key,
+    find_status,
     find_store,
     has_query,
     load_obstore,
@@ -44,12 +46,11 @@ _WEB = ("http://", "https://")
 _CLOCKS_DIFFER = 60.0  # seconds between this clock and that of a server, at most
 _A_SECOND = 1.1  # and what the clocks of file systems lag behind
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
-# What servers (as obstore writes it), obstore's MemoryStore and its LocalStore say of a range that
-# begins behind the end of an object.
-_NO_HEAD = re.compile("status code: (?:405|501)|Content-Length Header missing")
-_NOT_ALLOWED = re.compile("status code: 405")  # which obstore takes for a missing object
-_GONE = re.compile("status code: 410")
-_NO_SUCH_RANGE = re.compile("status code: 416|Wanted range starting at|Requested range was invalid")
+# What obstore's MemoryStore and its LocalStore say of a range that begins behind the end of an
+# object.
+_NOT_ALLOWED, _GONE, _NO_BYTES, _NOT_IMPLEMENTED = 405, 410, 416, 501  # status of HTTP
+_NO_LENGTH = "Content-Length Header missing"
+_NO_SUCH_RANGE = re.compile("Wanted range starting at|Requested range was invalid")
 
 
 class ObjectSource(ByteSource):
@@ -200,7 +201,8 @@ class ObjectSource(ByteSource):
         try:
             return obstore.head(self._store, self._key)
         except Exception as error:
-            if not _NO_HEAD.search(describe_error(error)):
+            is_refused = find_status(error) in (_NOT_ALLOWED, _NOT_IMPLEMENTED)
+            if not is_refused and _NO_LENGTH not in describe_error(error):
                 raise
         found = self._ask_by_get(obstore)
         self._asks_by_get = True
@@ -291,9 +293,9 @@ class ObjectSource(ByteSource):
         """Raise an error of the store as one of this package."""
         from obstore import exceptions
 
-        message = describe_error(error)
+        message, status = describe_error(error), find_status(error)
         is_missing = isinstance(error, FileNotFoundError | exceptions.NotFoundError)
-        if (is_missing and not _NOT_ALLOWED.search(message)) or _GONE.search(message):
+        if (is_missing and status != _NOT_ALLOWED) or status == _GONE:
             raise MissingFileError(
                 "the object is gone, or was never there", path=self.name
             ) from None
@@ -324,9 +326,9 @@ def _has_no_range(error: Exception) -> bool:
     """Return whether a store said that there is no such range, or answered with everything."""
     from obstore.exceptions import NotSupportedError
 
-    return isinstance(error, NotSupportedError) or bool(
-        _NO_SUCH_RANGE.search(describe_error(error))
-    )
+    if isinstance(error, NotSupportedError) or find_status(error) == _NO_BYTES:
+        return True
+    return bool(_NO_SUCH_RANGE.search(describe_error(error)))
 
 
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:

@@ -41,6 +41,8 @@ _OF_CLIENTS = (  # what variables may set, too: obstore itself drops them where 
     *("proxy_url", "proxy_ca_certificate", "proxy_excludes"),
     *("timeout", "connect_timeout", "read_timeout"),
 )
+_STATUS = re.compile("Error performing .*? status code: ([0-9]{3})", re.DOTALL)
+_MOST_TEXT = 1 << 14  # characters of an error that are looked at: it may hold a page
 _LONGEST_LINE = 300  # characters of an error, which may hold what a server sent
 
 
@@ -181,13 +183,19 @@ def join_url(root: str, path: bytes) -> str:
     return f"{root}/{quote(path) if is_web else key}"
 
 
+def find_status(error: Exception) -> int:
+    """Return the status of HTTP that an error of a store is about; 0 where it is about none."""
+    found = _STATUS.search(str(error)[:_MOST_TEXT])
+    return int(found[1]) if found else 0
+
+
 def describe_error(error: Exception) -> str:
     """Return the first line of an error of a store, without queries and passwords of its URLs.
 
     These may be signatures, and the index keeps why an object could not be read. The line may end
     in what a server sent: it is cut, and has no control characters.
     """
-    line = str(error)[: 1 << 14].partition("\n")[0]
+    line = str(error)[:_MOST_TEXT].partition("\n")[0]
     line = _PASSWORD.sub(r"\1", _QUERY.sub(r"\1", line))
     line = "".join([each if each.isprintable() else "\ufffd" for each in line])
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."

@@ -33,6 +33,7 @@ from dicom_bytes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulate,
@@ -315,6 +316,27 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
         with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
             archive["1.2.0"]
     assert not server.served
+
+
+def test_R7_a_deflated_file_of_a_mirror_is_known_by_its_uid(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """Which its deflated bytes do not show; another one, or one that is not deflated, is stale."""
+
+    def make(uid: str) -> bytes:
+        data_set = element(0x00080018, "UI", uid) + image_attributes(rows=4, columns=4)
+        return deflated_file(data_set + element(PIXEL_DATA, "OW", FRAMES[0]))
+
+    folder = build_local(tmp_path / "archive", {"a.dcm": make("1.2.3")})
+    root = put(server, {"a.dcm": make("1.2.3")})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.array("1.2.3", 0).tobytes() == FRAMES[0]
+    others = (make(f"1.2.{number}") for number in range(4, 100))
+    other = next(each for each in others if len(each) == len(make("1.2.3")))
+    for data in (other, bytes(len(other))):
+        put(server, {"a.dcm": data})
+        with mmindex.open(folder, archive_root=root) as archive, pytest.raises(StaleIndexError):
+            archive.array("1.2.3", 0)
 
 
 def test_a_container_of_a_mirror_that_was_replaced_is_opened_anew(
@@ -924,3 +946,18 @@ class TestWalks:
             (at + 1, *piece) for at, piece in enumerate(expected)
         ]
         assert len(server.gets) <= 30
+
+    @pytest.mark.parametrize("prove", [True, False])
+    def test_fragments(self, prove: bool, server: RangeServer, tmp_path: Path) -> None:
+        """Those of a frame by one request, proved or not; all of a file by some."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=prove)
+        with mmindex.open(index) as archive, archive["1.2.3"] as instance:
+            server.served.clear()
+            assert bytes(instance.view(7)) == TILES[7]
+            assert list(map(bytes, instance.fragments(8))) == [TILES[8]]
+            assert len(server.gets) == 2
+            server.served.clear()
+            assert list(map(bytes, instance.all_fragments())) == TILES[:300]
+            assert len(server.gets) <= 12
