@@ -130,6 +130,9 @@ class Skipped(NamedTuple):
 class Root(ABC):
     """A folder or a bucket: files below it can be listed, and opened by their path in it.
 
+    What a build does with these files (scan, compare with a record) is added by `ArchiveRoot` in
+    `update/archive_root.py`, since this folder knows neither records nor scans of an archive.
+
     Attributes
     ----------
     name : str
@@ -161,6 +164,20 @@ class Root(ABC):
     @abstractmethod
     def find(self, path: bytes) -> FoundFile | None:
         """Return the file at `path` as it is now; None where there is none."""
+
+    def has(self, path: bytes) -> bool:
+        """Return whether something is at `path`: a file, or whatever else a root may hold."""
+        return self.find(path) is not None
+
+    @abstractmethod
+    def is_empty(self, index: str) -> bool:
+        """Return whether nothing is there but the index, as at a mount point without its mount.
+
+        Parameters
+        ----------
+        index : str
+            The index file, which may lie elsewhere.
+        """
 
     @abstractmethod
     def open(self, path: bytes, version: Fingerprint | None = None) -> ByteSource:

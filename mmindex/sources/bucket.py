@@ -177,6 +177,10 @@ class Bucket(Root):
             return None
         return FoundFile(path, version)
 
+    def is_empty(self, index: str) -> bool:
+        """Return whether the listing has no object but an index; of a web server nobody knows."""
+        return self.has_listing and next(self.walk(), None) is None
+
     def is_object(self) -> bool:
         """Return whether the URL is that of an object."""
         try:

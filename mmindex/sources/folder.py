@@ -63,23 +63,24 @@ class Folder(Root):
         """Return whether something is at `path`: a file, a folder, a link that leads nowhere."""
         return os.path.lexists(os.path.join(self._root, path))
 
-    def open(
-        self, path: bytes, version: Fingerprint | None = None, *, by_path: bool = True
-    ) -> FileSource:
-        """Return the file at `path`, open; see `Root.open`.
+    def is_empty(self, index: str) -> bool:
+        """Return whether the folder is gone, or has no entry but its index."""
+        is_own = match_index_files(os.fsencode(index))(os.path.realpath(self._root))
+        try:
+            with os.scandir(self._root) as entries:
+                return all(is_own(entry.name) for entry in entries)
+        except OSError:
+            return True
 
-        Parameters
-        ----------
-        by_path : bool
-            Whether the file is looked for at its path later on; else only the open file is.
-        """
+    def open(self, path: bytes, version: Fingerprint | None = None) -> FileSource:
+        """Return the file at `path`, open; see `Root.open`."""
         full_path = os.fsdecode(os.path.join(self._root, path))
         descriptor = open_descriptor(full_path)
         if version is None:
             version = Fingerprint.of(os.stat(descriptor.number))
         elif self._ignore_inode and version.kind == VersionKind.LOCAL:
             version = version._replace(inode=os.stat(descriptor.number).st_ino)
-        return FileSource(descriptor, full_path, version, self._revalidate_after, by_path=by_path)
+        return FileSource(descriptor, full_path, version, self._revalidate_after)
 
 
 class WalkRules(NamedTuple):

@@ -14,7 +14,6 @@ from mmindex.index.names import is_url_root
 from mmindex.index.store import Store
 from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME, is_url
-from mmindex.sources.folder import match_index_files
 from mmindex.update.moves import check_move
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def check_removal(
         return
     limit = parse_limit(max_removed)
     if limit is None:
-        if root.is_empty(index):
+        if root.files.is_empty(index):
             what = "the root is empty"
         elif gone > _FEW and 2 * gone > known:
             what = "over half of the files are gone"
@@ -148,16 +147,6 @@ def check_removal(
         '(max_removed="100%")',
         path=index,
     )
-
-
-def is_empty_folder(root: bytes, index: str) -> bool:
-    """Return whether a folder has no entry but its index."""
-    is_own = match_index_files(os.fsencode(index))(os.path.realpath(root))
-    try:
-        with os.scandir(root) as entries:
-            return all(is_own(entry.name) for entry in entries)
-    except OSError:
-        return True
 
 
 @contextmanager

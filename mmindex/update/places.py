@@ -123,7 +123,7 @@ class BucketPlaces(Places):
         if not self._has_folders or (path and self._is_left_out(path)):
             return
         is_first = True
-        for found in self._archive.root.walk(path, self._archive.rules):
+        for found in self._archive.files.walk(path, self._archive.rules):
             if is_first:
                 yield Below(path)
             is_first = False
@@ -131,7 +131,7 @@ class BucketPlaces(Places):
 
     def is_file(self, path: bytes) -> bool:
         """Return whether an object is at a path."""
-        return self._archive.has(path)
+        return self._archive.files.has(path)
 
 
 class FolderPlaces(Places):

@@ -144,7 +144,7 @@ def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> b
     if kind == "unreadable" and store.find_skipped(path) == detail:
         return True
     if record is None:
-        return kind == "new" and root.has(path)
+        return kind == "new" and root.files.has(path)
     if kind == "unreadable" and detail == describe_unreadable(record):
         return record.status is Status.UNREADABLE
     if kind == "anomaly":

@@ -257,7 +257,7 @@ class _Look:
 
     def _is_known(self, path: bytes) -> bool:
         """Return whether something is at a path that is left out, or a problem is noted of it."""
-        return bool(self._store.read_notes_of(path)) or self._root.has(path)
+        return bool(self._store.read_notes_of(path)) or self._root.files.has(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
@@ -287,7 +287,7 @@ class _Look:
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
-        if SEPARATOR.encode() in path and not self._root.has(path):
+        if SEPARATOR.encode() in path and not self._root.files.has(path):
             for container, _ in split_path(path):
                 is_known = self._store.find_paths([container]) != [None]
                 if is_known or self._places.is_file(container):
