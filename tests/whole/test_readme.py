@@ -173,6 +173,8 @@ def make_fragment(uid: str, arrays: str) -> bytes:
         return bytes.fromhex(UNDECODED[arrays])
     pixels = np.frombuffer(b"abcd", "u1").reshape(2, 2)
     examples = EXAMPLES.get(TRANSFER_SYNTAXES[uid].codec.value)
+    if examples and "u1" not in examples[0].kinds:
+        pytest.skip("a codec of colours alone: test_registry.py decodes its frames")
     if examples and (arrays == "yes" or importlib.util.find_spec("imagecodecs") is not None):
         fragment = examples[0].encode(pixels)
         return fragment + b"\0" * (len(fragment) % 2)
