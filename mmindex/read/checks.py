@@ -57,7 +57,7 @@ class Checked:
             There is no such kind.
         """
         from mmindex.read.problems import walk_problems
-        from mmindex.sources.folder import WalkRules
+        from mmindex.sources.base import WalkRules
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
         archive = cast("Archive", self)

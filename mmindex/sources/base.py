@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmindex.errors import TruncatedFrameError
 from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
-
-if TYPE_CHECKING:
-    from mmindex.sources.folder import WalkRules
 
 
 class ByteSource(ABC):
@@ -125,6 +122,25 @@ class Skipped(NamedTuple):
     path: bytes
     reason: str
     may_hide: bool
+
+
+class WalkRules(NamedTuple):
+    """The files and folders that a walk leaves out.
+
+    Attributes
+    ----------
+    exclude : tuple of str
+        Globs of files and folders: one with a slash is compared with the path in the archive, one
+        without with the name.
+    follow_links : bool
+        Whether symbolic links are followed.
+    one_file_system : bool
+        Whether folders of other file systems than the root's are left out.
+    """
+
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = True
+    one_file_system: bool = False
 
 
 class Root(ABC):

@@ -12,8 +12,8 @@ from typing import Any
 
 from mmindex.errors import MissingFileError, RemoteReadError
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Root, Skipped
-from mmindex.sources.folder import WalkRules, match_excluded, match_index_name
+from mmindex.sources.base import FoundFile, Root, Skipped, WalkRules
+from mmindex.sources.folder import match_excluded, match_index_name
 from mmindex.sources.object_store import ObjectSource, version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (

@@ -12,11 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint, VersionKind
-from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.base import FoundFile, Root, Skipped, WalkRules
 from mmindex.sources.file import FileSource, open_descriptor
 
 
@@ -81,25 +80,6 @@ class Folder(Root):
         elif self._ignore_inode and version.kind == VersionKind.LOCAL:
             version = version._replace(inode=os.stat(descriptor.number).st_ino)
         return FileSource(descriptor, full_path, version, self._revalidate_after)
-
-
-class WalkRules(NamedTuple):
-    """The files and folders that a walk leaves out.
-
-    Attributes
-    ----------
-    exclude : tuple of str
-        Globs of files and folders: one with a slash is compared with the path in the archive, one
-        without with the name.
-    follow_links : bool
-        Whether symbolic links are followed.
-    one_file_system : bool
-        Whether folders of other file systems than the root's are left out.
-    """
-
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = True
-    one_file_system: bool = False
 
 
 _ALL = WalkRules()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError, is_missing
 from mmindex.model import Fingerprint, InstanceRecord, is_url
-from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped
-from mmindex.sources.folder import Folder, WalkRules
+from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, WalkRules
+from mmindex.sources.folder import Folder
 from mmindex.update.guards import find_root
 from mmindex.update.problems import describe_change, describe_refusal
 from mmindex.update.scan_file import Target, scan_files

@@ -7,17 +7,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.names import is_url_root
 from mmindex.index.store import Store
 from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME, is_url
+from mmindex.sources.base import Root
 from mmindex.update.moves import check_move
-
-if TYPE_CHECKING:
-    from mmindex.update.archive_root import ArchiveRoot
 
 
 class RemovalRefusedError(IndexWriteError):
@@ -110,13 +107,13 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
 
 
 def check_removal(
-    root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
+    root: Root, index: str, gone: int, known: int, max_removed: int | str | None
 ) -> None:
     """Raise RemovalRefusedError where more files are gone than a mistake should cost.
 
     Parameters
     ----------
-    root : ArchiveRoot
+    root : Root
         The archive.
     index : str
         Its index.
@@ -130,7 +127,7 @@ def check_removal(
         return
     limit = parse_limit(max_removed)
     if limit is None:
-        if root.files.is_empty(index):
+        if root.is_empty(index):
             what = "the root is empty"
         elif gone > _FEW and 2 * gone > known:
             what = "over half of the files are gone"

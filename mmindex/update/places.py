@@ -13,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import IndexWriteError, is_missing
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
 from mmindex.sources.folder import (
-    WalkRules,
     match_excluded,
     match_index_files,
     skipped,

@@ -17,8 +17,7 @@ from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.problem_notes import Looked
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, split_path
-from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
 from mmindex.update.archive_root import ArchiveRoot, find_archive
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, follow_attributes
@@ -179,7 +178,9 @@ def update_files(
         finally:
             commits.commit()
         gone = sorted({*found.find_gone(), *containers.find_vanished()})
-        check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
+        check_removal(
+            archive.files, index_path, len(gone), store.count_files(), options.max_removed
+        )
         commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}

@@ -11,8 +11,7 @@ import pytest
 
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Root
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import FoundFile, Root, WalkRules
 
 FILES = {
     b"a": b"aaaa",
