@@ -62,8 +62,8 @@ class Header:
         The bytes that offsets refer to: the inflated data set, where it was deflated.
     inflated : bool
         Whether `buffer` is an inflated data set.
-    brought : tuple of bytes or None
-        What the record brings along of its attributes, set by a build that keeps them.
+    carried_values : tuple of bytes or None
+        What the record carries of its attributes, set by a build that keeps them.
     """
 
     buffer: Buffer
@@ -72,7 +72,7 @@ class Header:
     data_set: DataSet
     anomalies: list[Anomaly] = field(default_factory=list)
     inflated: bool = False
-    brought: tuple[bytes, bytes] | None = None
+    carried_values: tuple[bytes, bytes] | None = None
 
     def text(self, tag: int) -> str:
         """Return the value of an element as text without padding.
