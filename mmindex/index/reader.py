@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import TypeVar
 
@@ -33,12 +33,12 @@ from mmindex.index.index_file import CheckedPages, reading
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
-from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
+from mmindex.index.member_reader import MemberReader
 from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import unpack_record
 from mmindex.index.record_split import join_record, length_apart, length_of_positions
 from mmindex.index.verify import verify_index
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status, locate, split_path
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
@@ -49,7 +49,7 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(AttributeReader, MeasureReader, ProblemReader):
+class Reader(AttributeReader, MeasureReader, MemberReader, ProblemReader):
     """The reading half of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
@@ -175,6 +175,18 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         """
         found = self._follow(txn, path_key(path))
         return None if found is None else self._unpack(txn, *found)
+
+    def find_record(self, path: bytes) -> InstanceRecord | None:
+        """Return the record of the file at a path; None where there is none.
+
+        A path like `study.zip!/a.dcm` is that of a file in a container, unless a file has this
+        path.
+        """
+        for key in (path, *(locate(*parts) for parts in split_path(path))):
+            record = self.read_path(key)
+            if record is not None and record.key == key:
+                return record
+        return None
 
     def _follow(self, txn: Transaction, key: bytes) -> tuple[int, memoryview] | None:
         """Return the id that a path's key leads to, and the record that has it."""
@@ -344,37 +356,6 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
             return []  # each id that was seen and is gone has a new one in its place
         ids = (FILE_ID.unpack(key)[0] for key, _ in txn.walk("files"))
         return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
-
-    @reading
-    def find_members(
-        self,
-        txn: Transaction,
-        container: bytes,
-        other_than: tuple[int, ...] | None = None,
-        seen: Sequence[int] = b"",
-    ) -> list[int]:
-        """Return the ids of the files in the container at a path; see `members.find_members`."""
-        return find_members(txn, container, other_than, seen)
-
-    @reading
-    def has_members(self, txn: Transaction, container: bytes) -> bool:
-        """Return whether files in the container at this path are known."""
-        return txn.get("members", path_key(container)) is not None
-
-    @reading
-    def find_all_members(self, txn: Transaction) -> list[int]:
-        """Return the ids of the files in all containers."""
-        return list(walk_all_members(txn))
-
-    @reading
-    def mark_members(self, txn: Transaction, seen: bytearray) -> int:
-        """Mark the files in containers that were seen and are unchanged; return how many."""
-        return mark_members(txn, seen)
-
-    @reading
-    def find_containers(self, txn: Transaction, *, opened: bool) -> list[int]:
-        """Return the ids of the containers of which files are known, or of those of which none."""
-        return find_containers(txn, opened=opened)
 
     @reading
     def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
