@@ -50,7 +50,7 @@ Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its s
 
 
 class Reader(AttributeReader, MeasureReader, MemberReader, ProblemReader):
-    """The reading half of `Store`: each read has a transaction of its own.
+    """The reading part of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
     """
