@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from mmindex.errors import StaleIndexError
 from mmindex.index.attribute_reader import AttributeReader
 from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.chunks import ChunkedDatabase, StoredEntries, slice_chunks
+from mmindex.index.chunks import ChunkReader, StoredEntries, slice_chunks
 from mmindex.index.commit import read_counters
 from mmindex.index.counters import Counters
 from mmindex.index.databases import (
@@ -29,7 +28,7 @@ from mmindex.index.frame_location import (
     find_location,
     find_pixels,
 )
-from mmindex.index.index_file import CheckedPages, reading
+from mmindex.index.index_file import CheckedPages, read_identity, reading
 from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
@@ -49,36 +48,11 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(AttributeReader, MeasureReader, MemberReader, ProblemReader):
+class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemReader):
     """The reading part of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
     """
-
-    @reading
-    def read_entries(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of the entries of a record that are kept apart.
-
-        Raises
-        ------
-        StaleIndexError
-            The record is gone: a build has replaced or removed it.
-        """
-        return self._read_chunks(txn, "entries", file_id, start, stop)
-
-    @reading
-    def read_positions(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of the positions of a file's tiles; as `read_entries`."""
-        return self._read_chunks(txn, "positions", file_id, start, stop)
-
-    def _read_chunks(
-        self, txn: Transaction, database: ChunkedDatabase, file_id: int, start: int, stop: int
-    ) -> bytes:
-        if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
-            raise StaleIndexError(
-                "the index was rebuilt: look the instance up again", path=self.path
-            )
-        return slice_chunks(txn, database, file_id, start, stop)
 
     @reading
     def read_record(self, txn: Transaction, file_id: int) -> InstanceRecord | None:
@@ -86,16 +60,29 @@ class Reader(AttributeReader, MeasureReader, MemberReader, ProblemReader):
         sealed = txn.get("files", FILE_ID.pack(file_id))
         return None if sealed is None else self._unpack(txn, file_id, sealed)
 
-    def _unpack(self, _: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
-        return self.unpack(file_id, unseal(FILE_ID.pack(file_id), sealed))
+    def _unpack(self, txn: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
+        packed = unseal(FILE_ID.pack(file_id), sealed)
+        length, apart = length_apart(packed), length_of_positions(packed)
+        if length is None and not apart:  # as most are
+            return self.unpack(file_id, packed)
+        return self.unpack(file_id, packed, read_identity(txn))
 
-    def unpack(self, file_id: int, packed: bytes | memoryview) -> InstanceRecord:
-        """Return a file's record, whose long entries stay in the index."""
-        length = length_apart(packed)
-        entries = None if length is None else StoredEntries(self, file_id, length)
-        positions = None
-        if apart := length_of_positions(packed):
-            positions = StoredEntries(self, file_id, apart, "positions")
+    def unpack(
+        self, file_id: int, packed: bytes | memoryview, identity: bytes | None = None
+    ) -> InstanceRecord:
+        """Return a file's record, whose long entries stay in the index.
+
+        Parameters
+        ----------
+        identity : bytes, optional
+            The index that the record was read from; that which was opened unless given.
+        """
+        length, apart = length_apart(packed), length_of_positions(packed)
+        entries = positions = None
+        if length is not None:
+            entries = StoredEntries(self, identity or self.identity, file_id, length)
+        if apart:
+            positions = StoredEntries(self, identity or self.identity, file_id, apart, "positions")
         record = unpack_record(packed, entries, positions)
         if record.fingerprint is None:
             raise DamageError(f"file {file_id} has no fingerprint")
