@@ -272,7 +272,7 @@ class InstanceRecord:
     positions : Entries or None
         Where the tiles of a whole slide image are, as `TilePositions` reads them. A build finds
         them; None else.
-    brought : tuple of bytes or None
+    carried_values : tuple of bytes or None
         Attributes of the study and of the series, packed, on their way from the scan to the index;
         None of a record that comes from an index.
     """
@@ -298,7 +298,7 @@ class InstanceRecord:
     scan_microseconds: int = field(default=0, compare=False)
     member: Member | None = None
     positions: Entries | None = None
-    brought: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
+    carried_values: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def location(self) -> bytes:

@@ -85,6 +85,11 @@ def reading(
     return read_in_transaction
 
 
+def read_identity(txn: Transaction) -> bytes:
+    """Return the 16 random bytes that no other index has."""
+    return unseal(b"identity", txn.read("meta", b"identity"))
+
+
 class OpenIndex:
     """An index file, open: its environment, in this process or after a fork, and its meta.
 
@@ -109,7 +114,7 @@ class OpenIndex:
         self._let_go.atexit = False
         previous, self._shared = self._shared, shared
         try:
-            identity = shared.opened.key, self._get_meta(b"identity")
+            identity = shared.opened.key, self._read_identity()
             if self._identity not in (None, identity):
                 raise StaleIndexError(
                     "another index is in its place: open it again", path=self.path
@@ -120,6 +125,12 @@ class OpenIndex:
             raise
         self._identity = identity
         return shared
+
+    @property
+    def identity(self) -> bytes:
+        """The index that was opened: 16 random bytes, of it alone."""
+        assert self._identity is not None
+        return self._identity[1]
 
     def close(self) -> None:
         """Release the index."""
@@ -187,14 +198,9 @@ class OpenIndex:
         file_id: int = FILE_ID.unpack(self._get_meta(b"next"))[0]
         return file_id
 
-    def _check_identity(self, txn: Transaction) -> None:
-        """Raise StaleIndexError where another index was written over this one.
-
-        File ids count from 0 in each, so that what is known by its id may be of another file.
-        """
-        key = b"identity"
-        if self._identity is None or unseal(key, txn.read("meta", key)) != self._identity[1]:
-            raise StaleIndexError("another index is in its place: open it again", path=self.path)
+    @reading
+    def _read_identity(self, txn: Transaction) -> bytes:
+        return read_identity(txn)
 
     @reading
     def _get_meta(self, txn: Transaction, key: bytes) -> bytes:

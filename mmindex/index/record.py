@@ -66,7 +66,7 @@ from typing import NamedTuple
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import Entries, FrameTable, Layout
 from mmindex.image_numbers import NO_NUMBERS
-from mmindex.index.brought import bring_values
+from mmindex.index.carried_values import carry_values
 from mmindex.index.record_parts import (
     BIG_ENDIAN,
     BOUNDARIES,
@@ -181,7 +181,7 @@ def pack_record(
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
     packed = b"".join((header, texts, numbers, anomalies, entries, positions))
-    return packed if record.brought is None else bring_values(packed, record.brought)
+    return packed if record.carried_values is None else carry_values(packed, record.carried_values)
 
 
 def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:

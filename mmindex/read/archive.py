@@ -17,7 +17,6 @@ from mmindex.errors import (
 )
 from mmindex.index.databases import UidKind
 from mmindex.index.instance_names import InstanceName, UidWithin, allows, uid_of
-from mmindex.index.members import find_record
 from mmindex.index.names import find_index_file
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
@@ -139,7 +138,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         StaleIndexError, MissingFileError, FormatError
             As by UID.
         """
-        record = find_record(self._store, os.fsencode(path))
+        record = self._store.find_record(os.fsencode(path))
         if record is None:
             raise InstanceNotFoundError(
                 f"the index has no file {os.fsdecode(path)!r}", path=self.path
@@ -148,7 +147,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Return whether the index has a file at `path`, relative to the archive's root."""
-        return find_record(self._store, os.fsencode(path)) is not None
+        return self._store.find_record(os.fsencode(path)) is not None
 
     def frame(self, sop_instance_uid: InstanceName, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`.

@@ -1,4 +1,4 @@
-"""The half of `Archive` that reads many frames: file by file, or from a bucket many at a time."""
+"""The part of `Archive` that reads many frames: file by file, or from a bucket many at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILES_AT_ONCE = 16  # of a bucket
 
 
 class Batches:
-    """The half of `Archive` that reads frames of many instances."""
+    """The part of `Archive` that reads frames of many instances."""
 
     root: str
     _retry: Callable[[InstanceName, Callable[[Instance], Read]], Read]

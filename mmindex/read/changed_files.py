@@ -12,8 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.model import Fingerprint, InstanceRecord
-from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
+from mmindex.sources.folder import walk_archive
 
 if TYPE_CHECKING:
     from mmindex.index.store import Store

@@ -1,4 +1,4 @@
-"""The half of `Archive` that says what is wrong with it."""
+"""The part of `Archive` that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Checked:
-    """The half of `Archive` that lists problems."""
+    """The part of `Archive` that lists problems."""
 
     _store: Store
 
@@ -58,7 +58,7 @@ class Checked:
             There is no such kind.
         """
         from mmindex.read.problems import walk_problems
-        from mmindex.sources.folder import WalkRules
+        from mmindex.sources.base import WalkRules
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
         archive = cast("Archive", self)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Composed:
-    """The half of `Archive` that joins instances."""
+    """The part of `Archive` that joins instances."""
 
     __slots__ = ()
 

@@ -24,7 +24,7 @@ _MOST_LOST = 10_000  # frames that are named: Number of Frames of a damaged head
 
 
 class Decoded:
-    """The decoded half of `Instance`."""
+    """The part of `Instance` above its bytes."""
 
     __slots__ = ()
 

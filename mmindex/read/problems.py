@@ -14,8 +14,7 @@ from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status, split_path
 from mmindex.read.changed_files import compare_archive
 from mmindex.read.index_check import IndexCheck, begin_check
-from mmindex.sources.base import Skipped
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import Skipped, WalkRules
 from mmindex.update.met import match_young
 from mmindex.update.problems import (
     describe_anomaly,

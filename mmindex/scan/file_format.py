@@ -15,6 +15,7 @@ from mmindex.errors import FormatError, NotDicomError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
 from mmindex.scan.element import Element
+from mmindex.scan.element_headers import chain_follows
 from mmindex.scan.encoding import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -22,7 +23,6 @@ from mmindex.scan.encoding import (
     UNDEFINED_LENGTH,
     Encoding,
 )
-from mmindex.scan.headers import chain_follows
 from mmindex.scan.inflate import MAX_INFLATED_LENGTH, inflate_up_to
 
 PREAMBLE_LENGTH = 128

@@ -62,8 +62,8 @@ class Header:
         The bytes that offsets refer to: the inflated data set, where it was deflated.
     inflated : bool
         Whether `buffer` is an inflated data set.
-    brought : tuple of bytes or None
-        What the record brings along of its attributes, set by a build that keeps them.
+    carried_values : tuple of bytes or None
+        What the record carries of its attributes, set by a build that keeps them.
     version : Fingerprint or None
         The version of the file, set where it is known before the record is made.
     """
@@ -74,7 +74,7 @@ class Header:
     data_set: DataSet
     anomalies: list[Anomaly] = field(default_factory=list)
     inflated: bool = False
-    brought: tuple[bytes, bytes] | None = None
+    carried_values: tuple[bytes, bytes] | None = None
     version: Fingerprint | None = None
 
     def text(self, tag: int) -> str:

@@ -160,7 +160,7 @@ def make_record(
         image_numbers=read_image_numbers(header),
         frames=frames,
         anomalies=tuple(sorted(anomalies, key=attrgetter("offset"))) if anomalies else (),
-        brought=header.brought,
+        carried_values=header.carried_values,
     )
 
 

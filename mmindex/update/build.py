@@ -16,7 +16,7 @@ from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.problem_notes import EVERYWHERE
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 from mmindex.update.archive_root import find_archive
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, find_attributes
@@ -193,7 +193,7 @@ def build(
             commits.commit()
         commits.remove(plan.find_shut())
         gone = sorted({*plan.find_gone(), *opened.find_vanished()})
-        check_removal(archive, index_path, len(gone), known, max_removed)
+        check_removal(archive.files, index_path, len(gone), known, max_removed)
         commits.remove(gone)
         filling = options._replace(attributes=wanted)
         fill_attributes(index_store, archive, filling, show=lambda: show(report))

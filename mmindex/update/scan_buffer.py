@@ -97,7 +97,7 @@ def _scan_buffer(
     except MMIndexError as error:
         return unreadable(type(error).__name__, _describe(error, at))
     if options.attributes is not None:
-        header.brought = decode_attributes(header, options.attributes)
+        header.carried_values = decode_attributes(header, options.attributes)
     try:
         if options.header_only:
             record = make_record(header, Status.NO_PIXEL_DATA)

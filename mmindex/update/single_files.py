@@ -17,8 +17,7 @@ from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.problem_notes import Looked
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, split_path
-from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
 from mmindex.update.archive_root import ArchiveRoot, find_archive
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, follow_attributes
@@ -179,7 +178,9 @@ def update_files(
         finally:
             commits.commit()
         gone = sorted({*found.find_gone(), *containers.find_vanished()})
-        check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
+        check_removal(
+            archive.files, index_path, len(gone), store.count_files(), options.max_removed
+        )
         commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
         looked_at = {*wanted, *found.met}
@@ -257,7 +258,7 @@ class _Look:
 
     def _is_known(self, path: bytes) -> bool:
         """Return whether something is at a path that is left out, or a problem is noted of it."""
-        return bool(self._store.read_notes_of(path)) or self._root.has(path)
+        return bool(self._store.read_notes_of(path)) or self._root.files.has(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
@@ -287,7 +288,7 @@ class _Look:
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
-        if SEPARATOR.encode() in path and not self._root.has(path):
+        if SEPARATOR.encode() in path and not self._root.files.has(path):
             for container, _ in split_path(path):
                 is_known = self._store.find_paths([container]) != [None]
                 if is_known or self._places.is_file(container):

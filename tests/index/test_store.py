@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from new_store import create_store
 
 import mmindex
-from mmindex.errors import IndexFormatError, MissingFileError, MMIndexError, StaleIndexError
+from mmindex.errors import IndexFormatError, MissingFileError, StaleIndexError
 from mmindex.frame_table import FrameTable, Layout
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
@@ -541,9 +541,9 @@ def test_long_entries_are_read_in_place(store: Store, monkeypatch: pytest.Monkey
     asked = []
     read_entries = store.read_entries
 
-    def note(*place: int) -> bytes:
-        asked.append(place[-1] - place[-2])
-        return read_entries(*place)
+    def note(file_id: int, start: int, stop: int, identity: bytes) -> bytes:
+        asked.append(stop - start)
+        return read_entries(file_id, start, stop, identity)
 
     monkeypatch.setattr(store, "read_entries", note)
     for frame_index in (0, 150_000, 299_999, 1, 150_001):
@@ -599,33 +599,6 @@ def test_long_entries_are_stale_once_their_record_is_gone(store: Store, replaced
     put(store, *[long_record()] * replaced, removed=[] if replaced else [file_id])
     with pytest.raises(StaleIndexError, match="rebuilt"):
         record.frames.contiguous_range(0)
-
-
-@pytest.mark.parametrize("command", ["rename", "copy"])
-def test_long_entries_are_stale_once_another_index_is_in_its_place(
-    tmp_path: Path, command: str
-) -> None:
-    """Though it has a record of the same id: ids count from 0 in every index."""
-    starts = struct.pack("<300001I", *range(0, 40 * 300_000 + 1, 40))
-    frames = FrameTable(Layout.FRAGMENT_A_FRAME, 300_000, 300_000, 300_000, 1000, entries=starts)
-    other = make_record(b"other", "1.3", frames=frames, number_of_frames=300_000)
-    for name, record in (("a", long_record()), ("b", other)):
-        with closing(create_store(str(tmp_path / name), b"/archive")) as store:
-            put(store, record)
-    with closing(Store(str(tmp_path / "a"))) as store:
-        (file_id,) = all_file_ids(store)
-        held = store.read_record(file_id)
-        assert held is not None
-        assert held.frames is not None
-        assert held.frames.contiguous_range(0) == (1008, 12)
-        if command == "rename":  # the map of the old one stays
-            os.replace(tmp_path / "b", tmp_path / "a")
-            assert held.frames.contiguous_range(200_000) == (1008 + 20 * 200_000, 12)
-            return
-        with open(tmp_path / "a", "r+b") as file:  # as `cp` or `rsync --inplace` do
-            file.write((tmp_path / "b").read_bytes())
-        with pytest.raises(MMIndexError, match="another index is in its place"):
-            held.frames.contiguous_range(200_000)
 
 
 # Where the archive is

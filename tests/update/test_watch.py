@@ -20,7 +20,7 @@ from dicom_bytes import small_image as image
 
 import mmindex
 from mmindex.errors import IndexWriteError, MMIndexError
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 
 pytest.importorskip("watchfiles")
 
