@@ -22,7 +22,13 @@ from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
-from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
+from mmindex.update.guards import (
+    check_first_build,
+    find_index,
+    find_refusal,
+    open_to_build,
+    parse_limit,
+)
 from mmindex.update.moves import refuse_move_of_url, require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
@@ -156,6 +162,7 @@ def build(
     report = BuildReport(archive.name, index_path)
     show = progress or (lambda report: None)
     require_index(index_path, moved_from)
+    check_first_build(archive, index_path, max_removed)
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))
@@ -193,10 +200,13 @@ def build(
             commits.commit()
         commits.remove(plan.find_shut())
         gone = sorted({*plan.find_gone(), *opened.find_vanished()})
-        check_removal(archive, index_path, len(gone), known, max_removed)
-        commits.remove(gone)
+        refusal = find_refusal(archive, index_path, len(gone), known, max_removed)
+        if refusal is None:
+            commits.remove(gone)
         filling = options._replace(attributes=wanted)
         fill_attributes(index_store, archive, filling, show=lambda: show(report))
+        if refusal is not None:
+            raise refusal
         report.add_totals(index_store.read_counters())
         report.duplicates = index_store.count_duplicates("instances")
         show(report)

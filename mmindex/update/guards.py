@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class RemovalRefusedError(IndexWriteError):
-    """More files are gone than a mistake should cost; all else was done."""
+    """More files are gone than a mistake should cost, or all that there would be.
+
+    All else was done.
+    """
 
 
 _FEW = 100  # files that may go without a question, unless the root is empty
@@ -110,10 +113,10 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
     return float(found[1]) / 100
 
 
-def check_removal(
+def find_refusal(
     root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
-) -> None:
-    """Raise RemovalRefusedError where more files are gone than a mistake should cost.
+) -> RemovalRefusedError | None:
+    """Return the error to raise in the end where more files are gone than a mistake should cost.
 
     Parameters
     ----------
@@ -128,7 +131,7 @@ def check_removal(
         half of all, and none where the root is empty.
     """
     if not gone:
-        return
+        return None
     limit = parse_limit(max_removed)
     if limit is None:
         if root.is_empty(index):
@@ -136,18 +139,40 @@ def check_removal(
         elif gone > _FEW and 2 * gone > known:
             what = "over half of the files are gone"
         else:
-            return
+            return None
     else:
         most = limit * known if isinstance(limit, float) else limit
         if gone <= most:
-            return
+            return None
         what = f"expected at most {max_removed} to be gone"
-    raise RemovalRefusedError(
+    return RemovalRefusedError(
         f"{what}, found {gone} of {known} files missing in {root.name}: nothing was "
         "dropped. Is it mounted? To drop them all the same: --max-removed 100% "
         '(max_removed="100%")',
         path=index,
     )
+
+
+def check_first_build(root: ArchiveRoot, index: str, max_removed: int | str | None) -> None:
+    """Raise RemovalRefusedError where an empty folder, as of a lost mount, would get an index.
+
+    Parameters
+    ----------
+    root : ArchiveRoot
+        The archive; a bucket may be empty.
+    index : str
+        Where its index is, or will be.
+    max_removed : int or str, optional
+        Whatever is given says that an empty archive is meant.
+    """
+    if max_removed is not None or is_url_root(root.path) or os.path.exists(index):
+        return
+    if root.is_empty(index):
+        raise RemovalRefusedError(
+            "the root is empty and has no index: none was created. Is it mounted? To create one "
+            'all the same: --max-removed 100% (max_removed="100%")',
+            path=root.name,
+        )
 
 
 def is_empty_folder(root: bytes, index: str) -> bool:

@@ -25,8 +25,9 @@ from mmindex.update.attributes import fill_attributes, follow_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
-    check_removal,
+    check_first_build,
     find_index,
+    find_refusal,
     open_to_build,
     parse_limit,
 )
@@ -155,6 +156,7 @@ def update_files(
     places = find_places(archive, index_path)
     wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
     report = BuildReport(archive.name, index_path, listing=False)
+    check_first_build(archive, index_path, options.max_removed)
     create_index(index_path, archive.path)
     with (
         counting_requests(report),
@@ -179,9 +181,13 @@ def update_files(
         finally:
             commits.commit()
         gone = sorted({*found.find_gone(), *containers.find_vanished()})
-        check_removal(archive, index_path, len(gone), store.count_files(), options.max_removed)
-        commits.remove(gone)
+        known = store.count_files()
+        refusal = find_refusal(archive, index_path, len(gone), known, options.max_removed)
+        if refusal is None:
+            commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
+        if refusal is not None:
+            raise refusal
         looked_at = {*wanted, *found.met}
         looked = Looked(looked_at, tuple(found.walked))
         found.skips.write(store, None, looked)
