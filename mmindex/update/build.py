@@ -29,7 +29,7 @@ from mmindex.update.guards import (
     open_to_build,
     parse_limit,
 )
-from mmindex.update.moves import refuse_move_of_url, require_index
+from mmindex.update.moves import is_copy, refuse_move_of_url, require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress, counting_requests
@@ -110,6 +110,7 @@ def build(
     moved_from : path, optional
         The archive's folder before it was moved or copied to `root`: takes over its index, which
         was moved, too, or is `index`. Files of the sizes and times that they had are not scanned.
+        A copy that brought its index is recognised without this.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -177,6 +178,7 @@ def build(
         options = ScanOptions(force, proves, containers, ignore_inode, kept)
         moved_root = None if moved_from is None else archive.path
         index_store.begin_build(ignore_inode=ignore_inode, root=moved_root)
+        renews = ignore_inode or moved_from is not None
         commits = Commits(index_store, report, show)
         plan = Plan(
             index_store,
@@ -186,7 +188,7 @@ def build(
             full=full,
             options=options,
             min_age=min_age,
-            renews=ignore_inode or moved_from is not None,
+            renews=renews or (not full and is_copy(index_store, archive, options)),
             progress=show,
         )
         opened = Containers(index_store, archive, report, commits, options, plan.renewal)
