@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ from mmindex.cli.printing import counted, plain, print_json, print_message
 from mmindex.cli.progress import describe_requests
 from mmindex.cli.source_argument import require_plain
 from mmindex.cli.suggestions import NearChoice
+from mmindex.errors import IndexWriteError
 from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
@@ -173,6 +175,24 @@ def refuse_no_folder(root: str) -> None:
     """Raise UsageError for the empty text, which a script gives whose variable is not set."""
     if not root:
         raise click.UsageError("ROOT is empty: name the archive's folder")
+
+
+def refuse_empty_root(root: str, index: str | None, max_removed: str | None) -> None:
+    """Raise IndexWriteError where an empty folder, as of a lost mount, would get its first index.
+
+    A program that calls the library means it; a nightly command may not.
+    """
+    from mmindex.update.guards import find_index, is_empty_folder
+
+    if max_removed is not None or not os.path.isdir(root):
+        return
+    path = find_index(os.fsencode(root), index)
+    if not os.path.exists(path) and is_empty_folder(os.fsencode(root), path):
+        raise IndexWriteError(
+            "the folder is empty and has no index: none was created. Is the archive mounted? To "
+            "create one all the same: --max-removed 100%",
+            path=root,
+        )
 
 
 def log_option(command: Command) -> Command:

@@ -23,7 +23,6 @@ from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
-    check_first_build,
     find_index,
     find_refusal,
     open_to_build,
@@ -163,7 +162,6 @@ def build(
     report = BuildReport(archive.name, index_path)
     show = progress or (lambda report: None)
     require_index(index_path, moved_from)
-    check_first_build(archive, index_path, max_removed)
     create_index(index_path, archive.path)
     with ExitStack() as stack:
         stack.enter_context(counting_requests(report))

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 class RemovalRefusedError(IndexWriteError):
-    """More files are gone than a mistake should cost, or all that there would be.
-
-    All else was done.
-    """
+    """More files are gone than a mistake should cost; all else was done."""
 
 
 _FEW = 100  # files that may go without a question, unless the root is empty
@@ -151,28 +148,6 @@ def find_refusal(
         '(max_removed="100%")',
         path=index,
     )
-
-
-def check_first_build(root: ArchiveRoot, index: str, max_removed: int | str | None) -> None:
-    """Raise RemovalRefusedError where an empty folder, as of a lost mount, would get an index.
-
-    Parameters
-    ----------
-    root : ArchiveRoot
-        The archive; a bucket may be empty.
-    index : str
-        Where its index is, or will be.
-    max_removed : int or str, optional
-        Whatever is given says that an empty archive is meant.
-    """
-    if max_removed is not None or is_url_root(root.path) or os.path.exists(index):
-        return
-    if root.is_empty(index):
-        raise RemovalRefusedError(
-            "the root is empty and has no index: none was created. Is it mounted? To create one "
-            'all the same: --max-removed 100% (max_removed="100%")',
-            path=root.name,
-        )
 
 
 def is_empty_folder(root: bytes, index: str) -> bool:

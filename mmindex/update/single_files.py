@@ -25,7 +25,6 @@ from mmindex.update.attributes import fill_attributes, follow_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
-    check_first_build,
     find_index,
     find_refusal,
     open_to_build,
@@ -156,7 +155,6 @@ def update_files(
     places = find_places(archive, index_path)
     wanted = list(dict.fromkeys(places.locate(os.fsencode(path)) for path in paths))
     report = BuildReport(archive.name, index_path, listing=False)
-    check_first_build(archive, index_path, options.max_removed)
     create_index(index_path, archive.path)
     with (
         counting_requests(report),

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
-from mmindex.index.create import create_index
 from mmindex.sources.folder import WalkRules, match_index_files
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
@@ -293,8 +292,6 @@ class Watch:
         """Look at the whole archive."""
         started = time.monotonic()
         noted = set(self._due)
-        if not self._has_built:
-            create_index(self._index, self._root)  # of a folder that is empty, too: files arrive
         report = build(
             os.fsdecode(self._root),
             self._index,

@@ -19,6 +19,7 @@ from mmindex.cli.build_options import (
     log_option,
     print_report,
     prove_option,
+    refuse_empty_root,
     refuse_for_url,
     refuse_no_folder,
     wait_option,
@@ -152,6 +153,7 @@ def command(
         _telling_what_is_left(show) as show,
         telling_requests(is_told=verbose and log is None),
     ):
+        refuse_empty_root(root, index, rules["max_removed"])
         report = mmindex.build(
             root,
             index,
