@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmindex.cli.amounts import Count, Time
 from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
 from mmindex.cli.progress import describe_requests
@@ -90,7 +91,7 @@ _WALK_OPTIONS = (
 min_age_option = click.option(
     "--min-age",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Time(),
     default=0.0,
     help="Skip files changed less than this ago.",
 )
@@ -99,7 +100,7 @@ min_age_option = click.option(
 wait_option = click.option(
     "--wait",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Time(),
     default=10.0,
     help="Wait for another build; 10 unless given.",
 )
@@ -115,7 +116,7 @@ index_option = click.option(
 concurrency_option = click.option(
     "--concurrency",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Objects of a URL at once; 64 unless given.",
 )
 

@@ -13,6 +13,7 @@ import click
 
 import mmindex
 from mmindex.cli.alerts import fail_on_option
+from mmindex.cli.amounts import Count
 from mmindex.cli.build_options import (
     concurrency_option,
     index_option,
@@ -58,7 +59,7 @@ def _complete_folders(
     "-j",
     "--workers",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Processes; default: one a core.",
 )
 @concurrency_option
@@ -238,7 +239,7 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
         ) from None
     try:
         client = Client(address)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:  # of an address without a host, or a port
         raise click.BadParameter(f"{address!r}: {error}", param_hint="--dask") from None
     with client:
         yield client.get_executor()
