@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance import Instance
+from mmindex.read.one_series import refuse_several
 from mmindex.read.tiles import check_number_of_parts, check_sequence
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def open_concatenation(
 ) -> Concatenation:
     """Return the concatenation of this UID; see `Archive.concatenation`."""
     found: dict[str, tuple[int, Instance]] = {}
+    places: set[tuple[str, str]] = set()
     with ExitStack() as stack:
         for record in archive.instances(series_instance_uid=series_instance_uid):
             uid = record.sop_instance_uid
@@ -88,12 +90,18 @@ def open_concatenation(
             if numbers.concatenation_uid != concatenation_uid:
                 instance.close()
                 continue
+            places.add((record.study_instance_uid, record.series_instance_uid))
             first_frame = numbers.concatenation_frame_offset_number or 0
             found[uid] = first_frame, stack.enter_context(instance)
         if not found:
             raise InstanceNotFoundError(
                 f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
             )
+        what = f"concatenation {concatenation_uid}"
+        remedy = "series_instance_uid= takes those of one series"
+        refuse_several(archive, what, "series", (series for _, series in places), remedy)
+        remedy = "all parts of a concatenation are in one series (PS3.3 C.7.6.16.2.2.4)"
+        refuse_several(archive, what, "studies", (study for study, _ in places), remedy)
         concatenation = Concatenation(list(found.values()))
         stack.pop_all()
     return concatenation

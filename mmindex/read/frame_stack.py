@@ -11,6 +11,7 @@ import numpy as np
 
 from mmindex.errors import DecodeError, FormatError, naming
 from mmindex.read.declared_frames import check_declared_frames
+from mmindex.read.one_series import list_series
 from mmindex.read.order import order_records, select_newest
 
 if TYPE_CHECKING:
@@ -115,6 +116,6 @@ def stack_series(archive: Archive, series_instance_uid: str) -> FrameStack:
     FormatError, DecodeError
         As `FrameStack`.
     """
-    records = list(archive.instances(series_instance_uid=series_instance_uid))
+    records = list_series(archive, series_instance_uid)
     newest = select_newest(records, "newest", archive.path)
     return FrameStack(archive, order_records(newest, "position"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import NotDicomError, naming
 from mmindex.model import is_url
+from mmindex.read.one_series import list_series
 from mmindex.read.open_file import open_file
 from mmindex.read.slide import Slide
 from mmindex.sources.base import FoundFile
@@ -76,7 +77,7 @@ def _list_objects(url: str, store: object) -> list[str | os.PathLike[str]]:
 def open_series(archive: Archive, series_instance_uid: str) -> Slide:
     """Return the slide of a series; see `Archive.slide`."""
     with naming(archive.path), ExitStack() as stack:
-        records = archive.instances(series_instance_uid=series_instance_uid)
+        records = list_series(archive, series_instance_uid)
         uids = dict.fromkeys(
             record.sop_instance_uid for record in records if record.status.has_frames
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmindex.errors import FormatError
 from mmindex.read.header import header_errors
+from mmindex.read.one_series import list_series
 from mmindex.read.order import select_newest
 from mmindex.read.pixels import stack_arrays
 
@@ -69,7 +70,7 @@ def read_volume(
     FormatError
         They make no volume.
     """
-    records = list(archive.instances(series_instance_uid=series_instance_uid))
+    records = list_series(archive, series_instance_uid)
     slices: list[_Slice] = []
     for record in select_newest(records, "newest", archive.path):
         slices += _walk_slices(archive, record)

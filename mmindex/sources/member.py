@@ -7,6 +7,7 @@ CRC is checked.
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from collections import OrderedDict
@@ -193,7 +194,7 @@ class DeflatedMember(_MemberSource):
         What keeps the inflated file. A file that it let go of is inflated again.
     """
 
-    __slots__ = ("_inflated", "_key", "_lock", "_member")
+    __slots__ = ("_inflated", "_key", "_lock", "_member", "_process")
 
     def __init__(
         self, container: ByteSource, member: Member, name: str | None, inflated: InflatedFiles
@@ -203,7 +204,7 @@ class DeflatedMember(_MemberSource):
         self._inflated = inflated
         known = container.name is not None and container.version is not None
         self._key = (container.name, container.version, member) if known else object()
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes of the file; see `ByteSource.read`."""
@@ -220,7 +221,7 @@ class DeflatedMember(_MemberSource):
         with self._naming:
             data = self._inflated.get(self._key)
             if data is None:
-                with self._lock:
+                with self._own_lock():
                     data = self._inflated.get(self._key)
                     if data is None:
                         data = self._inflate()
@@ -229,6 +230,15 @@ class DeflatedMember(_MemberSource):
         if not 0 <= offset <= offset + length <= self.size:
             raise outside(self.name, offset, length, self.size)
         return memoryview(data)[offset : offset + length]
+
+    def _own_lock(self) -> threading.Lock:
+        """Return the lock of this process: a thread of the one that forked it may hold the other.
+
+        Threads that meet here at once may get two locks, and inflate the file twice.
+        """
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+        return self._lock
 
     def close(self) -> None:
         """Let go of the inflated file and of the container."""
