@@ -45,7 +45,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such concatenation, or no such series.
         FormatError
-            A part is missing or overlaps another one.
+            A part is missing or overlaps another one; the parts are in several series or studies.
         StaleIndexError, MissingFileError
             As by UID.
         """
@@ -67,7 +67,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such series.
         FormatError
-            The frames differ in rows, columns, samples or bits.
+            The frames differ in rows, columns, samples or bits; several studies have the series.
         DecodeError
             The first frame cannot be decoded; of others, when the array is computed.
         """
@@ -94,7 +94,7 @@ class Composed:
             The archive has no such series.
         FormatError
             The slices make no volume: one is missing, double, or not parallel to the others, or
-            gives no position.
+            gives no position; several studies have the series.
         """
         from mmindex.read.volume import read_volume
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 from child_process import exit_code, forks
-from container_bytes import write_zip
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
@@ -718,7 +717,7 @@ def test_byte_ranges_of_a_member_count_in_the_container(tmp_path: Path) -> None:
 def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
     """A thread may be inflating a member when the process forks: the child inflates it itself."""
     path = tmp_path / "a.zip"
-    path.write_bytes(write_zip([("a", b"content " * 1000)], zipfile.ZIP_DEFLATED))
+    path.write_bytes(write_zip({"a": b"content " * 1000}, zipfile.ZIP_DEFLATED))
     source, _ = open_member_path(f"{path}!/a", 1.0)
     with source._own_lock():  # type: ignore[attr-defined]
         assert exit_code(lambda: source.read(0, 8) == b"content ") == 0
