@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmindex.cli.amounts import Count, Time
 from mmindex.cli.log import Log, describe_time
 from mmindex.cli.printing import counted, plain, print_json, print_message
 from mmindex.cli.progress import describe_requests
 from mmindex.cli.source_argument import require_plain
 from mmindex.cli.suggestions import NearChoice
+from mmindex.errors import IndexWriteError
 from mmindex.model import INDEX_NAME, is_url
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ _WALK_OPTIONS = (
 min_age_option = click.option(
     "--min-age",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Time(),
     default=0.0,
     help="Skip files changed less than this ago.",
 )
@@ -97,7 +100,7 @@ min_age_option = click.option(
 wait_option = click.option(
     "--wait",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Time(),
     default=10.0,
     help="Wait for another build; 10 unless given.",
 )
@@ -113,7 +116,7 @@ index_option = click.option(
 concurrency_option = click.option(
     "--concurrency",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Objects of a URL at once; 64 unless given.",
 )
 
@@ -173,6 +176,25 @@ def refuse_no_folder(root: str) -> None:
     """Raise UsageError for the empty text, which a script gives whose variable is not set."""
     if not root:
         raise click.UsageError("ROOT is empty: name the archive's folder")
+
+
+def refuse_empty_root(root: str, index: str | None, max_removed: str | None) -> None:
+    """Raise IndexWriteError where an empty folder, as of a lost mount, would get its first index.
+
+    A program that calls the library means it; a nightly command may not.
+    """
+    from mmindex.sources.folder import Folder
+    from mmindex.update.guards import find_index
+
+    if max_removed is not None or not os.path.isdir(root):
+        return
+    path = find_index(os.fsencode(root), index)
+    if not os.path.exists(path) and Folder(os.fsencode(root)).is_empty(path):
+        raise IndexWriteError(
+            "the folder is empty and has no index: none was created. Is the archive mounted? To "
+            "create one all the same: --max-removed 100%",
+            path=root,
+        )
 
 
 def log_option(command: Command) -> Command:

@@ -341,6 +341,10 @@ class FrameDataset(Sequence[Any]):
         ------
         StaleIndexError
             The archive's instances changed since they were selected.
+        MMIndexError
+            By patient, the header of a study's first file cannot be read, or is stale, whatever
+            `on_error` says: a study of an unknown patient could be in two parts. An index that
+            keeps PatientID needs no header.
         ValueError
             A fraction is negative, their sum is over 1, or `by` has no meaning.
         """

@@ -46,8 +46,8 @@ def select_newest(
 def check_one_series(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
     """Raise FormatError for records of several series or studies, which may be of two patients."""
     series = {(record.study_instance_uid, record.series_instance_uid) for record in records}
-    for at, kind in enumerate(("study", "series")):
-        uids = sorted({uids[at] for uids in series})
+    for at, kind in ((1, "series"), (0, "study")):
+        uids = sorted({uids[at] for uids in series} - {""})
         if len(uids) > 1:
             found = ", ".join(uids[:3]) + ", ..." * (len(uids) > 3)
             raise FormatError(

@@ -22,8 +22,13 @@ from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, find_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
-from mmindex.update.guards import check_removal, find_index, open_to_build, parse_limit
-from mmindex.update.moves import refuse_move_of_url, require_index
+from mmindex.update.guards import (
+    find_index,
+    find_refusal,
+    open_to_build,
+    parse_limit,
+)
+from mmindex.update.moves import is_copy, refuse_move_of_url, require_index
 from mmindex.update.plan import Plan
 from mmindex.update.problems import forget_settled, mark_accepted
 from mmindex.update.report import BuildReport, Progress, counting_requests
@@ -104,6 +109,7 @@ def build(
     moved_from : path, optional
         The archive's folder before it was moved or copied to `root`: takes over its index, which
         was moved, too, or is `index`. Files of the sizes and times that they had are not scanned.
+        A copy that brought its index is recognised without this.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.
@@ -170,6 +176,7 @@ def build(
         options = ScanOptions(force, proves, containers, ignore_inode, kept)
         moved_root = None if moved_from is None else archive.path
         index_store.begin_build(ignore_inode=ignore_inode, root=moved_root)
+        renews = ignore_inode or moved_from is not None
         commits = Commits(index_store, report, show)
         plan = Plan(
             index_store,
@@ -179,7 +186,7 @@ def build(
             full=full,
             options=options,
             min_age=min_age,
-            renews=ignore_inode or moved_from is not None,
+            renews=renews or (not full and is_copy(index_store, archive, options)),
             progress=show,
         )
         opened = Containers(index_store, archive, report, commits, options, plan.renewal)
@@ -193,10 +200,13 @@ def build(
             commits.commit()
         commits.remove(plan.find_shut())
         gone = sorted({*plan.find_gone(), *opened.find_vanished()})
-        check_removal(archive.files, index_path, len(gone), known, max_removed)
-        commits.remove(gone)
+        refusal = find_refusal(archive.files, index_path, len(gone), known, max_removed)
+        if refusal is None:
+            commits.remove(gone)
         filling = options._replace(attributes=wanted)
         fill_attributes(index_store, archive, filling, show=lambda: show(report))
+        if refusal is not None:
+            raise refusal
         report.add_totals(index_store.read_counters())
         report.duplicates = index_store.count_duplicates("instances")
         show(report)

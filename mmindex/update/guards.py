@@ -106,10 +106,10 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
     return float(found[1]) / 100
 
 
-def check_removal(
+def find_refusal(
     root: Root, index: str, gone: int, known: int, max_removed: int | str | None
-) -> None:
-    """Raise RemovalRefusedError where more files are gone than a mistake should cost.
+) -> RemovalRefusedError | None:
+    """Return the error to raise in the end where more files are gone than a mistake should cost.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def check_removal(
         half of all, and none where the root is empty.
     """
     if not gone:
-        return
+        return None
     limit = parse_limit(max_removed)
     if limit is None:
         if root.is_empty(index):
@@ -132,13 +132,13 @@ def check_removal(
         elif gone > _FEW and 2 * gone > known:
             what = "over half of the files are gone"
         else:
-            return
+            return None
     else:
         most = limit * known if isinstance(limit, float) else limit
         if gone <= most:
-            return
+            return None
         what = f"expected at most {max_removed} to be gone"
-    raise RemovalRefusedError(
+    return RemovalRefusedError(
         f"{what}, found {gone} of {known} files missing in {root.name}: nothing was "
         "dropped. Is it mounted? To drop them all the same: --max-removed 100% "
         '(max_removed="100%")',

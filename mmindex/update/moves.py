@@ -1,25 +1,37 @@
 """An archive that was moved or copied: its index is taken over, and its records are renewed.
 
 A file with the size and the modification time that the index knows is the same file. Its record
-gets the version that the file has now; nothing is scanned.
+gets the version that the file has now; nothing is scanned. A copy that brought its index is found
+by its inodes, all of which are others; some of its files are scanned, to be sure.
 """
 
 from __future__ import annotations
 
 import os
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from mmindex.errors import IndexWriteError, MissingFileError
+from mmindex.index.carried_values import take_values
 from mmindex.index.names import is_url_root
-from mmindex.index.record import status_of_packed, unpack_keys, unpack_version
+from mmindex.index.record import status_of_packed, unpack_keys, unpack_record, unpack_version
 from mmindex.index.record_parts import replace_version
 from mmindex.index.store import Store
-from mmindex.model import Fingerprint, Status
+from mmindex.model import Fingerprint, Status, VersionKind
+from mmindex.sources.member import FoundMember
 from mmindex.update.commits import Commits
 from mmindex.update.met import Met, is_same_but_inode
 from mmindex.update.report import BuildReport
+from mmindex.update.scan_buffer import ScanOptions
+from mmindex.update.scan_file import Target
+from mmindex.update.scan_members import MemberTarget
+
+if TYPE_CHECKING:
+    from mmindex.update.archive_root import ArchiveRoot
 
 _SAMPLE = 256  # known files that show whether a folder is where the archive was moved to
+_SCANNED = 32  # of these, files that show whether a copy holds what the index knows
+_SCAN_TIME = slice(111, 115)  # of a packed record; see record.py
 
 
 def refuse_move_of_url(
@@ -81,6 +93,42 @@ def _count_present(store: Store, root: bytes) -> tuple[int, int]:
             continue
         present += is_same_but_inode(record.fingerprint, found)
     return looked_at, present
+
+
+def is_copy(store: Store, archive: ArchiveRoot, options: ScanOptions) -> bool:
+    """Return whether an archive is a copy of the one that its index was built of.
+
+    No file has the inode that the index knows, and files of the same size and time have the same
+    records: an archive that was rewritten in place, under the times it had, is none.
+    """
+    targets: list[Target] = []
+    known: list[bytes] = []
+    for packed in islice(store.iterate_packed(), _SAMPLE):
+        record = unpack_record(packed)
+        if record.fingerprint is None or record.fingerprint.kind != VersionKind.LOCAL:
+            return False
+        found = archive.files.find(record.path)
+        if found is None:
+            continue
+        version = found.fingerprint
+        if version.inode == record.fingerprint.inode:
+            return False
+        is_same = is_same_but_inode(record.fingerprint, version) and record.status.is_instance
+        if is_same and len(known) < _SCANNED:
+            known.append(replace_version(packed, version))
+            if record.member is None:
+                targets.append(archive.target(found))
+            else:
+                targets.append(MemberTarget(found.path, version, FoundMember(*record.member)))
+    scanned = (take_values(packed)[0] for packed in archive.scan(targets, options))
+    return bool(known) and all(
+        _without_time(one) == _without_time(other)
+        for one, other in zip(known, scanned, strict=True)
+    )
+
+
+def _without_time(packed: bytes) -> bytes:
+    return packed[: _SCAN_TIME.start] + packed[_SCAN_TIME.stop :]
 
 
 class Renewal:

@@ -24,8 +24,8 @@ from mmindex.update.attributes import fill_attributes, follow_attributes
 from mmindex.update.commits import Commits
 from mmindex.update.containers import Containers
 from mmindex.update.guards import (
-    check_removal,
     find_index,
+    find_refusal,
     open_to_build,
     parse_limit,
 )
@@ -178,11 +178,13 @@ def update_files(
         finally:
             commits.commit()
         gone = sorted({*found.find_gone(), *containers.find_vanished()})
-        check_removal(
-            archive.files, index_path, len(gone), store.count_files(), options.max_removed
-        )
-        commits.remove(gone)
+        known = store.count_files()
+        refusal = find_refusal(archive.files, index_path, len(gone), known, options.max_removed)
+        if refusal is None:
+            commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
+        if refusal is not None:
+            raise refusal
         looked_at = {*wanted, *found.met}
         looked = Looked(looked_at, tuple(found.walked))
         found.skips.write(store, None, looked)

@@ -132,18 +132,24 @@ class Watch:
         self._not_before = 0.0
         self._retry = self._build_retry = _RETRY
         self._has_built = False
+        self._build_seconds = 0.0  # of the last build
+        self._has_begun = False  # whether the system has reported since the watch began
 
     def run(self) -> None:
         """Watch until `stop` is set."""
         while not self._stop.is_set():
             self._build_due = 0.0
+            self._has_begun = False
             identity = _identify(self._root)
             try:
                 if identity is not None:
                     self._watch(identity)
-            except (OSError, RuntimeError) as error:  # of watchfiles: too many folders, say
+            except (OSError, RuntimeError) as error:  # of watchfiles
                 self._log(WatchEvent("failed", reason=f"cannot watch the archive: {error}"))
-                if identity == _identify(self._root):
+                if self._has_begun:  # a name that is no text: the next watch begins with a build
+                    self._stop.wait(min(self._build_seconds, _LONGEST_RETRY))
+                    continue
+                if identity == _identify(self._root):  # too many folders, say
                     self._build_unwatched()
                 self._stop.wait(min(self._rescan, _LONGEST_RETRY))
             if not self._stop.is_set() and not self._is_back():
@@ -171,6 +177,7 @@ class Watch:
             for since, burst in _walk_bursts(self._begin()):  # the first one begins the watch
                 if self._stop.is_set() or _identify(self._root) != identity:
                     return
+                self._has_begun = True
                 may_miss = lost.take(since, is_quiet=not burst)
                 if not self._take(burst, may_miss=may_miss):
                     return
@@ -312,6 +319,7 @@ class Watch:
         self._has_built = True
         self._build_retry = _RETRY
         ended = time.monotonic()
+        self._build_seconds = ended - started
         wait = self._rescan
         if report.postponed:  # no change may report these files any more
             wait = min(wait, max(self._min_age, _PART_BUILDING * report.seconds))

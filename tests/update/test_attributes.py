@@ -9,6 +9,7 @@ import struct
 import sys
 import threading
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -605,3 +606,24 @@ def test_a_record_that_is_written_anew_keeps_its_values(tmp_path: Path) -> None:
     finally:
         store.close()
     assert kept(tmp_path) is None
+
+
+@pytest.mark.parametrize("is_update", [False, True])
+def test_a_refused_removal_keeps_the_attributes_of_files_that_changed(
+    tmp_path: Path, is_update: bool
+) -> None:
+    """While a folder is away, what counts for a study that changed is read all the same."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    away = root / "away"
+    away.mkdir(parents=True)
+    write(away / "c", "3", study="1.9", series="1.9.1")
+    write(root / "a", "1", b"From A", at=10)
+    write(root / "b", "2", b"From B", at=5)
+    build(root, "qido")
+    assert name_of(root) == "From A"
+    away.rename(elsewhere)
+    write(root / "a", "1", b"From Z", at=1)
+    look = partial(mmindex.update, root, [root / "a", away]) if is_update else partial(build, root)
+    with pytest.raises(IndexWriteError, match="expected at most 0 to be gone"):
+        look(max_removed=0)
+    assert name_of(root) == "From B"

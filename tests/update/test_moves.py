@@ -128,16 +128,67 @@ def test_an_index_that_ignores_inodes_survives_a_copy(
 
 
 @pytest.mark.parametrize("move", COPIES)
-def test_a_copy_is_scanned_anew_where_inodes_count(archive: Path, move: Move) -> None:
-    """Without either option a file of another inode is another file."""
+def test_a_copy_that_brought_its_index_is_recognised(archive: Path, move: Move) -> None:
+    """Readers refuse files of other inodes; the next build knows them by size and time."""
     first = mmindex.build(archive, workers=1)
     target = archive.parent / "elsewhere"
     move(archive, target)
     with mmindex.open(target) as opened, pytest.raises(StaleIndexError):
         opened.frame("1.0", 0)
-    report = mmindex.build(target, workers=1)
-    assert (report.scanned, report.unchanged) == (first.scanned, 0)
+    check_unscanned(mmindex.build(target, workers=1), first.found)
     assert frames_of(target) == FRAMES
+    assert read_json_lines("check", target, "--fail-on", "stale,missing,new") == read_json_lines(
+        "check", archive, "--fail-on", "stale,missing,new"
+    )
+
+
+def test_what_changed_in_a_copy_is_scanned(archive: Path) -> None:
+    """Files that are new, gone or of another time do not keep a copy from being recognised."""
+    mmindex.build(archive, workers=1)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    (target / "2.dcm").write_bytes(native("1.2", [b"new!"]))
+    (target / "4.dcm").unlink()
+    (target / "5.dcm").write_bytes(native("1.5", [b"more"]))
+    report = mmindex.build(target, workers=1)
+    assert (report.scanned, report.removed_paths) == (2, ["4.dcm"])
+    expected = {**FRAMES, "1.2": b"new!", "1.5": b"more"}
+    del expected["1.4"]
+    assert frames_of(target) == expected
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Replace a file by another one of the same size and time."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.with_name("new").write_bytes(content)
+    os.utime(path.with_name("new"), ns=(before.st_atime_ns, before.st_mtime_ns))
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("rewritten", [1, 2, 40])
+def test_an_archive_rewritten_under_the_times_it_had_is_no_copy(
+    tmp_path: Path, rewritten: int
+) -> None:
+    """All files have other inodes, and some of them other UIDs of the same length."""
+    for number in range(40):
+        (tmp_path / f"{number:02}.dcm").write_bytes(native(f"1.{number:02}"))
+    mmindex.build(tmp_path, workers=1)
+    for number in range(rewritten):
+        rewrite(tmp_path / f"{number:02}.dcm", native(f"2.{number:02}"))
+    assert mmindex.build(tmp_path, workers=1).scanned == rewritten
+    with mmindex.open(tmp_path) as opened:
+        assert sorted(opened) == sorted(
+            f"{2 if number < rewritten else 1}.{number:02}" for number in range(40)
+        )
+
+
+def test_a_full_build_of_a_copy_scans_all(archive: Path) -> None:
+    """What was asked for is done."""
+    first = mmindex.build(archive, workers=1)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    assert mmindex.build(target, workers=1, full=True).scanned == first.scanned
 
 
 @pytest.mark.parametrize("move", [*COPIES, rename])

@@ -530,7 +530,17 @@ def test_a_path_that_is_neither_on_disk_nor_known_is_named(root: Path) -> None:
 
 
 def test_a_lost_mount_with_the_index_on_it_is_no_success(tmp_path: Path) -> None:
-    """The build finds a new index and no file: each night a warning, with --strict exit code 1."""
+    """The build creates no index; where one was asked for, each night brings a warning.
+
+    With --strict the warning has exit code 1.
+    """
+    for command in (["build", str(tmp_path)], ["update", str(tmp_path), str(tmp_path / "a")]):
+        done = new_runner().invoke(main, [*command, "-q"])
+        assert done.exit_code == 1
+        assert "the folder is empty and has no index: none was created" in done.stderr
+        assert os.listdir(tmp_path) == []
+    meant = ["build", str(tmp_path), "-q", "-j", "1", "--max-removed", "100%"]
+    assert new_runner().invoke(main, meant).exit_code == 0
     for _ in range(2):
         done = new_runner().invoke(main, ["build", str(tmp_path), "-q", "-j", "1"])
         assert (done.exit_code, done.stdout) == (0, "")

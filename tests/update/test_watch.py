@@ -648,3 +648,16 @@ def test_reports_that_the_system_dropped_are_made_up_for_by_a_build(
     for number in busy:
         os.close(number)
     assert watching.end() == 0
+
+
+def test_a_name_that_is_no_text_delays_no_other_file(tmp_path: Path, watching: Watching) -> None:
+    """watchfiles gives up at such a name: the watch begins anew with a build."""
+    root, index = tmp_path / "root", tmp_path / "index"
+    for number in range(3):
+        Path(os.fsdecode(bytes(root) + b"/M\xfcller-%d" % number)).write_bytes(image(f"2.{number}"))
+        os.utime(os.fsdecode(bytes(root) + b"/M\xfcller-%d" % number), (1, 1))
+        (tmp_path / "new").write_bytes(image(f"3.{number}"))
+        (tmp_path / "new").rename(root / f"{number}.dcm")
+        for uid in (f"2.{number}", f"3.{number}"):
+            wait_until(lambda uid=uid: serves(index, uid, b"abcd"))  # type: ignore[misc]
+    assert watching.end() == 0

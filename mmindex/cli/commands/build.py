@@ -13,12 +13,14 @@ import click
 
 import mmindex
 from mmindex.cli.alerts import fail_on_option
+from mmindex.cli.amounts import Count
 from mmindex.cli.build_options import (
     concurrency_option,
     index_option,
     log_option,
     print_report,
     prove_option,
+    refuse_empty_root,
     refuse_for_url,
     refuse_no_folder,
     wait_option,
@@ -57,7 +59,7 @@ def _complete_folders(
     "-j",
     "--workers",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Processes; default: one a core.",
 )
 @concurrency_option
@@ -152,6 +154,7 @@ def command(
         _telling_what_is_left(show) as show,
         telling_requests(is_told=verbose and log is None),
     ):
+        refuse_empty_root(root, index, rules["max_removed"])
         report = mmindex.build(
             root,
             index,
@@ -236,7 +239,7 @@ def _executor(address: str | None) -> Iterator[Executor | None]:
         ) from None
     try:
         client = Client(address)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:  # of an address without a host, or a port
         raise click.BadParameter(f"{address!r}: {error}", param_hint="--dask") from None
     with client:
         yield client.get_executor()

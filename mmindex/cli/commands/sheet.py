@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mmindex
+from mmindex.cli.amounts import Count
 from mmindex.cli.binary_output import check_output, check_terminal, write_output
 from mmindex.cli.frame_numbers import (
     FrameCommand,
@@ -50,7 +51,7 @@ _SIZES = click.IntRange(16, 512)
 @click.option(
     "--columns",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Frames in a row; default: a 4:3 sheet.",
 )
 @click.option(

@@ -14,6 +14,7 @@ from mmindex.cli.build_options import (
     log_option,
     print_report,
     prove_option,
+    refuse_empty_root,
     refuse_for_url,
     refuse_no_folder,
     wait_option,
@@ -79,6 +80,7 @@ def command(
     listed = [] if files_from is None else _read_paths(files_from, b"\0" if null else b"\n")
     log = Log() if log_format == "json" else None
     with logging_errors(log), telling_requests(is_told=verbose and log is None):
+        refuse_empty_root(root, index, options["max_removed"])
         report = mmindex.update(root, [*paths, *listed], index, check_pages=False, **options)
     print_report(report, as_json=as_json, quiet=quiet, verbose=verbose, log=log)
     if report.unknown_paths and not listed:  # what a program lists may be gone again

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from mmindex.cli.amounts import MOST_FRAMES, Count
 from mmindex.cli.endings import may_lose_reader
 from mmindex.cli.printing import FAILED, counted, join_lines, plain, print_json_lines, print_message
 from mmindex.cli.problem_table import walk_failures
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 @click.option(
     "--sample",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(MOST_FRAMES),
     help="Decode at most N frames a file, evenly spaced.",
 )
 @click.option(
     "-j",
     "--threads",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Count(),
     help="Threads; default: one a core.",
 )
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmindex.cli.amounts import Time
 from mmindex.cli.build_options import (
     describe_report,
     index_option,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rescan",
     metavar="MINUTES",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Time(min_open=True),
     default=60.0,
     show_default=True,
     help="Minutes between full builds.",
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--min-age",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Time(),
     default=2.0,
     show_default=True,
     help="Skip files changed less than this ago.",
