@@ -27,6 +27,7 @@ except ImportError:
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
 from mmindex.serve.catalogue import Catalogue
+from mmindex.serve.current import answering_again
 from mmindex.serve.errors import RequestError, explain
 from mmindex.serve.frames import FrameService
 from mmindex.serve.headers import HeaderCache
@@ -176,7 +177,7 @@ class _FastFrames:
 
     def __init__(self, app: ASGIApp, frames: FrameService, prefix: str) -> None:
         self._app = app
-        self._frames = frames
+        self._answer = answering_again(frames.respond)
         self._match = re.compile(
             re.escape(prefix) + r"/studies/([^/]+)/series/([^/]+)"
             r"/instances/([^/]+)/frames/([0-9,]+)"
@@ -193,7 +194,7 @@ class _FastFrames:
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
         *uids, numbers = match.groups()
         try:
-            await self._frames.respond(scope, send, Uids(*uids), numbers)
+            await self._answer(scope, send, Uids(*uids), numbers)
         except Exception as error:
             known = explain(error)
             if known is None:
