@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.store import Store
@@ -107,6 +106,8 @@ def _join_url(index_url: str, relative: str) -> str | None:
 
 
 def _host_of(url: str) -> tuple[str, str]:
+    from urllib.parse import urlsplit  # takes as long to load as a hundred frames to read
+
     parts = urlsplit(url)
     return parts.scheme.lower(), parts.netloc.lower().rpartition("@")[2]
 

@@ -10,22 +10,13 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, NoReturn
-from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import MissingFileError, NotDicomError, naming
 from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord, is_url, split_path
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource
-from mmindex.sources.container import (
-    count_from,
-    find_member,
-    open_member,
-    open_member_path,
-    place_in_container,
-)
 from mmindex.sources.file import READ_WHOLE, Descriptor, FileSource, open_descriptor
-from mmindex.sources.member import STORED, strip_name
 from mmindex.sources.memory import MemorySource
 from mmindex.sources.stores import name_url
 
@@ -138,6 +129,10 @@ def _open_member_url(
 
     A web server's URL may have the name in the container quoted or as it is.
     """
+    from urllib.parse import unquote_to_bytes
+
+    from mmindex.sources.container import find_member, open_member, place_in_container
+    from mmindex.sources.member import STORED, strip_name
     from mmindex.sources.object_store import open_url
     from mmindex.sources.read_ahead import ReadAhead
     from mmindex.sources.remote_scan import scan_remote
@@ -171,6 +166,8 @@ def _open_member_url(
 
 def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: bool) -> Instance:
     """Open a source of bytes: read where the scan looks, unless a view of all of it is memory."""
+    from mmindex.sources.container import count_from
+
     with naming(source.name, source.first):
         if source.first or type(source).view is not ByteSource.view:
             record = scan_source(source.view(source.first, source.size))
@@ -184,6 +181,8 @@ def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: b
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
     """Open a file in a tar or zip container."""
+    from mmindex.sources.container import open_member_path, place_in_container
+
     source, member = open_member_path(path, REVALIDATE_AFTER)
     with naming(source.name, source.first):
         record = scan_source(source.view(source.first, source.size))
