@@ -73,7 +73,9 @@ def open_file(
     if isinstance(source, str) and is_url(source):
         return _open_url(source, scan_source, store, force=force, prove=prove)
     if isinstance(source, (str, os.PathLike)):
-        path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
+        path = os.fsdecode(source)
+        if not path.startswith("/"):
+            path = os.path.join(os.getcwd(), path)  # the folder may change
         try:
             descriptor = open_descriptor(path, "there is no such file")
         except MissingFileError:
