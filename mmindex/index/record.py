@@ -138,11 +138,10 @@ def pack_record(
     if record.member is not None:
         texts += pack_member(record.member)
     mask, numbers = pack_image_numbers(record.image_numbers)
-    anomalies = b"".join(
-        _ANOMALY.pack(anomaly.offset, anomaly.count, len(anomaly.code))
-        + anomaly.code.encode("latin-1")
-        for anomaly in record.anomalies
-    )
+    anomalies = b""
+    for anomaly in record.anomalies:
+        code = anomaly.code.encode("latin-1")
+        anomalies += _ANOMALY.pack(anomaly.offset, anomaly.count, len(code)) + code
     flags = HAS_VERSION * (version is not None) | BIG_ENDIAN * record.big_endian
     flags |= IN_CONTAINER * (record.member is not None)
     positions = b"" if record.positions is None else bytes(record.positions[:])

@@ -6,13 +6,10 @@ import os
 import posixpath
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from mmindex.errors import FormatError, IndexFormatError, MMIndexError, StaleIndexError
 from mmindex.index.store import Store
 from mmindex.model import INDEX_NAME, InstanceRecord, Status, is_url
-from mmindex.scan import tags
-from mmindex.scan.header import scan_header
 from mmindex.sources.base import ByteSource
 from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
@@ -110,6 +107,8 @@ def _join_url(index_url: str, relative: str) -> str | None:
 
 
 def _host_of(url: str) -> tuple[str, str]:
+    from urllib.parse import urlsplit  # takes as long to load as a hundred frames to read
+
     parts = urlsplit(url)
     return parts.scheme.lower(), parts.netloc.lower().rpartition("@")[2]
 
@@ -182,6 +181,9 @@ def find_uid(header: bytes) -> str | None:
 
 
 def _scan_uid(header: bytes) -> str:
+    from mmindex.scan import tags  # an archive that has not moved needs no scan
+    from mmindex.scan.header import scan_header
+
     try:
         return scan_header(header, force=True).text(tags.SOP_INSTANCE_UID)
     except MMIndexError:

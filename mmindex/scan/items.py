@@ -284,10 +284,10 @@ def close_items(value: PixelDataValue, origin: int, starts: Offsets, end: int) -
         np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
         lengths[-1] = end - starts[-1]
         lengths -= ITEM_HEADER_LENGTH
-    return Items(value, origin, starts, end, _find_ending(value, origin + end), lengths)
+    return Items(value, origin, starts, end, find_ending(value, origin + end), lengths)
 
 
-def _find_ending(value: PixelDataValue, position: int) -> Ending:
+def find_ending(value: PixelDataValue, position: int) -> Ending:
     """Return what follows an item that ends at `position`."""
     item, sequence_end = RAW_TAGS[value.byte_order]
     left = value.end - position

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries
-from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, close_items
+from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, find_ending
 from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
 from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 from mmindex.scan.transfer_syntax import Codec
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLES = 16  # entries that are looked at
 _FEW_SAMPLES, _LONG = 5, 1 << 26  # of a slide in a bucket, where each look is a request
 _LOOK = ITEM_HEADER_LENGTH + 16  # bytes of an item that are looked at
+_UNPACK_HEADER = {order: struct.Struct(order + "II").unpack_from for order in "<>"}
 _HEAD = 16  # bytes of a fragment that show its start marker
 
 
@@ -55,7 +56,7 @@ def trust_table(
         end = _look_at_samples(value, origin, starts, table, codec)
         if end is None:
             return None
-        if close_items(value, origin, starts, end - origin).ending is not Ending.CLOSED:
+        if find_ending(value, end) is not Ending.CLOSED:
             return None
     starts = np.append(starts, end - origin)
     lengths = np.diff(starts) - ITEM_HEADER_LENGTH
@@ -106,13 +107,14 @@ def _look_at_samples(
     samples = np.array(sample_entries(starts))
     places: list[int] = (origin + starts[samples]).tolist()
     next_starts = [*(origin + starts[samples[:-1] + 1]).tolist(), value.end]
-    will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
+    buffer, is_begin = value.buffer, codec.begins
+    will_need(buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
     end, begun = origin, set()
     for place, next_start in zip(places, next_starts, strict=True):
         end, fragments = skip_items(value, place, next_start)
         if end != next_start and place != places[-1]:
             return None
-        begins = [codec.begins(bytes(value.buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
+        begins = [is_begin(bytes(buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
         if not _is_frame(begins, one_fragment=one):
             return None
         begun.add(begins[0])
@@ -136,11 +138,11 @@ def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, lis
     The values are (offset, length) of the fragments that are not empty.
     """
     item, _ = RAW_TAGS[value.byte_order]
-    unpack = struct.Struct(value.byte_order + "II").unpack_from
+    unpack, buffer = _UNPACK_HEADER[value.byte_order], value.buffer
     last_header = min(end, value.end) - ITEM_HEADER_LENGTH
     filled = []
     while position <= last_header:
-        tag, length = unpack(value.buffer, position)
+        tag, length = unpack(buffer, position)
         if tag != item:
             break
         position += ITEM_HEADER_LENGTH
@@ -184,7 +186,7 @@ def parse_frame(
 def _walk_headers(data: bytes, byte_order: str) -> Iterator[tuple[int, int]]:
     """Yield where the value of each item is, and its length, as far as items follow each other."""
     item, _ = RAW_TAGS[byte_order]
-    unpack = struct.Struct(byte_order + "II").unpack_from
+    unpack = _UNPACK_HEADER[byte_order]
     at = 0
     while at + ITEM_HEADER_LENGTH <= len(data):
         tag, length = unpack(data, at)

@@ -192,7 +192,7 @@ def test_a_concatenation_of_two_studies_is_an_error(tmp_path: Path) -> None:
         options: Any = {"uid": f"1.7.{part}", "tiles": 4 + part, "part": ("1.6.6", 4 * part)}
         write_slide(tmp_path / str(part), owner, 10 + part, parts=2, **options)
     mmindex.build(tmp_path, workers=1)
-    with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="one study"):
+    with mmindex.open(tmp_path) as archive, pytest.raises(FormatError, match="one series"):
         archive.concatenation("1.6.6")
 
 
