@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from mmindex.errors import MMIndexError, naming
 from mmindex.model import Status
 from mmindex.read.place import find_place
-from mmindex.sources.held import HeldSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,6 +183,8 @@ def _hold(
     ranges: dict[Key, list[tuple[int, int]]], opened: dict[Key, Instance]
 ) -> dict[Key, Instance]:
     """Return instances with their ranges in memory, without those that could not be read."""
+    from mmindex.sources.held import HeldSource
+
     held: dict[Key, Instance] = {}
 
     def read(key: Key) -> None:
