@@ -12,13 +12,13 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.build_notes import read_options
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.create import check_format
-from mmindex.index.databases import DATABASES, FILE_ID
+from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import used_length
 from mmindex.index.lmdb.transaction import OvertakenError, Transaction
 from mmindex.index.names import is_url_root
+from mmindex.index.record import FORMAT_VERSION
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 _MOST_READINGS = 100  # of what commits overtake each time
@@ -205,3 +205,15 @@ class OpenIndex:
     @reading
     def _get_meta(self, txn: Transaction, key: bytes) -> bytes:
         return unseal(key, txn.read("meta", key))
+
+
+def check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
+    """Raise IndexFormatError unless this is the format that is read here."""
+    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
+        raise IndexFormatError("not an mmindex index", path=path)
+    version = FORMAT.unpack(found)[1]
+    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
+        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` rebuilds it"
+        raise IndexFormatError(
+            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
+        )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mmindex.index.attribute_reader import AttributeReader
 from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import ChunkReader, StoredEntries, slice_chunks
-from mmindex.index.commit import read_counters
-from mmindex.index.counters import Counters
 from mmindex.index.databases import (
     DATABASES,
     FILE_ID,
@@ -30,15 +28,16 @@ from mmindex.index.frame_location import (
 )
 from mmindex.index.index_file import CheckedPages, read_identity, reading
 from mmindex.index.instance_names import InstanceName, find_only, uid_of
-from mmindex.index.listing import ListedFile, list_record, unpack_listed
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
 from mmindex.index.member_reader import MemberReader
 from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import unpack_record
 from mmindex.index.record_split import join_record, length_apart, length_of_positions
-from mmindex.index.verify import verify_index
 from mmindex.model import InstanceRecord, Status, locate, split_path
+
+if TYPE_CHECKING:
+    from mmindex.index.listing import ListedFile
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
@@ -226,11 +225,13 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
 
     def iterate_listed(self) -> Iterator[ListedFile]:
         """Yield what is listed of every file once, as `iterate_records` does."""
-        return self.iterate(self._list)
+        from mmindex.index.listing import list_record, unpack_listed
 
-    def _list(self, txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
-        listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
-        return listed or list_record(self._unpack(txn, file_id, sealed))
+        def list_file(txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
+            listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
+            return listed or list_record(self._unpack(txn, file_id, sealed))
+
+        return self.iterate(list_file)
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""
@@ -314,23 +315,6 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
         return sum(1 for _ in self.iterate_uids(kind))
 
     @reading
-    def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
-        """Return the number of UIDs of a kind that several files have."""
-        if kind == "instances" and txn.count(kind) == read_counters(txn).instances:
-            return 0  # as many UIDs as files that have one: in constant time
-        return sum(1 for _ in txn.walk_repeated(kind))
-
-    @reading
-    def count_files(self, txn: Transaction) -> int:
-        """Return the number of files that the index knows."""
-        return txn.count("files")
-
-    @reading
-    def read_counters(self, txn: Transaction) -> Counters:
-        """Return how many files, instances and frames the index has, in constant time."""
-        return read_counters(txn)
-
-    @reading
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
         return read_note(txn)
@@ -352,6 +336,8 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
     @reading
     def check(self, txn: Transaction) -> CheckedPages:
         """Return which pages were checked; raise IndexFormatError where the index is not whole."""
+        from mmindex.index.verify import verify_index
+
         txn.check(*DATABASES)
         verify_index(txn)
         return CheckedPages(self._environment().opened.key, txn.id())

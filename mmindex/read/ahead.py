@@ -15,7 +15,6 @@ from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import Status
 from mmindex.own_lock import OwnLock
 from mmindex.read.place import find_items, find_place
-from mmindex.sources.held import HeldSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,6 +218,8 @@ def _hold(
 
     Beside each the instance that it was read of.
     """
+    from mmindex.sources.held import HeldSource
+
     held: dict[Key, tuple[Instance, Instance]] = {}
 
     def read(key: Key) -> None:

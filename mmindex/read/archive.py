@@ -18,7 +18,7 @@ from mmindex.errors import (
 from mmindex.index.databases import UidKind
 from mmindex.index.instance_names import InstanceName, UidWithin, allows, uid_of
 from mmindex.index.names import find_index_file
-from mmindex.index.store import Store
+from mmindex.index.reader import Reader
 from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
 from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
@@ -31,7 +31,6 @@ from mmindex.read.order import overtaken
 from mmindex.read.record_sources import RecordSources
 from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
-from mmindex.sources.stores import join_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +62,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         index_url = find_index_url(path)
         if archive_root is not None and not is_url(archive_root):
             archive_root = os.path.realpath(archive_root)
-        self._store = Store(
+        self._store = Reader(
             find_index_file(path) if index_url is None else _fetch(index_url, store)
         )
         self._reopen = partial(
@@ -207,6 +206,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is, a path or a URL; of a member, its container."""
         if self.is_remote:
+            from mmindex.sources.stores import join_url  # most archives are local
+
             return join_url(self.root, record.path)
         return os.fsdecode(os.path.join(self._root, record.path))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from mmindex.index.build_notes import BuildNote
     from mmindex.index.counters import Counters
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
     from mmindex.read.problems import Problem
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Checked:
     """The part of `Archive` that lists problems."""
 
-    _store: Store
+    _store: Reader
 
     def problems(
         self,

@@ -8,10 +8,9 @@ import re
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, IndexFormatError, MMIndexError, StaleIndexError
-from mmindex.index.store import Store
+from mmindex.index.reader import Reader
 from mmindex.model import INDEX_NAME, InstanceRecord, Status, is_url
 from mmindex.sources.base import ByteSource
-from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
@@ -49,6 +48,8 @@ def find_index_url(source: object) -> str | None:
     """
     if not isinstance(source, str) or not is_url(source):
         return None
+    from mmindex.sources.stores import has_query
+
     place, mark, query = source.partition("?") if has_query(source) else (source, "", "")
     if not place.endswith(INDEX_NAME):
         place = f"{place.rstrip('/')}/{INDEX_NAME}"
@@ -56,7 +57,7 @@ def find_index_url(source: object) -> str | None:
 
 
 def find_files_root(
-    index: Store, given: str | os.PathLike[str] | None, index_url: str | None
+    index: Reader, given: str | os.PathLike[str] | None, index_url: str | None
 ) -> FilesRoot:
     """Return where an index's files are.
 
@@ -74,6 +75,10 @@ def find_files_root(
         caller does not: whoever wrote the index would choose what is read.
     """
     stored_root = index.stored_root
+    if index_url is None and given is None:
+        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
+    from mmindex.sources.stores import add_user, name_url, plain_url  # most archives are local
+
     stored = os.fsdecode(stored_root)
     own = stored if is_url(stored) else None
     if index_url is not None and own is None and not os.path.isabs(stored):
@@ -84,8 +89,7 @@ def find_files_root(
         name = plain_url(os.fspath(given))
         is_same = is_url(stored) and name == stored.rstrip("/")
         return FilesRoot(name, not is_same, os.fspath(given))
-    if index_url is None:
-        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
+    assert index_url is not None
     shown = name_url(stored) if is_url(stored) else stored
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(

@@ -7,7 +7,6 @@ walked again.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import stat
@@ -166,6 +165,8 @@ def match_excluded(globs: tuple[str, ...]) -> Callable[[bytes], object]:
 
 def _translate(glob: str) -> bytes:
     """Return a glob as a regular expression of bytes; a slash at its ends has no meaning."""
+    import fnmatch  # a frame is read without
+
     text = os.fsencode(glob.strip("/")).decode("latin-1")
     return fnmatch.translate(text).encode("latin-1")
 

@@ -90,6 +90,18 @@ def test_lossless_colours_return_what_was_encoded(codec: str) -> None:
     assert decode_frame(bytes(encode(pixels)), image(pixels), uid).tolist() == pixels.tolist()
 
 
+@pytest.mark.parametrize("codec", ["jpeg-ls", "jpeg2000", "jpeg-xl"])
+@pytest.mark.parametrize("photometric", ["YBR_RCT", "YBR_ICT", "YBR_PARTIAL_420"])
+def test_colours_that_a_lossless_codec_may_have_transformed_are_returned_as_stored(
+    codec: str, photometric: str
+) -> None:
+    """Only YBR_FULL and YBR_FULL_422 are converted, as in pydicom, whatever the codec."""
+    pixels = noise("u1", 8, colours=True)
+    uid, encode = ENCODERS[codec]
+    attributes = image(pixels, photometric_interpretation=photometric)
+    assert decode_frame(bytes(encode(pixels)), attributes, uid).tolist() == pixels.tolist()
+
+
 @pytest.mark.parametrize("codec", ["jpeg-ls", "jpeg2000", "jpeg-lossless", "jpeg-xl"])
 def test_the_stream_decides_not_the_transfer_syntax(codec: str) -> None:
     """Files that say one codec and hold another are real."""
