@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--rescan",
     metavar="MINUTES",
     type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
+    default=60,
     show_default=True,
     help="Minutes between full builds.",
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "--min-age",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
-    default=2.0,
+    default=2,
     show_default=True,
     help="Skip files changed less than this ago.",
 )
