@@ -57,6 +57,11 @@ def uid_of(name: InstanceName) -> str:
     return name if isinstance(name, str) else name.sop_instance_uid
 
 
+def means(name: InstanceName, record: InstanceRecord) -> bool:
+    """Return whether a record is of the UID, study and series of a name, whatever its version."""
+    return uid_of(name) == record.sop_instance_uid and (isinstance(name, str) or name.has(record))
+
+
 def allows(name: InstanceName, version: Fingerprint | None) -> bool:
     """Return whether a name can mean a file of this version."""
     return isinstance(name, str) or name.version in (None, version)

@@ -16,7 +16,7 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
-from mmindex.index.instance_names import InstanceName, UidWithin, allows, uid_of
+from mmindex.index.instance_names import InstanceName, allows, means, uid_of
 from mmindex.index.names import find_index_file
 from mmindex.index.reader import Reader
 from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
@@ -233,7 +233,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
             for file_id, record in self._store.read_records(kind, uid):
-                if isinstance(name, UidWithin) and not name.has(record):
+                if not means(name, record):
                     continue
                 if newest is None or newest[1].newness < record.newness:
                     newest = file_id, record

@@ -19,7 +19,7 @@ from mmindex.errors import (
     MMIndexError,
     StaleIndexError,
 )
-from mmindex.index.instance_names import InstanceName
+from mmindex.index.instance_names import InstanceName, means
 from mmindex.read.archive import Archive
 from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice, overtaken
 from mmindex.read.patients import Group, Known, group_by_patient
@@ -305,9 +305,7 @@ class FrameDataset(Sequence[Any]):
     def _open_file(self, at: int) -> Instance:
         """Return the instance in the file that was selected; files may have changed their names."""
         instance = self.archive.file(self._paths[at])
-        record, name = instance.record, self._name(at)
-        is_within = isinstance(name, str) or name.has(record)
-        if record.sop_instance_uid != self._uids[at] or not is_within:
+        if not means(self._name(at), instance.record):
             instance.close()
             raise overtaken(self.archive.path)
         return instance

@@ -241,7 +241,6 @@ class Instance(Decoded, FrameSequence):
         """Return where a frame's bytes are in the file: one range a fragment.
 
         Ranges of a member of a tar or zip container count in the container, which is `file_path`.
-
         A native frame off byte boundaries gives the bytes that cover its bits (PS3.5 8.2).
 
         Raises
@@ -333,8 +332,7 @@ class Instance(Decoded, FrameSequence):
         TruncatedFrameError, StaleIndexError, MissingFileError
             As `frame`.
         """
-        ranges = self._stream_ranges()
-        source = self._require_source()
+        ranges, source = self._stream_ranges(), self._require_source()
         if source.at_once == 1:
             return (source.read(*piece) for piece in ranges)
         from mmindex.read.ahead import walk_pieces
@@ -364,8 +362,7 @@ class Instance(Decoded, FrameSequence):
         """
         if frame_indices is not None:
             return list(frame_indices)
-        count = len(self)
-        if count:
+        if count := len(self):
             self._require_frames().check_index(count - 1)
         return list(range(count))
 

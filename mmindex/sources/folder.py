@@ -194,6 +194,6 @@ match_index_name = _match_names(os.fsencode(INDEX_NAME))
 """Reports names of indexes and of the files beside them, in whatever folder or bucket."""
 
 
-def skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
+def skipped(path: bytes, error: OSError, what: str = "cannot access it") -> Skipped:
     """Return what an error of the system left out."""
     return Skipped(path, f"{what}: {error.strerror}", not is_missing(error))

@@ -115,8 +115,8 @@ def build(
         are left for a later build.
     max_removed : int or str, optional
         How many files may be dropped because they are gone, or which percentage ("20%"). Unless
-        given, none where the root is empty, and not over half of the files where these are over
-        100.
+        given, none where the root is empty; else any number up to 100, and more up to half of all
+        files.
     wait : float
         Seconds to wait while another build or update writes the index.
     store : obstore store, optional

@@ -62,7 +62,7 @@ def describe_anomaly(anomaly: Anomaly) -> str:
 
 def describe_refusal(error: OSError) -> str:
     """Return why a file that the index knows cannot be looked at."""
-    return f"cannot look at it: {error.strerror}"
+    return f"cannot access it: {error.strerror}"
 
 
 def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
