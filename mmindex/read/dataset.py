@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import random
 import warnings
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmindex.errors import (
     FormatError,
-    FrameIndexError,
     MissingFileError,
     MMIndexError,
     StaleIndexError,
+    naming,
 )
 from mmindex.index.instance_names import InstanceName, means
 from mmindex.read.archive import Archive
+from mmindex.read.declared_frames import check_declared
+from mmindex.read.items import Items
 from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice, overtaken
 from mmindex.read.patients import Group, Known, group_by_patient
 from mmindex.read.selection import Selection
@@ -126,23 +125,15 @@ class FrameDataset(Sequence[Any]):
     def _select(self, selection: Selection) -> None:
         """Keep a selection, and what finding an item needs of its records."""
         self._selection = selection
-        self._uids: list[str] = []
-        self._paths: dict[int, bytes] = {}  # of files that are not served by their UID
-        self._ends = array("q")  # running number after each instance's last frame
-        end = 0
-        for at, record in enumerate(selection.list_records(self.archive)):
-            end += record.number_of_frames
-            self._uids.append(record.sop_instance_uid)
-            self._ends.append(end)
-            if selection.duplicates == "all":
-                self._paths[at] = record.key
+        records = selection.list_records(self.archive)
+        self._items = Items(records, by_path=selection.duplicates == "all")
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._items)
 
     def __repr__(self) -> str:
         kind = "arrays" if self.decoded else "bytes"
-        frames, instances = len(self), len(self._uids)
+        frames, instances = len(self), len(self._items.uids)
         return (
             f"<FrameDataset: {frames} frames of {instances} instances as {kind}, {self.archive!r}>"
         )
@@ -161,37 +152,32 @@ class FrameDataset(Sequence[Any]):
         FrameIndexError
             There is no such item; a negative index does not count from the end.
         """
-        at, frame_index = self._find(index)
-        return self._uids[at], frame_index
+        at, frame_index = self._items.find(index)
+        return self._items.uids[at], frame_index
 
     def _locate(self, index: int) -> tuple[InstanceName, int]:
-        at, frame_index = self._find(index)
+        at, frame_index = self._items.find(index)
         return self._name(at), frame_index
 
     def _name(self, at: int) -> InstanceName:
-        return self._selection.name(self._uids[at])
-
-    def _find(self, index: int) -> tuple[int, int]:
-        index = operator.index(index)  # numpy 1 makes a float of uint64 and int
-        if not 0 <= index < len(self):
-            raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
-        at = bisect_right(self._ends, index)
-        return at, index - (self._ends[at - 1] if at else 0)
+        return self._selection.name(self._items.uids[at])
 
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
         """Return an item; raises what `Archive.array` and `Archive.frame` raise."""
         if self.on_error == "raise":
             return self._read(index)
-        self._find(index)
-        for step in range(len(self)):
-            at = (operator.index(index) + step) % len(self)
-            if at in self.skipped:
-                continue
-            try:
-                return self._read(at)
-            except MMIndexError as error:
-                self.skipped[at] = error
-                warnings.warn(f"item {at} is skipped: {error}", RuntimeWarning, stacklevel=2)
+        self._items.find(index)
+        at = first = operator.index(index)
+        is_round = False
+        while not (is_round and at >= first):
+            if at not in self.skipped:
+                try:
+                    return self._read(at)
+                except MMIndexError as error:
+                    self.skipped[at] = error.with_traceback(None)  # which holds what it passed
+                    warnings.warn(f"item {at} is skipped: {error}", RuntimeWarning, stacklevel=2)
+            following = self._items.next_after(at)
+            is_round, at = is_round or following <= at, following
         raise FormatError("no frame of the dataset can be read", path=self.archive.path)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
@@ -200,7 +186,7 @@ class FrameDataset(Sequence[Any]):
         Raises what `__getitem__` raises.
         """
         ahead = self.archive.read_ahead([self._locate(index) for index in indices])
-        if ahead is None or self._paths:
+        if ahead is None or self._items.paths:
             return [self[index] for index in indices]
         items = []
         for position, index in enumerate(indices):
@@ -250,14 +236,19 @@ class FrameDataset(Sequence[Any]):
         DecodeError
             A frame cannot be decoded, or differs from the first one in shape or dtype; or frames
             do not fit in `out`.
+        FormatError
+            All are asked for, and over 1,048,576 are declared that are not all there.
         MMIndexError
             As `Archive.frame`.
         """
         from mmindex.read.pixels import stack_arrays
 
+        if indices is None:
+            with naming(self.archive.path):
+                check_declared(len(self), self._items.located)
         wanted = range(len(self)) if indices is None else list(indices)
         ahead = None
-        if self.archive.is_remote and not self._paths:
+        if self.archive.is_remote and not self._items.paths:
             ahead = self.archive.read_ahead([self._locate(index) for index in wanted])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
@@ -266,7 +257,7 @@ class FrameDataset(Sequence[Any]):
                     return self._order_bytes(
                         ahead.array(position, raw=self.raw, rescale=self.rescale, out=place)
                     )
-            return self._read_pixels(*self._find(wanted[position]), place)
+            return self._read_pixels(*self._items.find(wanted[position]), place)
 
         skip = self.on_error == "skip"
         stack, failures = stack_arrays(
@@ -276,7 +267,7 @@ class FrameDataset(Sequence[Any]):
         return stack
 
     def _read(self, index: int) -> Any:
-        return self._finish(self._read_frame(*self._find(index)), index)
+        return self._finish(self._read_frame(*self._items.find(index)), index)
 
     def _finish(self, frame: NDArray[np.generic] | bytes, index: int) -> Any:
         """Return the item that a frame becomes."""
@@ -286,7 +277,7 @@ class FrameDataset(Sequence[Any]):
     def _read_frame(self, at: int, frame_index: int) -> NDArray[np.generic] | bytes:
         if self.decoded:
             return self._read_pixels(at, frame_index)
-        if self._paths:
+        if self._items.paths:
             with self._open_file(at) as instance:
                 return instance.frame(frame_index)
         return self.archive.frame(self._name(at), frame_index)
@@ -295,7 +286,7 @@ class FrameDataset(Sequence[Any]):
         self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
     ) -> NDArray[np.generic]:
         options: Any = {"raw": self.raw, "rescale": self.rescale, "copy": out is None, "out": out}
-        if self._paths:
+        if self._items.paths:
             from mmindex.read.pixels import read_array
 
             with self._open_file(at) as instance:
@@ -304,7 +295,7 @@ class FrameDataset(Sequence[Any]):
 
     def _open_file(self, at: int) -> Instance:
         """Return the instance in the file that was selected; files may have changed their names."""
-        instance = self.archive.file(self._paths[at])
+        instance = self.archive.file(self._items.paths[at])
         if not means(self._name(at), instance.record):
             instance.close()
             raise overtaken(self.archive.path)
@@ -352,7 +343,7 @@ class FrameDataset(Sequence[Any]):
                 f"fractions: expected none below 0, their sum at most 1, found {fractions}"
             )
         records = self._selection.list_records(self.archive)
-        if [record.sop_instance_uid for record in records] != self._uids:
+        if [record.sop_instance_uid for record in records] != self._items.uids:
             raise overtaken(self.archive.path)
         groups: list[Group] = [(record.study_instance_uid,) for record in records]
         if by == "patient":
@@ -379,10 +370,9 @@ class FrameDataset(Sequence[Any]):
         state = dict(self.__dict__)
         state.pop("_patients", None)
         state["skipped"] = {}
-        if len(self._uids) > _PICKLED_WHOLE:
-            for name in ("_uids", "_ends", "_paths"):
-                state.pop(name)
-            state["_digest"] = self._digest_uids()
+        if len(self._items.uids) > _PICKLED_WHOLE:
+            state.pop("_items")
+            state["_digest"] = self._items.digest()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -391,10 +381,5 @@ class FrameDataset(Sequence[Any]):
         if digest is None:
             return
         self._select(self._selection)
-        if self._digest_uids() != digest:
+        if self._items.digest() != digest:
             raise overtaken(self.archive.path)
-
-    def _digest_uids(self) -> bytes:
-        digest = hashlib.sha256(self._ends.tobytes())
-        digest.update("\0".join(self._uids).encode())
-        return digest.digest()

@@ -257,14 +257,15 @@ def test_an_item_is_found_without_a_walk() -> None:
     """Of 200,000 instances of a million frames each, a handful is looked at."""
     count, each = 200_000, 1_000_000
     records = (
-        SimpleNamespace(sop_instance_uid=f"{at:06}", number_of_frames=each) for at in range(count)
+        SimpleNamespace(sop_instance_uid=f"{at:06}", number_of_frames=each, frames=None)
+        for at in range(count)
     )
     archive: Any = SimpleNamespace(instances=lambda **_: records, path="")
     dataset = mmindex.FrameDataset(archive, decoded=False)
     assert len(dataset) == count * each
-    assert len(pickle.dumps((dataset._uids, dataset._ends))) < 30 * count
-    ends: Any = CountedEnds(dataset._ends)
-    dataset._ends = ends
+    assert len(pickle.dumps((dataset._items.uids, dataset._items.ends))) < 30 * count
+    ends: Any = CountedEnds(dataset._items.ends)
+    dataset._items.ends = ends
     for item in (0, each - 1, each, 77_777 * each + 5, count * each - 1):
         ends.looked_at = 0
         assert dataset.locate(item) == (f"{item // each:06}", item % each)

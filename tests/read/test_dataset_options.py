@@ -22,6 +22,7 @@ from dicom_bytes import (
 )
 
 import mmindex
+from mmindex import FrameDataset
 from mmindex.errors import FormatError, InstanceNotFoundError
 from mmindex.image_numbers import ImageNumbers
 from mmindex.model import InstanceRecord, Status
@@ -326,6 +327,7 @@ class Selected:
                 key=b"folder/%06d.dcm" % at,
                 image_numbers=ImageNumbers(),
                 fingerprint=None,
+                frames=None,
             )
             for at in range(200_000)
         ]
@@ -356,7 +358,7 @@ def test_a_dataset_of_many_frames_pickles_small(options: dict[str, Any]) -> None
         pickled = pickle.dumps(each)
         assert len(pickled) < 100_000
         copied = pickle.loads(pickled)
-        assert (copied._uids, copied._ends) == (each._uids, each._ends)
+        assert (copied._items.uids, copied._items.ends) == (each._items.uids, each._items.ends)
 
 
 def test_an_order_of_many_uids_that_nothing_else_knows_takes_few_bytes_each() -> None:
@@ -365,4 +367,39 @@ def test_an_order_of_many_uids_that_nothing_else_knows_takes_few_bytes_each() ->
     archive: Any = Selected()
     pickled = pickle.dumps(mmindex.FrameDataset(archive, sop_instance_uids=shuffled))
     assert len(pickled) < 2.5 * len(shuffled)
-    assert pickle.loads(pickled)._uids == shuffled
+    assert pickle.loads(pickled)._items.uids == shuffled
+
+
+@pytest.mark.parametrize("declared", [5, 70_000, (1 << 31) - 1])
+@pytest.mark.parametrize("decoded", [True, False])
+def test_frames_that_are_only_declared_are_skipped_at_once(
+    tmp_path: Path, declared: int, decoded: bool
+) -> None:
+    """A file of some hundred bytes can declare any number: the next item is the next file's."""
+    for number, frames in enumerate((declared, 2)):
+        stored = 3 if frames == declared else 2
+        data_set = element(0x00080018, "UI", f"1.9.{number}")
+        data_set += image_attributes(rows=2, columns=2, number_of_frames=frames)
+        values = b"".join(bytes([10 * number + at]) * 4 for at in range(stored))
+        (tmp_path / f"{number}").write_bytes(
+            dicom_file(data_set + element(PIXEL_DATA, "OW", values))
+        )
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        dataset = FrameDataset(archive, decoded=decoded, on_error="skip")
+        assert len(dataset) == declared + 2
+
+        def read(index: int) -> int:
+            return int(np.ravel(dataset[index])[0]) if decoded else dataset[index][0]
+
+        assert [read(index) for index in (0, 2, declared)] == [0, 2, 10]
+        for index in sorted({3, declared - 1, declared // 2 + 2}):
+            with pytest.warns(RuntimeWarning, match=f"item {index} is skipped"):
+                assert read(index) == 10
+        (tmp_path / "1").unlink()
+        with pytest.warns(RuntimeWarning):
+            assert read(declared) == 0  # the first one, all around
+        assert len(dataset.skipped) <= 6
+        if declared > 1 << 20:
+            with pytest.raises(FormatError, match="Number of Frames"):
+                dataset.arrays()
