@@ -178,13 +178,11 @@ def _list_cases(kind: str, count: int, site: Site) -> Iterator[Case]:
 
 
 def _walk(path: str) -> int:
-    from mmindex.model import Fingerprint
     from mmindex.sources.container import walk_members
-    from mmindex.sources.file import FileSource, open_descriptor
+    from mmindex.sources.folder import Folder
 
-    descriptor = open_descriptor(path)
-    version = Fingerprint.of(os.stat(descriptor.number))
-    with closing(FileSource(descriptor, None, version, 1.0, by_path=False)) as source:
+    folder, name = os.path.split(os.fsencode(path))
+    with closing(Folder(folder).open(name)) as source:
         return sum(1 for _ in walk_members(source))
 
 
