@@ -160,9 +160,9 @@ class FrameDataset(Sequence[Any]):
 
     def _find(self, index: int) -> tuple[int, int]:
         index = operator.index(index)  # numpy 1 makes a float of uint64 and int
-        if not 0 <= index < len(self):
-            raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
         at = bisect_right(self._ends, index)
+        if index < 0 or at == len(self._ends):
+            raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
         return at, index - (self._ends[at - 1] if at else 0)
 
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
@@ -281,13 +281,19 @@ class FrameDataset(Sequence[Any]):
     def _read_pixels(
         self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
     ) -> NDArray[np.generic]:
-        options: Any = {"raw": self.raw, "rescale": self.rescale, "copy": out is None, "out": out}
+        raw, rescale, copy = self.raw, self.rescale, out is None
         if self._paths:
             from mmindex.read.pixels import read_array
 
             with self.archive.file(self._paths[at]) as instance:
-                return self._order_bytes(read_array(instance, frame_index, **options))
-        return self._order_bytes(self.archive.read_pixels(self._uids[at], frame_index, **options))
+                pixels = read_array(
+                    instance, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+                )
+        else:
+            pixels = self.archive.read_pixels(
+                self._uids[at], frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+            )
+        return self._order_bytes(pixels)
 
     def _order_bytes(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
         if self.native_byte_order and not pixels.dtype.isnative:
