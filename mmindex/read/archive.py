@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mmindex.closing import Closing
 from mmindex.errors import (
@@ -277,7 +277,14 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         return read_range(self._root + b"/" + path, version, offset, length)
 
     def _read_pixels_once(
-        self, name: InstanceName, frame_index: int, *, rescale: bool, **options: Any
+        self,
+        name: InstanceName,
+        frame_index: int,
+        *,
+        raw: bool,
+        rescale: bool,
+        copy: bool,
+        out: NDArray[np.generic] | None,
     ) -> NDArray[np.generic] | None:
         """Return the pixels of a frame of a file that is not open, as `_read_once` its bytes."""
         if not self._is_plain or not self._open.is_first_read(name):
@@ -294,7 +301,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         from mmindex.read.pixels import decode_once
 
         try:
-            return decode_once(frame, stored, rescale=rescale, **options)
+            return decode_once(frame, stored, raw=raw, rescale=rescale, copy=copy, out=out)
         except MMIndexError:  # raised again by the instance, which names its file
             return None
 

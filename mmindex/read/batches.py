@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from mmindex.errors import MissingFileError, MMIndexError, StaleIndexError
 from mmindex.index.instance_names import InstanceName
@@ -169,14 +169,18 @@ class Batches:
         out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Return a frame as `array` does, in `out` if it has that shape and dtype."""
-        options: Any = {"raw": raw, "rescale": rescale, "copy": copy, "out": out}
-        found = self._read_pixels_once(sop_instance_uid, frame_index, **options)
+        found = self._read_pixels_once(
+            sop_instance_uid, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+        )
         if found is not None:
             return found
         from mmindex.read.pixels import read_array
 
         return self._retry(
-            sop_instance_uid, lambda instance: read_array(instance, frame_index, **options)
+            sop_instance_uid,
+            lambda instance: read_array(
+                instance, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+            ),
         )
 
     def read_ahead(

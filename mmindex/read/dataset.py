@@ -285,13 +285,19 @@ class FrameDataset(Sequence[Any]):
     def _read_pixels(
         self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
     ) -> NDArray[np.generic]:
-        options: Any = {"raw": self.raw, "rescale": self.rescale, "copy": out is None, "out": out}
+        raw, rescale, copy = self.raw, self.rescale, out is None
         if self._items.paths:
             from mmindex.read.pixels import read_array
 
             with self._open_file(at) as instance:
-                return self._order_bytes(read_array(instance, frame_index, **options))
-        return self._order_bytes(self.archive.read_pixels(self._name(at), frame_index, **options))
+                pixels = read_array(
+                    instance, frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+                )
+        else:
+            pixels = self.archive.read_pixels(
+                self._name(at), frame_index, raw=raw, rescale=rescale, copy=copy, out=out
+            )
+        return self._order_bytes(pixels)
 
     def _open_file(self, at: int) -> Instance:
         """Return the instance in the file that was selected; files may have changed their names."""

@@ -54,9 +54,9 @@ class Items:
             There is no such item; a negative index does not count from the end.
         """
         index = as_int(index)  # numpy 1 makes a float of uint64 and int
-        if not 0 <= index < len(self):
-            raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
         at = bisect_right(self.ends, index)
+        if index < 0 or at == len(self.ends):
+            raise FrameIndexError(f"item {index} is out of range: there are {len(self)} frames")
         return at, index - (self.ends[at - 1] if at else 0)
 
     def next_after(self, index: int) -> int:
