@@ -50,8 +50,8 @@ class FileMeta(NamedTuple):
     second_transfer_syntax_uid: str = ""
 
 
-def inflate_data_set(buffer: Buffer) -> bytes | memoryview:
-    """Return the data set of a deflated file, inflated.
+def inflate_data_set(buffer: Buffer) -> bytes | memoryview | None:
+    """Return the data set of a deflated file, inflated; None where it is not deflated at all.
 
     Raises
     ------
@@ -59,13 +59,7 @@ def inflate_data_set(buffer: Buffer) -> bytes | memoryview:
         As `scan`.
     """
     meta = scan_file_meta(buffer, find_start(buffer, True, []), True, [])
-    inflated = unwrap_deflated(buffer, meta.data_set_offset, [])
-    if inflated is None:
-        raise FormatError(
-            "expected a deflated data set, found one that is not deflated",
-            offset=meta.data_set_offset,
-        )
-    return inflated
+    return unwrap_deflated(buffer, meta.data_set_offset, [])
 
 
 def find_start(buffer: Buffer, force: bool, anomalies: list[Anomaly]) -> int:
