@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from mmindex.read.dataset import FrameDataset
     from mmindex.read.instance import Instance
     from mmindex.read.level import Level
-    from mmindex.read.listings import Series, Study
     from mmindex.read.open_file import open_file
     from mmindex.read.open_slide import open_slide
     from mmindex.read.problems import Problem
     from mmindex.read.slide import Slide
     from mmindex.read.statistics import Statistics
+    from mmindex.read.studies import Series, Study
     from mmindex.scan.instance import scan
     from mmindex.update.build import build
     from mmindex.update.report import BuildReport
@@ -88,11 +88,11 @@ _HOMES = {  # imported when first used: numpy alone takes longer than reading a 
     "Level": "mmindex.read.level",
     "MergeReport": "mmindex.index.merge",
     "Problem": "mmindex.read.problems",
-    "Series": "mmindex.read.listings",
+    "Series": "mmindex.read.studies",
     "Slide": "mmindex.read.slide",
     "Statistics": "mmindex.read.statistics",
     "Status": "mmindex.model",
-    "Study": "mmindex.read.listings",
+    "Study": "mmindex.read.studies",
     "build": "mmindex.update.build",
     "compact": "mmindex.index.compact:compact_index",
     "merge": "mmindex.index.merge:merge_indexes",

@@ -9,15 +9,18 @@ from __future__ import annotations
 import gc
 
 _OBJECTS = 50_000  # made between two looks for garbage; Python's own choice is 700
+_INTERRUPTED = 130
 
 
 def run(prog_name: str | None = None) -> None:
     """Run the command line with this process's arguments; ends by SystemExit."""
     gc.set_threshold(_OBJECTS)
-    from mmindex.cli import main
-
     try:
+        from mmindex.cli import main
+
         main(prog_name=prog_name)
+    except KeyboardInterrupt:  # while modules are imported; later ones end within the command
+        raise SystemExit(_INTERRUPTED) from None
     finally:
         gc.freeze()
 

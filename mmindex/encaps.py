@@ -265,13 +265,16 @@ def get_nr_fragments(fp: Value) -> int:
 
 
 def get_frame_offsets(fp: Value) -> tuple[bool, list[int]]:
-    """Return whether the Basic Offset Table has entries, and these, or [0]; see its parser."""
+    """Return whether the Basic Offset Table has entries, and these, or [0].
+
+    See `parse_basic_offsets`.
+    """
     offsets = parse_basic_offsets(fp)
     return bool(offsets), offsets or [0]
 
 
 def generate_pixel_data_fragment(fp: Value) -> Iterator[bytes]:
-    """Yield the fragments from `fp` on, which is placed after the table; see its successor."""
+    """Yield the fragments from `fp` on, placed after the table; see `generate_fragments`."""
     return generate_fragments(fp)
 
 

@@ -73,7 +73,7 @@ class FrameTable:
     Attributes
     ----------
     layout : Layout
-        How it says where frames lie.
+        How the table says where frames lie.
     number_of_frames : int
         Frames that the instance has.
     frames_located : int

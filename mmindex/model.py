@@ -184,11 +184,11 @@ class Anomaly:
     Attributes
     ----------
     code : str
-        What it is; `mmindex.scan.anomalies` explains each.
+        Name of the breach; `mmindex.scan.anomalies` explains each.
     offset : int
-        Where it was first seen, in bytes.
+        Offset of the first occurrence, in bytes.
     count : int
-        How often it was seen.
+        Number of occurrences.
     """
 
     code: str
@@ -252,7 +252,7 @@ class InstanceRecord:
         The file as it was scanned; None where a buffer was scanned.
     reason, error : str
         Of an unreadable file or one that is not DICOM: what is wrong, and the name of the
-        exception in mmindex.errors.
+        exception in mmindex.errors; else empty.
     big_endian : bool
         Whether the data set was found to be in Big Endian, whatever its transfer syntax says.
     number_of_frames : int
@@ -272,7 +272,7 @@ class InstanceRecord:
     positions : Entries or None
         Where the tiles of a whole slide image are, as `TilePositions` reads them. A build finds
         them; None else.
-    brought : tuple of bytes or None
+    carried_values : tuple of bytes or None
         Attributes of the study and of the series, packed, on their way from the scan to the index;
         None of a record that comes from an index.
     """
@@ -298,7 +298,7 @@ class InstanceRecord:
     scan_microseconds: int = field(default=0, compare=False)
     member: Member | None = None
     positions: Entries | None = None
-    brought: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
+    carried_values: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def location(self) -> bytes:
@@ -306,6 +306,11 @@ class InstanceRecord:
         if self.member is None:
             return self.path
         return self.path + SEPARATOR.encode() + self.member.name
+
+    @property
+    def newness(self) -> tuple[int, bytes]:
+        """Which of several files with one UID counts, the greatest: last change, then key."""
+        return 0 if self.fingerprint is None else self.fingerprint.mtime_ns, self.key
 
     @property
     def key(self) -> bytes:

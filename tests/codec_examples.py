@@ -10,7 +10,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mmindex.model import ImagePixel
+
 Pixels = NDArray[np.generic]
+
+
+def describe_pixels(pixels: Pixels, colours: str = "RGB", **attributes: Any) -> ImagePixel:
+    """Return the attributes of an array of unsigned samples, with those that are given.
+
+    `colours` is the Photometric Interpretation of three samples.
+    """
+    bits, is_coloured = 8 * pixels.itemsize, pixels.ndim == 3
+    described = {
+        "rows": pixels.shape[0],
+        "columns": pixels.shape[1],
+        "samples_per_pixel": 3 if is_coloured else 1,
+        "bits_allocated": bits,
+        "bits_stored": bits,
+        "pixel_representation": 0,
+        "planar_configuration": 0 if is_coloured else None,
+        "photometric_interpretation": colours if is_coloured else "MONOCHROME2",
+    }
+    return ImagePixel(**{**described, **attributes})
 
 
 class Example(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -223,6 +224,12 @@ def encapsulate(
     return element(PIXEL_DATA, "OB", value, implicit=implicit, length=length)
 
 
+def encapsulate_frames(frames: Sequence[bytes]) -> bytes:
+    """Return Pixel Data of one fragment a frame, with its Basic Offset Table."""
+    starts = accumulate((len(each) + 8 for each in frames[:-1]), initial=0)
+    return encapsulate(frames, bot=list(starts))
+
+
 def extended_offset_table(
     offsets: Sequence[int], lengths: Sequence[int] | None, *, implicit: bool = False
 ) -> bytes:
@@ -283,3 +290,11 @@ def small_image(
         data_set += element(0x0020000D, "UI", study)
     data_set += image_attributes(**{"number_of_frames": len(pixels) // 4, **attributes})
     return dicom_file(data_set + element(PIXEL_DATA, "OW", pixels))
+
+
+def write_numbered(root: Path, number: int, uid: int | None = None) -> None:
+    """Write a file of one study, of a series of its own, with the number as its pixels."""
+    data_set = element(0x00080018, "UI", f"1.2.3.{number if uid is None else uid}")
+    data_set += element(0x0020000D, "UI", "1.2.4") + element(0x0020000E, "UI", f"1.2.5.{number}")
+    data_set += image_attributes(rows=1, columns=4) + element(PIXEL_DATA, "OB", b"%04d" % number)
+    (root / f"{number:03}.dcm").write_bytes(dicom_file(data_set))

@@ -14,7 +14,8 @@ _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 
 def of_frame(data_set: pydicom.Dataset, frame_index: int) -> pydicom.Dataset:
     """Return a data set with a frame's functional groups at the top level (PS3.3 C.7.6.16)."""
-    flat = pydicom.Dataset(data_set)
+    flat = pydicom.Dataset()
+    flat.update(data_set)  # Dataset(data_set) would share its elements
     flat.file_meta = data_set.file_meta
     shared = (data_set.get("SharedFunctionalGroupsSequence") or [])[:1]
     own = data_set.get("PerFrameFunctionalGroupsSequence") or []

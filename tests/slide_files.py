@@ -1,7 +1,7 @@
 """Writes whole slide images that other readers of slides accept (PS3.3 A.32.8), byte by byte.
 
-Pixels are native RGB, made from their place on the slide, so that every reader must return the
-same ones. Nothing here uses mmindex or pydicom.
+Pixels that are drawn here are RGB, made from their place on the slide, so that every reader must
+return the same ones. Nothing here uses mmindex or pydicom.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, element, image_attributes, item, sequence
+from dicom_bytes import (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
+    element,
+    encapsulate_frames,
+    image_attributes,
+    item,
+    sequence,
+)
 
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 TILE = 32
@@ -58,6 +66,7 @@ def write_slide_file(
     z: float | None = None,
     paths: Sequence[str] = ("0",),
     tile: tuple[int, int] = (TILE, TILE),
+    transfer_syntax_uid: str = EXPLICIT_VR_LITTLE_ENDIAN,
 ) -> bytes:
     """Return the file of one level, label or overview.
 
@@ -69,6 +78,8 @@ def write_slide_file(
         Where each frame of a TILED_SPARSE slide is; TILED_FULL without.
     z : float, optional
         Height of the first focal plane, in micrometers; further ones are 1.5 apart.
+    transfer_syntax_uid : str
+        Of tiles that are JPEG, as most slides have them: YBR_FULL_422 with an offset table.
     """
     uid = f"1.2.3.4.3.{number}"
     resampled = "NONE" if downsample == 1 and flavor == "VOLUME" else "RESAMPLED"
@@ -117,11 +128,16 @@ def write_slide_file(
     organization = "TILED_FULL" if places is None else "TILED_SPARSE"
     width, height = size
     meta = element(0x00020001, "OB", b"\0\1") + element(0x00020002, "UI", WHOLE_SLIDE)
-    meta += element(0x00020003, "UI", uid) + element(0x00020010, "UI", EXPLICIT_VR_LITTLE_ENDIAN)
+    meta += element(0x00020003, "UI", uid) + element(0x00020010, "UI", transfer_syntax_uid)
     meta += element(0x00020012, "UI", "1.2.3.4.9")
     meta = element(0x00020000, "UL", struct.pack("<I", len(meta))) + meta
+    is_native = transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN
     pixels = image_attributes(
-        rows=tile[1], columns=tile[0], samples=3, photometric="RGB", number_of_frames=len(tiles)
+        rows=tile[1],
+        columns=tile[0],
+        samples=3,
+        photometric="RGB" if is_native else "YBR_FULL_422",
+        number_of_frames=len(tiles),
     )
     return b"".join(
         (
@@ -156,7 +172,7 @@ def write_slide_file(
             element(0x00209311, "CS", organization),
             pixels,
             element(0x00280301, "CS", "NO"),
-            element(0x00282110, "CS", "00"),
+            element(0x00282110, "CS", "00" if is_native else "01"),
             element(0x00400512, "LO", "1"),
             element(0x00480001, "FL", struct.pack("<f", width * spacing)),
             element(0x00480002, "FL", struct.pack("<f", height * spacing)),
@@ -173,6 +189,6 @@ def write_slide_file(
             element(0x00480303, "UL", struct.pack("<I", planes)),
             sequence(0x52009229, [item(shared)]),
             per_frame,
-            element(0x7FE00010, "OB", b"".join(tiles)),
+            element(PIXEL_DATA, "OB", b"".join(tiles)) if is_native else encapsulate_frames(tiles),
         )
     )

@@ -34,5 +34,5 @@ def fail_on_option(command: Command) -> Command:
         metavar="KINDS",
         default=_DEFAULT,
         callback=_parse_kinds,
-        help="Exit with 1 for these kinds, separated by commas.",
+        help=f"Kinds that fail; default: {_DEFAULT}.",
     )(command)

@@ -183,12 +183,13 @@ def refuse_empty_root(root: str, index: str | None, max_removed: str | None) -> 
 
     A program that calls the library means it; a nightly command may not.
     """
-    from mmindex.update.guards import find_index, is_empty_folder
+    from mmindex.sources.folder import Folder
+    from mmindex.update.guards import find_index
 
     if max_removed is not None or not os.path.isdir(root):
         return
     path = find_index(os.fsencode(root), index)
-    if not os.path.exists(path) and is_empty_folder(os.fsencode(root), path):
+    if not os.path.exists(path) and Folder(os.fsencode(root)).is_empty(path):
         raise IndexWriteError(
             "the folder is empty and has no index: none was created. Is the archive mounted? To "
             "create one all the same: --max-removed 100%",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,13 @@ _EVERY = 10.0  # seconds between two lines of progress
 def describe_time(seconds: float) -> str:
     """Return a time, in seconds since 1970, as ISO 8601 has it, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def show_time(seconds: float) -> str:
+    """Return a time for people at a terminal: to the second, UTC. Programs get ISO 8601."""
+    if not sys.stdout.isatty():
+        return describe_time(seconds)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def now() -> str:

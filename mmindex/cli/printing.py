@@ -83,6 +83,11 @@ def rounded_size(length: int) -> str:
     return f"{size:.1f} {units[0]}"
 
 
+def size_for_reader(length: int) -> str:
+    """Return a length rounded on a terminal, else in bytes."""
+    return rounded_size(length) if sys.stdout.isatty() else counted(length, "byte")
+
+
 def measure_columns(
     heading: Sequence[str],
     rows: Sequence[Sequence[str]],

@@ -151,6 +151,8 @@ class ProgressLine:
     def wipe(self) -> None:
         """Leave an empty line, and the cursor at its start."""
         if self._shown:
+            width = shutil.get_terminal_size().columns - 1
+            self._shown = min(self._shown + len("^C"), width)  # a terminal shows it behind the line
             self._write("")
             sys.stderr.write("\r")
             sys.stderr.flush()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import click
 
 from mmindex.cli.printing import counted, print_message, rounded_size
-from mmindex.sources.requests import Request, watching
+
+if TYPE_CHECKING:
+    from mmindex.sources.requests import Request
 
 
 class RequestCounter:
@@ -38,6 +41,8 @@ class RequestCounter:
 def print_requests(ctx: click.Context, _: click.Parameter, verbose: bool) -> bool:
     """Print each request while a command runs, and how many there were, if `verbose`."""
     if verbose and not ctx.resilient_parsing:
+        from mmindex.sources.requests import watching
+
         counter = RequestCounter(verbose=True)
         ctx.with_resource(watching(counter.take))
         ctx.call_on_close(lambda: print_message(str(counter)) if counter.requests else None)
@@ -59,5 +64,7 @@ def telling_requests(*, is_told: bool) -> Iterator[None]:
     if not is_told:
         yield
         return
+    from mmindex.sources.requests import watching
+
     with watching(RequestCounter(verbose=True).take):
         yield

@@ -13,6 +13,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import plain, print_message, quote, shown
+from mmindex.cli.suggestions import explain_unknown_instance, hint_near_path
 from mmindex.errors import (
     InstanceNotFoundError,
     MissingFileError,
@@ -90,10 +91,7 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
     MissingFileError, IndexFormatError
         There is no index; it is none, or damaged; `archive_root` is no folder.
     """
-    if archive_root is not None and not is_url(archive_root) and not os.path.isdir(archive_root):
-        raise MissingFileError("--root: there is no such folder", path=archive_root)
-    if archive_root is not None and is_url(archive_root):
-        require_plain(archive_root)
+    check_root(archive_root)
     if is_url(path):
         from mmindex.cli.progress import showing_requests
 
@@ -101,18 +99,52 @@ def open_archive(path: str, archive_root: str | None = None) -> Archive:
             return mmindex.open(path, archive_root=archive_root)
     if not os.path.exists(path):
         index = os.path.basename(path).endswith(INDEX_NAME)
-        remedy = f": `mmindex build FOLDER --index {quote(path)}` creates one" if index else ""
+        remedy = (
+            f": `mmindex build FOLDER --index {quote(path)}` creates one"
+            if index
+            else hint_near_path(path)
+        )
         raise MissingFileError(f"there is no such folder or index{remedy}", path=path)
     if os.path.isdir(path) and not os.path.exists(os.path.join(path, INDEX_NAME)):
-        raise MissingFileError(
-            f"the folder has no index: create one with `mmindex build {quote(path)}`", path=path
-        )
+        remedy = f"create one with `mmindex build {quote(path)}`"
+        above = _find_index_above(path)
+        if above is not None:
+            remedy = f"name {quote(above)}, whose index may have its files, or {remedy}"
+        raise MissingFileError(f"the folder has no index: {remedy}", path=path)
     if os.path.isfile(path) and not (is_index(path) or path.endswith(INDEX_NAME)):
         raise click.UsageError(
             f"{path} is a file, and no index: give an archive's folder or index file "
             f"(`mmindex info {quote(path)}` describes one DICOM file)"
         )
     return mmindex.open(path, archive_root=archive_root)
+
+
+def check_root(archive_root: str | None) -> None:
+    """Raise an error that names --root unless it is the URL of a folder, or a folder.
+
+    Raises
+    ------
+    click.UsageError
+        It is the URL of something else.
+    MissingFileError
+        There is no such folder.
+    """
+    if archive_root is None:
+        return
+    if is_url(archive_root):
+        require_plain(archive_root)
+    elif not os.path.isdir(archive_root):
+        raise MissingFileError("--root: there is no such folder", path=archive_root)
+
+
+def _find_index_above(path: str) -> str | None:
+    """Return the nearest folder above a folder that has an index."""
+    folder = os.path.abspath(path)
+    while (above := os.path.dirname(folder)) != folder:
+        if os.path.isfile(os.path.join(above, INDEX_NAME)):
+            return above
+        folder = above
+    return None
 
 
 def require_plain(url: str) -> None:
@@ -191,10 +223,9 @@ def open_source(
         found = find_in_indexes(source, stack)
         if found.distrusted is not None:
             named = f"{quote(found.distrusted)} --instance UID"
-            click.echo(
+            print_message(
                 f"warning: {found.distrusted} is not used: {found.reason}; to use it, give it as "
-                f"SOURCE: {named}",
-                err=True,
+                f"SOURCE: {named}"
             )
         opened = found.instance
         if opened is None:
@@ -206,6 +237,10 @@ def _scan_file(source: str, *, force: bool, prove: bool) -> Instance:
     """Open a file without an index; of a container, the error says how its files are named."""
     try:
         return mmindex.open_file(source, force=force, prove=prove)
+    except MissingFileError as error:
+        if not is_url(source):
+            error.message += hint_near_path(source)
+        raise
     except NotDicomError as error:
         from mmindex.sources.container import is_container
 
@@ -278,8 +313,6 @@ def _find_instance(archive: Archive, uid: str, source: str) -> Instance:
                 f"{uid[:_LONGEST_UID]}...",
                 param_hint="--instance",
             ) from None
-        from mmindex.cli.suggestions import explain_unknown_instance
-
         error.message += f"; {explain_unknown_instance(archive, uid, source)}"
         raise
     except MissingFileError as error:

@@ -1,7 +1,8 @@
-"""A UID that an index does not have, or a word that is no choice -> what may have been meant."""
+"""A UID, path or word that there is not -> what may have been meant."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from itertools import islice
 from operator import eq
@@ -91,6 +92,18 @@ def find_near(uids: Iterable[str], uid: str) -> list[str]:
 
     candidates = nlargest(_MOST_COMPARED, known, key=lambda each: _count_shared(uid, each))
     return get_close_matches(uid, candidates, _MOST_TOLD, _ALIKE)
+
+
+def hint_near_path(path: str) -> str:
+    """Return a question after what was meant by a path that leads nowhere, or an empty text."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        with os.scandir(folder or ".") as entries:
+            near = find_near((entry.name for entry in entries), name) if name else []
+    except OSError:
+        return ""
+    found = [quote(os.path.join(folder, each)) for each in near]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _count_shared(uid: str, other: str) -> int:

@@ -1,14 +1,14 @@
 """JPEG 2000 and High-Throughput JPEG 2000, by OpenJPEG (ITU-T T.800, T.814).
 
-OpenJPH is twice as fast for the latter, but imagecodecs (2026.3.6) loses the errors that it raises:
-damaged streams come back as other samples, in silence, and 255 wraps to 0 in lossy ones. OpenJPEG
-raises for every stream that is cut, and for some whose data are damaged within.
+OpenJPH decodes lossless frames of the latter where that hides no damage: see high_throughput.py.
+In lossy ones 255 wraps to 0 (imagecodecs 2026.3.6).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmindex.decode.high_throughput import decode_by_openjph
 from mmindex.decode.stream import ALL_BITS, Stream, offer
 from mmindex.errors import DecodeError
 from mmindex.scan.transfer_syntax import Codec
@@ -92,5 +92,7 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
 
     width = 1 if stream.precision <= 8 else 2 if stream.precision <= 16 else 4
     target = offer(out, f"{'i' if stream.is_signed else 'u'}{width}")
+    if (by_openjph := decode_by_openjph(stream, target)) is not None:
+        return by_openjph
     found: Pixels = jpeg2k_decode(stream.body, numthreads=1, out=target)
     return found

@@ -23,7 +23,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
         len(header.ids),
         header.precision,
         frame,
-        is_ybr=header.is_ybr(image.photometric_interpretation),
+        is_ybr=image.photometric_interpretation.startswith("YBR_FULL"),
         low_bits=header.precision if image.pixel_representation else ALL_BITS,
     )
 

@@ -7,7 +7,8 @@ are pydicom's to convert.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -65,16 +66,7 @@ def decode_native(
     DecodeError
         The attributes contradict each other or the frame.
     """
-    if image.samples_per_pixel is None:
-        image = replace(image, samples_per_pixel=1)  # R46: the scan has found one long enough
-    if image.is_packed and not image.bits_stored:
-        image = replace(image, bits_stored=image.bits_allocated)
-    full = (image.rows or 0) * (image.columns or 0) * 3 * (image.bits_allocated or 0)
-    if "422" in image.photometric_interpretation and frame_bits == full:
-        image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
-    count = (image.rows or 0) * (image.columns or 0) * (image.samples_per_pixel or 1)
-    width = frame_bits // count if count and frame_bits % count == 0 else 0
-    dtype = _find_dtype(image, width, big_endian, raw)
+    image, dtype, count, width, unused = _plan(image, frame_bits, big_endian, raw)
     if dtype is None:
         uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
         return decode_by_pydicom(bytes(frame), uid, image, raw=raw)
@@ -88,7 +80,6 @@ def decode_native(
         array = unpack_bits(np.frombuffer(frame, "u1"), width, count).view(dtype)
     else:
         array = np.frombuffer(frame, dtype, count)
-    unused = dtype.itemsize * 8 - (image.bits_stored or 0) if dtype.kind in "iu" else 0
     if unused:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
         shifted = np.empty_like(array)
         np.left_shift(array, unused, out=shifted)
@@ -98,12 +89,49 @@ def decode_native(
 
 def is_plain(image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool) -> bool:
     """Return whether `decode_native` returns a view of a frame's bytes."""
+    _, dtype, _, width, unused = _plan(image, frame_bits, big_endian, raw)
+    return dtype is not None and width != 1 and width == dtype.itemsize * 8 and not unused
+
+
+class _Plan(NamedTuple):
+    """The way from the bytes of an image's native frames to pixels.
+
+    Attributes
+    ----------
+    image : ImagePixel
+        The attributes, as far as they are absent or contradict the length of a frame with what that
+        shows.
+    dtype : dtype or None
+        That of the pixels; None where pydicom decodes them.
+    samples, width : int
+        Samples of a frame, and the bits that each takes.
+    unused : int
+        Bits of the dtype above Bits Stored.
+    """
+
+    image: ImagePixel
+    dtype: np.dtype[Any] | None
+    samples: int
+    width: int
+    unused: int
+
+
+@lru_cache(1000)  # frames of a series share it
+def _plan(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> _Plan:
+    if image.samples_per_pixel is None:
+        image = replace(image, samples_per_pixel=1)  # R46: the scan has found one long enough
+    if image.is_packed and not image.bits_stored:
+        image = replace(image, bits_stored=image.bits_allocated)
+    full = (image.rows or 0) * (image.columns or 0) * 3 * (image.bits_allocated or 0)
+    if "422" in image.photometric_interpretation and frame_bits == full:
+        image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
     count = (image.rows or 0) * (image.columns or 0) * (image.samples_per_pixel or 1)
     width = frame_bits // count if count and frame_bits % count == 0 else 0
     dtype = _find_dtype(image, width, big_endian, raw)
-    if dtype is None or width == 1 or width != dtype.itemsize * 8:
-        return False
-    return dtype.kind == "f" or image.bits_stored == width
+    unused = 0
+    if dtype is not None and dtype.kind in "iu":
+        unused = dtype.itemsize * 8 - (image.bits_stored or 0)
+    return _Plan(image, dtype, count, width, unused)
 
 
 def unpack_single_bits(data: Pixels, count: int) -> Pixels:

@@ -25,6 +25,7 @@ from mmindex.index.record_columns import RecordColumns, walk_columns
 from mmindex.index.record_parts import BIG_ENDIAN, PIXEL_KEYWORDS, STATUS_NUMBERS
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status, VersionKind
+from mmindex.read.ahead import walk_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,7 +202,7 @@ def _find_rows(archive: Archive, record: InstanceRecord) -> Iterable[FrameRows]:
         return () if table is None else walk_rows(table)
     pieces = []
     with archive.file(record.key) as instance:
-        frames = ((at, instance.byte_ranges(at)) for at in range(table.frames_located))
+        frames = walk_ranges(instance, range(table.frames_located))
         while some := list(islice(frames, _MOST_FRAMES)):
             pieces.append(rows_of(some))
     return pieces

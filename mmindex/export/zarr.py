@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError, MissingDependencyError
+from mmindex.index.instance_names import InstanceName, name_of
 from mmindex.read.frame_stack import FrameStack, stack_series
 
 try:
@@ -205,7 +206,7 @@ def _describe(archive: Archive, stack: FrameStack) -> dict[str, object]:
     if len(records) == 1:
         found["sop_instance_uid"] = records[0].sop_instance_uid
         if records[0].number_of_frames > 1:
-            columns, positions = _read_table(archive, records[0].sop_instance_uid, columns)
+            columns, positions = _read_table(archive, name_of(records[0]), columns)
     for name, values in columns.items():
         if values and values[0] is not None and all(value == values[0] for value in values):
             found[name] = values[0]
@@ -225,10 +226,10 @@ def _describe(archive: Archive, stack: FrameStack) -> dict[str, object]:
 
 
 def _read_table(
-    archive: Archive, uid: str, columns: dict[str, builtins.list[object]]
+    archive: Archive, name: InstanceName, columns: dict[str, builtins.list[object]]
 ) -> tuple[dict[str, builtins.list[object]], builtins.list[float | None]]:
     """Return the values and positions that the frames of one instance have."""
-    with archive[uid] as instance:
+    with archive[name] as instance:
         try:
             table = instance.frame_table()
         except FormatError:

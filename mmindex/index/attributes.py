@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.attributes import AttributeSet
-from mmindex.index.brought import Brought
+from mmindex.index.carried_values import CarriedValues
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.databases import (
     MAX_UID_LENGTH,
@@ -145,7 +145,7 @@ class AttributeChanges:
             if known is not None and known.path == keys.location:
                 self._removed[place] = known
 
-    def add(self, keys: RecordKeys, brought: Brought | None) -> None:
+    def add(self, keys: RecordKeys, carried: CarriedValues | None) -> None:
         """Note a file that is put in, with the values that its record brings along.
 
         A record that brings none, in place of one of the same path and time, keeps those known.
@@ -154,8 +154,8 @@ class AttributeChanges:
             return
         for place in _walk_places(keys):
             known = self._removed.get(place)
-            if brought is not None:
-                values = brought[place[0] == "series"]
+            if carried is not None:
+                values = carried[place[0] == "series"]
             elif known is not None and known.place == (keys.fingerprint.mtime_ns, keys.location):
                 values = known.values
             else:

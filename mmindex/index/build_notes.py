@@ -30,7 +30,7 @@ class BuildNote(NamedTuple):
     ended_ns : int
         When it ended, in ns since 1970.
     milliseconds : int
-        How long it took.
+        Duration of the run.
     ignore_inode : bool
         Whether files are known by size and time alone.
     """

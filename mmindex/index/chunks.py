@@ -3,32 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from mmindex.errors import StaleIndexError
 from mmindex.index.checksum import DamageError, seal, unseal
-from mmindex.index.databases import CHUNK_KEY, CHUNK_LENGTH
+from mmindex.index.databases import CHUNK_KEY, CHUNK_LENGTH, FILE_ID
+from mmindex.index.index_file import OpenIndex, read_identity, reading
 from mmindex.index.lmdb.transaction import Transaction
-
-if TYPE_CHECKING:
-    from mmindex.index.reader import Reader
 
 ChunkedDatabase = Literal["entries", "positions"]
 
 _KEPT = 1 << 24  # bytes of entries up to which they are kept in memory
 
 
+class ChunkReader(OpenIndex):
+    """The part of `Reader` that reads chunks. Parameters and exceptions are those of `Store`."""
+
+    @reading
+    def read_entries(
+        self, txn: Transaction, file_id: int, start: int, stop: int, identity: bytes | None = None
+    ) -> bytes:
+        """Return bytes [start, stop) of the entries of a record that are kept apart.
+
+        Parameters
+        ----------
+        identity : bytes, optional
+            The index that the record was read from.
+
+        Raises
+        ------
+        StaleIndexError
+            The record is gone: a build has replaced or removed it; or it was that of another index.
+        """
+        return self._read_chunks(txn, "entries", file_id, start, stop, identity)
+
+    @reading
+    def read_positions(
+        self, txn: Transaction, file_id: int, start: int, stop: int, identity: bytes | None = None
+    ) -> bytes:
+        """Return bytes [start, stop) of the positions of a file's tiles; as `read_entries`."""
+        return self._read_chunks(txn, "positions", file_id, start, stop, identity)
+
+    def _read_chunks(
+        self,
+        txn: Transaction,
+        database: ChunkedDatabase,
+        file_id: int,
+        start: int,
+        stop: int,
+        identity: bytes | None,
+    ) -> bytes:
+        if identity is not None and read_identity(txn) != identity:
+            raise StaleIndexError(
+                "another index was written over it: open it again", path=self.path
+            )
+        if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
+            raise StaleIndexError(
+                "the index was rebuilt: look the instance up again", path=self.path
+            )
+        return slice_chunks(txn, database, file_id, start, stop)
+
+
 class StoredEntries:
     """Entries, or positions of tiles, that are read from the index where they are sliced.
 
-    Chunks stay in memory once read, up to a limit: the record of a file id never changes.
+    Chunks stay in memory once read, up to a limit: the record of a file id never changes. The
+    identity of the index tells when another one was written over it, which has the same file ids.
     """
 
-    __slots__ = ("_chunks", "_database", "_file_id", "_length", "_store")
+    __slots__ = ("_chunks", "_database", "_file_id", "_identity", "_length", "_store")
 
     def __init__(
-        self, store: Reader, file_id: int, length: int, database: ChunkedDatabase = "entries"
+        self,
+        store: ChunkReader,
+        identity: bytes,
+        file_id: int,
+        length: int,
+        database: ChunkedDatabase = "entries",
     ) -> None:
         self._store = store
+        self._identity = identity
         self._database: ChunkedDatabase = database
         self._file_id = file_id
         self._length = length
@@ -54,7 +108,7 @@ class StoredEntries:
     def _read(self, start: int, stop: int) -> bytes:
         store = self._store
         read = store.read_entries if self._database == "entries" else store.read_positions
-        return read(self._file_id, start, stop)
+        return read(self._file_id, start, stop, self._identity)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (bytes, StoredEntries)):

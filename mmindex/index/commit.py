@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmindex.index.attributes import AttributeChanges, Place
-from mmindex.index.brought import Brought, take_values
+from mmindex.index.carried_values import CarriedValues, take_values
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.chunks import walk_chunks
 from mmindex.index.counters import Counters
@@ -43,14 +43,14 @@ def replace_files(
     counters, attributes = read_counters(txn), AttributeChanges(txn)
     for file_id in removed:
         _remove_file(txn, file_id, counters, attributes)
-    by_path: dict[bytes, tuple[bytes, RecordKeys, Brought | None]] = {}
+    by_path: dict[bytes, tuple[bytes, RecordKeys, CarriedValues | None]] = {}
     for with_values in packed_records:
-        packed, brought = take_values(with_values)
+        packed, carried = take_values(with_values)
         keys = unpack_keys(packed)
-        by_path[path_key(keys.location)] = packed, keys, brought  # of one path twice, the last one
+        by_path[path_key(keys.location)] = packed, keys, carried  # of one path twice, the last one
     next_id = read_next_id(txn)
     new: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in DATABASES if name != "meta"}
-    for key, (packed, keys, brought) in by_path.items():
+    for key, (packed, keys, carried) in by_path.items():
         known = txn.get("paths", key)
         if known is not None:
             file_id = PATH_VALUE.unpack(unseal(key, known))[0]
@@ -70,7 +70,7 @@ def replace_files(
         for way, way_key in list_ways(keys):
             new[way].append((way_key, id_bytes))
         counters.count(keys, 1)
-        attributes.add(keys, brought)
+        attributes.add(keys, carried)
         next_id += 1
     note_folders(txn, (keys.path for _, keys, _ in by_path.values()))
     attributes.write()

@@ -28,12 +28,13 @@ def compact_index(
     Returns
     -------
     tuple of int
-        Its size before and after, in bytes; it stays as it is where it would be no smaller.
+        Size of the index before and after, in bytes. An index that would be no smaller stays as it
+        is.
 
     Raises
     ------
     MissingFileError, IndexFormatError
-        There is no such index, or it is none.
+        There is no such index, or the file is no index.
     IndexWriteError
         A program has it open, a build is at work, or the new file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Creates an index, empties one of an older format, and checks the format of an open one."""
+"""Creates an index, and empties one of an older format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmindex.errors import IndexFormatError, IndexWriteError
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.counters import Counters
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT, OLDEST
+from mmindex.index.index_file import check_format
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.new_file import create
@@ -110,15 +111,3 @@ def portable_root(index: str, root: bytes) -> bytes:
     if os.path.commonpath([folder, root]) == root:
         return os.path.relpath(root, folder)
     return root
-
-
-def check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
-    """Raise IndexFormatError unless this is the format that is read here."""
-    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
-        raise IndexFormatError("not an mmindex index", path=path)
-    version = FORMAT.unpack(found)[1]
-    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
-        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` rebuilds it"
-        raise IndexFormatError(
-            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
-        )

@@ -35,7 +35,7 @@ from mmindex.model import Fingerprint, ImagePixel, Status
 _INDEXED = STATUS_NUMBERS[Status.INDEXED]
 _NATIVE, _FRAGMENT_A_FRAME = Layout.NATIVE.value, Layout.FRAGMENT_A_FRAME.value
 _EASY_FLAGS = HAS_VERSION | APART | TRIMMED  # with which two entries are a frame's place
-_TEXTS, _SYNTAX, _PHOTOMETRIC = 10, 1, 7  # how many, and which of them
+_TEXTS = 10
 _PAIRS = struct.Struct("<II"), struct.Struct("<QQ")  # of entries, by the flag of wide ones
 
 
@@ -75,20 +75,24 @@ def find_pixels(
     """
     packed = bytes(packed)  # whose slices take half the time of a view's
     try:
-        location = _find_location(packed, sop_instance_uid, frame_index)
-        if location is None:
+        run = _find_run(packed, frame_index)
+        if run is None:
             return None
-        flags, frame_bits = packed[FLAGS_AT], PLACE.unpack_from(packed)[-2]
+        version, offset, length, frame_bits = run
+        flags = packed[FLAGS_AT]
         if flags & BIG_ENDIAN and frame_bits:
             return None
         texts, position = unpack_texts(packed, _TEXTS)
+        path, syntax, _, uid, *_, photometric, _, _ = texts
+        _check(path, uid, sop_instance_uid)
         rescale = None
         if not flags & IN_CONTAINER:
             rescale = unpack_rescale(packed, position)
-        image = make_image_pixel(packed[IMAGE_PIXEL], texts[_PHOTOMETRIC].decode("latin-1"))
+        image = make_image_pixel(packed[IMAGE_PIXEL], photometric.decode("latin-1"))
     except (struct.error, ValueError, IndexError) as error:
         raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
-    return StoredPixels(location, image, texts[_SYNTAX].decode("latin-1"), frame_bits, rescale)
+    location = FrameLocation(path, version, offset, length)
+    return StoredPixels(location, image, syntax.decode("latin-1"), frame_bits, rescale)
 
 
 def find_location(
@@ -105,14 +109,21 @@ def find_location(
         The bytes are no record of a file with this SOP Instance UID.
     """
     try:
-        return _find_location(packed, sop_instance_uid, frame_index)
+        run = _find_run(packed, frame_index)
+        if run is None:
+            return None
+        version, offset, length, _ = run
+        path, uid = unpack_path(packed)
+        _check(path, uid, sop_instance_uid)
     except (struct.error, ValueError, IndexError) as error:
         raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
+    return FrameLocation(path, version, offset, length)
 
 
-def _find_location(
-    packed: bytes | memoryview, sop_instance_uid: bytes, frame_index: int
-) -> FrameLocation | None:
+def _find_run(
+    packed: bytes | memoryview, frame_index: int
+) -> tuple[Fingerprint, int, int, int] | None:
+    """Return a file's version, offset and length of a frame in it, and bits of a native frame."""
     header = PLACE.unpack_from(packed)
     status, _, layout, flags, entries_at, kind, size, time_ns, inode, *rest = header
     if status != _INDEXED or flags & _EASY_FLAGS != HAS_VERSION:
@@ -134,8 +145,11 @@ def _find_location(
         return None
     if length < 0 or offset + length > size:
         return None
-    path, uid = unpack_path(packed)
-    if uid != sop_instance_uid:
-        raise ValueError(f"expected SOP Instance UID {sop_instance_uid!r}, found {uid!r}")
+    return Fingerprint(size, time_ns, inode, kind), offset, length, frame_bits
+
+
+def _check(path: bytes, uid: bytes, expected: bytes) -> None:
+    """Raise ValueError for a record of another instance, or a path out of the archive."""
+    if uid != expected:
+        raise ValueError(f"expected SOP Instance UID {expected!r}, found {uid!r}")
     check_path(path)
-    return FrameLocation(path, Fingerprint(size, time_ns, inode, kind), offset, length)

@@ -12,13 +12,13 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from mmindex.errors import IndexFormatError, StaleIndexError
 from mmindex.index.build_notes import read_options
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.create import check_format
-from mmindex.index.databases import DATABASES, FILE_ID
+from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
 from mmindex.index.lmdb import environment
 from mmindex.index.lmdb.environment import Environment, LMDBError
 from mmindex.index.lmdb.file_length import used_length
 from mmindex.index.lmdb.transaction import OvertakenError, Transaction
 from mmindex.index.names import is_url_root
+from mmindex.index.record import FORMAT_VERSION
 
 _DAMAGE = (LMDBError, struct.error, DamageError)  # what reading a damaged index may end in
 _MOST_READINGS = 100  # of what commits overtake each time
@@ -85,6 +85,11 @@ def reading(
     return read_in_transaction
 
 
+def read_identity(txn: Transaction) -> bytes:
+    """Return the 16 random bytes that no other index has."""
+    return unseal(b"identity", txn.read("meta", b"identity"))
+
+
 class OpenIndex:
     """An index file, open: its environment, in this process or after a fork, and its meta.
 
@@ -109,7 +114,7 @@ class OpenIndex:
         self._let_go.atexit = False
         previous, self._shared = self._shared, shared
         try:
-            identity = shared.opened.key, self._get_meta(b"identity")
+            identity = shared.opened.key, self._read_identity()
             if self._identity not in (None, identity):
                 raise StaleIndexError(
                     "another index is in its place: open it again", path=self.path
@@ -120,6 +125,12 @@ class OpenIndex:
             raise
         self._identity = identity
         return shared
+
+    @property
+    def identity(self) -> bytes:
+        """The index that was opened: 16 random bytes, of it alone."""
+        assert self._identity is not None
+        return self._identity[1]
 
     def close(self) -> None:
         """Release the index."""
@@ -188,5 +199,21 @@ class OpenIndex:
         return file_id
 
     @reading
+    def _read_identity(self, txn: Transaction) -> bytes:
+        return read_identity(txn)
+
+    @reading
     def _get_meta(self, txn: Transaction, key: bytes) -> bytes:
         return unseal(key, txn.read("meta", key))
+
+
+def check_format(found: bytes | None, path: str, *, accept_older: bool = False) -> None:
+    """Raise IndexFormatError unless this is the format that is read here."""
+    if found is None or len(found) != FORMAT.size or not found.startswith(b"mmindex"):
+        raise IndexFormatError("not an mmindex index", path=path)
+    version = FORMAT.unpack(found)[1]
+    if version > FORMAT_VERSION or (version < FORMAT_VERSION and not accept_older):
+        remedy = "update mmindex" if version > FORMAT_VERSION else "`mmindex build` rebuilds it"
+        raise IndexFormatError(
+            f"expected index format {FORMAT_VERSION}, found {version}: {remedy}", path=path
+        )

@@ -50,30 +50,30 @@ def merge_indexes(
     root: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
-    """Put the records of indexes into one, with paths relative to its root; no file is scanned.
+    """Join the records of indexes in one, with paths relative to its root; no file is scanned.
 
     Parameters
     ----------
     out : path
-        The index file to make, or to add to. A file that it knows already is replaced.
+        The index file to create or extend. The record of a file that it knows already is replaced.
     indexes : sequence of path
         Index files, or the folders that have them; they stay as they are.
     root : path, optional
         Archive root of a new `out`; the folder that the roots of all indexes share unless given.
-        One that is there already keeps its own.
+        An `out` that exists keeps its own.
     progress : callable, optional
         Called after each batch with the number of files taken over and of all files.
 
     Raises
     ------
     MissingFileError, IndexFormatError
-        One of the indexes is not there, or is none.
+        One of the indexes does not exist, or is no index.
     IndexWriteError
         The archive of an index is not under the root, `out` is one of the indexes, or it cannot
         be written.
 
     What was merged before an error stays; the next merge continues there. Attributes of studies and
-    series are taken over where all indexes keep the same ones, with one that is there already; else
+    series are taken over where all indexes, also an `out` that exists, keep the same ones; else
     `out` keeps none, and the report names those that are lost.
     """
     out = os.path.realpath(out)

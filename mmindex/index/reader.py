@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from mmindex.errors import StaleIndexError
 from mmindex.index.attribute_reader import AttributeReader
 from mmindex.index.build_notes import BuildNote, read_note
 from mmindex.index.checksum import DamageError, unseal
-from mmindex.index.chunks import ChunkedDatabase, StoredEntries, slice_chunks
-from mmindex.index.commit import read_counters
-from mmindex.index.counters import Counters
+from mmindex.index.chunks import ChunkReader, StoredEntries, slice_chunks
 from mmindex.index.databases import (
     DATABASES,
     FILE_ID,
@@ -29,16 +26,18 @@ from mmindex.index.frame_location import (
     find_location,
     find_pixels,
 )
-from mmindex.index.index_file import CheckedPages, reading
-from mmindex.index.listing import ListedFile, list_record, unpack_listed
+from mmindex.index.index_file import CheckedPages, read_identity, reading
+from mmindex.index.instance_names import InstanceName, find_only, uid_of
 from mmindex.index.lmdb.transaction import Transaction
 from mmindex.index.measure_reader import MeasureReader
-from mmindex.index.members import find_containers, find_members, mark_members, walk_all_members
+from mmindex.index.member_reader import MemberReader
 from mmindex.index.problem_reader import ProblemReader
 from mmindex.index.record import unpack_record
 from mmindex.index.record_split import join_record, length_apart, length_of_positions
-from mmindex.index.verify import verify_index
-from mmindex.model import InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status, locate, split_path
+
+if TYPE_CHECKING:
+    from mmindex.index.listing import ListedFile
 
 _BATCH = 256  # records a transaction while all are read
 _WHOLE_BATCH = 16  # those with all their entries
@@ -49,36 +48,11 @@ Taken = TypeVar("Taken")
 Take = Callable[[Transaction, int, memoryview], Taken]  # of a file id and its sealed record
 
 
-class Reader(AttributeReader, MeasureReader, ProblemReader):
-    """The reading half of `Store`: each read has a transaction of its own.
+class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemReader):
+    """The reading part of `Store`: each read has a transaction of its own.
 
     What is read is copied out of LMDB's memory. Parameters and exceptions are those of `Store`.
     """
-
-    @reading
-    def read_entries(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of the entries of a record that are kept apart.
-
-        Raises
-        ------
-        StaleIndexError
-            The record is gone: a build has replaced or removed it.
-        """
-        return self._read_chunks(txn, "entries", file_id, start, stop)
-
-    @reading
-    def read_positions(self, txn: Transaction, file_id: int, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of the positions of a file's tiles; as `read_entries`."""
-        return self._read_chunks(txn, "positions", file_id, start, stop)
-
-    def _read_chunks(
-        self, txn: Transaction, database: ChunkedDatabase, file_id: int, start: int, stop: int
-    ) -> bytes:
-        if start < stop and txn.get("files", FILE_ID.pack(file_id)) is None:
-            raise StaleIndexError(
-                "the index was rebuilt: look the instance up again", path=self.path
-            )
-        return slice_chunks(txn, database, file_id, start, stop)
 
     @reading
     def read_record(self, txn: Transaction, file_id: int) -> InstanceRecord | None:
@@ -86,16 +60,29 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         sealed = txn.get("files", FILE_ID.pack(file_id))
         return None if sealed is None else self._unpack(txn, file_id, sealed)
 
-    def _unpack(self, _: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
-        return self.unpack(file_id, unseal(FILE_ID.pack(file_id), sealed))
+    def _unpack(self, txn: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
+        packed = unseal(FILE_ID.pack(file_id), sealed)
+        length, apart = length_apart(packed), length_of_positions(packed)
+        if length is None and not apart:  # as most are
+            return self.unpack(file_id, packed)
+        return self.unpack(file_id, packed, read_identity(txn))
 
-    def unpack(self, file_id: int, packed: bytes | memoryview) -> InstanceRecord:
-        """Return a file's record, whose long entries stay in the index."""
-        length = length_apart(packed)
-        entries = None if length is None else StoredEntries(self, file_id, length)
-        positions = None
-        if apart := length_of_positions(packed):
-            positions = StoredEntries(self, file_id, apart, "positions")
+    def unpack(
+        self, file_id: int, packed: bytes | memoryview, identity: bytes | None = None
+    ) -> InstanceRecord:
+        """Return a file's record, whose long entries stay in the index.
+
+        Parameters
+        ----------
+        identity : bytes, optional
+            The index that the record was read from; that which was opened unless given.
+        """
+        length, apart = length_apart(packed), length_of_positions(packed)
+        entries = positions = None
+        if length is not None:
+            entries = StoredEntries(self, identity or self.identity, file_id, length)
+        if apart:
+            positions = StoredEntries(self, identity or self.identity, file_id, apart, "positions")
         record = unpack_record(packed, entries, positions)
         if record.fingerprint is None:
             raise DamageError(f"file {file_id} has no fingerprint")
@@ -136,21 +123,19 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
 
     @reading
     def locate_frame(
-        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+        self, txn: Transaction, name: InstanceName, frame_index: int
     ) -> FrameLocation | None:
         """Return where a frame of the only file with this UID lies; see `find_location`."""
-        uid = uid_key(sop_instance_uid)
-        packed = _find_only(txn, uid)
-        return None if packed is None else find_location(packed, uid, frame_index)
+        packed = find_only(txn, name)
+        return None if packed is None else find_location(packed, uid_key(uid_of(name)), frame_index)
 
     @reading
     def locate_pixels(
-        self, txn: Transaction, sop_instance_uid: str, frame_index: int
+        self, txn: Transaction, name: InstanceName, frame_index: int
     ) -> StoredPixels | None:
         """Return what decodes a frame of the only file with this UID; see `find_pixels`."""
-        uid = uid_key(sop_instance_uid)
-        packed = _find_only(txn, uid)
-        return None if packed is None else find_pixels(packed, uid, frame_index)
+        packed = find_only(txn, name)
+        return None if packed is None else find_pixels(packed, uid_key(uid_of(name)), frame_index)
 
     def iterate_uid(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         """Yield the records of the files that have this UID, each file once."""
@@ -175,6 +160,18 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         """
         found = self._follow(txn, path_key(path))
         return None if found is None else self._unpack(txn, *found)
+
+    def find_record(self, path: bytes) -> InstanceRecord | None:
+        """Return the record of the file at a path; None where there is none.
+
+        A path like `study.zip!/a.dcm` is that of a file in a container, unless a file has this
+        path.
+        """
+        for key in (path, *(locate(*parts) for parts in split_path(path))):
+            record = self.read_path(key)
+            if record is not None and record.key == key:
+                return record
+        return None
 
     def _follow(self, txn: Transaction, key: bytes) -> tuple[int, memoryview] | None:
         """Return the id that a path's key leads to, and the record that has it."""
@@ -228,11 +225,13 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
 
     def iterate_listed(self) -> Iterator[ListedFile]:
         """Yield what is listed of every file once, as `iterate_records` does."""
-        return self.iterate(self._list)
+        from mmindex.index.listing import list_record, unpack_listed
 
-    def _list(self, txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
-        listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
-        return listed or list_record(self._unpack(txn, file_id, sealed))
+        def list_file(txn: Transaction, file_id: int, sealed: memoryview) -> ListedFile:
+            listed = unpack_listed(unseal(FILE_ID.pack(file_id), sealed))
+            return listed or list_record(self._unpack(txn, file_id, sealed))
+
+        return self.iterate(list_file)
 
     def iterate_packed(self) -> Iterator[bytes]:
         """Yield every record once, as it is packed, with all its entries."""
@@ -316,23 +315,6 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         return sum(1 for _ in self.iterate_uids(kind))
 
     @reading
-    def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:
-        """Return the number of UIDs of a kind that several files have."""
-        if kind == "instances" and txn.count(kind) == read_counters(txn).instances:
-            return 0  # as many UIDs as files that have one: in constant time
-        return sum(1 for _ in txn.walk_repeated(kind))
-
-    @reading
-    def count_files(self, txn: Transaction) -> int:
-        """Return the number of files that the index knows."""
-        return txn.count("files")
-
-    @reading
-    def read_counters(self, txn: Transaction) -> Counters:
-        """Return how many files, instances and frames the index has, in constant time."""
-        return read_counters(txn)
-
-    @reading
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
         return read_note(txn)
@@ -346,37 +328,6 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
         return [file_id for file_id in ids if file_id < len(seen) and not seen[file_id]]
 
     @reading
-    def find_members(
-        self,
-        txn: Transaction,
-        container: bytes,
-        other_than: tuple[int, ...] | None = None,
-        seen: Sequence[int] = b"",
-    ) -> list[int]:
-        """Return the ids of the files in the container at a path; see `members.find_members`."""
-        return find_members(txn, container, other_than, seen)
-
-    @reading
-    def has_members(self, txn: Transaction, container: bytes) -> bool:
-        """Return whether files in the container at this path are known."""
-        return txn.get("members", path_key(container)) is not None
-
-    @reading
-    def find_all_members(self, txn: Transaction) -> list[int]:
-        """Return the ids of the files in all containers."""
-        return list(walk_all_members(txn))
-
-    @reading
-    def mark_members(self, txn: Transaction, seen: bytearray) -> int:
-        """Mark the files in containers that were seen and are unchanged; return how many."""
-        return mark_members(txn, seen)
-
-    @reading
-    def find_containers(self, txn: Transaction, *, opened: bool) -> list[int]:
-        """Return the ids of the containers of which files are known, or of those of which none."""
-        return find_containers(txn, opened=opened)
-
-    @reading
     def find_unscanned(self, txn: Transaction, status: Status) -> list[int]:
         """Return the ids of the files that are not DICOM, or containers, or cannot be read."""
         wanted = status.value.encode()
@@ -385,13 +336,8 @@ class Reader(AttributeReader, MeasureReader, ProblemReader):
     @reading
     def check(self, txn: Transaction) -> CheckedPages:
         """Return which pages were checked; raise IndexFormatError where the index is not whole."""
+        from mmindex.index.verify import verify_index
+
         txn.check(*DATABASES)
         verify_index(txn)
         return CheckedPages(self._environment().opened.key, txn.id())
-
-
-def _find_only(txn: Transaction, uid: bytes) -> memoryview | None:
-    """Return the record of the only file that has a SOP Instance UID; None of none or several."""
-    id_bytes = txn.get_only("instances", uid)
-    sealed = None if id_bytes is None else txn.get("files", id_bytes)
-    return None if id_bytes is None or sealed is None else unseal(id_bytes, sealed)

@@ -66,7 +66,7 @@ from typing import NamedTuple
 from mmindex.errors import IndexFormatError
 from mmindex.frame_table import Entries, FrameTable, Layout
 from mmindex.image_numbers import NO_NUMBERS
-from mmindex.index.brought import bring_values
+from mmindex.index.carried_values import carry_values
 from mmindex.index.record_parts import (
     BIG_ENDIAN,
     BOUNDARIES,
@@ -138,11 +138,10 @@ def pack_record(
     if record.member is not None:
         texts += pack_member(record.member)
     mask, numbers = pack_image_numbers(record.image_numbers)
-    anomalies = b"".join(
-        _ANOMALY.pack(anomaly.offset, anomaly.count, len(anomaly.code))
-        + anomaly.code.encode("latin-1")
-        for anomaly in record.anomalies
-    )
+    anomalies = b""
+    for anomaly in record.anomalies:
+        code = anomaly.code.encode("latin-1")
+        anomalies += _ANOMALY.pack(anomaly.offset, anomaly.count, len(code)) + code
     flags = HAS_VERSION * (version is not None) | BIG_ENDIAN * record.big_endian
     flags |= IN_CONTAINER * (record.member is not None)
     positions = b"" if record.positions is None else bytes(record.positions[:])
@@ -181,7 +180,7 @@ def pack_record(
     )
     entries = bytes(frames.entries[:]) if frames is not None else b""
     packed = b"".join((header, texts, numbers, anomalies, entries, positions))
-    return packed if record.brought is None else bring_values(packed, record.brought)
+    return packed if record.carried_values is None else carry_values(packed, record.carried_values)
 
 
 def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:

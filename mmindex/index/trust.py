@@ -20,7 +20,7 @@ def explain_distrust(index: str) -> str | None:
     try:
         file, folder = os.lstat(index), os.stat(os.path.dirname(index))
     except OSError as error:
-        return f"cannot look at it: {error.strerror}"
+        return f"cannot access it: {error.strerror}"
     if not stat.S_ISREG(file.st_mode):
         return "it is no regular file"
     for what, status in (("it", file), ("its folder", folder)):

@@ -6,15 +6,15 @@ files are read one by one when they are decoded: nothing here is used for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmindex.errors import MMIndexError, naming
+from mmindex.frame_table import FrameTable, Layout
 from mmindex.model import Status
-from mmindex.read.place import find_place
-from mmindex.sources.held import HeldSource
+from mmindex.own_lock import OwnLock
+from mmindex.read.place import find_items, find_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +59,9 @@ class FramesAhead(Generic[Key]):
         self._most = first
         self._wanted = wanted
         self._open = open_instance
-        self._lock = Lock()
+        self._lock = OwnLock()
         self._planned = 0  # positions of which a batch was read
-        self._batches: list[tuple[range, dict[Key, Instance]]] = []
+        self._batches: list[tuple[range, dict[Key, tuple[Instance, Instance]]]] = []
 
     def frame(self, position: int) -> bytes:
         """Return a frame as stored; raises what `Instance.frame` and opening it raise."""
@@ -81,18 +81,22 @@ class FramesAhead(Generic[Key]):
         from mmindex.decode.frame import put
         from mmindex.read.pixels import read_array
 
-        key, frame_index = self._wanted[position]
-        instance = self.take(position)
+        _, frame_index = self._wanted[position]
+        held, opened = self._take(position)
         if not rescale:
-            return read_array(instance, frame_index, raw=raw, copy=copy, out=out)
+            return read_array(held, frame_index, raw=raw, copy=copy, out=out)
         from mmindex.read.units import rescale_frame
 
-        pixels = read_array(instance, frame_index, raw=raw)
-        with naming(instance.path):  # of the open instance, which keeps its header
-            return put(rescale_frame(self._open(key), pixels, frame_index), out)
+        pixels = read_array(held, frame_index, raw=raw)
+        with naming(opened.path):  # whose header is that of the same version of the file
+            return put(rescale_frame(opened, pixels, frame_index), out)
 
     def take(self, position: int) -> Instance:
         """Return an instance that holds a position's frame in memory, if its batch was read."""
+        return self._take(position)[0]
+
+    def _take(self, position: int) -> tuple[Instance, Instance]:
+        """Return what holds a position's frame in memory, and the instance that it was read of."""
         key, _ = self._wanted[position]
         with self._lock:
             while position >= self._planned:
@@ -100,7 +104,8 @@ class FramesAhead(Generic[Key]):
             for positions, held in self._batches:
                 if position in positions and key in held:
                     return held[key]
-        return self._open(key)
+        instance = self._open(key)
+        return instance, instance
 
     def _read_batch(self) -> None:
         """Read the frames of the next positions, as many as make a batch."""
@@ -155,7 +160,33 @@ def walk_held(
         yield index, partial(ahead.take, position)
 
 
-def walk_pieces(source: ByteSource, ranges: Sequence[ByteRange]) -> Iterator[bytes]:
+def walk_ranges(
+    instance: Instance, frame_indices: Sequence[int]
+) -> Iterator[tuple[int, tuple[ByteRange, ...]]]:
+    """Yield each frame index with the frame's byte ranges; raises what `byte_ranges` raises.
+
+    Frames of a trusted table, whose items have to be read, are read in batches of a store.
+    """
+    table = instance.record.frames
+    if table is None or table.layout is not Layout.TRUSTED:
+        return ((index, instance.byte_ranges(index)) for index in frame_indices)
+    held = walk_held(instance, frame_indices)
+    return ((index, take().byte_ranges(index)) for index, take in held)
+
+
+def walk_far_fragments(instance: Instance, table: FrameTable) -> Iterator[memoryview]:
+    """Yield the fragments of an instance in a store as `Instance.all_fragments`, in batches."""
+    if table.layout is not Layout.TRUSTED:
+        pieces = walk_pieces(instance.source, table.all_fragment_ranges())
+        yield from (memoryview(data) for data in pieces)
+        return
+    for index, take in walk_held(instance, range(table.frames_located)):
+        source = take().source
+        for piece in find_items(instance.record, table, source, index):
+            yield source.view(*piece)
+
+
+def walk_pieces(source: ByteSource, ranges: Iterable[ByteRange]) -> Iterator[bytes]:
     """Yield the bytes of ascending ranges, many requests at once; raises what `read` raises."""
     batch: list[ByteRange] = []
     total = 0
@@ -182,16 +213,22 @@ def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
 
 def _hold(
     ranges: dict[Key, list[tuple[int, int]]], opened: dict[Key, Instance]
-) -> dict[Key, Instance]:
-    """Return instances with their ranges in memory, without those that could not be read."""
-    held: dict[Key, Instance] = {}
+) -> dict[Key, tuple[Instance, Instance]]:
+    """Return what holds the ranges of instances in memory, without those that cannot be read.
+
+    Beside each the instance that it was read of.
+    """
+    from mmindex.sources.held import HeldSource
+
+    held: dict[Key, tuple[Instance, Instance]] = {}
 
     def read(key: Key) -> None:
         instance = opened[key]
         try:
             source = instance.source
             if source.at_once > 1:
-                held[key] = type(instance)(instance.record, HeldSource(source, ranges[key]))
+                in_memory = type(instance)(instance.record, HeldSource(source, ranges[key]))
+                held[key] = in_memory, instance
         except MMIndexError:
             pass  # its frames are read one by one
 

@@ -16,9 +16,9 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.index.databases import UidKind
-from mmindex.index.members import find_record
+from mmindex.index.instance_names import InstanceName, allows, means, uid_of
 from mmindex.index.names import find_index_file
-from mmindex.index.store import Store
+from mmindex.index.reader import Reader
 from mmindex.model import Fingerprint, InstanceRecord, VersionKind, is_url
 from mmindex.read.batches import Batches
 from mmindex.read.checks import Checked
@@ -27,11 +27,10 @@ from mmindex.read.files_root import find_files_root, find_index_url
 from mmindex.read.instance import Instance
 from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
-from mmindex.read.order import is_newer
+from mmindex.read.order import overtaken
 from mmindex.read.record_sources import RecordSources
 from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
-from mmindex.sources.stores import join_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +46,7 @@ Read = TypeVar("Read")
 class Archive(Batches, Composed, Checked, Listings, Closing):
     """An index, open for reading; see `mmindex.open`.
 
-    It serves many threads, survives a fork, and pickles as its paths. `root` is the archive's
+    An archive serves many threads, survives a fork, and pickles as its paths. `root` is its
     folder, or the URL of its bucket: a bucket that a process has read is not read after a fork.
     """
 
@@ -63,7 +62,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         index_url = find_index_url(path)
         if archive_root is not None and not is_url(archive_root):
             archive_root = os.path.realpath(archive_root)
-        self._store = Store(
+        self._store = Reader(
             find_index_file(path) if index_url is None else _fetch(index_url, store)
         )
         self._reopen = partial(
@@ -110,7 +109,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def __repr__(self) -> str:
         return f"<Archive {self.root!r} by the index {self.path!r}>"
 
-    def __getitem__(self, sop_instance_uid: str) -> Instance:
+    def __getitem__(self, sop_instance_uid: InstanceName) -> Instance:
         """Return the instance with this UID, open; of two files that have it, the newer one.
 
         Raises
@@ -138,7 +137,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         StaleIndexError, MissingFileError, FormatError
             As by UID.
         """
-        record = find_record(self._store, os.fsencode(path))
+        record = self._store.find_record(os.fsencode(path))
         if record is None:
             raise InstanceNotFoundError(
                 f"the index has no file {os.fsdecode(path)!r}", path=self.path
@@ -147,9 +146,9 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     def has_file(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Return whether the index has a file at `path`, relative to the archive's root."""
-        return find_record(self._store, os.fsencode(path)) is not None
+        return self._store.find_record(os.fsencode(path)) is not None
 
-    def frame(self, sop_instance_uid: str, frame_index: int) -> bytes:
+    def frame(self, sop_instance_uid: InstanceName, frame_index: int) -> bytes:
         """Return a frame as stored; see `Instance.frame`.
 
         Files stay open from their second call on.
@@ -181,7 +180,17 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         copy: bool = False,
         rescale: bool = False,
     ) -> NDArray[np.generic]:
-        """Return the decoded pixels of a frame; see `Instance.array`."""
+        """Return the decoded pixels of a frame; see `Instance.array`.
+
+        Files stay open from their second call on.
+
+        Raises
+        ------
+        DecodeError, MissingDependencyError
+            As `Instance.array`.
+        MMIndexError
+            As `frame`.
+        """
         return self.read_pixels(sop_instance_uid, frame_index, raw=raw, copy=copy, rescale=rescale)
 
     def record(self, sop_instance_uid: str) -> InstanceRecord:
@@ -197,6 +206,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
     def full_path(self, record: InstanceRecord) -> str:
         """Return where the file of a record is, a path or a URL; of a member, its container."""
         if self.is_remote:
+            from mmindex.sources.stores import join_url  # most archives are local
+
             return join_url(self.root, record.path)
         return os.fsdecode(os.path.join(self._root, record.path))
 
@@ -214,18 +225,26 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
             return fingerprint._replace(inode=found.st_ino)
         return fingerprint
 
-    def _find_newest(self, uid: str) -> tuple[int, InstanceRecord]:
+    def _find_newest(self, name: InstanceName) -> tuple[int, InstanceRecord]:
         """Return the file with this UID that was changed last, before those without frames."""
+        uid = uid_of(name)
         # A build may move the file from the one to the other between the two look-ups.
         kinds: tuple[UidKind, ...] = ("instances", "others", "instances")
         for kind in kinds:
             newest: tuple[int, InstanceRecord] | None = None
             for file_id, record in self._store.read_records(kind, uid):
-                if newest is None or not is_newer(newest[1], record):
+                if not means(name, record):
+                    continue
+                if newest is None or newest[1].newness < record.newness:
                     newest = file_id, record
             if newest is not None:
+                if not allows(name, newest[1].fingerprint):
+                    raise overtaken(self.path)
                 return newest
-        raise InstanceNotFoundError(f"the index has no SOP Instance UID {uid!r}", path=self.path)
+        where = "" if isinstance(name, str) else " in the study and series that were selected"
+        raise InstanceNotFoundError(
+            f"the index has no SOP Instance UID {uid!r}{where}", path=self.path
+        )
 
     def _open_instance(self, record: InstanceRecord) -> Instance:
         if not record.status.is_instance:
@@ -233,38 +252,42 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         return Instance(record, self.open_source(record))
 
     def open_source(self, record: InstanceRecord) -> ByteSource:
-        """Return the bytes of a record's file, which raises as `Archive.file`."""
+        """Return the bytes of a record's file; raises what `Archive.file` raises."""
         return self._sources.open(record)
 
     @property
     def bucket(self) -> tuple[Bucket, bool]:
-        """The bucket of a remote archive, and whether it is a mirror of what was indexed."""
+        """The bucket of a remote archive, and whether the bucket mirrors what was indexed."""
         return self._sources.connect(), self._is_mirror
 
-    def _read_once(self, uid: str, frame_index: int) -> bytes | None:
+    def _read_once(self, name: InstanceName, frame_index: int) -> bytes | None:
         """Return a frame of a file that is not open and was not read lately; None where not.
 
         A file that is read for the first time is not kept open, nor its record unpacked: in an
         archive of many files with one frame, most are read once.
         """
-        if not self._is_plain or not self._open.is_first_read(uid):
+        if not self._is_plain or not self._open.is_first_read(name):
             return None
-        location = self._store.locate_frame(uid, frame_index)
+        location = self._store.locate_frame(name, frame_index)
         if location is None:
             return None
         path, version, offset, length = location
+        if not allows(name, version):
+            return None
         return read_range(self._root + b"/" + path, version, offset, length)
 
     def _read_pixels_once(
-        self, uid: str, frame_index: int, *, rescale: bool, **options: Any
+        self, name: InstanceName, frame_index: int, *, rescale: bool, **options: Any
     ) -> NDArray[np.generic] | None:
         """Return the pixels of a frame of a file that is not open, as `_read_once` its bytes."""
-        if not self._is_plain or not self._open.is_first_read(uid):
+        if not self._is_plain or not self._open.is_first_read(name):
             return None
-        stored = self._store.locate_pixels(uid, frame_index)
+        stored = self._store.locate_pixels(name, frame_index)
         if stored is None or (rescale and stored.rescale is None):
             return None
         path, version, offset, length = stored.location
+        if not allows(name, version):
+            return None
         frame = read_range(self._root + b"/" + path, version, offset, length)
         if frame is None:
             return None
@@ -275,30 +298,31 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         except MMIndexError:  # raised again by the instance, which names its file
             return None
 
-    def _retry(self, uid: str, read: Callable[[Instance], Read]) -> Read:
+    def _retry(self, name: InstanceName, read: Callable[[Instance], Read]) -> Read:
         """Read from an instance; if its file was replaced, once more as the index has it now."""
         try:
-            return read(self._keep_open(uid))
+            return read(self._keep_open(name))
         except (StaleIndexError, MissingFileError):
-            return read(self._reopened(uid, anew=True))
+            return read(self._reopened(name, anew=True))
 
-    def _keep_open(self, uid: str) -> Instance:
+    def _keep_open(self, name: InstanceName) -> Instance:
         """Return the instance from those kept open, else open it."""
-        opened = self._open.find(uid)
+        opened = self._open.find(name)
         if opened is None or monotonic() >= opened.due:
-            return self._reopened(uid)
+            return self._reopened(name)
         return opened.instance
 
-    def _reopened(self, uid: str, *, anew: bool = False) -> Instance:
+    def _reopened(self, name: InstanceName, *, anew: bool = False) -> Instance:
         """Return the instance that is kept open, looked up again where it changed or for `anew`."""
-        opened = None if anew else self._open.find(uid)
+        opened = None if anew else self._open.find(name)
         due = monotonic() + self._revalidate_after
-        if opened is not None and self._store.find_uid("instances", uid) == [opened.file_id]:
-            self._open.keep(uid, opened._replace(due=due))
+        ids = [] if opened is None else self._store.find_uid("instances", uid_of(name))
+        if opened is not None and ids == [opened.file_id]:
+            self._open.keep(name, opened._replace(due=due))
             return opened.instance
-        file_id, record = self._find_newest(uid)
+        file_id, record = self._find_newest(name)
         instance = self._open_instance(record)
-        self._open.keep(uid, Opened(instance, file_id, due))
+        self._open.keep(name, Opened(instance, file_id, due))
         return instance
 
 
@@ -318,7 +342,7 @@ def open_archive(
         The archive's root, or the index file; a URL of one that ends in `.mmindex`, or of a root
         with a `.mmindex` below it. An index at a URL is copied to the folder `mmindex` of the
         user's cache (XDG_CACHE_HOME), once for each version. It reads objects of its own host,
-        and others only where `archive_root` names them.
+        and of those that this redirects to; others only where `archive_root` names them.
     archive_root : path or URL, optional
         Where the archive is now, if it was moved away from its index. Its files may have other
         inodes there, but the sizes and modification times that they had. Of a bucket that was
@@ -336,8 +360,8 @@ def open_archive(
     MissingFileError
         There is no index.
     IndexFormatError
-        It is no mmindex index, is damaged, or has another format version; or the index at a URL is
-        of an archive elsewhere, which `archive_root` does not name.
+        The file is no mmindex index, is damaged, or has another format version; or the index at a
+        URL is of an archive elsewhere, which `archive_root` does not name.
     RemoteReadError, IndexWriteError
         A server does not give the index; its copy cannot be kept.
     """

@@ -1,4 +1,4 @@
-"""The half of `Archive` that reads many frames: file by file, or from a bucket many at a time."""
+"""The part of `Archive` that reads many frames: file by file, or from a bucket many at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from mmindex.errors import MissingFileError, MMIndexError, StaleIndexError
+from mmindex.index.instance_names import InstanceName
 from mmindex.model import is_url
 from mmindex.read.instance import Instance
 from mmindex.read.order import check_choice
@@ -24,11 +25,11 @@ _FILES_AT_ONCE = 16  # of a bucket
 
 
 class Batches:
-    """The half of `Archive` that reads frames of many instances."""
+    """The part of `Archive` that reads frames of many instances."""
 
     root: str
-    _retry: Callable[[str, Callable[[Instance], Read]], Read]
-    _keep_open: Callable[[str], Instance]
+    _retry: Callable[[InstanceName, Callable[[Instance], Read]], Read]
+    _keep_open: Callable[[InstanceName], Instance]
     _read_pixels_once: Callable[..., NDArray[np.generic] | None]
 
     @property
@@ -39,7 +40,7 @@ class Batches:
     def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
         """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
 
-        They are read file by file and in the order of the file, neighbours at once; of a bucket,
+        Frames are read file by file and in the order of the file, neighbours at once; of a bucket,
         many files at the same time.
 
         Raises
@@ -73,7 +74,7 @@ class Batches:
     @overload
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = ...,
         rescale: bool = ...,
@@ -86,7 +87,7 @@ class Batches:
     @overload
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = ...,
         rescale: bool = ...,
@@ -98,7 +99,7 @@ class Batches:
 
     def arrays(
         self,
-        pairs: Iterable[tuple[str, int]],
+        pairs: Iterable[tuple[InstanceName, int]],
         *,
         raw: bool = False,
         rescale: bool = False,
@@ -159,7 +160,7 @@ class Batches:
 
     def read_pixels(
         self,
-        sop_instance_uid: str,
+        sop_instance_uid: InstanceName,
         frame_index: int,
         *,
         raw: bool = False,
@@ -168,17 +169,19 @@ class Batches:
         out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Return a frame as `array` does, in `out` if it has that shape and dtype."""
-        from mmindex.read.pixels import read_array
-
         options: Any = {"raw": raw, "rescale": rescale, "copy": copy, "out": out}
         found = self._read_pixels_once(sop_instance_uid, frame_index, **options)
         if found is not None:
             return found
+        from mmindex.read.pixels import read_array
+
         return self._retry(
             sop_instance_uid, lambda instance: read_array(instance, frame_index, **options)
         )
 
-    def read_ahead(self, pairs: Sequence[tuple[str, int]]) -> FramesAhead[str] | None:
+    def read_ahead(
+        self, pairs: Sequence[tuple[InstanceName, int]]
+    ) -> FramesAhead[InstanceName] | None:
         """Return what reads these frames in batches, of a remote archive; None of a local one."""
         if not self.is_remote:
             return None

@@ -12,11 +12,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.model import Fingerprint, InstanceRecord
-from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules, walk_archive
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
+from mmindex.sources.folder import walk_archive
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
 
 _LOOKED_UP = 512  # files looked up in one transaction
 
@@ -37,7 +37,7 @@ class Compared(NamedTuple):
 
 
 def compare_archive(
-    store: Store,
+    store: Reader,
     root: bytes,
     rules: WalkRules,
     *,
@@ -79,7 +79,7 @@ def compare_archive(
         count(1)
 
 
-def mark_members(store: Store) -> bytearray:
+def mark_members(store: Reader) -> bytearray:
     """Return a byte for each file id, set for files in containers: a walk does not meet these."""
     members = store.find_all_members()
     seen = bytearray(store.next_file_id())  # after the members: builds only add greater ids
@@ -92,7 +92,7 @@ def _differs(known: Fingerprint, found: Fingerprint, *, ignores_inode: bool) -> 
     return not (known.without_inode() if ignores_inode else known).matches(found)
 
 
-def _read(store: Store, file_id: int) -> Iterator[Compared]:
+def _read(store: Reader, file_id: int) -> Iterator[Compared]:
     record = store.read_record(file_id)
     if record is not None:  # else a build has replaced it meanwhile
         yield Compared(record)

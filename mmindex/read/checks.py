@@ -1,4 +1,4 @@
-"""The half of `Archive` that says what is wrong with it."""
+"""The part of `Archive` that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from mmindex.index.build_notes import BuildNote
     from mmindex.index.counters import Counters
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
     from mmindex.read.problems import Problem
 
 
 class Checked:
-    """The half of `Archive` that lists problems."""
+    """The part of `Archive` that lists problems."""
 
-    _store: Store
+    _store: Reader
 
     def problems(
         self,
@@ -32,20 +32,21 @@ class Checked:
     ) -> Iterator[Problem]:
         """Yield every problem of the archive's files, as it is found; opens no file.
 
-        Of all kinds, looks at the status of each file, walks the archive for files that the index
-        does not know, and checks the whole index: no problem is yielded before the index is known
-        to be whole. A large index is checked in a second process, where this one has one thread.
+        Of all kinds: checks the status of each file, walks the archive for files that the index
+        does not know, and checks the whole index first. No problem is yielded before the index is
+        known to be whole. A large index is checked in a second process, where this one has one
+        thread.
 
         Parameters
         ----------
         kinds : collection of str, optional
-            Only problems of these kinds; see `Problem`. What they do not need is not looked at.
+            Only problems of these kinds; see `Problem`. Only what they need is examined.
         exclude, follow_links, one_file_system
             As for `build`: files that are left out are not new.
         min_age : float
             Seconds since its last change after which a file of a folder may be new, stale,
-            unreadable or missing: as for `build`, which leaves younger ones for later. A file is
-            gone since its folder changed.
+            unreadable or missing: as for `build`, which leaves younger ones for later. The age of
+            a missing file is that of its folder's last change.
         progress : callable, optional
             As in `records`.
 
@@ -57,7 +58,7 @@ class Checked:
             There is no such kind.
         """
         from mmindex.read.problems import walk_problems
-        from mmindex.sources.folder import WalkRules
+        from mmindex.sources.base import WalkRules
 
         rules = WalkRules(tuple(exclude), follow_links, one_file_system)
         archive = cast("Archive", self)
@@ -66,12 +67,14 @@ class Checked:
         )
 
     def accept(self, problems: Iterable[Problem], *, wait: float = 10.0) -> None:
-        """Write to the index that these problems are known, in place of those accepted before.
+        """Accept these problems in the index, in place of those accepted before.
 
         A problem stays accepted until a build or an update finds the problem gone, or changed.
 
         Parameters
         ----------
+        problems : iterable of Problem
+            Such as those of `problems()`.
         wait : float
             Seconds to wait while a build or an update writes the index.
 

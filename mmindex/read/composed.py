@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Composed:
-    """The half of `Archive` that joins instances."""
+    """The part of `Archive` that joins instances."""
 
     __slots__ = ()
 
@@ -27,7 +27,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such series.
         FormatError
-            As `mmindex.open_slide`.
+            As `mmindex.open_slide`; or the series is in several studies.
         """
         from mmindex.read.open_slide import open_series
 
@@ -45,7 +45,8 @@ class Composed:
         InstanceNotFoundError
             The archive has no such concatenation, or no such series.
         FormatError
-            A part is missing or overlaps another one; the parts are in several series or studies.
+            A part is missing or overlaps another one; or parts are of several series, of
+            which one may be given.
         StaleIndexError, MissingFileError
             As by UID.
         """
@@ -67,7 +68,7 @@ class Composed:
         InstanceNotFoundError
             The archive has no such series.
         FormatError
-            The frames differ in rows, columns, samples or bits; several studies have the series.
+            The frames differ in rows, columns, samples or bits; the series is in several studies.
         DecodeError
             The first frame cannot be decoded; of others, when the array is computed.
         """
@@ -94,7 +95,7 @@ class Composed:
             The archive has no such series.
         FormatError
             The slices make no volume: one is missing, double, or not parallel to the others, or
-            gives no position; several studies have the series.
+            gives no position; or the series is in several studies.
         """
         from mmindex.read.volume import read_volume
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import index
 from typing import TYPE_CHECKING
 
 from mmindex.errors import FrameIndexError, InstanceNotFoundError
+from mmindex.index.instance_names import name_of
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance import Instance
-from mmindex.read.one_series import refuse_several
+from mmindex.read.order import check_one_series, select_newest
 from mmindex.read.tiles import check_number_of_parts, check_sequence
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Concatenation(FrameSequence):
         FrameIndexError
             There is no such frame.
         """
+        frame_index = index(frame_index)
         if not 0 <= frame_index < self._count:
             raise FrameIndexError(
                 f"frame index {frame_index} is out of range: the concatenation has "
@@ -65,43 +68,38 @@ class Concatenation(FrameSequence):
 
     def frame(self, frame_index: int) -> bytes:
         """Return a frame as stored; raises what `locate` and `Instance.frame` raise."""
-        instance, index = self.locate(frame_index)
-        return instance.frame(index)
+        instance, own_index = self.locate(frame_index)
+        return instance.frame(own_index)
 
     def array(self, frame_index: int) -> NDArray[np.generic]:
         """Return the pixels of a frame; raises what `locate` and `Instance.array` raise."""
-        instance, index = self.locate(frame_index)
-        return instance.array(index)
+        instance, own_index = self.locate(frame_index)
+        return instance.array(own_index)
 
 
 def open_concatenation(
     archive: Archive, concatenation_uid: str, series_instance_uid: str | None
 ) -> Concatenation:
     """Return the concatenation of this UID; see `Archive.concatenation`."""
-    found: dict[str, tuple[int, Instance]] = {}
-    places: set[tuple[str, str]] = set()
+    records = [
+        record
+        for record in archive.instances(series_instance_uid=series_instance_uid)
+        if record.image_numbers.concatenation_uid == concatenation_uid
+    ]
+    if not records:
+        raise InstanceNotFoundError(
+            f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
+        )
+    newest = select_newest(records, "newest", archive.path)
+    what = f"concatenation {concatenation_uid}"
+    check_one_series(newest, what, "give series_instance_uid, too", archive.path)
     with ExitStack() as stack:
-        for record in archive.instances(series_instance_uid=series_instance_uid):
-            uid = record.sop_instance_uid
-            if record.image_numbers.concatenation_uid != concatenation_uid or uid in found:
-                continue
-            instance = archive[uid]  # of several files with this UID, the one that is served
+        parts = []
+        for record in newest:
+            instance = stack.enter_context(archive[name_of(record)])
             numbers = instance.record.image_numbers
-            if numbers.concatenation_uid != concatenation_uid:
-                instance.close()
-                continue
-            places.add((record.study_instance_uid, record.series_instance_uid))
-            first_frame = numbers.concatenation_frame_offset_number or 0
-            found[uid] = first_frame, stack.enter_context(instance)
-        if not found:
-            raise InstanceNotFoundError(
-                f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
-            )
-        what = f"concatenation {concatenation_uid}"
-        remedy = "series_instance_uid= takes those of one series"
-        refuse_several(archive, what, "series", (series for _, series in places), remedy)
-        remedy = "all parts of a concatenation are in one series (PS3.3 C.7.6.16.2.2.4)"
-        refuse_several(archive, what, "studies", (study for study, _ in places), remedy)
-        concatenation = Concatenation(list(found.values()))
+            if numbers.concatenation_uid == concatenation_uid:  # else a newer file is none of it
+                parts.append((numbers.concatenation_frame_offset_number or 0, instance))
+        concatenation = Concatenation(parts)
         stack.pop_all()
     return concatenation

@@ -19,16 +19,19 @@ from mmindex.errors import (
     MMIndexError,
     StaleIndexError,
 )
+from mmindex.index.instance_names import InstanceName, means
 from mmindex.read.archive import Archive
-from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice
+from mmindex.read.order import DUPLICATES, ORDERS, Duplicates, Order, check_choice, overtaken
 from mmindex.read.patients import Group, Known, group_by_patient
-from mmindex.read.selection import Selection, overtaken
+from mmindex.read.selection import Selection
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmindex.read.instance import Instance
 
 _PICKLED_WHOLE = 256  # instances whose UIDs are pickled; of more, how they were selected
 
@@ -52,8 +55,8 @@ class FrameDataset(Sequence[Any]):
         Order of the instances: along the normal of their slices, by Instance Number (both end in
         the UID where numbers are absent), or by UID. Default: "position" of a series, else "uid".
     duplicates : {"newest", "all", "raise"}
-        What is done where several files have a SOP Instance UID: the one that the archive serves,
-        each of them, or InstanceNotFoundError.
+        Which of several files with one SOP Instance UID: the one that the archive serves, each of
+        them, or InstanceNotFoundError.
     decoded : bool
         Whether items are arrays, each its own and writable (as `Instance.array` gives them), or
         bytes as stored.
@@ -150,6 +153,9 @@ class FrameDataset(Sequence[Any]):
     def locate(self, index: int) -> tuple[str, int]:
         """Return SOP Instance UID and frame index of an item.
 
+        Where files of several studies have this UID, the item is of the selected study or series;
+        `Archive.frame` gives the frame of the file that changed last.
+
         Raises
         ------
         FrameIndexError
@@ -157,6 +163,13 @@ class FrameDataset(Sequence[Any]):
         """
         at, frame_index = self._find(index)
         return self._uids[at], frame_index
+
+    def _locate(self, index: int) -> tuple[InstanceName, int]:
+        at, frame_index = self._find(index)
+        return self._name(at), frame_index
+
+    def _name(self, at: int) -> InstanceName:
+        return self._selection.name(self._uids[at])
 
     def _find(self, index: int) -> tuple[int, int]:
         index = operator.index(index)  # numpy 1 makes a float of uint64 and int
@@ -186,7 +199,7 @@ class FrameDataset(Sequence[Any]):
 
         Raises what `__getitem__` raises.
         """
-        ahead = self.archive.read_ahead([self.locate(index) for index in indices])
+        ahead = self.archive.read_ahead([self._locate(index) for index in indices])
         if ahead is None or self._paths:
             return [self[index] for index in indices]
         items = []
@@ -214,8 +227,8 @@ class FrameDataset(Sequence[Any]):
     ) -> NDArray[np.generic]:
         """Return the decoded pixels of items, stacked: of these, or of all; of a series, a volume.
 
-        `raw`, `rescale` and `native_byte_order` are those of the dataset, `decoded`, `transform`
-        and `with_ids` are not looked at. `Archive.volume` compares the places of slices, too.
+        `raw`, `rescale` and `native_byte_order` are those of the dataset; `decoded`, `transform`
+        and `with_ids` have no effect. `Archive.volume` compares the places of slices, too.
 
         Parameters
         ----------
@@ -245,7 +258,7 @@ class FrameDataset(Sequence[Any]):
         wanted = range(len(self)) if indices is None else list(indices)
         ahead = None
         if self.archive.is_remote and not self._paths:
-            ahead = self.archive.read_ahead([self.locate(index) for index in wanted])
+            ahead = self.archive.read_ahead([self._locate(index) for index in wanted])
 
         def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
             if ahead is not None:
@@ -267,20 +280,16 @@ class FrameDataset(Sequence[Any]):
 
     def _finish(self, frame: NDArray[np.generic] | bytes, index: int) -> Any:
         """Return the item that a frame becomes."""
-        at, frame_index = self._find(index)
-        uid = self._uids[at]
-        item: Any = frame
-        if self.transform is not None:
-            item = self.transform(frame)
-        return (item, uid, frame_index) if self.with_ids else item
+        item: Any = frame if self.transform is None else self.transform(frame)
+        return (item, *self.locate(index)) if self.with_ids else item
 
     def _read_frame(self, at: int, frame_index: int) -> NDArray[np.generic] | bytes:
         if self.decoded:
             return self._read_pixels(at, frame_index)
         if self._paths:
-            with self.archive.file(self._paths[at]) as instance:
+            with self._open_file(at) as instance:
                 return instance.frame(frame_index)
-        return self.archive.frame(self._uids[at], frame_index)
+        return self.archive.frame(self._name(at), frame_index)
 
     def _read_pixels(
         self, at: int, frame_index: int, out: NDArray[np.generic] | None = None
@@ -289,9 +298,17 @@ class FrameDataset(Sequence[Any]):
         if self._paths:
             from mmindex.read.pixels import read_array
 
-            with self.archive.file(self._paths[at]) as instance:
+            with self._open_file(at) as instance:
                 return self._order_bytes(read_array(instance, frame_index, **options))
-        return self._order_bytes(self.archive.read_pixels(self._uids[at], frame_index, **options))
+        return self._order_bytes(self.archive.read_pixels(self._name(at), frame_index, **options))
+
+    def _open_file(self, at: int) -> Instance:
+        """Return the instance in the file that was selected; files may have changed their names."""
+        instance = self.archive.file(self._paths[at])
+        if not means(self._name(at), instance.record):
+            instance.close()
+            raise overtaken(self.archive.path)
+        return instance
 
     def _order_bytes(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
         if self.native_byte_order and not pixels.dtype.isnative:
@@ -310,9 +327,9 @@ class FrameDataset(Sequence[Any]):
         Parameters
         ----------
         fractions : sequence of float
-            Part of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
+            Share of the patients or studies that each dataset gets, such as (0.8, 0.1, 0.1).
         by : {"patient", "study"}
-            What is not divided. Patients differ in (0010,0020) Patient ID and, where all studies
+            What stays whole. Patients differ in (0010,0020) Patient ID and, where all studies
             with an ID name one, in (0010,0021) Issuer of Patient ID; a study without an ID is a
             patient. No header is read where the index keeps PatientID, else one a study.
         seed : int
@@ -327,7 +344,7 @@ class FrameDataset(Sequence[Any]):
             `on_error` says: a study of an unknown patient could be in two parts. An index that
             keeps PatientID needs no header.
         ValueError
-            A fraction is negative, they are more than 1 together, or `by` has no meaning.
+            A fraction is negative, their sum is over 1, or `by` has no meaning.
         """
         check_choice("by", by, ("patient", "study"))
         if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
@@ -336,7 +353,7 @@ class FrameDataset(Sequence[Any]):
             )
         records = self._selection.list_records(self.archive)
         if [record.sop_instance_uid for record in records] != self._uids:
-            raise overtaken(self.archive)
+            raise overtaken(self.archive.path)
         groups: list[Group] = [(record.study_instance_uid,) for record in records]
         if by == "patient":
             known: Known = self.__dict__.setdefault("_patients", {})
@@ -375,7 +392,7 @@ class FrameDataset(Sequence[Any]):
             return
         self._select(self._selection)
         if self._digest_uids() != digest:
-            raise overtaken(self.archive)
+            raise overtaken(self.archive.path)
 
     def _digest_uids(self) -> bytes:
         digest = hashlib.sha256(self._ends.tobytes())

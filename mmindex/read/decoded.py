@@ -24,7 +24,7 @@ _MOST_LOST = 10_000  # frames that are named: Number of Frames of a damaged head
 
 
 class Decoded:
-    """The decoded half of `Instance`."""
+    """The part of `Instance` above its bytes."""
 
     __slots__ = ()
 
@@ -164,9 +164,9 @@ class Decoded:
         Parameters
         ----------
         raw : bool
-            Leave YBR_FULL and YBR_FULL_422 as they are; else they become RGB.
+            Keep YBR_FULL and YBR_FULL_422; else they are converted to RGB.
         copy : bool
-            Return an array of its own that can be written to.
+            Return a copy that can be written to.
         rescale : bool
             Return values in units, such as Hounsfield units: Modality LUT or rescale slope and
             intercept applied, the frame's own where it has some (PS3.3 C.11.1, C.7.6.16.2.9).
@@ -261,7 +261,7 @@ class Decoded:
         Parameters
         ----------
         tolerance : float
-            By how much a decimal value may differ, in its own unit.
+            Largest difference of a decimal value, in its own unit.
         **wanted
             The values; a tuple where a frame has several.
 

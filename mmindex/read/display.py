@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     Elements = dict[BaseTag, DataElement | RawDataElement]
 
 _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+# What gives values in units, and what gives gray: a group that has one of these has all of them.
+_TOGETHER = (
+    ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+)
 _COLOURS = ("Red", "Green", "Blue", "Alpha")
 _KEPT = (
     *("PhotometricInterpretation", "PixelRepresentation", "BitsAllocated", "BitsStored"),
-    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *(keyword for keywords in _TOGETHER for keyword in keywords),
     "PaletteColorLookupTableUID",
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
     *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
@@ -44,7 +48,7 @@ class Display:
     elements : dict
         Those of the top level, with shared functional groups over them.
     frames : list of dict
-        Those of each frame's own functional groups; equal ones are one dict.
+        Those of each frame's own functional groups, or none; equal ones are one dict.
     """
 
     elements: Elements
@@ -57,7 +61,7 @@ class Display:
         from pydicom import Dataset
 
         own = self.frames[frame_index] if frame_index < len(self.frames) else {}
-        data_set = Dataset({**self.elements, **own})
+        data_set = Dataset(_overlay(self.elements, own))
         data_set.set_original_encoding(*self.encoding)
         if self.file_meta is not None:
             data_set.file_meta = self.file_meta
@@ -73,7 +77,7 @@ def keep_display(instance: Instance) -> Display:
     Raises
     ------
     FormatError
-        pydicom cannot read the header.
+        pydicom cannot read the header; or frames have groups of their own that are not one a frame.
     """
     found = _DISPLAYS.get(instance)
     if found is None:
@@ -90,15 +94,19 @@ def _read_display(instance: Instance) -> Display:
         elements = _take(header, wanted)
         shared = header.get("SharedFunctionalGroupsSequence") or []
         for item in shared[:1]:
-            elements.update(_take_groups(item))
+            elements = _overlay(elements, _take_groups(item))
         seen: dict[tuple[object, ...], Elements] = {}
         frames = []
         for item in header.get("PerFrameFunctionalGroupsSequence") or []:
             own = _take_groups(item)
-            key = tuple((tag, repr(element.value)) for tag, element in own.items())
-            frames.append(seen.setdefault(key, own))
+            frames.append(seen.setdefault(_make_key(own), own))
     except header_errors() as error:
         raise FormatError(f"pydicom cannot read the functional groups: {error}") from error
+    if any(frames) and len(frames) != instance.number_of_frames:
+        raise FormatError(
+            f"expected Per-frame Functional Groups of {instance.number_of_frames} frames "
+            f"(PS3.3 C.7.6.16), found {len(frames)} items"
+        )
     meta = getattr(header, "file_meta", None)
     return Display(elements, frames, meta, header.original_encoding)
 
@@ -116,3 +124,34 @@ def _take_groups(item: Dataset) -> Elements:
         for group in (item.get(name) or [])[:1]:
             found.update(_take(group))
     return found
+
+
+def _overlay(elements: Elements, own: Elements) -> Elements:
+    """Return elements with those of a group over them (PS3.3 C.7.6.16).
+
+    A group that has a slope says all of the units, so that a table from outside it goes; the same
+    holds of a window and a VOI LUT.
+    """
+    from pydicom.tag import Tag
+
+    replaced = set()
+    for keywords in _TOGETHER:
+        tags = set(map(Tag, keywords))
+        if not tags.isdisjoint(own):
+            replaced |= tags
+    return {tag: each for tag, each in elements.items() if tag not in replaced} | own
+
+
+def _make_key(elements: Elements) -> tuple[object, ...]:
+    """Return what equal elements have in common and others do not."""
+    return tuple(
+        (tag, element.VR, _make_value_key(element.value)) for tag, element in elements.items()
+    )
+
+
+def _make_value_key(value: Any) -> object:
+    from pydicom import Sequence
+
+    if isinstance(value, Sequence):  # whose repr does not say what is in it
+        return tuple(_make_key(_take(each)) for each in value)
+    return value if isinstance(value, bytes) else repr(value)

@@ -16,23 +16,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Lock
 
-from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
+from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError, StaleIndexError
 from mmindex.index.names import begins_like_lmdb
 from mmindex.index.trust import is_own, others_may_write
 from mmindex.model import INDEX_NAME, LOCK, Fingerprint
+from mmindex.own_lock import OwnLock
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import write_at
 from mmindex.sources.requests import run_at_once
 
 _PART = 4 << 20  # bytes a request
+_TIMES = 3  # that an index is fetched which is replaced meanwhile
 _HEAD = 32  # bytes that show an LMDB file
 _UNUSED = 7 * 24 * 3600  # seconds after which an older version of an index is dropped
 _FORGOTTEN = 90 * 24 * 3600  # seconds after which the copy of another URL's index is dropped
 _NEW = ".new-"  # in the names of files that are being written
 _VERSION = struct.Struct("<QqQ")
-_LOCK = Lock()  # a copy that is open in this process is not replaced
+_LOCK = OwnLock()  # a copy that is open in this process is not replaced
 
 
 def fetch_index(url: str, store: object = None) -> str:
@@ -50,12 +51,19 @@ def fetch_index(url: str, store: object = None) -> str:
     Raises
     ------
     MissingFileError, RemoteReadError, StaleIndexError
-        There is no such object; a server does not give its bytes; it changed meanwhile.
+        There is no such object; a server does not give its bytes; it changed each time meanwhile.
     IndexFormatError
         It is no index.
     IndexWriteError
         The cache folder is not the user's own, has no room, or cannot be written.
     """
+    for _ in range(_TIMES - 1):
+        with suppress(StaleIndexError):  # it was replaced meanwhile
+            return _fetch_now(url, store)
+    return _fetch_now(url, store)
+
+
+def _fetch_now(url: str, store: object) -> str:
     from mmindex.sources.object_store import open_url
 
     source = open_url(url, store=store)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+import re
+from typing import NamedTuple
 
-from mmindex.errors import IndexFormatError, StaleIndexError
-from mmindex.index.store import Store
-from mmindex.model import INDEX_NAME, InstanceRecord, is_url
+from mmindex.errors import FormatError, IndexFormatError, MMIndexError, StaleIndexError
+from mmindex.index.reader import Reader
+from mmindex.model import INDEX_NAME, InstanceRecord, Status, is_url
 from mmindex.sources.base import ByteSource
-from mmindex.sources.stores import add_user, has_query, name_url, plain_url
 
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
@@ -49,6 +48,8 @@ def find_index_url(source: object) -> str | None:
     """
     if not isinstance(source, str) or not is_url(source):
         return None
+    from mmindex.sources.stores import has_query
+
     place, mark, query = source.partition("?") if has_query(source) else (source, "", "")
     if not place.endswith(INDEX_NAME):
         place = f"{place.rstrip('/')}/{INDEX_NAME}"
@@ -56,7 +57,7 @@ def find_index_url(source: object) -> str | None:
 
 
 def find_files_root(
-    index: Store, given: str | os.PathLike[str] | None, index_url: str | None
+    index: Reader, given: str | os.PathLike[str] | None, index_url: str | None
 ) -> FilesRoot:
     """Return where an index's files are.
 
@@ -74,6 +75,10 @@ def find_files_root(
         caller does not: whoever wrote the index would choose what is read.
     """
     stored_root = index.stored_root
+    if index_url is None and given is None:
+        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
+    from mmindex.sources.stores import add_user, name_url, plain_url  # most archives are local
+
     stored = os.fsdecode(stored_root)
     own = stored if is_url(stored) else None
     if index_url is not None and own is None and not os.path.isabs(stored):
@@ -84,8 +89,7 @@ def find_files_root(
         name = plain_url(os.fspath(given))
         is_same = is_url(stored) and name == stored.rstrip("/")
         return FilesRoot(name, not is_same, os.fspath(given))
-    if index_url is None:
-        return FilesRoot(os.fsdecode(index.resolve_root(stored_root)))
+    assert index_url is not None
     shown = name_url(stored) if is_url(stored) else stored
     if own is None or _host_of(own) != _host_of(index_url):
         raise IndexFormatError(
@@ -107,6 +111,8 @@ def _join_url(index_url: str, relative: str) -> str | None:
 
 
 def _host_of(url: str) -> tuple[str, str]:
+    from urllib.parse import urlsplit  # takes as long to load as a hundred frames to read
+
     parts = urlsplit(url)
     return parts.scheme.lower(), parts.netloc.lower().rpartition("@")[2]
 
@@ -129,8 +135,8 @@ def check_mirrored_size(record: InstanceRecord, file: ByteSource) -> None:
         )
 
 
-def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
-    """Raise StaleIndexError unless a mirror's file has the SOP Instance UID of a record.
+def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
+    """Raise StaleIndexError unless a file has the SOP Instance UID of a record.
 
     Parameters
     ----------
@@ -138,28 +144,55 @@ def check_mirrored_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    if not uid or has_uid(source.read(source.first, min(_HEAD, source.size)), uid):
-        return
-    header = source.size
+    length = source.size
     if record.frames is not None and record.frames.value_offset > source.first:
-        header = record.frames.value_offset - source.first
-    if not has_uid(source.read(source.first, min(header, source.size, _MOST_HEADER)), uid):
+        length = record.frames.value_offset - source.first
+    found = find_uid(source.read(source.first, min(_HEAD, source.size)))
+    if found != uid and record.status is Status.DEFLATED:  # a data set, or only with its container
+        found = find_uid(_inflate_header(source))
+    elif found != uid:  # which a header of another form may have, too
+        found = _scan_uid(source.read(source.first, min(length, source.size, _MOST_HEADER)))
+    if found != uid:
         raise StaleIndexError(
-            f"the file is not the one that was indexed: it has no SOP Instance UID {uid}",
+            "the file is not the one that was indexed: expected SOP Instance UID "
+            f"{uid or '(none)'}, found {found or '(none)'}",
             path=source.name,
         )
 
 
-def has_uid(header: bytes, uid: str) -> bool:
-    """Return whether a header has an element whose value is a UID, padded to an even length."""
-    value = uid.encode() + b"\0" * (len(uid) % 2)
-    lengths = {len(value).to_bytes(count, order) for count in (2, 4) for order in _ORDERS}
-    at = header.find(value)
-    while at >= 0:
-        if header[max(0, at - 2) : at] in lengths or header[max(0, at - 4) : at] in lengths:
-            return True
-        at = header.find(value, at + 1)
-    return False
+def _inflate_header(source: ByteSource) -> bytes:
+    """Return the beginning of a deflated data set; nothing where the file has none."""
+    from mmindex.sources.inflated import inflate_source  # few files are deflated
+
+    try:
+        inflated = inflate_source(source)
+    except FormatError:
+        return b""
+    return inflated.read(0, min(inflated.size, _MOST_HEADER))
 
 
-_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+def find_uid(header: bytes) -> str | None:
+    """Return the SOP Instance UID in the first bytes of a file, in its usual form; None without.
+
+    No sequence that has one comes before (0008,0018) in a data set (PS3.6): the first is the own.
+    """
+    found = _UID.search(header)
+    if found is None:
+        return None
+    length = sum(found[found.lastindex or 0])  # of at most 64 bytes, in one of two
+    value = header[found.end() : found.end() + length]
+    return value.strip(b"\0 ").decode("latin-1") if len(value) == length else None
+
+
+def _scan_uid(header: bytes) -> str:
+    from mmindex.scan import tags  # an archive that has not moved needs no scan
+    from mmindex.scan.header import scan_header
+
+    try:
+        return scan_header(header, force=True).text(tags.SOP_INSTANCE_UID)
+    except MMIndexError:
+        return ""
+
+
+# Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
+_UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")

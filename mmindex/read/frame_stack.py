@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import DecodeError, FormatError, naming
+from mmindex.index.instance_names import name_of
 from mmindex.read.declared_frames import check_declared_frames
-from mmindex.read.one_series import list_series
-from mmindex.read.order import order_records, select_newest
+from mmindex.read.order import order_records
+from mmindex.read.selection import select_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ class FrameStack:
             raise FormatError("there are no frames", path=archive.path)
         self._archive = archive
         self.records = records
-        self._uids = [record.sop_instance_uid for record in records]
+        self._names = [name_of(record) for record in records]
         self._ends = list(accumulate(record.number_of_frames for record in records))
         kinds = [_describe(record) for record in records]
         for record, kind in zip(records, kinds, strict=True):
@@ -69,7 +70,7 @@ class FrameStack:
                     "one by one",
                     path=archive.full_path(record),
                 )
-        first = archive.array(self._uids[0], 0)
+        first = archive.read_pixels(self._names[0], 0)
         self.shape = (self._ends[-1], *first.shape)
         self.dtype = first.dtype.newbyteorder("=")
 
@@ -84,9 +85,8 @@ class FrameStack:
             As `Archive.array`.
         """
         at = bisect_right(self._ends, index)
-        uid = self._uids[at]
         frame_index = index - (self._ends[at - 1] if at else 0)
-        frame = self._archive.array(uid, frame_index)
+        frame = self._archive.read_pixels(self._names[at], frame_index)
         found = frame.shape, frame.dtype.newbyteorder("=")
         if found != (self.shape[1:], self.dtype):
             raise DecodeError(
@@ -116,6 +116,6 @@ def stack_series(archive: Archive, series_instance_uid: str) -> FrameStack:
     FormatError, DecodeError
         As `FrameStack`.
     """
-    records = list_series(archive, series_instance_uid)
-    newest = select_newest(records, "newest", archive.path)
-    return FrameStack(archive, order_records(newest, "position"))
+    return FrameStack(
+        archive, order_records(select_series(archive, series_instance_uid), "position")
+    )

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from mmindex.errors import IndexFormatError, MMIndexError
 from mmindex.index.index_file import CheckedPages
-from mmindex.index.store import Store
+from mmindex.index.reader import Reader
 
 _LEAST_FILES = 20_000  # in an index that is checked beside: a process takes some 10 ms to start
 _TO_END = 5.0  # seconds that a process has to end by itself
@@ -26,11 +26,11 @@ class IndexCheck:
 
     Parameters
     ----------
-    store : Store
+    store : Reader
         The index.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Reader) -> None:
         self._store = store
         context = multiprocessing.get_context("fork")  # another would run the main module again
         self._verdict, sender = context.Pipe(duplex=False)
@@ -69,7 +69,7 @@ class IndexCheck:
         self._verdict.close()
 
 
-def begin_check(store: Store) -> IndexCheck | None:
+def begin_check(store: Reader) -> IndexCheck | None:
     """Begin a check of an index, or return None where it is to be checked in this process."""
     if store.count_files() < _LEAST_FILES or not _may_start_process():
         return None
@@ -94,7 +94,7 @@ def _check(path: str, sender: Connection) -> None:
     with suppress(RuntimeError):  # no thread is left
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        with closing(Store(path)) as store:
+        with closing(Reader(path)) as store:
             sender.send(store.check())
     except MMIndexError as error:
         sender.send(error)

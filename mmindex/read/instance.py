@@ -112,7 +112,7 @@ class Instance(Decoded, FrameSequence):
         TruncatedFrameError
             The frame runs past the end of the file.
         StaleIndexError, MissingFileError
-            The file changed, or its record did; or it is gone.
+            The file or its record changed, or the file is gone.
         NoPixelDataError, NotAddressableError
             The instance has no pixel data, or one video stream for all frames.
         """
@@ -163,7 +163,7 @@ class Instance(Decoded, FrameSequence):
     def view(self, frame_index: int) -> memoryview:
         """Return a frame as a read-only view of the mapped file (uint8, one dimension), zero-copy.
 
-        The file is looked at when it is mapped, and again when `revalidate_after` seconds have
+        The file is checked when it is mapped, and again when `revalidate_after` seconds have
         passed. A view is memory that the file backs: if the file is cut short, touching the lost
         part of a view kills the process (SIGBUS). Where files may change, use `frame`.
 
@@ -182,6 +182,7 @@ class Instance(Decoded, FrameSequence):
             contiguous = frames.contiguous_range(frame_index)
             if contiguous is None:
                 place = find_place(self.record, frames, frame_index)
+                source = place.hold(source)
                 contiguous = place.find_contiguous(source)
             if contiguous is not None:
                 return source.view(*contiguous)
@@ -208,9 +209,9 @@ class Instance(Decoded, FrameSequence):
         frames = self._require_frames()
         if frames.frame_bits:
             return (self.view(frame_index),)
-        source = self._require_source()
-        ranges = find_place(self.record, frames, frame_index).find_ranges(source)
-        return tuple(source.view(*piece) for piece in ranges)
+        place = find_place(self.record, frames, frame_index)
+        source = place.hold(self._require_source())
+        return tuple(source.view(*piece) for piece in place.find_ranges(source))
 
     def all_fragments(self) -> Iterator[memoryview]:
         """Yield every fragment of the pixel data (uint8), zero-copy, whatever frame it belongs to.
@@ -224,11 +225,15 @@ class Instance(Decoded, FrameSequence):
         """
         table = self.record.frames
         if table is None or table.frame_bits:
-            count = self._require_frames().number_of_frames
-            yield from (self.view(frame_index) for frame_index in range(count))
+            yield from map(self.view, range(self._require_frames().number_of_frames))
             return
         source = self._require_source()
         with naming(self.path):
+            if source.at_once > 1:
+                from mmindex.read.ahead import walk_far_fragments
+
+                yield from walk_far_fragments(self, table)
+                return
             yield from (source.view(*piece) for piece in walk_fragments(self.record, table, source))
 
     @_names_path
@@ -236,7 +241,6 @@ class Instance(Decoded, FrameSequence):
         """Return where a frame's bytes are in the file: one range a fragment.
 
         Ranges of a member of a tar or zip container count in the container, which is `file_path`.
-
         A native frame off byte boundaries gives the bytes that cover its bits (PS3.5 8.2).
 
         Raises
@@ -272,7 +276,11 @@ class Instance(Decoded, FrameSequence):
     def read_file(self, offset: int, length: int) -> bytes:
         """Return bytes of the file itself, of a deflated data set as it is stored.
 
-        Offsets of a stored member of a container count in the container; see `file_range`.
+        Parameters
+        ----------
+        offset, length : int
+            In bytes. Offsets of a stored member of a container count in the container; see
+            `file_range`.
 
         Raises
         ------
@@ -324,8 +332,7 @@ class Instance(Decoded, FrameSequence):
         TruncatedFrameError, StaleIndexError, MissingFileError
             As `frame`.
         """
-        ranges = self._stream_ranges()
-        source = self._require_source()
+        ranges, source = self._stream_ranges(), self._require_source()
         if source.at_once == 1:
             return (source.read(*piece) for piece in ranges)
         from mmindex.read.ahead import walk_pieces
@@ -355,8 +362,7 @@ class Instance(Decoded, FrameSequence):
         """
         if frame_indices is not None:
             return list(frame_indices)
-        count = len(self)
-        if count:
+        if count := len(self):
             self._require_frames().check_index(count - 1)
         return list(range(count))
 

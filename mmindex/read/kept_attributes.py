@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmindex.attributes import AttributeSet, Json, name_values, unpack_values
 from mmindex.errors import IndexFormatError
 
 if TYPE_CHECKING:
+    from mmindex.attributes import AttributeSet, Json
     from mmindex.index.databases import AttributesKind
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
 
 
 class KeptAttributes:
     """The attributes of an index, which `Archive` has as its own."""
 
-    _store: Store
+    _store: Reader
 
     def kept_attributes(self) -> AttributeSet | None:
         """Return which attributes the index keeps of studies and series; None where it keeps none.
@@ -38,7 +38,13 @@ class KeptAttributes:
             A text is a str; numbers are int or float; a name has "=" between its groups, as in the
             file; several values are a tuple. The items of a sequence are in the DICOM JSON model
             (PS3.18 annex F). Attributes that the file lacks or has empty are left out. Where files
-            differ, the values are those of the file that changed last.
+            differ, the values are those of the file that changed last. Empty where the index keeps
+            nothing of this UID.
+
+        Raises
+        ------
+        IndexFormatError
+            The index is damaged.
         """
         return read_named(self._store, "studies", uid) or read_named(self._store, "series", uid)
 
@@ -53,13 +59,15 @@ class KeptAttributes:
         Returns
         -------
         dict or None
-            None where it is not known: a header has to be read.
+            None where the index keeps nothing of this UID.
         """
         return read_json(self._store, kind, uid)
 
 
-def read_named(store: Store, kind: AttributesKind, uid: str) -> dict[str, Any]:
+def read_named(store: Reader, kind: AttributesKind, uid: str) -> dict[str, Any]:
     """Return what an index keeps of a study or a series, by keyword."""
+    from mmindex.attributes import name_values  # most archives keep none
+
     kept = store.read_attribute_set()
     values = None if kept is None else read_json(store, kind, uid)
     if kept is None or not values:
@@ -67,7 +75,7 @@ def read_named(store: Store, kind: AttributesKind, uid: str) -> dict[str, Any]:
     return name_values(values, kept.studies if kind == "studies" else kept.series)
 
 
-def read_json(store: Store, kind: AttributesKind, uid: str) -> Json | None:
+def read_json(store: Reader, kind: AttributesKind, uid: str) -> Json | None:
     """Return what an index keeps of a study or a series in the DICOM JSON model, by tag.
 
     Returns
@@ -83,6 +91,8 @@ def read_json(store: Store, kind: AttributesKind, uid: str) -> Json | None:
     found = store.read_attributes(kind, uid)
     if found is None:
         return None
+    from mmindex.attributes import unpack_values
+
     try:
         return unpack_values(found.values)
     except ValueError as error:

@@ -102,8 +102,8 @@ class LevelPixels:
             raise FrameIndexError(f"{self._name} has no optical path {path!r}: {paths}")
         if not 0 <= focal_plane < len(planes):
             raise FrameIndexError(
-                f"{self._name} has {self.level.columns} x {self.level.rows} tiles in {len(planes)} "
-                f"focal planes, no focal plane {focal_plane}"
+                f"{self._name} has focal planes 0 to {len(planes) - 1}, "
+                f"no focal plane {focal_plane}"
             )
         height, image = planes[focal_plane]
         return image, (path, height), len(planes)
@@ -116,8 +116,8 @@ class LevelPixels:
         level = self.level
         if not (0 <= column < level.columns and 0 <= row < level.rows):
             raise FrameIndexError(
-                f"{self._name} has {level.columns} x {level.rows} tiles in {planes} focal planes, "
-                f"no column {column}, row {row}, focal plane {focal_plane}"
+                f"{self._name} has {level.columns} x {level.rows} tiles, focal planes 0 to "
+                f"{planes - 1}: no column {column}, row {row}, focal plane {focal_plane}"
             )
         return image.find(column, row, plane)
 

@@ -3,113 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmindex.errors import InstanceNotFoundError
 from mmindex.index.databases import UidKind
 from mmindex.model import InstanceRecord
-from mmindex.read.kept_attributes import KeptAttributes, read_named
+from mmindex.read.kept_attributes import KeptAttributes
 
 if TYPE_CHECKING:
     from mmindex.index.listing import ListedFile
-    from mmindex.index.store import Store
     from mmindex.read.statistics import Statistics
+    from mmindex.read.studies import Series, Study
 
 Progress = Callable[[int, int], None]  # of the number of files done and of all files
 
 _NAMES: dict[UidKind, str] = {"studies": "Study", "series": "Series"}
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """A study (PS3.3 A.1.2), counted from the index.
-
-    Attributes
-    ----------
-    modalities : tuple of str
-        (0008,0060) Modality of its series, sorted, each once.
-    number_of_series, number_of_instances, number_of_frames : int
-        Different Series and SOP Instance UIDs, with frames or without; and the frames that can be
-        read. Of several files with one SOP Instance UID, the frames of the one that is served.
-    bytes : int
-        Size of all its files.
-    attributes : dict of str to value
-        What the index keeps of it, by keyword; see `Archive.attributes`. Empty where it keeps none.
-    """
-
-    study_instance_uid: str
-    modalities: tuple[str, ...]
-    number_of_series: int
-    number_of_instances: int
-    number_of_frames: int
-    bytes: int
-    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A series (PS3.3 A.1.2), or the part of one that is in one study, counted from the index.
-
-    Attributes
-    ----------
-    modality : str
-        (0008,0060); of several, the first in the order of the alphabet.
-    number_of_instances, number_of_frames, bytes : int
-        As in `Study`.
-    sop_class_uids : tuple of str
-        The SOP Class UIDs of its instances, sorted, each once.
-    attributes : dict of str to value
-        As in `Study`.
-    """
-
-    study_instance_uid: str
-    series_instance_uid: str
-    modality: str
-    number_of_instances: int
-    number_of_frames: int
-    sop_class_uids: tuple[str, ...]
-    bytes: int
-    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
-
-
-class _Tally:
-    """Counts of files that belong together, one record added after the other."""
-
-    def __init__(self) -> None:
-        self.series: set[str] = set()
-        self.modalities: set[str] = set()
-        self.sop_classes: set[str] = set()
-        self.bytes = 0
-        self._served: dict[str, tuple[bool, int, int]] = {}  # has frames, mtime, frames
-        self._without_uid = self._frames_without_uid = 0
-
-    def add(self, record: InstanceRecord) -> None:
-        self.series.add(record.series_instance_uid)
-        self.modalities.add(record.modality)
-        self.sop_classes.add(record.sop_class_uid)
-        self.bytes += record.size
-        changed = 0
-        if record.fingerprint is not None:
-            changed = record.fingerprint.mtime_ns
-        has_frames = record.status.has_frames
-        frames = record.number_of_frames if has_frames else 0
-        uid = record.sop_instance_uid
-        if not uid:
-            self._without_uid += 1
-            self._frames_without_uid += frames
-            return
-        served = self._served.get(uid)
-        if served is None or (has_frames, changed) >= served[:2]:
-            self._served[uid] = has_frames, changed, frames
-
-    @property
-    def instances(self) -> int:
-        return len(self._served) + self._without_uid
-
-    @property
-    def frames(self) -> int:
-        return sum(served[2] for served in self._served.values()) + self._frames_without_uid
 
 
 class Listings(KeptAttributes):
@@ -170,7 +78,11 @@ class Listings(KeptAttributes):
             No file of the archive has this SOP Instance UID.
         """
         kinds: tuple[UidKind, ...] = ("instances", "others")
-        records = [record for kind in kinds for record in self._walk(kind, sop_instance_uid)]
+        records = [
+            record
+            for kind in kinds
+            for _, record in self._store.read_records(kind, sop_instance_uid)
+        ]
         if not records:
             raise InstanceNotFoundError(
                 f"the index has no SOP Instance UID {sop_instance_uid!r}", path=self._store.path
@@ -207,20 +119,11 @@ class Listings(KeptAttributes):
 
         Files without a Study Instance UID are in no study. Opens no file.
         """
+        from mmindex.read.studies import count_study
+
         for uid in self._store.iterate_uids("studies"):
-            tally = _Tally()
-            for record in self._walk("studies", uid):
-                tally.add(record)
-            if tally.instances:  # a build may have taken the last one away
-                yield Study(
-                    study_instance_uid=uid,
-                    modalities=tuple(sorted(tally.modalities - {""})),
-                    number_of_series=len(tally.series - {""}),
-                    number_of_instances=tally.instances,
-                    number_of_frames=tally.frames,
-                    bytes=tally.bytes,
-                    attributes=read_named(self._store, "studies", uid),
-                )
+            if (study := count_study(self._store, uid)) is not None:
+                yield study
 
     def series(self, study_instance_uid: str | None = None) -> Iterator[Series]:
         """Return the series in the order of their UIDs: of a study, or of all.
@@ -236,7 +139,9 @@ class Listings(KeptAttributes):
         if study_instance_uid is None:
             return self._walk_all_series()
         self._require("studies", study_instance_uid)
-        return _count_series(self._store, self._walk("studies", study_instance_uid))
+        from mmindex.read.studies import count_series
+
+        return count_series(self._store, self._walk("studies", study_instance_uid))
 
     def duplicates(self) -> Iterator[tuple[str, list[InstanceRecord]]]:
         """Yield each SOP Instance UID that several files have, with their records."""
@@ -274,8 +179,10 @@ class Listings(KeptAttributes):
         return self._store.used_bytes()
 
     def _walk_all_series(self) -> Iterator[Series]:
+        from mmindex.read.studies import count_series
+
         for uid in self._store.iterate_uids("series"):
-            yield from _count_series(self._store, self._walk("series", uid))
+            yield from count_series(self._store, self._walk("series", uid))
 
     def _walk(self, kind: UidKind, uid: str) -> Iterator[InstanceRecord]:
         return self._store.iterate_uid(kind, uid)
@@ -286,23 +193,3 @@ class Listings(KeptAttributes):
             raise InstanceNotFoundError(
                 f"the index has no {_NAMES[kind]} Instance UID {uid!r}", path=self._store.path
             )
-
-
-def _count_series(store: Store, records: Iterator[InstanceRecord]) -> Iterator[Series]:
-    """Yield the series that records are of, in the order of their UIDs, then of their studies."""
-    tallies: dict[tuple[str, str], _Tally] = {}
-    for record in records:
-        key = record.series_instance_uid, record.study_instance_uid
-        if record.series_instance_uid:
-            tallies.setdefault(key, _Tally()).add(record)
-    for (series, study), tally in sorted(tallies.items()):
-        yield Series(
-            study_instance_uid=study,
-            series_instance_uid=series,
-            modality=min(tally.modalities - {""}, default=""),
-            number_of_instances=tally.instances,
-            number_of_frames=tally.frames,
-            sop_class_uids=tuple(sorted(tally.sop_classes - {""})),
-            bytes=tally.bytes,
-            attributes=read_named(store, "series", series),
-        )

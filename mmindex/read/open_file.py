@@ -10,26 +10,17 @@ import stat
 from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, NoReturn
-from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import MissingFileError, NotDicomError, naming
 from mmindex.model import SEPARATOR, Buffer, Fingerprint, InstanceRecord, is_url, split_path
 from mmindex.read.instance import Instance
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource
-from mmindex.sources.container import (
-    count_from,
-    find_member,
-    open_member,
-    open_member_path,
-    place_in_container,
-)
-from mmindex.sources.file import Descriptor, FileSource, open_descriptor
-from mmindex.sources.member import STORED, strip_name
+from mmindex.sources.file import READ_WHOLE, Descriptor, FileSource, open_descriptor
 from mmindex.sources.memory import MemorySource
 from mmindex.sources.stores import name_url
 
-Scan = Callable[[Buffer], InstanceRecord]
+Scan = Callable[..., InstanceRecord]  # of a Buffer
 
 REVALIDATE_AFTER = 1.0  # seconds
 
@@ -55,8 +46,8 @@ def open_file(
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table, and note every anomaly. Else the first, the last and
-        some between are looked at: a slide then costs a handful of page reads, or some requests,
+        Check every entry of an offset table, and note every anomaly. Else the first, the last and
+        some between are checked: a slide then costs a handful of page reads, or some requests,
         and a frame whose entry is wrong raises FormatError when the frame is read.
     store : obstore store, optional
         Where the object of a URL is; made of the URL and the environment unless given.
@@ -75,14 +66,16 @@ def open_file(
     RemoteReadError
         A server or store does not give the bytes.
     NotDicomError, FormatError
-        It is no DICOM file, or broken; AmbiguousFramesError where several readings
+        The file is no DICOM file, or broken; AmbiguousFramesError where several readings
         of its frame boundaries fit.
     """
     scan_source = partial(scan, force=force, prove=prove)
     if isinstance(source, str) and is_url(source):
         return _open_url(source, scan_source, store, force=force, prove=prove)
     if isinstance(source, (str, os.PathLike)):
-        path = os.path.join(os.getcwd(), os.fsdecode(source))  # the folder may change
+        path = os.fsdecode(source)
+        if not path.startswith("/"):
+            path = os.path.join(os.getcwd(), path)  # the folder may change
         try:
             descriptor = open_descriptor(path, "there is no such file")
         except MissingFileError:
@@ -138,6 +131,10 @@ def _open_member_url(
 
     A web server's URL may have the name in the container quoted or as it is.
     """
+    from urllib.parse import unquote_to_bytes
+
+    from mmindex.sources.container import find_member, open_member, place_in_container
+    from mmindex.sources.member import STORED, strip_name
     from mmindex.sources.object_store import open_url
     from mmindex.sources.read_ahead import ReadAhead
     from mmindex.sources.remote_scan import scan_remote
@@ -171,6 +168,8 @@ def _open_member_url(
 
 def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: bool) -> Instance:
     """Open a source of bytes: read where the scan looks, unless a view of all of it is memory."""
+    from mmindex.sources.container import count_from
+
     with naming(source.name, source.first):
         if source.first or type(source).view is not ByteSource.view:
             record = scan_source(source.view(source.first, source.size))
@@ -184,6 +183,8 @@ def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: b
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
     """Open a file in a tar or zip container."""
+    from mmindex.sources.container import open_member_path, place_in_container
+
     source, member = open_member_path(path, REVALIDATE_AFTER)
     with naming(source.name, source.first):
         record = scan_source(source.view(source.first, source.size))
@@ -215,9 +216,13 @@ def _open_descriptor(
     if not stat.S_ISREG(status.st_mode):
         raise NotDicomError("expected a file, found a folder or a device", path=path)
     fingerprint = Fingerprint.of(status)
-    file = FileSource(descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path)
-    buffer: Buffer = b""
-    if fingerprint.size:
+    file = FileSource(
+        descriptor, path, fingerprint, REVALIDATE_AFTER, by_path=by_path, is_checked=True
+    )
+    buffer: Buffer
+    if fingerprint.size <= READ_WHOLE:
+        buffer = os.pread(descriptor.number, fingerprint.size, 0)
+    else:
         buffer = mmap.mmap(descriptor.number, 0, access=mmap.ACCESS_READ)
     return _scan(buffer, fingerprint, file, scan_source)
 
@@ -229,6 +234,5 @@ def _scan(
     scan_source: Scan,
 ) -> Instance:
     with naming(source.name):
-        record = scan_source(buffer)
-    record = dataclasses.replace(record, fingerprint=fingerprint)
+        record = scan_source(buffer, version=fingerprint)
     return Instance(record, source)

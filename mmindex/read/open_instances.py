@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
+from mmindex.index.instance_names import InstanceName
 from mmindex.read.instance import Instance
 
 
@@ -37,33 +38,33 @@ class OpenInstances:
 
     def clear(self) -> None:
         """Drop all."""
-        self.recent: dict[str, Opened] = {}
-        self._older: dict[str, Opened] = {}
-        self._read: set[str] = set()  # UIDs of files that were read, and not kept open
+        self.recent: dict[InstanceName, Opened] = {}
+        self._older: dict[InstanceName, Opened] = {}
+        self._read: set[InstanceName] = set()  # of files that were read, and not kept open
 
-    def find(self, uid: str) -> Opened | None:
+    def find(self, name: InstanceName) -> Opened | None:
         """Return the instance if it is open."""
-        opened = self.recent.get(uid)
+        opened = self.recent.get(name)
         if opened is None:
-            opened = self._older.get(uid)
+            opened = self._older.get(name)
             if opened is not None:
-                self.keep(uid, opened)
+                self.keep(name, opened)
         return opened
 
-    def keep(self, uid: str, opened: Opened) -> None:
+    def keep(self, name: InstanceName, opened: Opened) -> None:
         """Keep an instance open."""
-        if len(self.recent) >= max(1, self._most // 2) and uid not in self.recent:
+        if len(self.recent) >= max(1, self._most // 2) and name not in self.recent:
             self._older = self.recent if self._most > 1 else {}
             self.recent = {}
-        self.recent[uid] = opened
+        self.recent[name] = opened
 
-    def is_first_read(self, uid: str) -> bool:
+    def is_first_read(self, name: InstanceName) -> bool:
         """Return whether an instance is neither open nor was read lately; it was from now on."""
-        if uid in self.recent or uid in self._older or uid in self._read:
+        if name in self.recent or name in self._older or name in self._read:
             return False
         if len(self._read) >= self._most:
             self._read = set()
-        self._read.add(uid)
+        self._read.add(name)
         return True
 
 

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mmindex.errors import NotDicomError, naming
+from mmindex.index.instance_names import name_of
 from mmindex.model import is_url
-from mmindex.read.one_series import list_series
 from mmindex.read.open_file import open_file
+from mmindex.read.selection import select_series
 from mmindex.read.slide import Slide
 from mmindex.sources.base import FoundFile
 from mmindex.sources.stores import join_url
@@ -35,8 +36,9 @@ def open_slide(
     Raises
     ------
     FormatError
-        A file is broken, or no whole slide image is among them; two files are the same level; a
-        concatenation has a gap; tiles lie off the grid.
+        A file is broken, or no whole slide image is among them; images are of several series, and
+        may be of several slides; two files are the same level; a concatenation has a gap; tiles lie
+        off the grid.
     MissingFileError
         There is no such file.
     """
@@ -77,10 +79,7 @@ def _list_objects(url: str, store: object) -> list[str | os.PathLike[str]]:
 def open_series(archive: Archive, series_instance_uid: str) -> Slide:
     """Return the slide of a series; see `Archive.slide`."""
     with naming(archive.path), ExitStack() as stack:
-        records = list_series(archive, series_instance_uid)
-        uids = dict.fromkeys(
-            record.sop_instance_uid for record in records if record.status.has_frames
-        )
-        slide = Slide([stack.enter_context(archive[uid]) for uid in uids])
+        names = map(name_of, select_series(archive, series_instance_uid))
+        slide = Slide([stack.enter_context(archive[name]) for name in names])
         stack.pop_all()
     return slide

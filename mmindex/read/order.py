@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from mmindex.errors import InstanceNotFoundError
+from mmindex.errors import FormatError, InstanceNotFoundError, StaleIndexError
 from mmindex.model import InstanceRecord
 
 Order = Literal["position", "instance-number", "uid"]
@@ -19,13 +19,6 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices:
         known = ", ".join(map(repr, choices))
         raise ValueError(f"{name}: expected one of {known}, found {value!r}")
-
-
-def is_newer(record: InstanceRecord, other: InstanceRecord) -> bool:
-    """Return whether a file was changed after another that was indexed later."""
-    assert record.fingerprint is not None
-    assert other.fingerprint is not None
-    return record.fingerprint.mtime_ns > other.fingerprint.mtime_ns
 
 
 def select_newest(
@@ -45,9 +38,28 @@ def select_newest(
         uid = record.sop_instance_uid
         if uid in newest and duplicates == "raise":
             raise InstanceNotFoundError(f"several files have the SOP Instance UID {uid}", path=path)
-        if uid and (uid not in newest or not is_newer(newest[uid], record)):
+        if uid and (uid not in newest or newest[uid].newness < record.newness):
             newest[uid] = record
     return list(newest.values())
+
+
+def check_one_series(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
+    """Raise FormatError for records of several series or studies, which may be of two patients."""
+    series = {(record.study_instance_uid, record.series_instance_uid) for record in records}
+    for at, kind in ((1, "series"), (0, "study")):
+        uids = sorted({uids[at] for uids in series} - {""})
+        if len(uids) > 1:
+            found = ", ".join(uids[:3]) + ", ..." * (len(uids) > 3)
+            raise FormatError(
+                f"expected {what} in one {kind}, found it in {found}: {remedy}", path=path
+            )
+
+
+def overtaken(path: str) -> StaleIndexError:
+    """Return the error of instances that are no longer those that were selected."""
+    return StaleIndexError(
+        "the index was rebuilt since the instances were selected: select them again", path=path
+    )
 
 
 def order_records(records: list[InstanceRecord], order: Order) -> list[InstanceRecord]:

@@ -17,6 +17,7 @@ from mmindex.errors import DecodeError
 from mmindex.read.display import keep_display
 from mmindex.read.header import header_errors
 from mmindex.read.pixels import read_array
+from mmindex.read.tables import read_palette, read_table
 from mmindex.read.units import apply_modality
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     WindowChoice = Literal["file", "auto"] | tuple[float, float]
 
-_PALETTE = "PALETTE COLOR"
+_PALETTE, _COLOURS = "PALETTE COLOR", ("Red", "Green", "Blue")
 
 
 def check_window(window: object) -> WindowChoice:
@@ -169,16 +170,16 @@ def _window(
     by_values: Window | None,
 ) -> NDArray[np.uint8]:
     """Return gray values as 0 to 255: VOI LUT, window, or by their values."""
-    from pydicom.pixels.processing import apply_voi, apply_windowing
+    from pydicom.pixels.processing import apply_windowing
 
     values = apply_modality(pixels, header)
     try:
         if window == "file" and _has_voi_lut(header):
             if values.dtype.kind == "f":
-                values = np.rint(values).astype(np.int64)
-            depth = int(header.VOILUTSequence[0].LUTDescriptor[2])
-            found = apply_voi(values, header).astype(np.float64)
-            return _to_bytes(found * (255 / ((1 << depth) - 1)))
+                values = np.rint(values)
+            table = read_table(header.VOILUTSequence[0])
+            found = table.look_up(values).astype(np.float64)
+            return _to_bytes(found * (255 / ((1 << table.depth) - 1)))
         if window == "file":
             window = _find_window(header) or "auto"
         if window == "auto":
@@ -217,6 +218,9 @@ def _apply_palette(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
     from pydicom.pixels.processing import apply_color_lut
 
     try:
+        if "RedPaletteColorLookupTableData" in header:
+            tables = [read_palette(header, colour).to_bytes() for colour in _COLOURS]
+            return np.stack([table.look_up(pixels) for table in tables], -1).astype(np.uint8)
         colours = apply_color_lut(pixels, header)[..., :3]
     except header_errors() as error:
         raise DecodeError(

@@ -18,6 +18,7 @@ from mmindex.frame_table import ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries, InstanceRecord
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 from mmindex.sources.base import ByteSource
+from mmindex.sources.held import HeldSource
 
 _FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
 _ITEM, _ITEM_TAG = Struct("<II"), 0xE000_FFFE
@@ -98,6 +99,12 @@ class Place(NamedTuple):
             return source.read_joined(self.ranges)
         return self.join(source.read(self.offset, self.length))
 
+    def hold(self, source: ByteSource) -> ByteSource:
+        """Return a source that holds the items of a trusted table, where each read is a request."""
+        if self.parse is None or source.at_once == 1:
+            return source
+        return HeldSource(source, [(self.offset, self.length)])
+
     def find_contiguous(self, source: ByteSource) -> ByteRange | None:
         """Return the one run of bytes that is the frame as `join` returns it, None without one."""
         ranges = self.find_ranges(source) if self.bits is None else ()
@@ -155,9 +162,16 @@ def walk_fragments(
         yield from table.all_fragment_ranges()
         return
     for frame_index in range(table.frames_located):
-        span = table.span(frame_index)
-        data = source.read(span.offset, span.length + _count_following(table, span))
-        yield from _parse_span(record, frame_index, span, data)
+        yield from find_items(record, table, source, frame_index)
+
+
+def find_items(
+    record: InstanceRecord, table: FrameTable, source: ByteSource, frame_index: int
+) -> list[ByteRange]:
+    """Return where the items of a frame of a trusted table are, padding included."""
+    span = table.span(frame_index)
+    data = source.read(span.offset, span.length + _count_following(table, span))
+    return _parse_span(record, frame_index, span, data)
 
 
 def _count_following(table: FrameTable, span: ByteRange) -> int:

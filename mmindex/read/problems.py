@@ -14,8 +14,7 @@ from mmindex.index.problem_notes import AcceptedProblem, SkippedPath
 from mmindex.model import Anomaly, Fingerprint, InstanceRecord, Status, split_path
 from mmindex.read.changed_files import compare_archive
 from mmindex.read.index_check import IndexCheck, begin_check
-from mmindex.sources.base import Skipped
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import Skipped, WalkRules
 from mmindex.update.met import match_young
 from mmindex.update.problems import (
     describe_anomaly,
@@ -25,7 +24,7 @@ from mmindex.update.problems import (
 )
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
 
@@ -43,18 +42,18 @@ class Problem:
     path : str
         The file, relative to the archive's root.
     kind : str
-        "missing": it is gone. "stale": it changed after it was indexed. "unreadable": its frames
-        cannot be found, or the path cannot be looked at. "anomaly": it breaks the standard, and its
-        frames can be read. "duplicate": another file has the same SOP Instance UID. "new": the
-        index does not know it.
+        "missing": the file is gone. "stale": it changed after it was indexed. "unreadable": its
+        frames cannot be found, or the path cannot be looked at. "anomaly": it breaks the standard,
+        and its frames can be read. "duplicate": another file has the same SOP Instance UID. "new":
+        the index does not know it.
     detail : str
-        What exactly, for people.
+        The problem in words, for people.
     anomaly : Anomaly or None
         Code, place and count, of an anomaly.
     sop_instance_uid : str
         The UID that several files have, of a duplicate; else empty.
     accepted : bool
-        Whether it was accepted; see `Archive.accept`.
+        Whether the problem was accepted; see `Archive.accept`.
     """
 
     path: str
@@ -67,7 +66,7 @@ class Problem:
 
 def walk_problems(
     archive: Archive,
-    store: Store,
+    store: Reader,
     progress: Progress | None = None,
     *,
     kinds: Collection[str] | None = None,
@@ -128,7 +127,7 @@ def note_of(problem: Problem) -> AcceptedProblem:
 
 def _walk_all(
     archive: Archive,
-    store: Store,
+    store: Reader,
     progress: Progress | None,
     kinds: Collection[str],
     rules: WalkRules,
@@ -176,7 +175,7 @@ def _withhold(problems: Iterator[Problem], check: IndexCheck) -> Iterator[Proble
     yield from problems
 
 
-def _walk_recorded(store: Store, kinds: Collection[str]) -> Iterator[InstanceRecord]:
+def _walk_recorded(store: Reader, kinds: Collection[str]) -> Iterator[InstanceRecord]:
     """Yield the records that may have problems of the scan."""
     if "anomaly" in kinds:
         ids: Iterable[int] = store.iterate_troubled()
@@ -188,13 +187,13 @@ def _walk_recorded(store: Store, kinds: Collection[str]) -> Iterator[InstanceRec
             yield record
 
 
-def _walk_skipped(store: Store) -> Iterator[Problem]:
+def _walk_skipped(store: Reader) -> Iterator[Problem]:
     for note in store.iterate_problem_notes():
         if isinstance(note, SkippedPath):
             yield Problem(os.fsdecode(note.path), "unreadable", note.reason)
 
 
-def _walk_remote(archive: Archive, store: Store, rules: WalkRules) -> Iterator[Problem]:
+def _walk_remote(archive: Archive, store: Reader, rules: WalkRules) -> Iterator[Problem]:
     """Yield which objects are missing, changed or new; what is new needs a listing."""
     from mmindex.read.remote_problems import Listing, walk_changes
 
@@ -212,7 +211,7 @@ def _walk_remote(archive: Archive, store: Store, rules: WalkRules) -> Iterator[P
 
 
 def _walk_differences(
-    archive: Archive, store: Store, progress: Progress | None, rules: WalkRules
+    archive: Archive, store: Reader, progress: Progress | None, rules: WalkRules
 ) -> Iterator[Problem]:
     """Yield files that are gone, changed or new, and paths that cannot be looked at."""
     done, total = 0, store.count_files()

@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.model import Fingerprint, InstanceRecord, Member
-from mmindex.read.files_root import FilesRoot, check_mirrored_size, check_mirrored_uid
+from mmindex.read.files_root import FilesRoot, check_mirrored_size, check_own_uid
 from mmindex.sources.base import ByteSource, Root
 from mmindex.sources.folder import Folder
 
@@ -48,6 +49,7 @@ class RecordSources:
         self._root = root
         self._revalidate_after = revalidate_after
         self._store = store
+        self._is_moved = is_moved
         self._folder: Folder | None = None
         if not root.is_remote:
             self._folder = Folder(
@@ -73,8 +75,8 @@ class RecordSources:
             source = self._open_file(record)
         else:
             source = self._open_member(self._open_container(record), record.member)
-        if self._root.is_mirror:
-            check_mirrored_uid(record, source)
+        if self._root.is_mirror or self._is_moved:  # another file may have its size and time
+            check_own_uid(record, source)
         return source
 
     def _open_container(self, record: InstanceRecord) -> ByteSource:
@@ -83,10 +85,13 @@ class RecordSources:
             containers = self._containers = WeakValueDictionary()
         key = record.path, record.fingerprint
         container = containers.get(key)
+        if container is not None:
+            try:
+                container.check_if_due()
+            except (StaleIndexError, MissingFileError):  # of a mirror, another one may be right
+                container = None
         if container is None:
             container = containers[key] = self._open_file(record)
-        else:
-            container.check_if_due()
         return container
 
     def _open_member(self, container: ByteSource, member: Member) -> ByteSource:

@@ -14,7 +14,7 @@ from mmindex.sources.base import FoundFile
 from mmindex.sources.bucket import match_left_out
 
 if TYPE_CHECKING:
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
     from mmindex.sources.base import ByteSource, Root
 
 _LOOKED_UP = 512  # objects looked up in one transaction
@@ -35,7 +35,7 @@ class Listing:
     """
 
     def __init__(
-        self, store: Store, bucket: Root, *, is_mirror: bool, exclude: tuple[str, ...]
+        self, store: Reader, bucket: Root, *, is_mirror: bool, exclude: tuple[str, ...]
     ) -> None:
         self._store = store
         self._bucket = bucket

@@ -12,8 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mmindex.errors import InstanceNotFoundError, StaleIndexError
-from mmindex.read.order import Duplicates, Order, order_records, select_newest
+from mmindex.errors import InstanceNotFoundError
+from mmindex.index.instance_names import InstanceName, UidWithin
+from mmindex.read.order import (
+    Duplicates,
+    Order,
+    check_one_series,
+    order_records,
+    overtaken,
+    select_newest,
+)
 
 if TYPE_CHECKING:
     from mmindex.model import InstanceRecord
@@ -59,8 +67,15 @@ class Selection:
         if self.places is None:
             return ordered
         if self.places and max(self.places) >= len(ordered):
-            raise overtaken(archive)
+            raise overtaken(archive.path)
         return [ordered[place] for place in self.places]
+
+    def name(self, sop_instance_uid: str) -> InstanceName:
+        """Return the name of a selected instance, which leads to no file outside the selection."""
+        study, series = self.study_instance_uid, self.series_instance_uid
+        if study is None and series is None:
+            return sop_instance_uid
+        return UidWithin(sop_instance_uid, study, series)
 
     def choose(self, archive: Archive, uids: Sequence[str]) -> Selection:
         """Return the selection of the instances with these UIDs, in the order given.
@@ -95,12 +110,21 @@ class Selection:
         return _unpack_selection, (*words, places)
 
 
-def overtaken(archive: Archive) -> StaleIndexError:
-    """Return the error of instances that are no longer those that were selected."""
-    return StaleIndexError(
-        "the index was rebuilt since the instances of the dataset were selected: select them again",
-        path=archive.path,
-    )
+def select_series(archive: Archive, series_instance_uid: str) -> list[InstanceRecord]:
+    """Return the records of a series with frames, of each SOP Instance UID the newest.
+
+    Raises
+    ------
+    InstanceNotFoundError
+        The archive has no such series.
+    FormatError
+        They are of several studies, so that they may be of several patients.
+    """
+    records = archive.instances(series_instance_uid=series_instance_uid)
+    newest = select_newest(records, "newest", archive.path)
+    remedy = "FrameDataset has the frames of each: give it the study, too"
+    check_one_series(newest, f"series {series_instance_uid}", remedy, archive.path)
+    return newest
 
 
 def _unpack_selection(

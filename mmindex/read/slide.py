@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import index
 from typing import TYPE_CHECKING
 
 from mmindex.closing import Closing
@@ -34,9 +35,9 @@ class Slide(Closing):
         self._beside: dict[str, list[Part]] = {"LABEL": [], "OVERVIEW": []}
         sizes: dict[tuple[int, int], list[Part]] = {}
         thumbnails: dict[tuple[int, int], list[Part]] = {}
-        for instance in self._instances:
-            if instance.record.sop_class_uid != WHOLE_SLIDE_IMAGE or not len(instance):
-                continue
+        images = [each for each in self._instances if _is_of_slide(each)]
+        for instance in images:
+            _check_one_series(images[0], instance)
             part = read_part(instance)
             flavor = (*part.image.image_type, "", "", "")[2]
             size = part.image.width, part.image.height
@@ -65,6 +66,7 @@ class Slide(Closing):
             instance.close()
 
     def _of_level(self, level: int) -> LevelPixels:
+        level = index(level)
         if not 0 <= level < len(self.levels):
             raise FrameIndexError(
                 f"level {level} does not exist: the slide has levels 0 to {len(self.levels) - 1}"
@@ -87,7 +89,8 @@ class Slide(Closing):
         FrameIndexError
             There is no such level, column, row, focal plane or optical path.
         """
-        return self._of_level(level).locate(column, row, focal_plane, optical_path)
+        place = index(column), index(row), index(focal_plane)
+        return self._of_level(level).locate(*place, optical_path)
 
     def tile(
         self,
@@ -133,7 +136,8 @@ class Slide(Closing):
         DecodeError
             The tile cannot be decoded.
         """
-        return self._of_level(level).tile_array(column, row, focal_plane, optical_path)
+        place = index(column), index(row), index(focal_plane)
+        return self._of_level(level).tile_array(*place, optical_path)
 
     def read_region(
         self,
@@ -166,13 +170,14 @@ class Slide(Closing):
             As `tile_array`.
         """
         pixels = self._of_level(level)
-        return pixels.read_region(x, y, width, height, focal_plane, optical_path)
+        area = index(x), index(y), index(width), index(height)
+        return pixels.read_region(*area, index(focal_plane), optical_path)
 
     def thumbnail(self, size: int = 512) -> NDArray[np.generic]:
         """Return the slide at most `size` pixels wide and high: means of whole blocks of pixels.
 
-        Made of the smallest level that is at least that large, else of the largest. Takes the time
-        of the tiles that are stored, and the memory of the picture.
+        The pixels come from the smallest level that is at least that large, else from the largest.
+        Takes the time of the tiles that are stored, and the memory of the picture.
 
         Raises
         ------
@@ -181,6 +186,7 @@ class Slide(Closing):
         DecodeError
             A tile cannot be decoded.
         """
+        size = index(size)
         if size < 1:
             raise ValueError(f"expected a thumbnail of at least 1 pixel, found {size}")
         return self._pixels[choose_level(self.levels, size)].thumbnail(size)
@@ -208,6 +214,23 @@ class Slide(Closing):
         Tiles and errors are those of `label`.
         """
         return _read_beside("macro", self._beside["OVERVIEW"])
+
+
+def _is_of_slide(instance: Instance) -> bool:
+    return instance.record.sop_class_uid == WHOLE_SLIDE_IMAGE and len(instance) > 0
+
+
+def _check_one_series(first: Instance, other: Instance) -> None:
+    """Raise FormatError for images of two series, which may be of two slides, or patients."""
+    for name in ("study_instance_uid", "series_instance_uid"):
+        expected, found = getattr(first.record, name), getattr(other.record, name)
+        if found != expected:
+            kind = name.partition("_")[0]
+            raise FormatError(
+                f"expected the images of one slide, found {kind} {found} beside {kind} {expected} "
+                f"of {first.path!r}: name the files of one series",
+                path=other.path,
+            )
 
 
 def _read_beside(name: str, parts: list[Part]) -> NDArray[np.generic] | None:

@@ -14,7 +14,7 @@ from mmindex.frame_table import FrameTable, Layout
 
 if TYPE_CHECKING:
     from mmindex.index.listing import Measures
-    from mmindex.index.store import Store
+    from mmindex.index.reader import Reader
     from mmindex.read.archive import Archive
     from mmindex.read.listings import Progress
 
@@ -57,7 +57,7 @@ class Statistics:
         return self.index_bytes / self.frames if self.frames else 0.0
 
 
-def count_archive(store: Store, progress: Progress | None = None) -> Statistics:
+def count_archive(store: Reader, progress: Progress | None = None) -> Statistics:
     """Count what an index holds; see `Archive.statistics`."""
     counters = store.read_counters()
     done = 0
@@ -83,7 +83,7 @@ def count_archive(store: Store, progress: Progress | None = None) -> Statistics:
     )
 
 
-def _find_paths(store: Store, ranked: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+def _find_paths(store: Reader, ranked: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
     """Yield path and number of each file, but for those that a build has replaced meanwhile."""
     for file_id, number in ranked:
         record = store.read_record(file_id)

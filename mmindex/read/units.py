@@ -9,6 +9,7 @@ import numpy as np
 from mmindex.errors import DecodeError
 from mmindex.read.display import keep_display
 from mmindex.read.header import header_errors
+from mmindex.read.tables import read_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def apply_rescale(pixels: Pixels, slope: float, intercept: float) -> NDArray[np.
 
 
 def read_units(instance: Instance, pixels: Pixels, frame_index: int) -> Pixels:
-    """Return stored values after the Modality LUT or rescale of the header, as pydicom does."""
+    """Return stored values after the Modality LUT or rescale of the header."""
     return apply_modality(pixels, keep_display(instance).of_frame(frame_index))
 
 
@@ -59,6 +60,8 @@ def apply_modality(pixels: Pixels, header: Dataset) -> Pixels:
     from pydicom.pixels.processing import apply_modality_lut
 
     try:
+        if tables := header.get("ModalityLUTSequence"):
+            return read_table(tables[0]).look_up(pixels)
         values: Pixels = apply_modality_lut(pixels, header)
     except header_errors() as error:
         raise DecodeError(f"cannot apply the Modality LUT: {error}") from error

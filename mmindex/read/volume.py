@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError
+from mmindex.index.instance_names import UidWithin, name_of
 from mmindex.read.header import header_errors
-from mmindex.read.one_series import list_series
-from mmindex.read.order import select_newest
-from mmindex.read.pixels import stack_arrays
+from mmindex.read.selection import select_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,11 +52,15 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    uid: str
+    name: UidWithin
     frame_index: int
     position: NDArray[np.float64]
     orientation: NDArray[np.float64]
     spacing: tuple[float, float]
+
+    @property
+    def uid(self) -> str:
+        return self.name.sop_instance_uid
 
 
 def read_volume(
@@ -70,9 +73,8 @@ def read_volume(
     FormatError
         They make no volume.
     """
-    records = list_series(archive, series_instance_uid)
     slices: list[_Slice] = []
-    for record in select_newest(records, "newest", archive.path):
+    for record in select_series(archive, series_instance_uid):
         slices += _walk_slices(archive, record)
     if not slices:
         raise FormatError(f"series {series_instance_uid} has no slices", path=archive.path)
@@ -85,18 +87,8 @@ def read_volume(
         )
         raise error.at(archive.path) from None
 
-    ahead = archive.read_ahead([(each.uid, each.frame_index) for each in slices])
-
-    def decode(position: int, place: NDArray[np.generic] | None) -> NDArray[np.generic]:
-        wanted = slices[position]
-        if ahead is not None:
-            copy = place is None
-            return ahead.array(position, raw=False, rescale=rescale, copy=copy, out=place)
-        return archive.read_pixels(
-            wanted.uid, wanted.frame_index, rescale=rescale, copy=place is None, out=place
-        )
-
-    stack, _ = stack_arrays(decode, len(slices), threads=threads)
+    pairs = [(each.name, each.frame_index) for each in slices]
+    stack = archive.arrays(pairs, rescale=rescale, threads=threads)
     first = slices[0]
     along_row, along_column = first.orientation[:3], first.orientation[3:]
     direction = np.array([np.cross(along_row, along_column), along_column, along_row])
@@ -109,7 +101,7 @@ def _walk_slices(archive: Archive, record: InstanceRecord) -> Iterator[_Slice]:
     numbers = record.image_numbers
     known = numbers.image_position_patient, numbers.image_orientation_patient, numbers.pixel_spacing
     if record.number_of_frames == 1 and None not in known:
-        yield _make_slice(record.sop_instance_uid, 0, *known)
+        yield _make_slice(name_of(record), 0, *known)
         return
     with archive.file(record.key) as instance:
         header = instance.dataset()
@@ -132,7 +124,7 @@ def _walk_header(record: InstanceRecord, header: Dataset) -> Iterator[_Slice]:
             _find_value(header, frame_index, "PlaneOrientationSequence", "ImageOrientationPatient"),
             _find_value(header, frame_index, "PixelMeasuresSequence", "PixelSpacing"),
         )
-        yield _make_slice(record.sop_instance_uid, frame_index, *values)
+        yield _make_slice(name_of(record), frame_index, *values)
 
 
 def _walk_dose(record: InstanceRecord, header: Dataset, offsets: object) -> Iterator[_Slice]:
@@ -141,20 +133,20 @@ def _walk_dose(record: InstanceRecord, header: Dataset, offsets: object) -> Iter
     Offsets are along the normal; those that begin with the first plane's z are z themselves, which
     is for planes across the z axis alone (PS3.3 C.8.8.3.2).
     """
-    uid, count = record.sop_instance_uid, record.number_of_frames
+    name, count = name_of(record), record.number_of_frames
     keywords = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"
-    first = _make_slice(uid, 0, *map(header.get, keywords))
+    first = _make_slice(name, 0, *map(header.get, keywords))
     steps = np.atleast_1d(np.asarray(offsets, np.float64))
     normal = np.cross(first.orientation[:3], first.orientation[3:])
     if steps[0] == first.position[2] and steps[0] and abs(normal[2]) > 1 - _COSINES:
         steps = (steps - steps[0]) * np.sign(normal[2])
     if len(steps) != count or steps[0] or not np.isfinite(steps).all():
         raise FormatError(
-            f"the Grid Frame Offset Vector of {uid} gives no positions for its {count} frames"
+            f"the Grid Frame Offset Vector of {first.uid} gives no positions for its {count} frames"
         )
     for frame_index, step in enumerate(steps):
         place = first.position + step * normal
-        yield _Slice(uid, frame_index, place, first.orientation, first.spacing)
+        yield _Slice(name, frame_index, place, first.orientation, first.spacing)
 
 
 def _find_value(header: Dataset, frame_index: int, sequence: str, keyword: str) -> object:
@@ -171,8 +163,9 @@ def _find_value(header: Dataset, frame_index: int, sequence: str, keyword: str) 
 
 
 def _make_slice(
-    uid: str, frame_index: int, position: object, orientation: object, spacing: object
+    name: UidWithin, frame_index: int, position: object, orientation: object, spacing: object
 ) -> _Slice:
+    uid = name.sop_instance_uid
     try:
         place = np.asarray(position, np.float64)
         cosines = np.asarray(orientation, np.float64)
@@ -189,7 +182,7 @@ def _make_slice(
             f"frame index {frame_index} of {uid}: expected spacing above 0 and unit vectors at "
             f"right angles (PS3.3 C.7.6.2.1.1), found {rows}, {columns} and {cosines.tolist()}"
         )
-    return _Slice(uid, frame_index, place, cosines, (rows, columns))
+    return _Slice(name, frame_index, place, cosines, (rows, columns))
 
 
 def _sort_slices(slices: list[_Slice]) -> float:

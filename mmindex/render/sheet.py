@@ -160,11 +160,13 @@ def draw_slide(slide: Slide, size: int, window: WindowChoice = "file") -> bytes:
     level = slide.levels[choose_level(slide.levels, size)]
     instance = level.instances[0]
     if instance.record.image_pixel.photometric_interpretation == "PALETTE COLOR":
-        raise FormatError("a thumbnail is of means, and those of a palette's indices are no colors")
+        raise FormatError(
+            "a thumbnail averages pixels, and averages of palette indices are no colors"
+        )
     tiles = min(level.columns * level.rows, sum(map(len, level.instances)))
     if tiles > _MOST_TILES:
         raise FormatError(
-            f"a thumbnail is of at most {_MOST_TILES} tiles, and the smallest level that is large "
+            f"a thumbnail takes at most {_MOST_TILES} tiles, and the smallest level that is large "
             f"enough has {tiles}"
         )
     pixels = show_pixels(instance, 0, slide.thumbnail(size), window)

@@ -100,7 +100,7 @@ def scan_encapsulated(
             return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
         count = len(items.starts)
         if not tables and number_of_frames == count and items.find_beginnings(codec).all():
-            frames = _make_table(items, np.arange(count), count, count, None)
+            frames = _make_table(items, None, count, count, None)
             return frames, Boundaries.ONE_FRAGMENT_A_FRAME
     matches = [match_table(table, items, codec) for table in tables]
     if not items.closed and all(match.first_fragments is None for match in matches):
@@ -137,7 +137,7 @@ def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> 
         anomalies.append(table.anomaly("bot-wrapped"))
     count = table.count
     trimmed = find_padding(table, items.lengths, anomalies)
-    return _make_table(items, np.arange(count), count, count, trimmed)
+    return _make_table(items, None, count, count, trimmed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,23 +269,23 @@ def _locate(
 
 def _make_table(
     items: Items,
-    first_fragments: Offsets,
+    first_fragments: Offsets | None,
     located: int,
     number_of_frames: int,
     trimmed: Flags | None,
 ) -> FrameTable:
-    """Return the frame table, packed."""
+    """Return the frame table, packed; without `first_fragments`, every fragment is a frame."""
     count, entry_size = len(items.starts), 4 if items.end < WRAP else 8
     offsets = np.empty(count + 1, f"<u{entry_size}")
     offsets[:count], offsets[count] = items.starts, items.end
     packed = offsets.tobytes()
     layout = Layout.FRAGMENT_A_FRAME
-    claimed = count if located == len(first_fragments) else int(first_fragments[located])
-    first_fragments = first_fragments[:located]
-    if claimed != located or not np.array_equal(first_fragments, np.arange(located)):
-        layout = Layout.FRAGMENTS
-        claims = np.append(first_fragments, claimed).astype(offsets.dtype)
-        packed = claims.tobytes() + packed
+    if first_fragments is not None:
+        claimed = count if located == len(first_fragments) else int(first_fragments[located])
+        claims = np.append(first_fragments[:located], claimed)
+        if not np.array_equal(claims, np.arange(located + 1)):
+            layout = Layout.FRAGMENTS
+            packed = claims.astype(offsets.dtype).tobytes() + packed
     return FrameTable(
         layout=layout,
         number_of_frames=number_of_frames,

@@ -15,6 +15,7 @@ from mmindex.errors import FormatError, NotDicomError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
 from mmindex.scan.element import Element
+from mmindex.scan.element_headers import chain_follows
 from mmindex.scan.encoding import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -22,14 +23,11 @@ from mmindex.scan.encoding import (
     UNDEFINED_LENGTH,
     Encoding,
 )
-from mmindex.scan.headers import chain_follows
+from mmindex.scan.inflate import MAX_INFLATED_LENGTH, inflate_up_to
 
 PREAMBLE_LENGTH = 128
 _PREAMBLE_END = PREAMBLE_LENGTH + 4  # after its prefix, DICM
 MAX_INFLATION = 1000  # times the file
-MAX_INFLATED_LENGTH = 1 << 31  # bytes
-LONG_INFLATED = 1 << 26  # bytes above which an inflated data set is a burden
-_TAKEN, _GIVEN = 1 << 20, 1 << 24  # bytes that are inflated at once, at most, and that they give
 _LONGEST_UID = 256  # bytes; PS3.5 9.1 allows 64
 _LAST_FIRST_GROUP = 0x0030  # data sets begin with identification, at the latest with an image
 
@@ -323,7 +321,7 @@ def _inflate(
     decompressor = zlib.decompressobj(window_bits)
     try:
         with memoryview(buffer) as view, view[start:] as deflated:
-            inflated = _gather(decompressor, deflated, limit, begin_long)
+            inflated = inflate_up_to(decompressor, deflated, limit, begin_long)
     except zlib.error as error:
         found = bytes(buffer[start : start + 8]).hex(" ") or "nothing"
         raise FormatError(
@@ -334,31 +332,3 @@ def _inflate(
     if not decompressor.eof:
         raise FormatError("the deflated data set ends too early", offset=len(buffer))
     return inflated
-
-
-def _gather(
-    decompressor: zlib._Decompress,
-    deflated: memoryview,
-    limit: int,
-    begin_long: Callable[[], object],
-) -> bytes | memoryview:
-    """Return what a stream inflates to, up to a limit, in not much more memory than that takes."""
-    position = min(len(deflated), _TAKEN)
-    inflated = decompressor.decompress(deflated[:position], min(limit, _GIVEN))
-    if decompressor.eof:
-        return inflated
-    gathered = bytearray(inflated)
-    is_long = False
-    while not decompressor.eof and len(gathered) < limit:
-        if not is_long and len(gathered) >= LONG_INFLATED:
-            is_long = True
-            begin_long()
-        piece: bytes | memoryview = decompressor.unconsumed_tail
-        if not piece:
-            piece = deflated[position : position + _TAKEN]
-            position += len(piece)
-        more = decompressor.decompress(piece, min(limit - len(gathered), _GIVEN))
-        if not (more or piece):
-            break
-        gathered += more
-    return memoryview(gathered).toreadonly()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mmindex.errors import FormatError
-from mmindex.model import Anomaly, Buffer
+from mmindex.model import Anomaly, Buffer, Fingerprint
 from mmindex.scan import tags
 from mmindex.scan.element import Element
 from mmindex.scan.elements import DataSet, read_value, scan_elements
@@ -62,8 +62,10 @@ class Header:
         The bytes that offsets refer to: the inflated data set, where it was deflated.
     inflated : bool
         Whether `buffer` is an inflated data set.
-    brought : tuple of bytes or None
-        What the record brings along of its attributes, set by a build that keeps them.
+    carried_values : tuple of bytes or None
+        What the record carries of its attributes, set by a build that keeps them.
+    version : Fingerprint or None
+        The version of the file, set where it is known before the record is made.
     """
 
     buffer: Buffer
@@ -72,7 +74,8 @@ class Header:
     data_set: DataSet
     anomalies: list[Anomaly] = field(default_factory=list)
     inflated: bool = False
-    brought: tuple[bytes, bytes] | None = None
+    carried_values: tuple[bytes, bytes] | None = None
+    version: Fingerprint | None = None
 
     def text(self, tag: int) -> str:
         """Return the value of an element as text without padding.

@@ -25,24 +25,21 @@ _LARGEST = 1 << 63
 
 def read_image_numbers(header: Header) -> ImageNumbers:
     """Return the numbers that a header has at its top level."""
-    buffer = header.buffer
-    numbers: list[object] | None = None
-    for tag, element in header.data_set.elements.items():
-        place = _PLACES.get(tag)
-        if place is None:
-            continue
-        if numbers is None:
-            numbers = list(NO_NUMBERS)
-        field, count, read = place
+    buffer, elements = header.buffer, header.data_set.elements
+    found = elements.keys() & _PLACES.keys()
+    if not found:
+        return NO_NUMBERS
+    numbers: list[object] = list(NO_NUMBERS)
+    for tag in found:
+        field, count, read = _PLACES[tag]
+        element = elements[tag]
         _, _, _, value_offset, length = element
         if read is not None:
             numbers[field] = read(header, element)
         elif length <= _LONGEST:
             value = bytes(buffer[value_offset : value_offset + length])
             numbers[field] = _parse_one(value) if count == 1 else _parse(value, count)
-    if numbers is None:
-        return NO_NUMBERS
-    if not _GO_BEFORE_RESCALE.isdisjoint(header.data_set.elements):
+    if not _GO_BEFORE_RESCALE.isdisjoint(elements):
         numbers[_SLOPE] = numbers[_INTERCEPT] = None
     return ImageNumbers._make(numbers)
 

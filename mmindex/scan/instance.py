@@ -9,7 +9,15 @@ from functools import lru_cache
 from operator import attrgetter
 
 from mmindex.frame_table import FrameTable
-from mmindex.model import Anomaly, Boundaries, Buffer, ImagePixel, InstanceRecord, Status
+from mmindex.model import (
+    Anomaly,
+    Boundaries,
+    Buffer,
+    Fingerprint,
+    ImagePixel,
+    InstanceRecord,
+    Status,
+)
 from mmindex.scan import tags
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.image_numbers import read_image_numbers
@@ -17,7 +25,6 @@ from mmindex.scan.pixel_data import scan_pixel_data
 from mmindex.scan.read_ahead import will_need
 from mmindex.scan.transfer_syntax import Codec
 
-_FEW_LOOKS = 1 << 22  # bytes of a file that a few looks read: for one, systems read 128 KiB
 _HEAD = 1 << 20  # bytes that hold the header and the offset table of most slides
 _IDENTIFIERS = (
     tags.SOP_CLASS_UID,
@@ -40,8 +47,14 @@ _NO_PIXELS = ImagePixel()
 _make_image_pixel = lru_cache(64)(ImagePixel)  # which the images of a series share
 
 
-def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> InstanceRecord:
-    """Find out what a DICOM file holds and where its frames are.
+def scan(
+    buffer: Buffer,
+    *,
+    force: bool = False,
+    prove: bool = True,
+    version: Fingerprint | None = None,
+) -> InstanceRecord:
+    """Scan a DICOM file: what the file holds and where its frames are.
 
     Parameters
     ----------
@@ -50,13 +63,15 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     force : bool
         Accept a file without preamble and File Meta Information (PS3.10 7.1).
     prove : bool
-        Look at every entry of an offset table. False looks at the first, the last and some between;
+        Check every entry of an offset table. False checks the first, the last and some between;
         a frame's fragments are then found when the frame is read.
+    version : Fingerprint, optional
+        The version of the file that the buffer is of.
 
     Returns
     -------
     InstanceRecord
-        Without path and fingerprint, which a buffer does not have.
+        Without path, which a buffer does not have.
 
     Raises
     ------
@@ -65,9 +80,10 @@ def scan(buffer: Buffer, *, force: bool = False, prove: bool = True) -> Instance
     FormatError
         The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
-    if not prove and len(buffer) > _FEW_LOOKS:  # else all of the file is read soon
+    if not prove:  # else all of the file is read soon
         will_need(buffer, [(0, _HEAD)])
     header = scan_header(buffer, force=force)
+    header.version = version
     return scan_frames(header, prove=prove)
 
 
@@ -128,6 +144,7 @@ def make_record(
     anomalies = header.anomalies
     return InstanceRecord(
         status=status,
+        fingerprint=header.version,
         reason=reason,
         error=error,
         transfer_syntax_uid=header.transfer_syntax.uid,
@@ -143,7 +160,7 @@ def make_record(
         image_numbers=read_image_numbers(header),
         frames=frames,
         anomalies=tuple(sorted(anomalies, key=attrgetter("offset"))) if anomalies else (),
-        brought=header.brought,
+        carried_values=header.carried_values,
     )
 
 

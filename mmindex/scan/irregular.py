@@ -12,6 +12,15 @@ from mmindex.errors import FormatError
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
 from mmindex.scan.element import Element
+from mmindex.scan.element_headers import (
+    chain_follows,
+    delimiter_at,
+    ends_here,
+    read_explicit,
+    read_implicit,
+    read_with_blank_vr,
+    tag_at,
+)
 from mmindex.scan.elements import DataSet, begins_with_zeros, note_zeros
 from mmindex.scan.encoding import (
     IMPLICIT_LITTLE,
@@ -20,15 +29,6 @@ from mmindex.scan.encoding import (
     UNDEFINED_LENGTH,
     Encoding,
     forms_of,
-)
-from mmindex.scan.headers import (
-    chain_follows,
-    delimiter_at,
-    ends_here,
-    read_explicit,
-    read_implicit,
-    read_with_blank_vr,
-    tag_at,
 )
 from mmindex.scan.nesting import MAX_NESTING, IrregularError, skip_undefined_length
 from mmindex.scan.open_sequence import OpenSequence

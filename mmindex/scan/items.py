@@ -32,6 +32,7 @@ RAW_TAGS = {  # item and sequence delimiter as the first half of an 8-byte heade
     "<": (0xE000_FFFE, 0xE0DD_FFFE),
     ">": (tags.ITEM, tags.SEQUENCE_DELIMITATION),
 }
+_TWO_BYTES, _EIGHT_BYTES = np.dtype("<u2"), np.dtype("<u8")
 LONGEST_HEAD = 192  # bytes that show how a frame or a stream begins
 _TAIL = 4096  # bytes looked at together for the end of a frame
 _BLOCK = 2048  # items that are read before a ForgetfulMap forgets them
@@ -141,7 +142,7 @@ class Items:
             begins[0] = codec.begins(self._head(0))
             return begins
         # The first 8 bytes of every fragment, or 2 if these tell, as one integer, in one gather.
-        word = np.dtype("<u2" if max(map(len, codec.start_markers)) == 2 else "<u8")
+        word = _TWO_BYTES if max(map(len, codec.start_markers)) == 2 else _EIGHT_BYTES
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = len(near)
         if near[-1] > len(buffer) - 8:  # else none is: a delimiter of 8 bytes follows
@@ -268,7 +269,7 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     starts = np.array(found, np.int64)
     starts -= origin
     items = close_items(value, origin, starts, position - origin)
-    if np.max(items.lengths, initial=0) == UNDEFINED_LENGTH:
+    if items.end > UNDEFINED_LENGTH and items.lengths.max() == UNDEFINED_LENGTH:
         endless = int(items.lengths.argmax())
         raise FormatError(
             f"fragment {endless} has an undefined length", offset=items.header_offset(endless)
@@ -283,10 +284,10 @@ def close_items(value: PixelDataValue, origin: int, starts: Offsets, end: int) -
         np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
         lengths[-1] = end - starts[-1]
         lengths -= ITEM_HEADER_LENGTH
-    return Items(value, origin, starts, end, _find_ending(value, origin + end), lengths)
+    return Items(value, origin, starts, end, find_ending(value, origin + end), lengths)
 
 
-def _find_ending(value: PixelDataValue, position: int) -> Ending:
+def find_ending(value: PixelDataValue, position: int) -> Ending:
     """Return what follows an item that ends at `position`."""
     item, sequence_end = RAW_TAGS[value.byte_order]
     left = value.end - position

@@ -20,16 +20,11 @@ _FRAGMENT_A_FRAME = Layout.FRAGMENT_A_FRAME
 
 
 def scan_one_fragment(
-    buffer: Buffer, value_offset: int, encoding: Encoding, *, tables: bool = True
+    buffer: Buffer, value_offset: int, encoding: Encoding
 ) -> tuple[FrameTable, Boundaries] | None:
     """Return where the one frame of a value of undefined length lies, None where all is not plain.
 
     Number of Frames has to be 1 or absent, and no Extended Offset Table to be there.
-
-    Parameters
-    ----------
-    tables : bool
-        Whether the Basic Offset Table may have its entry.
     """
     size, unpack_from = len(buffer), _HEADERS[encoding.byte_order].unpack_from
     if value_offset + 2 * ITEM_HEADER_LENGTH + 4 > size:
@@ -41,7 +36,7 @@ def scan_one_fragment(
     origin = value_offset + ITEM_HEADER_LENGTH + table_length
     if table_length:
         boundaries = Boundaries.BASIC_OFFSET_TABLE
-        if not tables or any(buffer[origin - 4 : origin]):
+        if any(buffer[origin - 4 : origin]):
             return None
     tag, length = unpack_from(buffer, origin)
     end = origin + ITEM_HEADER_LENGTH + length

@@ -215,8 +215,7 @@ def _scan_items(header: Header, element: Element, count: FrameCount, *, prove: b
     is_one = count.is_clean and (count.number is None or count.number == 1)
     has_table = tags.EXTENDED_OFFSET_TABLE in header.data_set.elements
     if undefined and is_one and not has_table and codec is not Codec.VIDEO:
-        start, encoding = element.value_offset, header.encoding
-        plain = scan_one_fragment(header.buffer, start, encoding, tables=prove)
+        plain = scan_one_fragment(header.buffer, element.value_offset, header.encoding)
         if plain is not None:
             return PixelData(*plain, 1)
     from mmindex.scan.encapsulated import scan_encapsulated  # these need numpy

@@ -1,7 +1,8 @@
 """Advice on the pages of a mapped file that a scan will read: a cold disk then reads these alone.
 
 Without advice, each look at a page makes the system read what lies around it: up to megabytes for
-one entry of a table. Other buffers are in memory, and the advice is dropped.
+one entry of a table. Short files are read whole by a few such looks, and other buffers are in
+memory: advice on them is dropped.
 """
 
 from __future__ import annotations
@@ -12,31 +13,32 @@ from contextlib import contextmanager, suppress
 
 from mmindex.model import Buffer
 
+_SHORT = 1 << 22  # bytes of a file that a few looks read whole: for one, systems read 128 KiB
+
 
 def will_need(buffer: Buffer, ranges: Iterable[tuple[int, int]]) -> None:
     """Begin to read all pages of some ranges, each from its start to its end, at the same time."""
-    if not isinstance(buffer, mmap.mmap):
+    size = len(buffer)
+    if not isinstance(buffer, mmap.mmap) or size <= _SHORT:
         return
-    for start, end in ranges:
-        first = max(0, start) // mmap.PAGESIZE * mmap.PAGESIZE
-        length = min(end, len(buffer)) - first
-        if length > 0:
-            _advise(buffer, mmap.MADV_WILLNEED, first, length)
+    with suppress(OSError):  # a file system need not take advice
+        for start, end in ranges:
+            first = max(0, start) // mmap.PAGESIZE * mmap.PAGESIZE
+            length = min(end, size) - first
+            if length > 0:
+                buffer.madvise(mmap.MADV_WILLNEED, first, length)
 
 
 @contextmanager
 def looked_at_here_and_there(buffer: Buffer) -> Iterator[None]:
     """Read only the pages that are looked at, for a `with` statement."""
-    if not isinstance(buffer, mmap.mmap):
+    if not isinstance(buffer, mmap.mmap) or len(buffer) <= _SHORT:
         yield
         return
-    _advise(buffer, mmap.MADV_RANDOM, 0, len(buffer))
+    with suppress(OSError):
+        buffer.madvise(mmap.MADV_RANDOM)
     try:
         yield
     finally:
-        _advise(buffer, mmap.MADV_NORMAL, 0, len(buffer))
-
-
-def _advise(buffer: mmap.mmap, advice: int, start: int, length: int) -> None:
-    with suppress(OSError):  # a file system need not take advice
-        buffer.madvise(advice, start, length)
+        with suppress(OSError):
+            buffer.madvise(mmap.MADV_NORMAL)

@@ -12,13 +12,13 @@ from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
 from mmindex.scan.element import Element
-from mmindex.scan.encoding import KNOWN_VRS, UNDEFINED_LENGTH, Encoding, forms_of
-from mmindex.scan.headers import (
+from mmindex.scan.element_headers import (
     chain_follows,
     delimiter_at,
     read_explicit,
     read_implicit,
 )
+from mmindex.scan.encoding import KNOWN_VRS, UNDEFINED_LENGTH, Encoding, forms_of
 from mmindex.scan.nesting import IrregularError, skip_undefined_length
 
 _NEAR = 16  # bytes around an end that must have no other

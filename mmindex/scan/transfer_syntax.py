@@ -10,30 +10,58 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+# An RLE header: the number of segments, and where the first one begins (PS3.5 G.5)
+_RLE_HEADERS = tuple(bytes((segments, 0, 0, 0, 64, 0, 0, 0)) for segments in range(1, 16))
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
+
 
 class Codec(Enum):
-    """The kind of a frame's bytes, as far as frame boundaries depend on it."""
+    """The kind of a frame's bytes, as far as frame boundaries depend on it: a row each.
+
+    Attributes
+    ----------
+    start_markers : tuple of bytes
+        A frame begins with one of these; none where a codec has no such marker.
+    end_marker : bytes
+        A frame ends with this, but for padding; empty where a codec has no such marker.
+    extension : str
+        File extension of a frame as it is stored.
+    one_fragment : bool
+        Whether the standard allows a frame no second fragment (PS3.5 A.4.2, A.4.11).
+    """
 
     NATIVE = "native"
-    JPEG = "JPEG"
-    JPEG_LS = "JPEG-LS"
-    JPEG_2000 = "JPEG 2000"
-    JPEG_XL = "JPEG XL"
-    RLE = "RLE"
-    ONE_FRAGMENT = "one fragment a frame"  # uncompressed, deflated frames: PS3.5 A.4.11
+    JPEG = "JPEG", (b"\xff\xd8",), b"\xff\xd9", "jpg"
+    JPEG_LS = "JPEG-LS", (b"\xff\xd8",), b"\xff\xd9", "jls"
+    JPEG_2000 = "JPEG 2000", (b"\xff\x4f", b"\0\0\0\x0cjP  \r\n\x87\n"), b"\xff\xd9", "j2k"
+    JPEG_XL = "JPEG XL", (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), b"", "jxl"
+    RLE = "RLE", _RLE_HEADERS, b"", "rle", True
+    ONE_FRAGMENT = "one fragment a frame", (), b"", "raw", True  # uncompressed, deflated: A.4.11
     VIDEO = "video"
     NO_PIXEL_DATA = "no pixel data"  # the pixels are elsewhere: JPIP, SMPTE ST 2110
     UNKNOWN = "unknown"
 
-    @property
-    def start_markers(self) -> tuple[bytes, ...]:
-        """A frame begins with one of these; none where a codec has no such marker."""
-        return _START_MARKERS.get(self, ())
+    start_markers: tuple[bytes, ...]
+    end_marker: bytes
+    extension: str
+    one_fragment: bool
 
-    @property
-    def end_marker(self) -> bytes:
-        """A frame ends with this, but for padding; empty where a codec has no such marker."""
-        return b"\xff\xd9" if self in (Codec.JPEG, Codec.JPEG_LS, Codec.JPEG_2000) else b""
+    def __new__(
+        cls,
+        name: str,
+        start_markers: tuple[bytes, ...] = (),
+        end_marker: bytes = b"",
+        extension: str = "raw",
+        one_fragment: bool = False,
+    ) -> Codec:
+        """Return a row, whose value is the name."""
+        codec = object.__new__(cls)
+        codec._value_ = name
+        codec.start_markers = start_markers
+        codec.end_marker = end_marker
+        codec.extension = extension
+        codec.one_fragment = one_fragment
+        return codec
 
     def begins(self, head: bytes) -> bool:
         """Return whether bytes begin like a frame, or like a video stream.
@@ -46,28 +74,7 @@ class Codec(Enum):
         is_transport = head[:1] == head[188:189] == b"\x47"
         return head.startswith(_START_CODES) or head[4:8] == b"ftyp" or is_transport
 
-    @property
-    def one_fragment(self) -> bool:
-        """Whether the standard allows a frame no second fragment (PS3.5 A.4.2, A.4.11)."""
-        return self in (Codec.RLE, Codec.ONE_FRAGMENT)
 
-
-_START_CODES = (b"\0\0\1", b"\0\0\0\1")
-_START_MARKERS = {
-    Codec.JPEG: (b"\xff\xd8",),
-    Codec.JPEG_LS: (b"\xff\xd8",),
-    Codec.JPEG_2000: (b"\xff\x4f", b"\0\0\0\x0cjP  \r\n\x87\n"),
-    Codec.JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
-    # An RLE header: the number of segments, and where the first one begins (PS3.5 G.5)
-    Codec.RLE: tuple(bytes((segments, 0, 0, 0, 64, 0, 0, 0)) for segments in range(1, 16)),
-}
-_EXTENSIONS = {
-    Codec.JPEG: "jpg",
-    Codec.JPEG_LS: "jls",
-    Codec.JPEG_2000: "j2k",
-    Codec.JPEG_XL: "jxl",
-    Codec.RLE: "rle",
-}
 _FRAME_EXTENSIONS = {"1.2.840.10008.1.2.8.1": "deflate"}
 _STREAM_EXTENSIONS = {"MPEG2": "m2v", "H.264": "h264", "H.265": "h265"}  # by what names have
 
@@ -92,7 +99,7 @@ class TransferSyntax(NamedTuple):
         """File extension of a frame as it is stored, or of a video's stream; "raw" without one."""
         if self.codec is Codec.VIDEO:
             return next(end for name, end in _STREAM_EXTENSIONS.items() if name in self.name)
-        return _EXTENSIONS.get(self.codec) or _FRAME_EXTENSIONS.get(self.uid, "raw")
+        return _FRAME_EXTENSIONS.get(self.uid, self.codec.extension)
 
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries
-from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, close_items
+from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, find_ending
 from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
 from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 from mmindex.scan.transfer_syntax import Codec
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLES = 16  # entries that are looked at
 _FEW_SAMPLES, _LONG = 5, 1 << 26  # of a slide in a bucket, where each look is a request
 _LOOK = ITEM_HEADER_LENGTH + 16  # bytes of an item that are looked at
+_UNPACK_HEADER = {order: struct.Struct(order + "II").unpack_from for order in "<>"}
 _HEAD = 16  # bytes of a fragment that show its start marker
 
 
@@ -47,15 +48,15 @@ def trust_table(
     is left open until the frame is read.
     """
     starts = unwrap(table, value.end - origin)
-    if not (table.ordered and table.begins_at_0) or int(starts.max()) > value.end - origin:
+    if not (table.ordered and table.begins_at_0) or len(starts) < table.count:
         return None
-    if len(starts) < table.count or int(starts.min()) < 0 or (np.diff(starts) <= 0).any():
+    if not (starts[1:] > starts[:-1]).all() or int(starts[-1]) > value.end - origin:
         return None
     with looked_at_here_and_there(value.buffer):
         end = _look_at_samples(value, origin, starts, table, codec)
         if end is None:
             return None
-        if close_items(value, origin, starts, end - origin).ending is not Ending.CLOSED:
+        if find_ending(value, end) is not Ending.CLOSED:
             return None
     starts = np.append(starts, end - origin)
     lengths = np.diff(starts) - ITEM_HEADER_LENGTH
@@ -73,8 +74,7 @@ def sample_entries(starts: Offsets) -> list[int]:
     """
     last = len(starts) - 1
     count = _SAMPLES if int(starts[last]) < _LONG else _FEW_SAMPLES
-    samples: list[int] = np.unique(np.linspace(0, last, count).astype(np.int64)).tolist()
-    return samples
+    return sorted({last * sample // (count - 1) for sample in range(count)})
 
 
 def make_trusted(
@@ -103,19 +103,18 @@ def _look_at_samples(
     value: PixelDataValue, origin: int, starts: Offsets, table: OffsetTable, codec: Codec
 ) -> int | None:
     """Return the offset at which the last frame ends, None where a sample is wrong."""
-    last = len(starts) - 1
     one = table.kind is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT
+    samples = np.array(sample_entries(starts))
+    places: list[int] = (origin + starts[samples]).tolist()
+    next_starts = [*(origin + starts[samples[:-1] + 1]).tolist(), value.end]
+    buffer, is_begin = value.buffer, codec.begins
+    will_need(buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
     end, begun = origin, set()
-    samples = sample_entries(starts)
-    places = [origin + int(starts[at]) for at in samples]
-    will_need(value.buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
-    for frame_index in samples:
-        is_last = frame_index == last
-        next_start = value.end if is_last else origin + int(starts[frame_index + 1])
-        end, fragments = skip_items(value, origin + int(starts[frame_index]), next_start)
-        if end != next_start and not is_last:
+    for place, next_start in zip(places, next_starts, strict=True):
+        end, fragments = skip_items(value, place, next_start)
+        if end != next_start and place != places[-1]:
             return None
-        begins = [codec.begins(bytes(value.buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
+        begins = [is_begin(bytes(buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
         if not _is_frame(begins, one_fragment=one):
             return None
         begun.add(begins[0])
@@ -139,11 +138,11 @@ def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, lis
     The values are (offset, length) of the fragments that are not empty.
     """
     item, _ = RAW_TAGS[value.byte_order]
-    unpack = struct.Struct(value.byte_order + "II").unpack_from
+    unpack, buffer = _UNPACK_HEADER[value.byte_order], value.buffer
     last_header = min(end, value.end) - ITEM_HEADER_LENGTH
     filled = []
     while position <= last_header:
-        tag, length = unpack(value.buffer, position)
+        tag, length = unpack(buffer, position)
         if tag != item:
             break
         position += ITEM_HEADER_LENGTH
@@ -187,7 +186,7 @@ def parse_frame(
 def _walk_headers(data: bytes, byte_order: str) -> Iterator[tuple[int, int]]:
     """Yield where the value of each item is, and its length, as far as items follow each other."""
     item, _ = RAW_TAGS[byte_order]
-    unpack = struct.Struct(byte_order + "II").unpack_from
+    unpack = _UNPACK_HEADER[byte_order]
     at = 0
     while at + ITEM_HEADER_LENGTH <= len(data):
         tag, length = unpack(data, at)

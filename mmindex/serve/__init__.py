@@ -5,6 +5,7 @@ It needs the extra: pip install 'mmindex[serve]'.
 
 from __future__ import annotations
 
-from mmindex.serve.app import Limits, application
+from mmindex.serve.app import application
+from mmindex.serve.limits import Limits
 
 __all__ = ["Limits", "application"]

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingDependencyError
@@ -28,10 +27,12 @@ except ImportError:
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
 from mmindex.serve.catalogue import Catalogue
+from mmindex.serve.current import answering_again
 from mmindex.serve.errors import RequestError, explain
-from mmindex.serve.frames import FrameLimits, FrameService
+from mmindex.serve.frames import FrameService
 from mmindex.serve.headers import HeaderCache
 from mmindex.serve.held import Uids
+from mmindex.serve.limits import Limits
 from mmindex.serve.multipart import Multipart
 from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
@@ -46,40 +47,6 @@ from mmindex.serve.wado import RetrieveService
 
 if TYPE_CHECKING:
     from mmindex import Archive
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of the requests to a server.
-
-    Attributes
-    ----------
-    frames : int
-        Frames of a request.
-    response_bytes : int
-        Bytes of frames that one response holds in memory.
-    all_response_bytes : int
-        Bytes that the long ones of all such responses hold; further ones get status 503.
-    rendered_frames : int
-        Pictures of a request.
-    renders : int
-        Pictures that are made at the same time.
-    waiting_renders : int
-        Requests for pictures at the same time; further ones get status 503.
-    readers : int
-        Threads that read from disks.
-    open_instances : int
-        Instances that are kept open.
-    """
-
-    frames: int = 1000
-    response_bytes: int = 256 << 20
-    all_response_bytes: int = 1 << 30
-    rendered_frames: int = 100
-    renders: int = max(1, os.cpu_count() or 1)
-    waiting_renders: int = 200
-    readers: int = 16
-    open_instances: int = 256
 
 
 def application(
@@ -109,9 +76,9 @@ def application(
     archive_root : path or URL, optional
         Where the files of the index are, if not where they were indexed.
     prefix : str
-        Where DICOMweb begins.
+        The path where DICOMweb begins.
     token : str, optional
-        What clients send as `Authorization: Bearer`; nothing is asked for unless given.
+        The token that clients send as `Authorization: Bearer`; none is asked for unless given.
     allow_origins : collection of str
         Origins such as `https://viewer.example.org` whose pages may read (CORS); none unless
         given.
@@ -126,7 +93,7 @@ def application(
     limits : Limits, optional
         What requests may take of the server.
     revalidate_after : float
-        Seconds after which the index and files are looked at again.
+        Seconds after which the index and files are checked again.
 
     Returns
     -------
@@ -185,12 +152,7 @@ class _Service:
         catalogue = Catalogue(shelf, revalidate_after)
         readers = ThreadPoolExecutor(limits.readers, "mmindex-read")
         renderers = ThreadPoolExecutor(limits.renders, "mmindex-render")
-        self.frames = FrameService(
-            shelf,
-            multipart,
-            readers,
-            FrameLimits(limits.frames, limits.response_bytes, limits.all_response_bytes),
-        )
+        self.frames = FrameService(shelf, multipart, readers, limits)
         services = Services(
             prefix=prefix,
             shelf=shelf,
@@ -215,7 +177,7 @@ class _FastFrames:
 
     def __init__(self, app: ASGIApp, frames: FrameService, prefix: str) -> None:
         self._app = app
-        self._frames = frames
+        self._answer = answering_again(frames.respond)
         self._match = re.compile(
             re.escape(prefix) + r"/studies/([^/]+)/series/([^/]+)"
             r"/instances/([^/]+)/frames/([0-9,]+)"
@@ -232,7 +194,7 @@ class _FastFrames:
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
         *uids, numbers = match.groups()
         try:
-            await self._frames.respond(scope, send, Uids(*uids), numbers)
+            await self._answer(scope, send, Uids(*uids), numbers)
         except Exception as error:
             known = explain(error)
             if known is None:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from mmindex import InstanceRecord
+from mmindex.serve.current import reading_again
 from mmindex.serve.recent import Recent
 from mmindex.serve.shelf import Shelf, Version
 
@@ -170,6 +171,7 @@ class Catalogue:
             )
         return _Listed(Study(uid, series), state, version)
 
+    @reading_again
     def _read_rows(self, uid: str, state: int) -> Rows:
         found: Rows = {}
         for record in self._shelf.walk_study(uid):

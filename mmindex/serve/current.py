@@ -2,8 +2,9 @@
 
 A build commits to the index file, which an open archive follows by itself. A build after the index
 was deleted, and an index that is moved there, are a new file: the open archive keeps reading the
-old one. LMDB opens one file a path and process, so that the old one is closed first. An index at a
-URL is asked for now and then; what it was before stays in use while the server does not answer.
+old one. LMDB opens one file a path and process, so that the old one is closed first, whoever reads
+it: what is read from an archive that is closed meanwhile is read once more. An index at a URL is
+asked for now and then; what it was before stays in use while the server does not answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import copy
 import os
 import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
 from time import monotonic
+from typing import Any, ParamSpec, TypeVar
 
 from mmindex import Archive
 from mmindex.errors import MMIndexError, StaleIndexError
@@ -19,7 +23,48 @@ from mmindex.read.fetched_index import fetch_index
 
 _FETCH_AFTER = 30.0  # seconds after which the index at a URL is asked for again
 
+_CLOSED = "the index is closed"  # says the index of an archive that was closed
+
 _Identity = tuple[int, int]
+Asked = ParamSpec("Asked")
+Taken = TypeVar("Taken")
+
+
+def was_replaced(error: Exception) -> bool:
+    """Return whether an error says that an archive was closed while it was read."""
+    return isinstance(error, ValueError) and str(error) == _CLOSED
+
+
+def reading_again(read: Callable[Asked, Taken]) -> Callable[Asked, Taken]:
+    """Have a function read once more where the archive that it reads is closed meanwhile."""
+
+    @wraps(read)
+    def read_again(*args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+        try:
+            return read(*args, **kwargs)
+        except ValueError as error:
+            if not was_replaced(error):
+                raise
+            return read(*args, **kwargs)
+
+    return read_again
+
+
+def answering_again(
+    answer: Callable[Asked, Awaitable[Taken]],
+) -> Callable[Asked, Coroutine[Any, Any, Taken]]:
+    """Have a request answered from its beginning where the archive is closed before it is sent."""
+
+    @wraps(answer)
+    async def answer_again(*args: Asked.args, **kwargs: Asked.kwargs) -> Taken:
+        try:
+            return await answer(*args, **kwargs)
+        except ValueError as error:
+            if not was_replaced(error):
+                raise
+            return await answer(*args, **kwargs)
+
+    return answer_again
 
 
 class CurrentArchive:
@@ -39,6 +84,11 @@ class CurrentArchive:
         self._identity = _identify(archive.path)
         self._due = monotonic() + _FETCH_AFTER
         self._lock = threading.Lock()
+
+    @property
+    def latest(self) -> Archive:
+        """The archive that the last look at the path found."""
+        return self._archive
 
     def get(self) -> Archive:
         """Return the archive, after a look at the path; a thread calls this.

@@ -21,6 +21,7 @@ from mmindex.errors import (
     is_missing,
 )
 from mmindex.serve.accept import NotAcceptableError, UnsatisfiableRangeError
+from mmindex.serve.current import was_replaced
 
 
 class RequestError(Exception):
@@ -58,7 +59,6 @@ _STATUS_CODES: tuple[tuple[type[MMIndexError], int], ...] = (
     (FormatError, 404),  # the frame or the header is not there to be sent
     (MMIndexError, 503),  # the index cannot be opened or read now
 )
-_CLOSED = "the index is closed"  # says the index of an archive that CurrentArchive closed
 
 
 def explain(error: Exception) -> RequestError | None:
@@ -70,7 +70,7 @@ def explain(error: Exception) -> RequestError | None:
     if isinstance(error, UnsatisfiableRangeError):
         content_range = (b"content-range", f"bytes */{error.size}".encode())
         return RequestError(416, str(error), (content_range,))
-    if isinstance(error, ValueError) and str(error) == _CLOSED:
+    if was_replaced(error):
         return RequestError(503, "the index was replaced: ask again", ((b"retry-after", b"1"),))
     if isinstance(error, RemoteReadError):  # its message may name the store
         return RequestError(502, "the object store does not give the bytes: ask again")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 
 from starlette.types import Scope, Send
@@ -20,6 +19,7 @@ from mmindex.model import Status
 from mmindex.serve.accept import Choice, choose_frame, parse_range
 from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
+from mmindex.serve.limits import Limits
 from mmindex.serve.multipart import Body, Multipart
 from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified, send_pieces
 from mmindex.serve.security import HARDENING
@@ -31,30 +31,11 @@ _SOON = ((b"retry-after", b"1"),)
 _LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
 
 
-@dataclass(frozen=True, slots=True)
-class FrameLimits:
-    """The limits of one request for frames.
-
-    Attributes
-    ----------
-    frames : int
-        Frames of a request.
-    bytes : int
-        Bytes of a response that is held in memory.
-    bytes_of_all : int
-        Bytes of all long responses that are held at the same time.
-    """
-
-    frames: int = 1000
-    bytes: int = 256 << 20
-    bytes_of_all: int = 1 << 30
-
-
 class FrameService:
     """Sends frames."""
 
     def __init__(
-        self, shelf: Shelf, multipart: Multipart, executor: Executor, limits: FrameLimits
+        self, shelf: Shelf, multipart: Multipart, executor: Executor, limits: Limits
     ) -> None:
         self._shelf = shelf
         self._multipart = multipart
@@ -103,11 +84,19 @@ class FrameService:
             loop = asyncio.get_running_loop()
             bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
         length = sum(map(len, bodies))
-        if length < _LONG:
-            await self._send(send, headers, choice, bodies, common, etag)
-            return
-        with self._on_its_way(length):
-            await self._send(send, headers, choice, bodies, common, etag)
+        is_long = length >= _LONG
+        with self._on_its_way(length) if is_long else nullcontext():
+            if choice.multipart:
+                common.append((b"content-type", self._multipart.content_type(choice.media_type)))
+                pieces = self._multipart.list_pieces(bodies, choice.content_type)
+                if is_long:
+                    await send_pieces(send, pieces, common)
+                else:  # a copy costs less than pieces of their own
+                    await send_body(send, b"".join(pieces), common)
+            elif len(bodies) == 1:
+                await _send_frame(send, headers, choice, bodies[0], common, etag)
+            else:
+                raise RequestError(406, "several frames are sent as multipart/related only")
 
     @contextmanager
     def _on_its_way(self, length: int) -> Iterator[None]:
@@ -118,43 +107,13 @@ class FrameService:
         RequestError
             Other clients have not taken too many bytes: status 503.
         """
-        if self._held_bytes and self._held_bytes + length > self._limits.bytes_of_all:
+        if self._held_bytes and self._held_bytes + length > self._limits.all_response_bytes:
             raise RequestError(503, "too many long answers are on their way", _SOON)
         self._held_bytes += length
         try:
             yield
         finally:
             self._held_bytes -= length
-
-    async def _send(
-        self,
-        send: Send,
-        headers: Headers,
-        choice: Choice,
-        bodies: list[Body],
-        common: list[tuple[bytes, bytes]],
-        etag: bytes,
-    ) -> None:
-        if choice.multipart:
-            content_type = self._multipart.content_type(choice.media_type)
-            common.append((b"content-type", content_type))
-            pieces = self._multipart.list_pieces(bodies, choice.content_type)
-            if sum(map(len, bodies)) < _LONG:  # a copy costs less than pieces of their own
-                await send_body(send, b"".join(pieces), common)
-            else:
-                await send_pieces(send, pieces, common)
-            return
-        if len(bodies) != 1:
-            raise RequestError(406, "several frames are sent as multipart/related only")
-        body = bodies[0]
-        common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
-        wanted = parse_range(headers.range_unless_changed(etag), len(body))
-        if wanted is None:
-            await send_body(send, body, common)
-            return
-        start, end = wanted
-        common.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
-        await send_body(send, memoryview(body)[start:end], common, status=206)
 
     def parse_numbers(self, held: Held, numbers: str) -> list[int]:
         """Return the indices, from 0 on, of a comma list of frame numbers.
@@ -181,16 +140,35 @@ class FrameService:
 
     def _read(self, held: Held, indices: list[int]) -> list[Body]:
         found: list[Body] = []
-        left = self._limits.bytes
+        left = self._limits.response_bytes
         for index in indices:
             at_once = held.read_at_once(index)
             found.append(held.read(index) if at_once is None else at_once)
             left -= len(found[-1])
             if left < 0 and len(indices) > 1:
                 raise RequestError(
-                    400, f"these frames are over {self._limits.bytes} bytes: ask for fewer"
+                    400, f"these frames are over {self._limits.response_bytes} bytes: ask for fewer"
                 )
         return found
+
+
+async def _send_frame(
+    send: Send,
+    headers: Headers,
+    choice: Choice,
+    body: Body,
+    common: list[tuple[bytes, bytes]],
+    etag: bytes,
+) -> None:
+    """Send one frame, or the range of it that the client asks for."""
+    common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
+    wanted = parse_range(headers.range_unless_changed(etag), len(body))
+    if wanted is None:
+        await send_body(send, body, common)
+        return
+    start, end = wanted
+    common.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
+    await send_body(send, memoryview(body)[start:end], common, status=206)
 
 
 def _digest(numbers: str) -> str:

@@ -7,7 +7,7 @@ import os
 from hashlib import blake2b
 from typing import NamedTuple
 
-from mmindex import Instance, InstanceRecord
+from mmindex import Archive, Instance, InstanceRecord
 from mmindex.model import Boundaries, Fingerprint, Status, is_url
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
@@ -43,16 +43,19 @@ class Held:
         What tells this state of the file from any other; the beginning of an ETag.
     due : float
         When the index and the file have to be looked at again, by `time.monotonic`.
+    archive : Archive or None
+        Where it comes from, which has the table of its frames; None of one file.
     """
 
-    __slots__ = ("_descriptor", "due", "etag", "instance", "record", "uids")
+    __slots__ = ("_descriptor", "archive", "due", "etag", "instance", "record", "uids")
 
-    def __init__(self, instance: Instance, due: float) -> None:
+    def __init__(self, instance: Instance, due: float, archive: Archive | None) -> None:
         self.instance = instance
         self.record = instance.record
         self.uids = Uids.of(instance.record)
         self.etag = make_etag(instance.record)
         self.due = due
+        self.archive = archive
         self._descriptor = _open_again(instance)
 
     def __del__(self) -> None:

@@ -49,7 +49,7 @@ def make_config(prefix: str, root: str = "") -> str:
     Parameters
     ----------
     prefix : str
-        Where DICOMweb begins.
+        The path where DICOMweb begins.
     root : str
         Where the application is mounted.
     """

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -84,8 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if before is not None and waiting >= before:
             self.transport.abort()
             return
-        self._restart(None)
-        self._timer = self.loop.call_later(TAKEN_WITHIN, self._expect_less, waiting)
+        self._restart(TAKEN_WITHIN, partial(self._expect_less, waiting))
 
     def _count_waiting(self) -> int:
         """Return the bytes that the client has not taken: held here, and by the system's socket."""
@@ -99,13 +100,13 @@ class BoundedProtocol(HttpToolsProtocol):
             return waiting
         return waiting + int.from_bytes(found, sys.byteorder)
 
-    def _restart(self, seconds: float | None) -> None:
-        """Close the connection after some seconds, unless this is called again before."""
+    def _restart(self, seconds: float | None, late: Callable[[], object] | None = None) -> None:
+        """Stop the time; begin a new one after which `late` is called, or the connection ends."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if seconds is not None:
-            self._timer = self.loop.call_later(seconds, self.transport.abort)
+            self._timer = self.loop.call_later(seconds, late or self.transport.abort)
 
 
 _WAITING: dict[BoundedProtocol, None] = {}  # connections without a request yet, oldest first

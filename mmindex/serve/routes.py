@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mmindex.serve.accept import choose
+from mmindex.serve.current import answering_again
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import require_frames
 from mmindex.serve.headers import BASE
@@ -81,7 +82,8 @@ class Routes:
             (_INSTANCE + "/frames/{frames}", self.refuse_frames),
         ]
         routes: list[BaseRoute] = [
-            Route(prefix + path, handler, methods=["GET"]) for path, handler in found
+            Route(prefix + path, answering_again(handler), methods=["GET"])
+            for path, handler in found
         ]
         for path in ("/workitems", "/workitems/{rest:path}"):
             routes.append(Route(prefix + path, self.refuse_worklists, methods=_METHODS))

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Collection
 from time import perf_counter
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +27,7 @@ _MOST_HEADER_BYTES = 16 << 10
 _LONGEST_TARGET = 8 << 10
 _MOST_HOSTS, _LONGEST_HOST = 1000, 300  # that are remembered
 _SCHEME = b"Bearer "
+_COOKIE = b"mmindex-token"  # set by the page for a moment, for one file, to this site alone
 _EVERYWHERE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -44,7 +46,8 @@ class Guard:
     allowed_hosts : collection of str
         Names that the Host header may have, without port; `[*]` allows any IP address, `*` all.
     token : str or None
-        What `Authorization: Bearer` has to be below `prefix`.
+        What `Authorization: Bearer` has to be below `prefix`, or the cookie with which the page
+        has a file saved.
     prefix : str
         Where the service with the data begins; the page's own files need no token.
     """
@@ -84,6 +87,7 @@ class Guard:
 
     def _refuse(self, scope: Scope) -> tuple[int, str] | None:
         host = authorization = None
+        cookies = b""
         length = 0
         for name, value in scope["headers"]:
             length += len(name) + len(value)
@@ -93,6 +97,8 @@ class Guard:
                 host = value
             elif name == b"authorization":
                 authorization = value
+            elif name == b"cookie":
+                cookies = value
         if length > _MOST_HEADER_BYTES:
             return 431, f"the headers of a request have at most {_MOST_HEADER_BYTES} bytes"
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _LONGEST_TARGET:
@@ -102,6 +108,8 @@ class Guard:
         if host is None or not self._is_allowed(host):
             return 421, "the Host header names no host of this server"
         if self._token is not None and self._needs_token(scope):
+            if authorization is None:
+                authorization = _read_cookies(cookies)
             if authorization is None:
                 return 401, "this server needs a token: Authorization: Bearer TOKEN"
             if authorization[: len(_SCHEME)].lower() == _SCHEME.lower():
@@ -126,6 +134,15 @@ class Guard:
         """Return whether a path is one of the service; preflights of CORS have no token."""
         path = route_path(scope)
         return path == self._prefix or path.startswith(self._prefix + "/")
+
+
+def _read_cookies(cookies: bytes) -> bytes | None:
+    """Return what Authorization would be: a browser that saves a file sends a cookie at most."""
+    for cookie in cookies.split(b";"):
+        name, _, value = cookie.strip().partition(b"=")
+        if name == _COOKIE:
+            return _SCHEME + unquote_to_bytes(value)
+    return None
 
 
 def _is_text(query: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -20,6 +21,7 @@ from mmindex.serve.security import LOG
 
 _BACKLOG = 2048
 _SHORTEST_LIFE = 5.0  # seconds that a worker lives which is worth a replacement
+_ARENA_MAX, _HEAPS = -8, 2  # M_ARENA_MAX of glibc's malloc.h
 _STOPPED_BY = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -198,6 +200,7 @@ def _serve(app: ASGIApp, listening: socket.socket, *, log_requests: bool) -> Non
             "serving needs uvicorn with httptools: pip install 'mmindex[serve]'"
         ) from None
     set_up_logging(log_requests=log_requests)
+    share_heaps()
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -225,6 +228,17 @@ def set_up_logging(*, log_requests: bool) -> None:
         logger.setLevel(level)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote values
     warnings.filterwarnings("ignore", module="pydicom")
+
+
+def share_heaps() -> None:
+    """Have all threads take memory from few heaps, where the C library is glibc.
+
+    It gives most threads a heap of their own, each of which keeps what its longest answers took.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, _HEAPS)
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
 
 
 def raise_open_files() -> None:

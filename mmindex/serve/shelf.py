@@ -19,7 +19,7 @@ from mmindex.index.databases import AttributesKind
 from mmindex.model import INDEX_NAME, is_url
 from mmindex.read.files_root import find_index_url
 from mmindex.read.order import select_newest
-from mmindex.serve.current import CurrentArchive
+from mmindex.serve.current import CurrentArchive, reading_again
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.one_file import OneFile, is_dicom_file, is_member, open_object
 
@@ -81,7 +81,9 @@ class Shelf:
     def held(self, uids: Uids) -> Held | None:
         """Return an instance that is open and was looked at lately; waits for nothing."""
         held = self._held.get(uids)
-        return held if held is not None and monotonic() < held.due else None
+        if held is None or monotonic() >= held.due:
+            return None
+        return held if self._current is None or held.archive is self._current.latest else None
 
     def open(self, uids: Uids) -> Held:
         """Return the instance of these UIDs as the index has it now, open.
@@ -101,16 +103,16 @@ class Shelf:
             return held
         due = monotonic() + self._revalidate_after
         try:
-            instance = self._open_instance(uids)
+            archive, instance = self._open_instance(uids)
         except (MMIndexError, OSError):
             with self._lock:
                 self._held.pop(uids, None)
             raise
         kept = self._held.get(uids)
-        if kept is not None and kept.record == instance.record:
+        if kept is not None and kept.archive is archive and kept.record == instance.record:
             kept.due = due
             return kept
-        held = Held(instance, due)
+        held = Held(instance, due, archive)
         with self._lock:
             self._held[uids] = held
             self._held.move_to_end(uids)
@@ -118,11 +120,12 @@ class Shelf:
                 self._held.popitem(last=False)
         return held
 
-    def _open_instance(self, uids: Uids) -> Instance:
+    @reading_again
+    def _open_instance(self, uids: Uids) -> tuple[Archive | None, Instance]:
         if self._file is not None:
             instance = self._file.get()
             if Uids.of(instance.record) == uids:
-                return instance
+                return None, instance
             raise _not_found(uids)
         archive = self._archive
         record = archive.record(uids.instance)
@@ -133,8 +136,9 @@ class Shelf:
             if not newest:
                 raise _not_found(uids)
             record = newest[0]
-        return archive.file(record.key)
+        return archive, archive.file(record.key)
 
+    @reading_again
     def study_uids(self) -> list[str]:
         """Return the Study Instance UIDs in the order in which they are listed."""
         if self._file is not None:
@@ -152,6 +156,7 @@ class Shelf:
             if record.status.is_instance and record.sop_instance_uid:
                 yield record
 
+    @reading_again
     def state(self, uid: str) -> tuple[int, ...]:
         """Return what changes when a file of a study does."""
         if self._file is not None:
@@ -159,10 +164,12 @@ class Shelf:
             return () if fingerprint is None else fingerprint
         return tuple(self._archive.file_ids(uid))
 
+    @reading_again
     def attributes(self, kind: AttributesKind, uid: str) -> Json | None:
         """Return what the index keeps of a study or series; None where that is not known."""
         return None if self._file is not None else self._archive.attributes_json(kind, uid)
 
+    @reading_again
     def kept_tags(self) -> tuple[frozenset[str], frozenset[str]]:
         """Return the tags that the index keeps of studies and of series, as DICOM JSON has them."""
         kept = None if self._file is not None else self._archive.kept_attributes()
@@ -172,7 +179,10 @@ class Shelf:
         )
 
     def version(self) -> Version:
-        """Return what changes when a build commits; costs one `stat`."""
+        """Return what changes when a build commits.
+
+        That costs two `stat`; now and then a question to the server of an index at a URL.
+        """
         if self._file is not None:
             fingerprint = self._file.get().record.fingerprint
             return (0, 0, 0) if fingerprint is None else fingerprint[:3]

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmindex.errors import TruncatedFrameError
 from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint
 from mmindex.sources.coalesce import read_pieces
-
-if TYPE_CHECKING:
-    from mmindex.sources.folder import WalkRules
 
 
 class ByteSource(ABC):
@@ -127,8 +124,30 @@ class Skipped(NamedTuple):
     may_hide: bool
 
 
+class WalkRules(NamedTuple):
+    """The files and folders that a walk leaves out.
+
+    Attributes
+    ----------
+    exclude : tuple of str
+        Globs of files and folders: one with a slash is compared with the path in the archive, one
+        without with the name.
+    follow_links : bool
+        Whether symbolic links are followed.
+    one_file_system : bool
+        Whether folders of other file systems than the root's are left out.
+    """
+
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = True
+    one_file_system: bool = False
+
+
 class Root(ABC):
     """A folder or a bucket: files below it can be listed, and opened by their path in it.
+
+    What a build does with these files (scan, compare with a record) is added by `ArchiveRoot` in
+    `update/archive_root.py`, since this folder knows neither records nor scans of an archive.
 
     Attributes
     ----------
@@ -161,6 +180,20 @@ class Root(ABC):
     @abstractmethod
     def find(self, path: bytes) -> FoundFile | None:
         """Return the file at `path` as it is now; None where there is none."""
+
+    def has(self, path: bytes) -> bool:
+        """Return whether something is at `path`: a file, or whatever else a root may hold."""
+        return self.find(path) is not None
+
+    @abstractmethod
+    def is_empty(self, index: str) -> bool:
+        """Return whether nothing is there but the index, as at a mount point without its mount.
+
+        Parameters
+        ----------
+        index : str
+            The index file, which may lie elsewhere.
+        """
 
     @abstractmethod
     def open(self, path: bytes, version: Fingerprint | None = None) -> ByteSource:

@@ -12,9 +12,10 @@ from typing import Any
 
 from mmindex.errors import MissingFileError, RemoteReadError
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Root, Skipped
-from mmindex.sources.folder import WalkRules, match_excluded, match_index_name
-from mmindex.sources.object_store import ObjectSource, version_of
+from mmindex.sources.base import FoundFile, Root, Skipped, WalkRules
+from mmindex.sources.folder import match_excluded, match_index_name
+from mmindex.sources.object_store import ObjectSource
+from mmindex.sources.object_version import version_of
 from mmindex.sources.requests import claim_process, report_request
 from mmindex.sources.stores import (
     check_key,
@@ -176,6 +177,10 @@ class Bucket(Root):
         except MissingFileError:
             return None
         return FoundFile(path, version)
+
+    def is_empty(self, index: str) -> bool:
+        """Return whether the listing has no object but an index; of a web server nobody knows."""
+        return self.has_listing and next(self.walk(), None) is None
 
     def is_object(self) -> bool:
         """Return whether the URL is that of an object."""

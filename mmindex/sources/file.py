@@ -19,6 +19,7 @@ from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint, VersionKind
 from mmindex.sources.base import ByteSource, cut, outside
 
+READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 _MOST_PIECES = 500  # ranges that one preadv takes, with what is between them
 _LONGEST_SCRAP = 4096  # bytes between ranges that are read over
 _LOCAL = VersionKind.LOCAL.value
@@ -124,7 +125,9 @@ class FileSource(ByteSource):
     revalidate_after : float
         Seconds after which a read checks the file again.
     by_path : bool
-        Whether it is looked for at its path; else only the open file itself is looked at.
+        Whether the file at the path is checked; else only the open file itself.
+    is_checked : bool
+        Whether `version` is what the open file was just found to be.
 
     Raises
     ------
@@ -152,6 +155,7 @@ class FileSource(ByteSource):
         revalidate_after: float,
         *,
         by_path: bool = True,
+        is_checked: bool = False,
     ) -> None:
         self.name = name
         self.size = version.size
@@ -161,7 +165,8 @@ class FileSource(ByteSource):
         self._revalidate_after = revalidate_after
         self._map: memoryview | None = None
         self._due = 0.0
-        self._compare(Fingerprint.of(os.stat(descriptor.number)))
+        if not is_checked:
+            self._compare(Fingerprint.of(os.stat(descriptor.number)))
 
     def check(self) -> None:
         """Raise StaleIndexError or MissingFileError unless the file is as it was."""

@@ -7,16 +7,14 @@ walked again.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint, VersionKind
-from mmindex.sources.base import FoundFile, Root, Skipped
+from mmindex.sources.base import FoundFile, Root, Skipped, WalkRules
 from mmindex.sources.file import FileSource, open_descriptor
 
 
@@ -63,42 +61,24 @@ class Folder(Root):
         """Return whether something is at `path`: a file, a folder, a link that leads nowhere."""
         return os.path.lexists(os.path.join(self._root, path))
 
-    def open(
-        self, path: bytes, version: Fingerprint | None = None, *, by_path: bool = True
-    ) -> FileSource:
-        """Return the file at `path`, open; see `Root.open`.
+    def is_empty(self, index: str) -> bool:
+        """Return whether the folder is gone, or has no entry but its index."""
+        is_own = match_index_files(os.fsencode(index))(os.path.realpath(self._root))
+        try:
+            with os.scandir(self._root) as entries:
+                return all(is_own(entry.name) for entry in entries)
+        except OSError:
+            return True
 
-        Parameters
-        ----------
-        by_path : bool
-            Whether the file is looked for at its path later on; else only the open file is.
-        """
+    def open(self, path: bytes, version: Fingerprint | None = None) -> FileSource:
+        """Return the file at `path`, open; see `Root.open`."""
         full_path = os.fsdecode(os.path.join(self._root, path))
         descriptor = open_descriptor(full_path)
         if version is None:
             version = Fingerprint.of(os.stat(descriptor.number))
         elif self._ignore_inode and version.kind == VersionKind.LOCAL:
             version = version._replace(inode=os.stat(descriptor.number).st_ino)
-        return FileSource(descriptor, full_path, version, self._revalidate_after, by_path=by_path)
-
-
-class WalkRules(NamedTuple):
-    """The files and folders that a walk leaves out.
-
-    Attributes
-    ----------
-    exclude : tuple of str
-        Globs of files and folders: one with a slash is compared with the path in the archive, one
-        without with the name.
-    follow_links : bool
-        Whether symbolic links are followed.
-    one_file_system : bool
-        Whether folders of other file systems than the root's are left out.
-    """
-
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = True
-    one_file_system: bool = False
+        return FileSource(descriptor, full_path, version, self._revalidate_after)
 
 
 _ALL = WalkRules()
@@ -199,6 +179,8 @@ def match_excluded(globs: tuple[str, ...]) -> Callable[[bytes], object]:
 
 def _translate(glob: str) -> bytes:
     """Return a glob as a regular expression of bytes; a slash at its ends has no meaning."""
+    import fnmatch  # a frame is read without
+
     text = os.fsencode(glob.strip("/")).decode("latin-1")
     return fnmatch.translate(text).encode("latin-1")
 
@@ -226,6 +208,6 @@ match_index_name = _match_names(os.fsencode(INDEX_NAME))
 """Reports names of indexes and of the files beside them, in whatever folder or bucket."""
 
 
-def skipped(path: bytes, error: OSError, what: str = "cannot look at it") -> Skipped:
+def skipped(path: bytes, error: OSError, what: str = "cannot access it") -> Skipped:
     """Return what an error of the system left out."""
     return Skipped(path, f"{what}: {error.strerror}", not is_missing(error))

@@ -11,12 +11,12 @@ from mmindex.sources.memory import MemorySource
 def inflate_source(file: ByteSource) -> ByteSource:
     """Return the inflated data set of a deflated file, which is still watched for changes.
 
-    A data set that is not deflated, whatever its transfer syntax says, is that of the file itself.
+    Where its data set is not deflated at all, that is the file itself.
 
     Raises
     ------
     FormatError
-        The data set is no whole deflate stream: it ends too early, or inflates beyond all measure.
+        The data set is no deflate stream, ends too early, or inflates beyond all measure.
     StaleIndexError, MissingFileError
         As `ByteSource.read`.
     """

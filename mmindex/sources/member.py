@@ -7,28 +7,25 @@ CRC is checked.
 
 from __future__ import annotations
 
-import os
-import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from mmindex.errors import FormatError, naming
 from mmindex.model import Fingerprint, Member
+from mmindex.own_lock import OwnLock
+from mmindex.scan.inflate import MAX_INFLATED_LENGTH, inflate_up_to
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.memory import MemorySource
 
 STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
-MAX_INFLATED_LENGTH = 1 << 31  # bytes
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
 _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 _SUSPECT = b"./"  # with which names begin that are not as they should be
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
-_SHORT = 1 << 24  # bytes that are inflated at once
-_PIECE, _INFLATED_PIECE = 1 << 16, 1 << 20  # bytes that zlib takes and gives at a time
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
 
 
@@ -194,7 +191,7 @@ class DeflatedMember(_MemberSource):
         What keeps the inflated file. A file that it let go of is inflated again.
     """
 
-    __slots__ = ("_inflated", "_key", "_lock", "_member", "_process")
+    __slots__ = ("_inflated", "_key", "_lock", "_member")
 
     def __init__(
         self, container: ByteSource, member: Member, name: str | None, inflated: InflatedFiles
@@ -204,7 +201,7 @@ class DeflatedMember(_MemberSource):
         self._inflated = inflated
         known = container.name is not None and container.version is not None
         self._key = (container.name, container.version, member) if known else object()
-        self._lock, self._process = threading.Lock(), os.getpid()
+        self._lock = OwnLock()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly these bytes of the file; see `ByteSource.read`."""
@@ -221,7 +218,7 @@ class DeflatedMember(_MemberSource):
         with self._naming:
             data = self._inflated.get(self._key)
             if data is None:
-                with self._own_lock():
+                with self._lock:
                     data = self._inflated.get(self._key)
                     if data is None:
                         data = self._inflate()
@@ -230,15 +227,6 @@ class DeflatedMember(_MemberSource):
         if not 0 <= offset <= offset + length <= self.size:
             raise outside(self.name, offset, length, self.size)
         return memoryview(data)[offset : offset + length]
-
-    def _own_lock(self) -> threading.Lock:
-        """Return the lock of this process: a thread of the one that forked it may hold the other.
-
-        Threads that meet here at once may get two locks, and inflate the file twice.
-        """
-        if self._process != os.getpid():
-            self._lock, self._process = threading.Lock(), os.getpid()
-        return self._lock
 
     def close(self) -> None:
         """Let go of the inflated file and of the container."""
@@ -275,8 +263,15 @@ def inflate_head(deflated: bytes, length: int) -> bytes:
         return b""
 
 
-def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
+def inflate_member(
+    member: Member, deflated: bytes, begin_long: Callable[[], object] = lambda: None
+) -> bytes | memoryview:
     """Return the file that a deflated member holds.
+
+    Parameters
+    ----------
+    begin_long : callable
+        Called once before the file takes more memory than `LONG_INFLATED`.
 
     Raises
     ------
@@ -286,7 +281,8 @@ def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
     check_lengths(member)
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = _inflate(decompressor, deflated, member.length)
+        with memoryview(deflated) as stream:
+            data = inflate_up_to(decompressor, stream, member.length + 1, begin_long)
     except zlib.error as error:
         raise FormatError(f"expected a deflated member: {error}", offset=member.offset) from error
     if len(data) != member.length or not decompressor.eof:
@@ -300,27 +296,6 @@ def inflate_member(member: Member, deflated: bytes) -> bytes | memoryview:
             offset=member.offset,
         )
     return data
-
-
-def _inflate(decompressor: zlib._Decompress, deflated: bytes, length: int) -> bytes | memoryview:
-    """Return up to `length` + 1 inflated bytes, in as much memory as they take.
-
-    zlib gathers pieces and joins them, which takes twice the memory: long ones are put in place.
-    """
-    if length <= _SHORT:
-        return decompressor.decompress(deflated, length + 1)
-    inflated, end, rest = bytearray(length + 1), 0, memoryview(deflated)
-    while end <= length and not decompressor.eof:
-        fed: bytes = decompressor.unconsumed_tail
-        if not fed:
-            fed, rest = bytes(rest[:_PIECE]), rest[_PIECE:]
-        data = decompressor.decompress(fed, _INFLATED_PIECE)
-        if not (data or fed):
-            break  # the stream is cut
-        data = data[: length + 1 - end]
-        inflated[end : end + len(data)] = data
-        end += len(data)
-    return memoryview(inflated)[:end].toreadonly()
 
 
 def check_name(name: bytes) -> tuple[bytes, str]:

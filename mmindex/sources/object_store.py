@@ -1,16 +1,16 @@
 """Objects of S3, GCS, Azure and plain web servers, read by ranges over obstore (extra `remote`).
 
 A frame is one GET. Every response says which object its bytes are of: an ETag, size or time other
-than those of the version raises, whatever the store makes of If-Match.
+than those of the version raises, whatever the store makes of If-Match, which caches may ignore (RFC
+9110, 13.1.1). So nothing is read by obstore's `get_range` and `get_ranges`, which show no ETag.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from time import monotonic
+from contextlib import suppress
+from time import monotonic, sleep, time
 from typing import Any, NoReturn
 
 from mmindex.errors import (
@@ -20,13 +20,21 @@ from mmindex.errors import (
     StaleIndexError,
 )
 from mmindex.frame_table import ByteRange
-from mmindex.model import Fingerprint, VersionKind
+from mmindex.model import Fingerprint
 from mmindex.sources.base import ByteSource, outside
 from mmindex.sources.coalesce import choose_gap, group_pieces
+from mmindex.sources.object_version import (
+    describe_version,
+    digest_e_tag,
+    strip_e_tag,
+    strong_e_tag,
+    version_of,
+)
 from mmindex.sources.requests import AT_ONCE, claim_process, report_request, run_at_once, watchers
 from mmindex.sources.stores import (
     describe_error,
     find_key,
+    find_status,
     find_store,
     has_query,
     load_obstore,
@@ -34,11 +42,15 @@ from mmindex.sources.stores import (
 )
 
 _WASTE = 0.04  # of the bytes wanted that may be read between them
+_WEB = ("http://", "https://")
+_CLOCKS_DIFFER = 60.0  # seconds between this clock and that of a server, at most
+_A_SECOND = 1.1  # and what the clocks of file systems lag behind
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
-# What servers (as obstore writes it), obstore's MemoryStore and its LocalStore say of a range that
-# begins behind the end of an object.
-_NO_SUCH_RANGE = re.compile("status code: 416|Wanted range starting at|Requested range was invalid")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What obstore's MemoryStore and its LocalStore say of a range that begins behind the end of an
+# object.
+_NOT_ALLOWED, _GONE, _NO_BYTES, _NOT_IMPLEMENTED = 405, 410, 416, 501  # status of HTTP
+_NO_LENGTH = "Content-Length Header missing"
+_NO_SUCH_RANGE = re.compile("Wanted range starting at|Requested range was invalid")
 
 
 class ObjectSource(ByteSource):
@@ -54,7 +66,8 @@ class ObjectSource(ByteSource):
         Its URL, for errors.
     version : Fingerprint, optional
         What the object has to be: size, time in ns and digest of the ETag. Unless given, what it
-        is at the first read, which then is a request for that alone.
+        is now, by a request for that alone; of a web server's that changed just now, a second
+        passes, in which another one would have the same time.
     revalidate_after : float
         Seconds after which `check_if_due` asks the store again.
     asks_by_get : bool
@@ -93,6 +106,9 @@ class ObjectSource(ByteSource):
             version = version_of(meta)
             self._require_version(version)
             self._remember(meta)
+            if name.startswith(_WEB) and abs(time() - version.mtime_ns / 1e9) < _CLOCKS_DIFFER:
+                # Web servers count in seconds, in ETags, too: a later one shows a later change.
+                sleep(_A_SECOND)
         self.version: Fingerprint = version
         self.size = version.size
 
@@ -174,14 +190,35 @@ class ObjectSource(ByteSource):
         claim_process()
         obstore = load_obstore()
         try:
-            if self._asks_by_get:
-                found = obstore.get(self._store, self._key, options={"range": (0, 1)}).meta
-            else:
-                found = obstore.head(self._store, self._key)
+            found = self._ask_by_get(obstore) if self._asks_by_get else self._ask_by_head(obstore)
         except Exception as error:
             self._raise(error, None)
         report_request(self.name)
         return found
+
+    def _ask_by_head(self, obstore: Any) -> Any:
+        """Ask by HEAD; by GET from then on of a server that answers HEAD with nothing of use."""
+        try:
+            return obstore.head(self._store, self._key)
+        except Exception as error:
+            is_refused = find_status(error) in (_NOT_ALLOWED, _NOT_IMPLEMENTED)
+            if not is_refused and _NO_LENGTH not in describe_error(error):
+                raise
+        found = self._ask_by_get(obstore)
+        self._asks_by_get = True
+        return found
+
+    def _ask_by_get(self, obstore: Any) -> Any:
+        """Ask by a GET of one byte; by one of everything where an object may have none."""
+        try:
+            return obstore.get(self._store, self._key, options={"range": (0, 1)}).meta
+        except Exception as error:
+            if not _has_no_range(error):
+                raise
+            found = obstore.get(self._store, self._key).meta  # of the answer's head alone
+            if found["size"]:
+                raise
+            return found
 
     def _get(self, offset: int, length: int) -> bytes:
         """Return bytes that are within the object, by one GET."""
@@ -222,14 +259,17 @@ class ObjectSource(ByteSource):
         found, expected = version_of(meta), self.version
         has_tags = bool(found.inode and expected.inode)
         same = found.inode == expected.inode if has_tags else found.mtime_ns == expected.mtime_ns
-        if not same and has_tags and _strong(meta["e_tag"]) is None:  # a listing's may be strong
-            is_of_listing = _digest(_strip(meta["e_tag"])) == expected.inode
+        if (
+            not same and has_tags and strong_e_tag(meta["e_tag"]) is None
+        ):  # a listing's may be strong
+            is_of_listing = digest_e_tag(strip_e_tag(meta["e_tag"])) == expected.inode
             same = is_of_listing and found.mtime_ns == expected.mtime_ns
         same = same and found.size == expected.size
         if not same:
+            self._due = 0.0
             raise StaleIndexError(
-                f"the object changed: expected {_describe(expected)}, found {_describe(found)}; "
-                "rebuild the index",
+                f"the object changed: expected {describe_version(expected)}, found "
+                f"{describe_version(found)}; rebuild the index",
                 path=self.name,
             )
         self._require_version(found)
@@ -237,7 +277,7 @@ class ObjectSource(ByteSource):
 
     def _remember(self, meta: Any) -> None:
         """Keep what the next response is compared with first."""
-        self._e_tag = _strong(meta["e_tag"])
+        self._e_tag = strong_e_tag(meta["e_tag"])
         self._due = monotonic() + self._revalidate_after
 
     def _require_version(self, version: Fingerprint) -> None:
@@ -253,31 +293,42 @@ class ObjectSource(ByteSource):
         """Raise an error of the store as one of this package."""
         from obstore import exceptions
 
-        if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+        message, status = describe_error(error), find_status(error)
+        is_missing = isinstance(error, FileNotFoundError | exceptions.NotFoundError)
+        if (is_missing and status != _NOT_ALLOWED) or status == _GONE:
             raise MissingFileError(
                 "the object is gone, or was never there", path=self.name
             ) from None
         if isinstance(error, exceptions.PreconditionError):
+            with suppress(RemoteReadError):
+                self.check()  # Azure says the same of an object that is gone
             raise StaleIndexError(
                 "the object changed: the store has another ETag; rebuild the index",
                 path=self.name,
             ) from None
-        message = describe_error(error)
         if isinstance(error, ValueError):  # of a key that is no UTF-8, or holds a line break
             raise MissingFileError(
                 f"no object with such a key can be read: {message}", path=self.name
             ) from None
         if not isinstance(error, exceptions.BaseError | OSError):
             raise error
-        ignores_range = isinstance(error, exceptions.NotSupportedError)
-        if offset is not None and (ignores_range or _NO_SUCH_RANGE.search(message)):
+        if offset is not None and _has_no_range(error):
             self.check()  # another object is there, if a range of the indexed one has no bytes
-        if ignores_range:
+        if isinstance(error, exceptions.NotSupportedError):
             message = (
                 "the server answers a request for a range with the whole object, which is not "
                 "downloaded: frames need a server that serves byte ranges"
             )
         raise RemoteReadError(message, path=self.name, offset=offset) from None
+
+
+def _has_no_range(error: Exception) -> bool:
+    """Return whether a store said that there is no such range, or answered with everything."""
+    from obstore.exceptions import NotSupportedError
+
+    if isinstance(error, NotSupportedError) or find_status(error) == _NO_BYTES:
+        return True
+    return bool(_NO_SUCH_RANGE.search(describe_error(error)))
 
 
 def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> ObjectSource:
@@ -305,36 +356,3 @@ def open_url(url: str, *, store: Any = None, revalidate_after: float = 1.0) -> O
     return ObjectSource(
         find_store(url), key, name, None, revalidate_after, asks_by_get=has_query(url)
     )
-
-
-def version_of(meta: Any) -> Fingerprint:
-    """Return the version of an object: size, time in whole seconds as ns, digest of its ETag.
-
-    A listing has milliseconds that responses do not have. The digest is 0 where there is no ETag. A
-    weak ETag says that two objects mean the same, and not that their bytes are the same (RFC 9110,
-    8.8.1): its digest is one of the time, too.
-    """
-    seconds = int((meta["last_modified"] - _EPOCH).total_seconds())
-    e_tag, digest = meta["e_tag"], 0
-    if e_tag:
-        digest = _digest(_strip(e_tag) if _strong(e_tag) else f"{e_tag} {seconds}")
-    return Fingerprint(meta["size"], seconds * 1_000_000_000, digest, VersionKind.REMOTE)
-
-
-def _strip(e_tag: str) -> str:
-    return e_tag.removeprefix("W/").strip('"')
-
-
-def _digest(text: str) -> int:
-    hashed = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(hashed, "little") >> 1 or 1
-
-
-def _strong(e_tag: str | None) -> str | None:
-    """Return an ETag that If-Match may name: a weak one never matches (RFC 9110, 13.1.1)."""
-    return None if not e_tag or e_tag.startswith("W/") else e_tag
-
-
-def _describe(version: Fingerprint) -> str:
-    moment = datetime.fromtimestamp(version.mtime_ns // 1_000_000_000, UTC)
-    return f"{version.size} bytes of {moment:%Y-%m-%d %H:%M:%S} UTC, ETag {version.inode:x}"

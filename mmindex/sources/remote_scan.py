@@ -11,7 +11,6 @@ import mmap
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -26,7 +25,9 @@ from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.trusted_tables import sample_entries
 from mmindex.sources.base import ByteSource
+from mmindex.sources.coalesce import group_pieces
 from mmindex.sources.file import write_at
+from mmindex.sources.temporary_room import temporary_room
 
 Order = Literal["little", "big"]
 Scan = Callable[[Buffer], InstanceRecord]
@@ -35,6 +36,7 @@ _HEAD = 1 << 16  # bytes that are read first
 _GROWTH = 4  # by which the head grows until the pixel data is reached
 _LOOK = 72  # bytes of an item's header and of its fragment's beginning
 _BLOCK = 512  # bytes that show what a file is
+_NEAR = 1 << 16  # bytes between two ranges that are fetched with them
 _TAIL = 8192  # bytes before the end of the last fragment
 _MOST_TABLE = 1 << 24  # bytes of an offset table, which takes many times as much memory
 _SHORT_TABLE = 1 << 20  # bytes of one that any number of scans may hold
@@ -43,7 +45,6 @@ _FAR = 1 << 20  # bytes of an item that is skipped rather than read
 _WINDOW = 4 << 20  # bytes of near items that are read at once
 _DIGITS = re.compile(r"[0-9]+")
 _ROUNDS = 1000  # items of the last frame
-_passes = threading.BoundedSemaphore(4)  # reads of whole objects at once, some 40 MiB each
 
 
 class ForgetfulMap(mmap.mmap):
@@ -113,7 +114,7 @@ def scan_remote(
         is_short = length <= _SHORT_TABLE
         if is_short and (record := find_trusted()) is not None:
             return record
-        with _passes:
+        with temporary_room(copy.size):
             if not is_short and (record := find_trusted()) is not None:
                 return record
             _fetch_items(copy, start, item, _name_order(byte_order))
@@ -178,11 +179,15 @@ class _SparseCopy(Closing):
             self.fetch(at, min(_WINDOW, offset + length - at))
 
     def fetch_many(self, pieces: list[tuple[int, int]]) -> None:
-        """Fetch ranges, as far as the object goes, but what was fetched before."""
+        """Fetch ranges, as far as the object goes, but what was fetched before.
+
+        What lies between near ones is fetched, too: a request takes longer.
+        """
+        together = group_pieces([(*piece, 0) for piece in sorted(pieces)], _NEAR, _WINDOW)
         wanted = [
             ByteRange(self._first + start, end - start)
-            for offset, length in pieces
-            for start, end in self._walk_missing(offset, min(offset + length, self.size))
+            for offset, behind, _ in together
+            for start, end in self._walk_missing(offset, min(behind, self.size))
         ]
         for piece, data in zip(wanted, self._source.read_many(wanted), strict=True):
             self.keep(piece.offset - self._first, data)

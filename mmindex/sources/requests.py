@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -85,10 +86,13 @@ def claim_process() -> None:
 def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
     """Call a function for each item in threads that all sources share; it calls none of them.
 
+    A thread takes one item after the other: to hand over each by itself would cost about as much as
+    its request.
+
     Raises
     ------
     MMIndexError
-        As the call, for the first item that fails; items that wait then are left out, and calls
+        As the call, for one of the items that fail; items that wait then are left out, and calls
         that run have ended.
     """
     if len(items) <= 1:
@@ -97,16 +101,31 @@ def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
         return
     from concurrent.futures import wait
 
+    waiting = deque(items)
+
+    def work() -> None:
+        while waiting:
+            try:
+                item = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                call(item)
+            except BaseException:
+                waiting.clear()
+                raise
+
     threads = _share_threads()
-    futures = [threads.submit(call, item) for item in items]
+    futures = [threads.submit(work) for _ in range(min(AT_ONCE, len(items)))]
     try:
-        for future in futures:
-            future.result()
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        wait(futures)  # what the call writes to may be gone when this function has raised
+        wait(futures)
+    except BaseException:  # an interrupt of this thread
+        waiting.clear()
         raise
+    finally:
+        wait(futures)  # what the call writes to may be gone when this function has ended
+    for future in futures:
+        future.result()
 
 
 def _share_threads() -> ThreadPoolExecutor:

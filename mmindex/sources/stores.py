@@ -1,26 +1,20 @@
-"""Stores of URLs, made by obstore (extra `remote`), one for all objects of a host."""
+"""Stores of URLs, made by obstore (extra `remote`), one for all objects of a host.
+
+Local archives import this module for the names of URLs alone: what few URLs need, and takes long to
+load, is imported where it is used.
+"""
 
 from __future__ import annotations
 
-import base64
 import os
 import re
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote
 
 from mmindex.errors import MissingDependencyError, MissingFileError, RemoteReadError
 
-_RETRIES = {
-    "max_retries": 5,
-    "retry_timeout": timedelta(seconds=120),
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=5),
-        "base": 2,
-    },
-}
+_MOST_RETRIES, _RETRYING = 5, 120  # seconds
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5  # seconds
 _QUERY = re.compile(r"(\b[a-z]+://[^\s?\"'()]*)\?[^\s\"'()]*")
 _PASSWORD = re.compile(r"(\b[a-z]+://)[^\s/@]*@")
 _SIGNED = re.compile(
@@ -35,6 +29,14 @@ _WEB = ("http", "https")
 _ODD_PARTS = ("", ".", "..")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
+_OF_STORES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+_OF_CLIENTS = (  # what variables may set, too: obstore itself drops them where it gets a client
+    *("allow_http", "allow_invalid_certificates", "root_certificate"),
+    *("proxy_url", "proxy_ca_certificate", "proxy_excludes"),
+    *("timeout", "connect_timeout", "read_timeout"),
+)
+_STATUS = re.compile("Error performing .*? status code: ([0-9]{3})", re.DOTALL)
+_MOST_TEXT = 1 << 14  # characters of an error that are looked at: it may hold a page
 _LONGEST_LINE = 300  # characters of an error, which may hold what a server sent
 
 
@@ -53,7 +55,7 @@ def find_store(url: str) -> Any:
     user, _, host = host.rpartition("@")
     more: tuple[Any, ...] = ()
     if scheme in _WEB and (user or query):
-        more = unquote(user), query
+        more = _unquote(user), query
     elif scheme not in (*_WEB, "memory"):
         found = (each for each in os.environ.items() if each[0].upper().startswith(_CREDENTIALS))
         more = "", "", tuple(sorted(found))
@@ -100,7 +102,13 @@ def check_key(key: str, name: str) -> None:
 def key_of(url: str) -> str:
     """Return the path that a URL has in its store."""
     scheme, _, path, _ = _split(url)
-    return unquote(path[1:], errors="surrogateescape") if scheme in _WEB else path[1:]
+    return _unquote(path[1:], errors="surrogateescape") if scheme in _WEB else path[1:]
+
+
+def _unquote(text: str, errors: str = "replace") -> str:
+    from urllib.parse import unquote
+
+    return unquote(text, errors=errors)
 
 
 def has_query(url: str) -> bool:
@@ -170,9 +178,17 @@ def plain_url(url: str) -> str:
 
 def join_url(root: str, path: bytes) -> str:
     """Return the URL of the object at a path below a root's: quoted for web servers alone."""
-    key = path.decode(errors="backslashreplace")
-    is_web = root.partition("://")[0].lower() in ("http", "https")
-    return f"{root}/{quote(path) if is_web else key}"
+    if root.partition("://")[0].lower() not in _WEB:
+        return f"{root}/{path.decode(errors='backslashreplace')}"
+    from urllib.parse import quote
+
+    return f"{root}/{quote(path)}"
+
+
+def find_status(error: Exception) -> int:
+    """Return the status of HTTP that an error of a store is about; 0 where it is about none."""
+    found = _STATUS.search(str(error)[:_MOST_TEXT])
+    return int(found[1]) if found else 0
 
 
 def describe_error(error: Exception) -> str:
@@ -181,7 +197,7 @@ def describe_error(error: Exception) -> str:
     These may be signatures, and the index keeps why an object could not be read. The line may end
     in what a server sent: it is cut, and has no control characters.
     """
-    line = str(error)[: 1 << 14].partition("\n")[0]
+    line = str(error)[:_MOST_TEXT].partition("\n")[0]
     line = _PASSWORD.sub(r"\1", _QUERY.sub(r"\1", line))
     line = "".join([each if each.isprintable() else "\ufffd" for each in line])
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
@@ -206,22 +222,36 @@ def make_store(
     environment : tuple of (str, str)
         The variables that hold credentials: others give another store.
     """
+    from base64 import b64encode
+    from datetime import timedelta
+
     from obstore import store as stores
 
     client: dict[str, Any] = dict(_CLIENT)
-    options: Any = {"client_options": client, "retry_config": _RETRIES}
+    retries = {
+        "max_retries": _MOST_RETRIES,
+        "retry_timeout": timedelta(seconds=_RETRYING),
+        "backoff": {
+            "init_backoff": timedelta(seconds=_FIRST_BACKOFF),
+            "max_backoff": timedelta(seconds=_LONGEST_BACKOFF),
+            "base": 2,
+        },
+    }
+    options: Any = {"client_options": client, "retry_config": retries}
     if scheme == "memory":
         return stores.MemoryStore()
     if scheme in _WEB:
         if scheme == "http":
             client["allow_http"] = True
         if user:
-            token = base64.b64encode(user.encode()).decode()
+            token = b64encode(user.encode()).decode()
             client["default_headers"] = {"authorization": f"Basic {token}"}
         return stores.HTTPStore(f"{scheme}://{host}" + (f"/?{query}" if query else ""), **options)
-    settings = dict(environment)
-    if settings.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"):  # which options overrule
-        client["allow_http"] = True
+    prefix = _OF_STORES[scheme]
+    settings = {name.upper(): value for name, value in environment}
+    for option in _OF_CLIENTS:
+        if value := settings.get(prefix + option.upper()):
+            client[option] = value
     return stores.from_url(f"{scheme}://{host}", **options)
 
 

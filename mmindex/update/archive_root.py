@@ -1,8 +1,10 @@
-"""The archive that a build reads, be it a folder or a bucket: here alone the two differ.
+"""The archive that a build reads: a Root, and who scans its files and compares them with records.
 
-A build passes the root to its workers: processes for a folder. Objects are scanned by threads,
-since a scan waits for answers most of the time, obstore lets go of the interpreter's lock meanwhile
-and does not survive a fork, and threads share the connections and the credentials of one store.
+`Root` finds and opens files; it is of a folder that knows neither records nor scans of an archive.
+An `ArchiveRoot` adds what of a build depends on the kind of root, and nothing else. A build passes
+it to its workers: processes for a folder. Objects are scanned by threads, since a scan waits for
+answers most of the time, obstore lets go of the interpreter's lock meanwhile and does not survive a
+fork, and threads share the connections and the credentials of one store.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingFileError, is_missing
 from mmindex.model import Fingerprint, InstanceRecord, is_url
-from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped
-from mmindex.sources.folder import Folder, WalkRules
-from mmindex.update.guards import find_root, is_empty_folder
+from mmindex.sources.base import ByteSource, FoundFile, Root, Skipped, WalkRules
+from mmindex.sources.folder import Folder
+from mmindex.update.guards import find_root
 from mmindex.update.problems import describe_change, describe_refusal
 from mmindex.update.scan_file import Target, scan_files
 
@@ -34,7 +36,7 @@ class ArchiveRoot(ABC):
     ----------
     path : bytes
         What the index keeps as its root: a folder's path, absolute, or a URL.
-    root : Root
+    files : Root
         The folder or bucket.
     rules : WalkRules
         What the walk leaves out.
@@ -43,7 +45,7 @@ class ArchiveRoot(ABC):
     """
 
     path: bytes
-    root: Root
+    files: Root
     rules: WalkRules
     threads = 0
 
@@ -54,11 +56,16 @@ class ArchiveRoot(ABC):
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
         """Yield every file that the rules leave in, but for those of indexes."""
-        return self.root.walk(rules=self.rules, index=os.fsencode(index))
+        return self.files.walk(rules=self.rules, index=os.fsencode(index))
 
-    @abstractmethod
-    def is_empty(self, index: str) -> bool:
-        """Return whether nothing is there but the index."""
+    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
+        """Return the bytes of a container, for a walk of its members; far ones are read ahead."""
+        source = self.files.open(path, version)
+        if source.at_once == 1:
+            return source
+        from mmindex.sources.read_ahead import ReadAhead
+
+        return ReadAhead(source)
 
     @abstractmethod
     def target(self, file: FoundFile) -> Target:
@@ -67,14 +74,6 @@ class ArchiveRoot(ABC):
     @abstractmethod
     def scan(self, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
         """Return the packed records of files."""
-
-    @abstractmethod
-    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
-        """Return the bytes of a container, for a walk of its members."""
-
-    @abstractmethod
-    def has(self, path: bytes) -> bool:
-        """Return whether something is at a path."""
 
     @abstractmethod
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
@@ -89,12 +88,8 @@ class FolderRoot(ArchiveRoot):
 
     def __init__(self, path: bytes, rules: WalkRules) -> None:
         self.path = path
-        self.root = self.folder = Folder(path)
+        self.files = Folder(path)
         self.rules = rules
-
-    def is_empty(self, index: str) -> bool:
-        """Return whether the folder has no entry but its index."""
-        return is_empty_folder(self.path, index)
 
     def target(self, file: FoundFile) -> Target:
         """Return the path: a scan takes the file's version itself."""
@@ -103,14 +98,6 @@ class FolderRoot(ArchiveRoot):
     def scan(self, targets: Sequence[Target], options: ScanOptions) -> list[bytes]:
         """Return the packed records of files."""
         return scan_files(self.path, targets, options)
-
-    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
-        """Return the bytes of a container."""
-        return self.folder.open(path, version, by_path=False)
-
-    def has(self, path: bytes) -> bool:
-        """Return whether something is at a path."""
-        return self.folder.has(path)
 
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
         """Return how a file changed; see `ArchiveRoot.find_problem`."""
@@ -130,7 +117,7 @@ class BucketRoot(ArchiveRoot):
     def __init__(self, bucket: Bucket, rules: WalkRules, concurrency: int | None) -> None:
         self.path = bucket.name.encode()
         self.rules = rules
-        self.root = self.bucket = bucket
+        self.files = self.bucket = bucket
         self.threads = concurrency or CONCURRENCY
 
     def walk(self, index: str) -> Iterator[FoundFile | Skipped]:
@@ -158,10 +145,6 @@ class BucketRoot(ArchiveRoot):
 
         return match_left_out(self.rules.exclude)
 
-    def is_empty(self, index: str) -> bool:
-        """Return whether the listing has no object but an index; of a web server nobody knows."""
-        return self.bucket.has_listing and next(self.bucket.walk(), None) is None
-
     def target(self, file: FoundFile) -> Target:
         """Return the object with its version, of which the scan has to be."""
         return file
@@ -171,16 +154,6 @@ class BucketRoot(ArchiveRoot):
         from mmindex.update.scan_objects import scan_objects
 
         return scan_objects(self.bucket, targets, options, self.threads)
-
-    def open_container(self, path: bytes, version: Fingerprint) -> ByteSource:
-        """Return the bytes of a container, which are read ahead of a walk of its headers."""
-        from mmindex.sources.read_ahead import ReadAhead
-
-        return ReadAhead(self.bucket.open(path, version))
-
-    def has(self, path: bytes) -> bool:
-        """Return whether an object is at a path."""
-        return self.bucket.find(path) is not None
 
     def find_problem(self, path: bytes, record: InstanceRecord) -> tuple[str, str]:
         """Return how an object changed; see `ArchiveRoot.find_problem`."""
@@ -214,7 +187,9 @@ def find_archive(
             raise ValueError("store and concurrency are for a URL: the root is a folder")
         return FolderRoot(find_root(root, one_file_system=rules.one_file_system), rules)
     if not rules.follow_links or rules.one_file_system:
-        raise ValueError("a bucket has no links and no file systems: follow_links, one_file_system")
+        raise ValueError(
+            "a bucket has no links and no file systems: leave out follow_links and one_file_system"
+        )
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"expected a concurrency of at least 1, found {concurrency}")
     from mmindex.sources.bucket import Bucket

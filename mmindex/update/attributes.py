@@ -8,7 +8,7 @@ from itertools import islice
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.attributes import KeptValues
-from mmindex.index.brought import take_values
+from mmindex.index.carried_values import take_values
 from mmindex.index.databases import AttributesKind
 from mmindex.index.record import unpack_version
 from mmindex.index.store import Store
@@ -93,9 +93,9 @@ def fill_attributes(
         found: dict[AttributesKind, dict[str, KeptValues]] = {"studies": {}, "series": {}}
         for kind, uid in batch:
             newest = _find_newest(store, kind, uid)
-            brought = None if newest is None else _read(archive, newest, options)
-            if newest is not None and brought is not None:
-                values = KeptValues(*_place(newest), brought[kind == "series"])
+            carried = None if newest is None else _read(archive, newest, options)
+            if newest is not None and carried is not None:
+                values = KeptValues(*newest.newness, carried[kind == "series"])
                 found[kind][uid] = values
             show()
         for kind, by_uid in found.items():
@@ -113,11 +113,7 @@ def _walk_unknown(store: Store) -> Iterator[tuple[AttributesKind, str]]:
 def _find_newest(store: Store, kind: AttributesKind, uid: str) -> InstanceRecord | None:
     """Return the record of the file whose values count: see `mmindex.index.attributes`."""
     records = (record for record in store.iterate_uid(kind, uid) if record.status.is_instance)
-    return max(records, key=_place, default=None)
-
-
-def _place(record: InstanceRecord) -> tuple[int, bytes]:
-    return 0 if record.fingerprint is None else record.fingerprint.mtime_ns, record.key
+    return max(records, key=lambda record: record.newness, default=None)
 
 
 def _read(
@@ -131,5 +127,5 @@ def _read(
     if record.member is not None:
         target = MemberTarget(record.path, version, FoundMember(*record.member))
     (packed,) = archive.scan([target], options)
-    packed, brought = take_values(packed)
-    return brought if unpack_version(packed)[:2] == version[:2] else None
+    packed, carried = take_values(packed)
+    return carried if unpack_version(packed)[:2] == version[:2] else None

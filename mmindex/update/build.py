@@ -16,7 +16,7 @@ from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
 from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.problem_notes import EVERYWHERE
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 from mmindex.update.archive_root import find_archive
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, find_attributes
@@ -78,10 +78,10 @@ def build(
     full : bool
         Scan unchanged files, too.
     prove : bool, optional
-        Look at every entry of an offset table. False looks at the first, the last and some between:
+        Check every entry of an offset table. False checks the first, the last and some between:
         a slide then costs a handful of page reads, or some requests. The index keeps which tables
         were not proved: each read of a frame checks the entry, and raises FormatError where the
-        entry is wrong. True unless given, but False for a URL, where to prove a table is to read
+        entry is wrong. True unless given, but False for a URL, where proving a table means to read
         all of the object.
     force : bool
         Accept files without preamble and File Meta Information (PS3.10 7.1); those that an earlier
@@ -115,8 +115,8 @@ def build(
         are left for a later build.
     max_removed : int or str, optional
         How many files may be dropped because they are gone, or which percentage ("20%"). Unless
-        given, none where the root is empty, and not over half of the files where these are over
-        100.
+        given, none where the root is empty; else any number up to 100, and more up to half of all
+        files.
     wait : float
         Seconds to wait while another build or update writes the index.
     store : obstore store, optional
@@ -202,7 +202,7 @@ def build(
             commits.commit()
         commits.remove(plan.find_shut())
         gone = sorted({*plan.find_gone(), *opened.find_vanished()})
-        refusal = find_refusal(archive, index_path, len(gone), known, max_removed)
+        refusal = find_refusal(archive.files, index_path, len(gone), known, max_removed)
         if refusal is None:
             commits.remove(gone)
         filling = options._replace(attributes=wanted if refusal is None else kept)

@@ -7,18 +7,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from mmindex.errors import IndexWriteError, MissingFileError
 from mmindex.index.names import is_url_root
 from mmindex.index.store import Store
 from mmindex.index.trust import is_own
 from mmindex.model import INDEX_NAME, is_url
-from mmindex.sources.folder import match_index_files
+from mmindex.sources.base import Root
 from mmindex.update.moves import check_move
-
-if TYPE_CHECKING:
-    from mmindex.update.archive_root import ArchiveRoot
 
 
 class RemovalRefusedError(IndexWriteError):
@@ -111,13 +107,13 @@ def parse_limit(max_removed: int | str | None) -> int | float | None:
 
 
 def find_refusal(
-    root: ArchiveRoot, index: str, gone: int, known: int, max_removed: int | str | None
+    root: Root, index: str, gone: int, known: int, max_removed: int | str | None
 ) -> RemovalRefusedError | None:
     """Return the error to raise in the end where more files are gone than a mistake should cost.
 
     Parameters
     ----------
-    root : ArchiveRoot
+    root : Root
         The archive.
     index : str
         Its index.
@@ -148,16 +144,6 @@ def find_refusal(
         '(max_removed="100%")',
         path=index,
     )
-
-
-def is_empty_folder(root: bytes, index: str) -> bool:
-    """Return whether a folder has no entry but its index."""
-    is_own = match_index_files(os.fsencode(index))(os.path.realpath(root))
-    try:
-        with os.scandir(root) as entries:
-            return all(is_own(entry.name) for entry in entries)
-    except OSError:
-        return True
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mmindex.errors import NotDicomError
-from mmindex.index.brought import take_values
+from mmindex.index.carried_values import take_values
 from mmindex.index.record import pack_record, status_of_packed, unpack_keys, unpack_record
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status

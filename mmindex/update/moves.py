@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmindex.errors import IndexWriteError, MissingFileError
-from mmindex.index.brought import take_values
+from mmindex.index.carried_values import take_values
 from mmindex.index.names import is_url_root
 from mmindex.index.record import status_of_packed, unpack_keys, unpack_record, unpack_version
 from mmindex.index.record_parts import replace_version
@@ -107,7 +107,7 @@ def is_copy(store: Store, archive: ArchiveRoot, options: ScanOptions) -> bool:
         record = unpack_record(packed)
         if record.fingerprint is None or record.fingerprint.kind != VersionKind.LOCAL:
             return False
-        found = archive.root.find(record.path)
+        found = archive.files.find(record.path)
         if found is None:
             continue
         version = found.fingerprint

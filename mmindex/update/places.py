@@ -13,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from mmindex.errors import IndexWriteError, is_missing
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Skipped
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
 from mmindex.sources.folder import (
-    WalkRules,
     match_excluded,
     match_index_files,
     skipped,
@@ -123,7 +122,7 @@ class BucketPlaces(Places):
         if not self._has_folders or (path and self._is_left_out(path)):
             return
         is_first = True
-        for found in self._archive.root.walk(path, self._archive.rules):
+        for found in self._archive.files.walk(path, self._archive.rules):
             if is_first:
                 yield Below(path)
             is_first = False
@@ -131,7 +130,7 @@ class BucketPlaces(Places):
 
     def is_file(self, path: bytes) -> bool:
         """Return whether an object is at a path."""
-        return self._archive.has(path)
+        return self._archive.files.has(path)
 
 
 class FolderPlaces(Places):

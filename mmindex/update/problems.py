@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.lmdb.locks import only_writer
-from mmindex.index.members import find_record
 from mmindex.index.problem_notes import EVERYWHERE, AcceptedProblem, Looked, SkippedPath
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, Anomaly, Fingerprint, InstanceRecord, Status
@@ -63,7 +62,7 @@ def describe_anomaly(anomaly: Anomaly) -> str:
 
 def describe_refusal(error: OSError) -> str:
     """Return why a file that the index knows cannot be looked at."""
-    return f"cannot look at it: {error.strerror}"
+    return f"cannot access it: {error.strerror}"
 
 
 def describe_change(found: os.stat_result, record: InstanceRecord) -> str:
@@ -140,11 +139,11 @@ def mark_accepted(store: Store, report: BuildReport) -> None:
 def _is_so_still(store: Store, root: ArchiveRoot, problem: AcceptedProblem) -> bool:
     """Return whether a problem that was accepted is there, by the index and the file."""
     path, kind, detail = problem
-    record = find_record(store, path)
+    record = store.find_record(path)
     if kind == "unreadable" and store.find_skipped(path) == detail:
         return True
     if record is None:
-        return kind == "new" and root.has(path)
+        return kind == "new" and root.files.has(path)
     if kind == "unreadable" and detail == describe_unreadable(record):
         return record.status is Status.UNREADABLE
     if kind == "anomaly":

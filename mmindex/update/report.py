@@ -27,7 +27,7 @@ class BuildReport:
     root, index : str
         The archive and its index file.
     found : int
-        Files met.
+        Files found so far.
     listing : bool
         Whether the folders are still being listed, so that `found` grows.
     unchanged, scanned, removed : int
@@ -42,7 +42,7 @@ class BuildReport:
     problems : list of (str, str)
         Path and reason of what could not be read, the first thousand.
     problem_count : int
-        How many there were.
+        Number of problems.
     accepted : set of str
         Paths of these problems that the user accepted.
     unreadable : int
@@ -50,9 +50,9 @@ class BuildReport:
     duplicates : int
         SOP Instance UIDs that several files of the whole index have; 0 after an update.
     seconds : float
-        How long it took.
+        Duration of the run.
     started : float
-        When it began, in seconds since 1970.
+        Start of the run, in seconds since 1970.
     requests, received : int
         Requests to a store that this process made, and bytes of their answers.
     removed_paths : list of str

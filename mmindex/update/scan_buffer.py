@@ -19,10 +19,10 @@ from mmindex.model import (
 from mmindex.scan.header import Header, scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
+from mmindex.sources.file import READ_WHOLE
 from mmindex.update.attribute_values import decode_attributes, wanted_tags
 from mmindex.update.long_inflations import taking_turns
 
-READ_WHOLE = 1 << 16  # bytes up to which reading a file is faster than mapping it
 READ_HERE = 1 << 25  # bytes up to which a file is read whole where none may be mapped
 READ_HEADER = 1 << 20  # those up to which it is read whole for its header
 
@@ -97,7 +97,7 @@ def _scan_buffer(
     except MMIndexError as error:
         return unreadable(type(error).__name__, _describe(error, at))
     if options.attributes is not None:
-        header.brought = decode_attributes(header, options.attributes)
+        header.carried_values = decode_attributes(header, options.attributes)
     try:
         if options.header_only:
             record = make_record(header, Status.NO_PIXEL_DATA)

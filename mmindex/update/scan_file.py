@@ -16,7 +16,6 @@ from mmindex.model import Buffer, Fingerprint, InstanceRecord, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.base import FoundFile
 from mmindex.sources.container import is_container, is_plain_container
-from mmindex.sources.file import Descriptor, FileSource
 from mmindex.sources.tar import BLOCK
 from mmindex.update.attribute_values import import_decoder
 from mmindex.update.scan_buffer import (
@@ -26,6 +25,7 @@ from mmindex.update.scan_buffer import (
     unreadable,
 )
 from mmindex.update.scan_members import MemberScanner, MemberTarget
+from mmindex.update.scan_ranges import open_descriptor, scan_by_ranges
 
 UNKNOWN = Fingerprint(0, 0, 0)  # of a file that cannot be looked at
 SCANNED_TOGETHER = 4  # objects that one thread scans one after the other
@@ -91,23 +91,9 @@ def _scan_descriptor(
     elif options.may_map:
         buffer = mmap.mmap(number, version.size, access=mmap.ACCESS_READ)
     else:
-        return _scan_by_ranges(number, version, options, known_runs)
+        scan = partial(scan_content, options=options, known_runs=known_runs)
+        return scan_by_ranges(open_descriptor(number, version), scan, options)
     return scan_content(buffer, options, known_runs)
-
-
-def _scan_by_ranges(
-    number: int, version: Fingerprint, options: ScanOptions, known_runs: KnownRuns
-) -> InstanceRecord:
-    """Return the record of a long file, of which only what the scan looks at is read."""
-    from mmindex.sources.remote_scan import scan_remote  # numpy, which short files do not need
-
-    return scan_remote(
-        FileSource(Descriptor(os.dup(number)), None, version, 0.0, by_path=False),
-        partial(scan_content, options=options, known_runs=known_runs),
-        force=options.force,
-        prove=options.prove,
-        is_enough=is_plain_container,
-    )
 
 
 def scan_content(buffer: Buffer, options: ScanOptions, known_runs: KnownRuns) -> InstanceRecord:

@@ -14,15 +14,22 @@ from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_plain_container, place_in_container
-from mmindex.sources.file import Descriptor, FileSource
-from mmindex.sources.member import STORED, FoundMember, check_lengths, inflate_head, inflate_member
+from mmindex.sources.member import (
+    DEFLATED,
+    FoundMember,
+    check_lengths,
+    inflate_head,
+    inflate_member,
+)
 from mmindex.sources.tar import BLOCK
+from mmindex.update.long_inflations import taking_turns
 from mmindex.update.scan_buffer import (
     ScanOptions,
     explain_failure,
     scan_buffer,
     unreadable,
 )
+from mmindex.update.scan_ranges import open_descriptor, scan_by_ranges
 
 HEAD = 4096  # deflated bytes of which the first block of a file is inflated
 
@@ -99,17 +106,15 @@ class MemberScanner:
         return self._open[1]
 
     def _scan(self, number: int, member: Member) -> InstanceRecord:
-        buffer: Buffer
         try:
-            if member.method == STORED and member.length > self._options.read_whole:
+            if member.method == DEFLATED:
+                return self._scan_deflated(number, member)
+            if member.length > self._options.read_whole:
                 return self._scan_long(number, member)
-            if member.method == STORED:
-                buffer, at = _read(number, member.offset, member.length), member.offset
-            else:
-                buffer, at = self._inflate(number, member), 0
+            buffer = _read(number, member.offset, member.length)
         except MMIndexError as error:
             return unreadable(type(error).__name__, str(error))
-        return scan_member_content(buffer, self._options, self._known_runs, at)
+        return scan_member_content(buffer, self._options, self._known_runs, member.offset)
 
     def _scan_long(self, number: int, member: Member) -> InstanceRecord:
         """Return the record of a long stored file: mapped, or of what the scan looks at."""
@@ -121,26 +126,25 @@ class MemberScanner:
         )
         if self._options.may_map:
             return scan(_map(number, member))
-        from mmindex.sources.remote_scan import scan_remote  # numpy, which short files do not need
+        source = open_descriptor(number, Fingerprint.of(os.stat(number)))
+        return scan_by_ranges(source, scan, self._options, member)
 
-        version = Fingerprint.of(os.stat(number))
-        return scan_remote(
-            FileSource(Descriptor(os.dup(number)), None, version, 0.0, by_path=False),
-            scan,
-            force=self._options.force,
-            prove=self._options.prove,
-            within=(member.offset, member.length),
-            is_enough=is_plain_container,
-        )
-
-    def _inflate(self, number: int, member: Member) -> bytes | memoryview:
-        """Return a deflated file, or the head of one that is no DICOM file."""
+    def _scan_deflated(self, number: int, member: Member) -> InstanceRecord:
+        """Return the record of a deflated file, of which the head is enough if it is not DICOM."""
         check_lengths(member)
-        head = _read(number, member.offset, min(HEAD, member.compressed_length))
-        found = inflate_head(head, BLOCK)
-        if found and found[128:132] != b"DICM" and not self._options.force:
-            return found
-        return inflate_member(member, _read(number, member.offset, member.compressed_length))
+        deflated = _read(number, member.offset, min(HEAD, member.compressed_length))
+        head = inflate_head(deflated, BLOCK)
+        if is_other_file(head, self._options):
+            return scan_member_content(head, self._options, self._known_runs, 0)
+        with taking_turns() as begin_long:
+            deflated = _read(number, member.offset, member.compressed_length)
+            inflated = inflate_member(member, deflated, begin_long)
+            return scan_member_content(inflated, self._options, self._known_runs, 0)
+
+
+def is_other_file(head: bytes, options: ScanOptions) -> bool:
+    """Return whether the inflated beginning of a file shows that no scan needs the rest."""
+    return bool(head) and head[128:132] != b"DICM" and not options.force
 
 
 def scan_member_content(

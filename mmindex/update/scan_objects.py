@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
-from threading import Lock
 from time import perf_counter_ns
 
 from mmindex.errors import (
@@ -26,18 +25,25 @@ from mmindex.model import InstanceRecord, Member
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.base import ByteSource, FoundFile
 from mmindex.sources.bucket import Bucket
-from mmindex.sources.container import is_plain_container, place_in_container
+from mmindex.sources.container import place_in_container
 from mmindex.sources.member import STORED, check_lengths, inflate_head, inflate_member
-from mmindex.sources.remote_scan import Scan, scan_remote
+from mmindex.sources.remote_scan import Scan
 from mmindex.sources.requests import claim_process
 from mmindex.sources.tar import BLOCK
+from mmindex.update.long_inflations import taking_turns
 from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
 from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, scan_content
-from mmindex.update.scan_members import HEAD, MemberTarget, pack_refused, scan_member_content
+from mmindex.update.scan_members import (
+    HEAD,
+    MemberTarget,
+    is_other_file,
+    pack_refused,
+    scan_member_content,
+)
+from mmindex.update.scan_ranges import scan_by_ranges
 
 _SHORT = 1 << 18  # deflated bytes that are read without a look at their beginning
 _LONG = 1 << 24  # bytes of a deflated file of which only one is inflated at a time
-_inflating = Lock()
 
 
 def scan_objects(
@@ -97,13 +103,8 @@ def _scan(bucket: Bucket, target: Target, options: ScanOptions, known_runs: Know
 
 
 def _scan_object(source: ByteSource, options: ScanOptions, known_runs: KnownRuns) -> InstanceRecord:
-    return scan_remote(
-        source,
-        partial(scan_content, options=options, known_runs=known_runs),
-        force=options.force,
-        prove=options.prove,
-        is_enough=is_plain_container,
-    )
+    scan = partial(scan_content, options=options, known_runs=known_runs)
+    return scan_by_ranges(source, scan, options)
 
 
 def _scan_member(
@@ -113,14 +114,7 @@ def _scan_member(
     scan = partial(scan_member_content, options=options, known_runs=known_runs)
     try:
         if member.method == STORED:
-            return scan_remote(
-                source,
-                partial(scan, at=member.offset),
-                force=options.force,
-                prove=options.prove,
-                within=(member.offset, member.length),
-                is_enough=is_plain_container,
-            )
+            return scan_by_ranges(source, partial(scan, at=member.offset), options, member)
         return _scan_deflated(source, member, options, partial(scan, at=0))
     except FormatError as error:
         return unreadable(type(error).__name__, str(error))
@@ -133,11 +127,11 @@ def _scan_deflated(
     length = member.compressed_length
     if length > _SHORT:
         head = inflate_head(source.read(member.offset, HEAD), BLOCK)
-        if head and head[128:132] != b"DICM" and not options.force:
+        if is_other_file(head, options):
             return scan(head)
-    if max(length, member.length) <= _LONG:
-        return scan(inflate_member(member, source.read(member.offset, length)))
-    with _inflating:
+    with taking_turns() as begin_long:
+        if max(length, member.length) > _LONG:
+            begin_long()
         return scan(inflate_member(member, source.read(member.offset, length)))
 
 

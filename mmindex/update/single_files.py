@@ -17,8 +17,7 @@ from mmindex.index.lmdb.locks import only_writer
 from mmindex.index.problem_notes import Looked
 from mmindex.index.store import Store
 from mmindex.model import SEPARATOR, split_path
-from mmindex.sources.base import FoundFile, Skipped
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import FoundFile, Skipped, WalkRules
 from mmindex.update.archive_root import ArchiveRoot, find_archive
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.attributes import fill_attributes, follow_attributes
@@ -66,7 +65,7 @@ def update(
     that was below a folder that is gone. The time depends on the files, not on the archive: only
     a folder in which the index has files, or a path that was one, costs a look at the paths of all
     files of the index. A path like
-    `study.zip!/a.dcm` stands for its container, of which all files are looked at if it changed.
+    `study.zip!/a.dcm` stands for its container, all of whose files are scanned if it changed.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ def update(
     attributes : str or sequence of str
         As for `build`, where the index is a new one; else that follows what it keeps.
     check_pages : bool
-        Look at all pages of the index before the first write since this process opened the index,
+        Check all pages of the index before the first write since this process opened the index,
         which costs 2 s for 200,000 files: to write to a damaged index may end the process. False
         is for a process that ends with the update, as the command does.
 
@@ -180,7 +179,7 @@ def update_files(
             commits.commit()
         gone = sorted({*found.find_gone(), *containers.find_vanished()})
         known = store.count_files()
-        refusal = find_refusal(archive, index_path, len(gone), known, options.max_removed)
+        refusal = find_refusal(archive.files, index_path, len(gone), known, options.max_removed)
         if refusal is None:
             commits.remove(gone)
         fill_attributes(store, archive, scan, store.unknown_attributes)
@@ -261,7 +260,7 @@ class _Look:
 
     def _is_known(self, path: bytes) -> bool:
         """Return whether something is at a path that is left out, or a problem is noted of it."""
-        return bool(self._store.read_notes_of(path)) or self._root.has(path)
+        return bool(self._store.read_notes_of(path)) or self._root.files.has(path)
 
     def _is_new_in_place_of_folder(self, path: bytes) -> bool:
         return self._store.has_folder(path) and self._store.find_paths([path]) == [None]
@@ -291,7 +290,7 @@ class _Look:
 
     def _find_container(self, path: bytes) -> bytes:
         """Return the path of the container that a path like `study.zip!/a.dcm` is in, or itself."""
-        if SEPARATOR.encode() in path and not self._root.has(path):
+        if SEPARATOR.encode() in path and not self._root.files.has(path):
             for container, _ in split_path(path):
                 is_known = self._store.find_paths([container]) != [None]
                 if is_known or self._places.is_file(container):

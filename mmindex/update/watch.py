@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
-from mmindex.sources.folder import WalkRules, match_index_files
+from mmindex.sources.base import WalkRules
+from mmindex.sources.folder import match_index_files
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
 from mmindex.update.guards import RemovalRefusedError, find_index, find_root, parse_limit

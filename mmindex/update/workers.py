@@ -32,7 +32,7 @@ from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, path_of
 from mmindex.update.scan_members import MemberTarget, pack_refused
 
 if TYPE_CHECKING:
-    from multiprocessing.synchronize import Lock as ProcessLock
+    from multiprocessing.synchronize import RLock as ProcessLock
 
 _CHUNKS_AHEAD = 4  # submitted a worker before the first is done: a commit must not idle them
 
@@ -100,7 +100,7 @@ class Workers:
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
-            turn = multiprocessing.Lock()
+            turn = multiprocessing.RLock()
             pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(turn,))
             try:
                 remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)

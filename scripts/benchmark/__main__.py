@@ -26,7 +26,6 @@ from scripts.benchmark import (
     small_files,
     stores,
     training,
-    updates,
 )
 from scripts.benchmark.cases import family, sized
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
@@ -41,8 +40,8 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "header": frames.list_headers,
         "small-files": sized(1_000, 10_000, "{:,} files", small_files.list_small_files),
         "containers": containers.list_containers,
-        "store": sized(100_000, 1_000_000, "{:,} instances", stores.list_stores),
-        "update": sized(100_000, 1_000_000, "{:,} instances", updates.list_cases),
+        "store": sized(100_000, 1_000_000, "{:,} instances", stores.list_look_ups),
+        "update": sized(100_000, 1_000_000, "{:,} instances", stores.list_updates),
         "listing": sized(20_000, 200_000, "{:,} files", listings.list_cases),
         "training": training.list_training,
         "one-frame-files": sized(5_000, 100_000, "{:,} files", one_frame_files.list_cases),

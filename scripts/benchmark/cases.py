@@ -19,17 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from pathlib import Path
 
 from scripts.benchmark.measure import Bench, Contender, tell, weigh
-from scripts.benchmark.model import CannotReadError, Measurement, Result
+from scripts.benchmark.model import CannotReadError, Measurement, Result, Row
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A row of the table: who is measured, and what the row says of it.
+class Case(Row):
+    """A row of the table, and who is measured for it.
 
     Attributes
     ----------
@@ -38,23 +38,14 @@ class Case:
         call returns is the figure.
     weighed : bool
         Whether it is of seconds, too.
-    limit, bound, shown, curve, number_of_frames, aim
-        As in Result.
     least_budget : float
         Seconds that a contender may spend in any case.
     learn : callable, optional
         Called with what was measured.
     """
 
-    title: str
     contenders: Sequence[Contender]
-    limit: str = ""
-    bound: float | None = None
-    shown: bool = True
-    curve: str = ""
-    number_of_frames: int = 0
-    aim: float | None = None
-    unit: str = "s"
+    _: KW_ONLY
     weighed: bool = False
     least_budget: float = 0.0
     learn: Callable[[tuple[Measurement, ...]], None] | None = None
@@ -67,8 +58,8 @@ class Case:
             measured = weigh(self.contenders)
         if self.learn is not None:
             self.learn(measured)
-        row = self.limit, self.bound, self.shown, self.curve, self.number_of_frames, self.aim
-        return Result(family, self.title, self.unit, measured, *row)
+        row = {field.name: getattr(self, field.name) for field in fields(Row)}
+        return Result(**row, measurements=measured, family=family)
 
 
 @dataclass(frozen=True, slots=True)

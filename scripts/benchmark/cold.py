@@ -15,9 +15,10 @@ from pathlib import Path
 
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import LAYOUTS, write_image
+from scripts.benchmark.frames import first
 from scripts.benchmark.measure import Bench, Contender
 from scripts.benchmark.model import OPEN, WALK, CannotReadError
-from scripts.benchmark.openers import INDEXED, OPENERS, Opener, read_once, try_to_build
+from scripts.benchmark.openers import INDEXED, OPENERS, try_to_build
 
 
 def list_cold(bench: Bench) -> Iterator[Setup]:
@@ -33,18 +34,18 @@ def _list_cases(layout: str, number_of_frames: int, site: Site) -> Iterator[Case
     drop = partial(drop_pages, Path(written.image.root))
     (frame_index,) = written.pick(1)
 
-    def contend(name: str, opener: Opener, note: str = "") -> Contender:
-        call = None if note else partial(read_once, opener, written.image)
-        return Contender(name, call, [(frame_index,)], written.frames.__getitem__, drop, note)
-
     walk = Contender(WALK, partial(written.walk_and_read, frame_index), prepare=drop)
     openers = {name: OPENERS[name] for name in OPENERS if name != "pydicom dcmread"}
-    contenders = [contend(name, opener) for name, opener in openers.items()]
+    contenders = [
+        first(written, name, opener, frame_index, prepare=drop) for name, opener in openers.items()
+    ]
     yield Case(f"{title}: open, first frame", [*contenders, walk], limit=WALK)
 
     read = Contender(OPEN, partial(written.open_and_read, frame_index), prepare=drop)
-    notes = {name: try_to_build(name, written.image.root) for name in INDEXED}
-    contenders = [contend(name, opener, notes[name]) for name, opener in INDEXED.items()]
+    contenders = [
+        first(written, name, opener, frame_index, try_to_build(name, written.image.root), drop)
+        for name, opener in INDEXED.items()
+    ]
     yield Case(f"{title}: first frame from an index", [*contenders, read], limit=OPEN)
 
 

@@ -18,7 +18,7 @@ from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_small_files
 from scripts.benchmark.measure import Bench, Contender, attempt, contend_pread
 from scripts.benchmark.model import MMINDEX, PREAD, Image
-from scripts.benchmark.openers import build_mmindex, remove_indexes
+from scripts.benchmark.openers import build_mmindex, read_uid_with_pydicom, remove_indexes
 
 READS = 500
 FRAME_LENGTH = 128 * 128 * 2  # bytes; a small file ends with its one frame
@@ -96,16 +96,9 @@ class _Packed:
 
     def build_with(self, opener: Opener) -> list[tuple[str, object]]:
         """Make the list that an index is made of: open the container, read every header."""
-        import pydicom
-
-        read_member = opener(self.path, self.stack)
+        read = opener(self.path, self.stack)
         return [
-            (
-                image.name,
-                pydicom.dcmread(
-                    io.BytesIO(read_member(image.name)), stop_before_pixels=True
-                ).SOPInstanceUID,
-            )
+            (image.name, read_uid_with_pydicom(io.BytesIO(read(image.name))))
             for image in self.images
         ]
 

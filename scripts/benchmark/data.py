@@ -17,17 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scripts.benchmark import limits
-from scripts.benchmark.elements import (
-    CT_IMAGE_STORAGE,
-    SECONDARY_CAPTURE_STORAGE,
-    name_uid,
-    pack_attributes,
-    pack_file_meta,
-    pack_functional_groups,
-)
-from scripts.benchmark.model import Image
-from tests.dicom_bytes import (
+from dicom_bytes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
     PIXEL_DATA,
@@ -38,6 +28,18 @@ from tests.dicom_bytes import (
     item,
     pack_tag,
 )
+
+from scripts.benchmark import limits
+from scripts.benchmark.elements import (
+    CT_IMAGE_STORAGE,
+    SECONDARY_CAPTURE_STORAGE,
+    name_uid,
+    pack_attributes,
+    pack_file_meta,
+    pack_functional_groups,
+    pack_header,
+)
+from scripts.benchmark.model import Image
 
 LAYOUTS = ("no table", "Basic Offset Table", "Extended Offset Table", "two fragments a frame")
 
@@ -142,8 +144,7 @@ def write_image(
     frames = Frames(number_of_frames, sizes, seed=number)
     uids = name_uid(number, 1), name_uid(number, 2), name_uid(number, 3)
     image = Image(str(root), name, number_of_frames, *uids)
-    header = pack_file_meta(JPEG_BASELINE, SECONDARY_CAPTURE_STORAGE, image.sop_instance_uid)
-    header += b"".join(pack_attributes(image, SECONDARY_CAPTURE_STORAGE))
+    header = pack_header(image, SECONDARY_CAPTURE_STORAGE, JPEG_BASELINE)
     header += image_attributes(rows=64, columns=64, bits=8, number_of_frames=number_of_frames)
     if items:
         header += pack_functional_groups(number_of_frames)

@@ -14,12 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmindex
-from scripts.benchmark.cases import Case, Setup, Site
-from scripts.benchmark.elements import SECONDARY_CAPTURE_STORAGE, pack_encapsulated, pack_file_meta
-from scripts.benchmark.measure import Bench, Contender, attempt
-from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
-from tests.dicom_bytes import (
+from dicom_bytes import (
     DEFLATED_IMAGE_FRAME,
     ENCAPSULATED_UNCOMPRESSED,
     HTJ2K,
@@ -30,8 +25,15 @@ from tests.dicom_bytes import (
     RLE_LOSSLESS,
     deflate,
     element,
+    encapsulate_frames,
     image_attributes,
 )
+
+import mmindex
+from scripts.benchmark.cases import Case, Setup, Site
+from scripts.benchmark.elements import SECONDARY_CAPTURE_STORAGE, pack_file_meta
+from scripts.benchmark.measure import Bench, Contender, attempt
+from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 
 BY_HAND = "imagecodecs by hand"
 OPENJPH = "OpenJPH by hand"
@@ -55,12 +57,11 @@ def _make_image(depth: int, samples: int) -> Any:
 
 
 def _encode_rle(image: Any) -> bytes:
-    from pydicom.pixels.encoders.base import EncodeRunner  # type: ignore[attr-defined]
-    from pydicom.pixels.encoders.native import _encode_frame  # type: ignore[attr-defined]
-    from pydicom.uid import RLELossless
+    from pydicom.pixels.encoders import RLELosslessEncoder
 
-    runner = EncodeRunner(RLELossless)
-    runner.set_options(
+    return RLELosslessEncoder.encode(
+        image.tobytes(),
+        encoding_plugin="pydicom",
         rows=512,
         columns=512,
         samples_per_pixel=1,
@@ -70,7 +71,6 @@ def _encode_rle(image: Any) -> bytes:
         photometric_interpretation="MONOCHROME2",
         number_of_frames=1,
     )
-    return bytes(_encode_frame(image.tobytes(), runner))
 
 
 class _Codec(NamedTuple):
@@ -179,7 +179,7 @@ def _write_file(path: Path, uid: str, image: Any, frame: bytes) -> None:
     )
     uids = element(0x00080016, "UI", SECONDARY_CAPTURE_STORAGE) + element(0x00080018, "UI", "1.2.3")
     padded = frame + bytes(len(frame) % 2)
-    pixels = pack_encapsulated([padded] * _FRAMES)
+    pixels = encapsulate_frames([padded] * _FRAMES)
     meta = pack_file_meta(uid, SECONDARY_CAPTURE_STORAGE, "1.2.3")
     path.write_bytes(meta + uids + attributes + pixels)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, element, file_meta, item, sequence
 
 from scripts.benchmark.model import Image
-from tests.dicom_bytes import element, encapsulate, file_meta, item, sequence
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7.2"
@@ -19,20 +19,17 @@ def pack_file_meta(transfer_syntax_uid: str, sop_class_uid: str, sop_instance_ui
     return bytes(128) + b"DICM" + meta
 
 
+def pack_header(
+    image: Image, sop_class_uid: str, transfer_syntax_uid: str = EXPLICIT_VR_LITTLE_ENDIAN
+) -> bytes:
+    """Return a file up to its Image Pixel Module."""
+    meta = pack_file_meta(transfer_syntax_uid, sop_class_uid, image.sop_instance_uid)
+    return meta + b"".join(pack_attributes(image, sop_class_uid))
+
+
 def name_uid(*numbers: int) -> str:
     """Return a UID of one length for numbers of up to nine digits each."""
     return ".".join(["2.25", *(f"1{number:09d}" for number in numbers)])
-
-
-def pack_encapsulated(fragments: Sequence[bytes]) -> bytes:
-    """Return Pixel Data of one fragment a frame with its Basic Offset Table (PS3.5 A.4)."""
-    starts = itertools.accumulate((len(each) + 8 for each in fragments[:-1]), initial=0)
-    return encapsulate(fragments, bot=list(starts))
-
-
-def pack_sequence(tag: int, *items: bytes) -> bytes:
-    """Return a sequence of defined lengths."""
-    return sequence(tag, list(map(item, items)))
 
 
 def pack_attributes(image: Image, sop_class_uid: str) -> Iterator[bytes]:
@@ -62,14 +59,19 @@ def pack_attributes(image: Image, sop_class_uid: str) -> Iterator[bytes]:
         yield element(tag, vr, value)
 
 
-def pack_functional_groups(number_of_frames: int) -> bytes:
-    """Return Per-frame Functional Groups of undefined lengths (PS3.3 C.7.6.16)."""
-    return sequence(0x52009230, list(map(_pack_group, range(number_of_frames))), undefined=True)
+def pack_functional_groups(number_of_frames: int, *, undefined: bool = True) -> bytes:
+    """Return Per-frame Functional Groups (PS3.3 C.7.6.16), with an index and a place a frame.
 
+    All but the outermost sequence have defined lengths, or all are `undefined`.
+    """
 
-def _pack_group(frame_index: int) -> bytes:
-    index = element(0x00209157, "UL", struct.pack("<2I", 1, frame_index + 1))
-    place = element(0x00200032, "DS", f"0\\0\\{frame_index}.5")
-    content = sequence(0x00209111, [item(index, undefined=True)], undefined=True)
-    position = sequence(0x00209113, [item(place, undefined=True)], undefined=True)
-    return item(content + position, undefined=True)
+    def nest(tag: int, content: bytes) -> bytes:
+        return sequence(tag, [item(content, undefined=undefined)], undefined=undefined)
+
+    groups = (
+        nest(0x00209111, element(0x00209157, "UL", struct.pack("<2I", 1, frame_index + 1)))
+        + nest(0x00209113, element(0x00200032, "DS", rf"0\0\{frame_index}.5"))
+        for frame_index in range(number_of_frames)
+    )
+    items = [item(each, undefined=undefined) for each in groups]
+    return sequence(0x52009230, items, undefined=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,7 +104,7 @@ def _list_cases(kind: _Kind, site: Site) -> Iterator[Case]:
     notes = {name: kind.patience.note(layout, name, count) for name in OPENERS}
 
     def list_first(openers: dict[str, Opener], notes: dict[str, str]) -> list[Contender]:
-        return [_first(written, name, openers[name], frame_index, notes[name]) for name in openers]
+        return [first(written, name, openers[name], frame_index, notes[name]) for name in openers]
 
     yield Case(
         f"{kind.title}: open, first frame",
@@ -150,9 +150,17 @@ def _list_cases(kind: _Kind, site: Site) -> Iterator[Case]:
     )
 
 
-def _first(written: Written, name: str, opener: Opener, frame_index: int, note: str) -> Contender:
+def first(
+    written: Written,
+    name: str,
+    opener: Opener,
+    frame_index: int,
+    note: str = "",
+    prepare: Callable[[], object] | None = None,
+) -> Contender:
+    """Open, read one frame, close."""
     call = None if note else partial(read_once, opener, written.image)
-    return Contender(name, call, [(frame_index,)], written.frames.__getitem__, note=note)
+    return Contender(name, call, [(frame_index,)], written.frames.__getitem__, prepare, note)
 
 
 def _further(

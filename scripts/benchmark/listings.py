@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from dicom_bytes import PIXEL_DATA, element, image_attributes
+
 from scripts.benchmark import limits
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.data import PIXEL_DATA, element, image_attributes, walk_series
-from scripts.benchmark.elements import pack_attributes, pack_file_meta
+from scripts.benchmark.data import walk_series
+from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_header
 from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import FOLDER_WALK, MMINDEX, CannotReadError
 from scripts.benchmark.openers import build_mmindex
@@ -24,8 +26,6 @@ AIMS = {  # seconds a command, of FILES files
 }
 FILES = 200_000
 _START = 0.2  # seconds of each that do not depend on the number of files
-_CT = "1.2.840.10008.5.1.4.1.1.2"
-_EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 def list_cases(count: int, site: Site) -> Iterator[Case]:
@@ -47,8 +47,7 @@ def write_tiny_files(root: Path, count: int) -> None:
     """Write images of 2 x 2 pixels, a series of 500 in each folder."""
     pixels = image_attributes(rows=2, columns=2, bits=16) + element(PIXEL_DATA, "OW", bytes(8))
     for image in walk_series(root, count, series_a_study=4):
-        meta = pack_file_meta(_EXPLICIT, _CT, image.sop_instance_uid)
-        Path(image.path).write_bytes(meta + b"".join(pack_attributes(image, _CT)) + pixels)
+        Path(image.path).write_bytes(pack_header(image, CT_IMAGE_STORAGE) + pixels)
 
 
 def run(command: str, root: Path) -> int:

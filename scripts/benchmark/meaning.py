@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN, PIXEL_DATA, element, image_attributes
+
 import mmindex
 from scripts.benchmark import limits
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.data import PIXEL_DATA, element, image_attributes
-from scripts.benchmark.elements import name_uid, pack_file_meta
+from scripts.benchmark.elements import name_uid, pack_file_meta, pack_functional_groups
 from scripts.benchmark.measure import Contender
-from scripts.benchmark.model import MMINDEX
-from tests.dicom_bytes import item, sequence
+from scripts.benchmark.model import MMINDEX, SKIP
 
-SKIP = "skip of the header"
 BOUND = 3.0  # times the skip
-_SEGMENTATION, _EXPLICIT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.1.2.1"
+_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 def list_cases(count: int, site: Site) -> Iterator[Case]:
@@ -41,23 +39,12 @@ def list_cases(count: int, site: Site) -> Iterator[Case]:
 
 def write_items(path: Path, count: int, *, undefined: bool) -> None:
     """Write a file of one-pixel frames, each with a position and an index."""
-
-    def nest(tag: int, content: bytes) -> bytes:
-        return sequence(tag, [item(content, undefined=undefined)], undefined=undefined)
-
-    items = (
-        nest(0x00209111, element(0x00209157, "UL", struct.pack("<2I", 1, index + 1)))
-        + nest(0x00209113, element(0x00200032, "DS", rf"0\0\{index}.5"))
-        for index in range(count)
-    )
-    groups = sequence(
-        0x52009230, [item(each, undefined=undefined) for each in items], undefined=True
-    )
     uid = name_uid(9, 4)
     data_set = element(0x00080018, "UI", uid) + element(0x00200037, "DS", r"1\0\0\0\1\0")
-    data_set += image_attributes(rows=1, columns=1, number_of_frames=count) + groups
+    data_set += image_attributes(rows=1, columns=1, number_of_frames=count)
+    data_set += pack_functional_groups(count, undefined=undefined)
     data_set += element(PIXEL_DATA, "OB", bytes(count + count % 2))
-    path.write_bytes(pack_file_meta(_EXPLICIT, _SEGMENTATION, uid) + data_set)
+    path.write_bytes(pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, _SEGMENTATION, uid) + data_set)
 
 
 def read_positions(path: Path) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 MMINDEX = "mmindex"
@@ -72,11 +72,13 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A case: mmindex, its peers and the limit, measured in turn.
+class Row:
+    """A row of the table: what it says beside the figures.
 
     Attributes
     ----------
+    unit : str
+        "s" of wall time, "CPU" of seconds of processor time, "B" of bytes.
     limit : str
         The contender that is the limit; "" where there is none.
     bound : float or None
@@ -91,16 +93,23 @@ class Result:
         Seconds (or bytes) that mmindex may take on any machine; None where the case sets no aim.
     """
 
-    family: str
     title: str
-    unit: str
-    measurements: tuple[Measurement, ...]
+    _: KW_ONLY
+    unit: str = "s"
     limit: str = ""
     bound: float | None = None
     shown: bool = True
     curve: str = ""
     number_of_frames: int = 0
     aim: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Row):
+    """A case that was measured: mmindex, its peers and the limit in turn."""
+
+    measurements: tuple[Measurement, ...]
+    family: str
 
     def find(self, contender: str) -> Measurement | None:
         """Return the measurement of a contender, if it has samples."""

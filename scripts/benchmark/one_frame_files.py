@@ -10,18 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from dicom_bytes import PIXEL_DATA, element, image_attributes
+
 import mmindex
 from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import walk_series
-from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_attributes, pack_file_meta
+from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_header
 from scripts.benchmark.measure import Contender, attempt
 from scripts.benchmark.model import MMINDEX, Image
-from scripts.benchmark.openers import build_dicomweb_client, build_mmindex, read_by_uids
-from tests.dicom_bytes import (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    PIXEL_DATA,
-    element,
-    image_attributes,
+from scripts.benchmark.openers import (
+    OPENERS,
+    Opener,
+    build_dicomweb_client,
+    build_mmindex,
+    read_by_uids,
+    read_once,
 )
 
 OPEN_EACH = "os.open, fstat, pread and close"
@@ -32,7 +35,6 @@ _MOST_FOR_DICOMWEB = 10_000  # files: its index of more takes minutes
 
 class _File(NamedTuple):
     image: Image
-    path: str
     offset: int  # of the frame
     number: int
 
@@ -53,16 +55,15 @@ def _write_files(root: Path, count: int) -> list[_File]:
         header = template.replace(uid, own)
         with open(image.path, "wb") as file:
             file.write(header + _make_frame(number))
-        files.append(_File(image, image.path, len(header), number))
+        files.append(_File(image, len(header), number))
     return files
 
 
 def _pack_header(image: Image) -> bytes:
     """Return all of a file but its pixels."""
-    meta = pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid)
-    attributes = b"".join(pack_attributes(image, CT_IMAGE_STORAGE))
     pixels = image_attributes(rows=_ROWS, columns=_COLUMNS, bits=16)
-    return meta + attributes + pixels + element(PIXEL_DATA, "OW", length=_FRAME_LENGTH)
+    pixels += element(PIXEL_DATA, "OW", length=_FRAME_LENGTH)
+    return pack_header(image, CT_IMAGE_STORAGE) + pixels
 
 
 class _Shuffled:
@@ -94,38 +95,21 @@ def _contend(files: list[_File], name: str, read: Callable[[_File], bytes]) -> C
 
 def _open_and_read(file: _File) -> bytes:
     """Do what any reader of a file that is not open has to do, with all that it has to know."""
-    descriptor = os.open(file.path, os.O_RDONLY)
+    descriptor = os.open(file.image.path, os.O_RDONLY)
     os.fstat(descriptor)  # whether it is the file that was indexed
     frame = os.pread(descriptor, _FRAME_LENGTH, file.offset)
     os.close(descriptor)
     return frame
 
 
-def _make_pydicom() -> Callable[[_File], bytes]:
-    import pydicom
-
-    def read(file: _File) -> bytes:
-        value: bytes = pydicom.dcmread(file.path).PixelData
-        return value
-
-    return read
+def _open_with(opener: Opener, file: _File) -> bytes:
+    return read_once(opener, file.image, 0)
 
 
-def _make_highdicom() -> Callable[[_File], bytes]:
-    from highdicom.io import ImageFileReader
-
-    def read(file: _File) -> bytes:
-        with ImageFileReader(file.path) as reader:
-            frame: bytes = reader.read_frame_raw(0)
-            return frame
-
-    return read
-
-
-def _make_dicomweb_client(root: str, stack: ExitStack) -> Callable[[_File], bytes]:
+def _make_dicomweb_client(files: list[_File], root: str, stack: ExitStack) -> Contender:
     build_dicomweb_client(root)
     read = read_by_uids(root, stack)
-    return lambda file: read(file.image, 0)
+    return _contend(files, "dicomweb-client", lambda file: read(file.image, 0))
 
 
 def list_cases(count: int, site: Site) -> Iterator[Case]:
@@ -134,18 +118,18 @@ def list_cases(count: int, site: Site) -> Iterator[Case]:
     files = _write_files(root, count)
     build_mmindex(str(root))
     archive = site.stack.enter_context(mmindex.open(root, max_open_files=count // 20))
-    makers = {"pydicom dcmread": _make_pydicom, "highdicom": _make_highdicom}
+    peers = [
+        _contend(files, name, partial(_open_with, OPENERS[name]))
+        for name in ("pydicom dcmread", "highdicom")
+    ]
     if count <= _MOST_FOR_DICOMWEB:
-        makers["dicomweb-client"] = partial(_make_dicomweb_client, str(root), site.stack)
-
-    def make(name: str, maker: Callable[[], Callable[[_File], bytes]]) -> Contender:
-        return _contend(files, name, maker())
-
+        make = partial(_make_dicomweb_client, files, str(root), site.stack)
+        peers.append(attempt("dicomweb-client", make))
     yield Case(
         f"a frame of one of {count:,} one-frame files that are not open, index open",
         [
             _contend(files, MMINDEX, lambda file: archive.frame(file.image.sop_instance_uid, 0)),
-            *(attempt(name, partial(make, name, maker)) for name, maker in makers.items()),
+            *peers,
             _contend(files, OPEN_EACH, _open_and_read),
         ],
         limit=OPEN_EACH,

@@ -83,14 +83,16 @@ def _read_native(file: BinaryIO, start: int, data_set: Dataset, frame_index: int
 
 @contextmanager
 def open_whole_with_pydicom(image: Image) -> Iterator[Read]:
-    """Read all of the file, then let `get_frame` look in it."""
+    """Read all of the file, then let `get_frame` look in it; a native image has one frame here."""
     import pydicom
     from pydicom.encaps import get_frame
 
     data_set = pydicom.dcmread(image.path)
-    count = int(data_set.NumberOfFrames)
-    tables = _find_tables(data_set)
     value = data_set.PixelData
+    if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield lambda frame_index: value
+        return
+    count, tables = int(data_set.NumberOfFrames), _find_tables(data_set)
     yield lambda frame_index: get_frame(
         value, frame_index, number_of_frames=count, extended_offsets=tables
     )
@@ -207,6 +209,13 @@ def remove_indexes(root: str) -> None:
     for path in Path(root).glob(".*"):
         if path.name.startswith(tuple(INDEX_FILES.values())):
             path.unlink()
+
+
+def read_uid_with_pydicom(file: str | BinaryIO) -> object:
+    """Return the SOP Instance UID in a file's header, as an index of pydicom's would have it."""
+    import pydicom
+
+    return pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
 
 
 def read_once(opener: Opener, image: Image, frame_index: int) -> bytes:

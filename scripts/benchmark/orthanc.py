@@ -89,7 +89,7 @@ def main() -> None:
                 _store(image)
                 found = {
                     connections: measure_load(
-                        server.pid, partial(_connect, image), connections, requests
+                        server.pid, partial(_Connection, image), connections, requests
                     )
                     for connections in CONNECTIONS
                 }
@@ -140,10 +140,6 @@ class _Connection:
     def close(self) -> None:
         """End the connection."""
         self._http.close()
-
-
-def _connect(image: Image) -> _Connection:
-    return _Connection(image)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ server in it, the same for all; rows of processor time have that of the client a
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from scripts.benchmark.slide import open_with_wsidicom, write_slide
 
 BARE_GET = "obstore.get_range"
 BARE_GETS = "obstore.get_ranges"
+CHECKED_GETS = "obstore.get_async, ETags compared"
 FSSPEC_PYDICOM = "pydicom over fsspec"
 FSSPEC_WSIDICOM = "wsidicom over fsspec"
 MOST = 1.5  # times the bare call
@@ -33,8 +35,8 @@ WEIGHED = 400  # reads of which processor time is measured
 def list_remote(bench: Bench) -> Iterator[Setup]:
     """Yield a slide over HTTP, then over S3; a server that is not installed is left out."""
     side = 24 if bench.quick else 64
-    for says, list_cases in (("HTTP, nginx", _list_http), ("S3, SeaweedFS", _list_s3)):
-        yield f"{side * side} tiles over {says}", partial(list_cases, side)
+    for says, make in (("HTTP, nginx", _serve_http), ("S3, SeaweedFS", _serve_s3)):
+        yield f"{side * side} tiles over {says}", partial(_list_cases, make, side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,10 @@ class Remote:
             [
                 attempt(MMINDEX, lambda: self.make_batch(many)),
                 attempt(BARE_GETS, lambda: self.make_bare_batch(many)),
+                attempt(CHECKED_GETS, lambda: self.make_checked_batch(many)),
             ],
             limit=BARE_GETS,
+            bound=MOST,
         )
         yield Case(
             f"remote: open the slide, read a tile, {self.where}",
@@ -126,6 +130,11 @@ class Remote:
         opened = mmindex.open_file(f"s3://bench/{self.key}", store=self.store, prove=True)
         return self.site.stack.enter_context(opened)
 
+    def list_pieces(self) -> list[mmindex.ByteRange]:
+        """Return where each tile is."""
+        instance = self.open_instance()
+        return [instance.byte_ranges(index)[0] for index in range(len(instance))]
+
     def read_first(self, index: int) -> bytes:
         """Open the slide by its table, read a tile."""
         with mmindex.open_file(f"s3://bench/{self.key}", store=self.store) as instance:
@@ -135,8 +144,7 @@ class Remote:
         """Read ranges that are known, and look at no version."""
         import obstore
 
-        instance = self.open_instance()
-        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+        pieces = self.list_pieces()
 
         def read(index: int) -> bytes:
             start, length = pieces[index]
@@ -171,8 +179,7 @@ class Remote:
         """Read ranges of a list, each by a request."""
         import obstore
 
-        instance = self.open_instance()
-        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+        pieces = self.list_pieces()
 
         def read(wanted: list[int]) -> list[bytes]:
             starts, lengths = zip(*(pieces[index] for index in wanted), strict=True)
@@ -182,6 +189,30 @@ class Remote:
             return list(map(bytes, found))
 
         return Contender(BARE_GETS, read, [(indices,)], self.expect)
+
+    def make_checked_batch(self, indices: list[int]) -> Contender:
+        """Read ranges of a list, each by a request whose answer has to have the object's ETag."""
+        import obstore
+
+        instance = self.open_instance()
+        pieces = [instance.byte_ranges(index)[0] for index in range(len(instance))]
+        e_tag = obstore.head(self.store, self.key)["e_tag"]
+
+        async def get(index: int) -> bytes:
+            start, length = pieces[index]
+            options: Any = {"range": (start, start + length), "if_match": e_tag}
+            result = await obstore.get_async(self.store, self.key, options=options)
+            if result.meta["e_tag"] != e_tag:
+                raise ValueError("the object changed")
+            return bytes(await result.bytes_async())
+
+        async def gather(wanted: list[int]) -> list[bytes]:
+            return await asyncio.gather(*map(get, wanted))
+
+        def read(wanted: list[int]) -> list[bytes]:
+            return asyncio.run(gather(wanted))
+
+        return Contender(CHECKED_GETS, read, [(indices,)], self.expect)
 
     def expect(self, indices: list[int]) -> list[bytes]:
         """Return what a batch has to be."""
@@ -211,33 +242,33 @@ def _read_first(make: Callable[[], Callable[[int], bytes]], index: int) -> bytes
     return make()(index)
 
 
-def _list_http(side: int, site: Site) -> Iterable[Case]:
-    from obstore.store import HTTPStore
-
-    from tests.sources.real_servers import NotInstalledError, run_nginx
+def _list_cases(make: Callable[[int, Site], Remote], side: int, site: Site) -> Iterable[Case]:
+    from sources.real_servers import NotInstalledError
 
     try:
-        url, served = site.stack.enter_context(run_nginx(site.folder))
+        remote = make(side, site)
     except NotInstalledError as error:
         tell(f"remote: {error}; not measured")
         return
-    tiles = write_slide(served / "slide.dcm", side)
-    store = HTTPStore(url, client_options={"allow_http": True})
-    options = {"cache_type": "none"}
-    remote = Remote(site, "HTTP", store, "slide.dcm", f"{url}/slide.dcm", options, tiles)
     yield from remote.list_cases()
 
 
-def _list_s3(side: int, site: Site) -> Iterable[Case]:
-    from tests.sources.real_servers import NotInstalledError, run_seaweedfs
+def _serve_http(side: int, site: Site) -> Remote:
+    from obstore.store import HTTPStore
+    from sources.real_servers import run_nginx
 
-    try:
-        store, how = site.stack.enter_context(run_seaweedfs(site.folder))
-    except NotInstalledError as error:
-        tell(f"remote: {error}; not measured")
-        return
+    url, served = site.stack.enter_context(run_nginx(site.folder))
+    tiles = write_slide(served / "slide.dcm", side)
+    store = HTTPStore(url, client_options={"allow_http": True})
+    options = {"cache_type": "none"}
+    return Remote(site, "HTTP", store, "slide.dcm", f"{url}/slide.dcm", options, tiles)
+
+
+def _serve_s3(side: int, site: Site) -> Remote:
     import obstore
+    from sources.real_servers import run_seaweedfs
 
+    store, how = site.stack.enter_context(run_seaweedfs(site.folder))
     written = site.folder / "slide.dcm"
     tiles = write_slide(written, side)
     obstore.put(store, "slide.dcm", written.read_bytes())
@@ -247,5 +278,4 @@ def _list_s3(side: int, site: Site) -> Iterable[Case]:
         "endpoint_url": how["endpoint"],
         "default_cache_type": "none",
     }
-    remote = Remote(site, "S3", store, "slide.dcm", "s3://archive/slide.dcm", options, tiles)
-    yield from remote.list_cases()
+    return Remote(site, "S3", store, "slide.dcm", "s3://archive/slide.dcm", options, tiles)

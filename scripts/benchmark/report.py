@@ -122,51 +122,19 @@ def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
     return f"**{text}**" if peer.counts and peer.median < mmindex.median else text
 
 
-def say_where_not_first(results: Sequence[Result]) -> str:
-    """Return a list of each case where a peer is before mmindex, or a bound or an aim is passed."""
-    behind, above, slow = [], [], []
-    for result in results:
-        mmindex = result.find(MMINDEX)
-        if mmindex is None:
-            behind.append(f"- {result.title}: mmindex was not measured")
-            continue
-        ours = format_amount(mmindex.median, result.unit)
-        for peer in sorted(result.faster_peers, key=lambda each: each.median):
-            theirs = format_amount(peer.median, result.unit)
-            behind.append(f"- {result.title}: {peer.contender} {theirs}, mmindex {ours}")
-        if is_above_bound(result):
-            assert result.times_of_limit is not None
-            limit = f"{format_ratio(result.times_of_limit, 1)} of {result.limit}, mmindex {ours}"
-            above.append(f"- {result.title}: {limit}")
-        if is_above_aim(result):
-            slow.append(f"- {result.title}: mmindex {ours}, {_describe_aim(result)}")
-    bounded = sum(result.bound is not None for result in results)
-    contested = sum(any(peer.counts for peer in result.peers) for result in results)
-    lines = [f"mmindex is first in every case ({contested}) against every peer."]
-    if behind:
-        lines = ["mmindex is **not first** here:", "", *behind]
-    if above:
-        lines += ["", "mmindex is **above twice the limit** here:", "", *above]
-    elif bounded:
-        lines += [
-            "",
-            f"mmindex is within twice the limit in every case that asks for it ({bounded}).",
-        ]
-    if slow:
-        lines += ["", "mmindex is **above the aim** here:", "", *slow]
-    elif aimed := sum(result.aim is not None for result in results):
-        lines += ["", f"mmindex is within the aim in every case that has one ({aimed})."]
-    return "\n".join(lines)
+def say_where_not_first(results: Sequence[Result], what: str) -> str:
+    """Return a line on each case where a peer is before mmindex, or a bound or an aim is passed.
 
-
-def say_where_not_first_by_row(results: Sequence[Result]) -> str:
-    """Return the same of the cases that have a row in the table, on one line each."""
-    shown = [result for result in results if result.shown]
-    lines = [line for result in shown if (line := _say_what_is_amiss(result))]
-    has_aims = any(result.aim is not None for result in shown)
+    Parameters
+    ----------
+    what : str
+        What these results are: "rows", "cases".
+    """
+    lines = [line for result in results if (line := _say_what_is_amiss(result))]
+    has_aims = any(result.aim is not None for result in results)
     if not lines:
         within = "within twice the limit and the aim" if has_aims else "within twice the limit"
-        return f"In these rows mmindex is first, and {within} where that is asked."
+        return f"In these {what} mmindex is first, and {within} where that is asked."
     above = "**above twice the limit** or **the aim**" if has_aims else "**above twice the limit**"
     heading = f"mmindex is **not first**, or {above} where that is asked, here:"
     return "\n".join((heading, "", *lines))
@@ -181,27 +149,15 @@ def _say_what_is_amiss(result: Result) -> str:
         f"{peer.contender} {format_amount(peer.median, result.unit)}"
         for peer in sorted(result.faster_peers, key=lambda each: each.median)
     ]
-    if is_above_bound(result):
-        assert result.times_of_limit is not None
-        told.append(f"{format_ratio(result.times_of_limit, 1)} of {result.limit}")
-    if is_above_aim(result):
+    times = result.times_of_limit
+    if times is not None and result.bound is not None and times > result.bound:
+        told.append(f"{format_ratio(times, 1)} of {result.limit}")
+    if result.aim is not None and mmindex.median > result.aim:
         told.append(_describe_aim(result))
     if not told:
         return ""
     ours = format_amount(mmindex.median, result.unit)
     return f"- {result.title}: {', '.join(told)}; mmindex {ours}"
-
-
-def is_above_bound(result: Result) -> bool:
-    """Return whether mmindex takes more times the limit than the case allows."""
-    times = result.times_of_limit
-    return times is not None and result.bound is not None and times > result.bound
-
-
-def is_above_aim(result: Result) -> bool:
-    """Return whether mmindex takes more than the case aims for, on any machine."""
-    mmindex = result.find(MMINDEX)
-    return mmindex is not None and result.aim is not None and mmindex.median > result.aim
 
 
 def _describe_aim(result: Result) -> str:
@@ -225,7 +181,7 @@ def make_readme(results: Sequence[Result], machine: dict[str, str], *, quick: bo
             "",
             make_table(results),
             "",
-            say_where_not_first_by_row(results),
+            say_where_not_first([result for result in results if result.shown], "rows"),
             "",
         )
     )
@@ -238,7 +194,7 @@ def make_report(results: Sequence[Result], machine: dict[str, str], *, quick: bo
             make_readme(results, machine, quick=quick),
             f"All {len(results)} cases, also those at sizes that have no row:",
             "",
-            say_where_not_first(results),
+            say_where_not_first(results, "cases"),
             "",
         )
     )

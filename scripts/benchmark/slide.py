@@ -17,23 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicom_bytes import JPEG_BASELINE
+from slide_files import write_slide_file
+
 import mmindex
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.elements import (
-    name_uid,
-    pack_encapsulated,
-    pack_file_meta,
-    pack_sequence,
-)
 from scripts.benchmark.measure import Call, Contender, attempt, compare_exactly
 from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
-from tests.dicom_bytes import JPEG_BASELINE, element, image_attributes
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
     from wsidicom import WsiDicom
 
-SLIDE_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 TILE = 256
 READS = 200
 REGION = 1024  # pixels wide and high
@@ -62,67 +57,12 @@ def number_tile(picture: bytes, number: int) -> bytes:
 
 def write_slide(path: Path, tiles_a_side: int) -> list[bytes]:
     """Write a TILED_FULL whole slide image of one level (PS3.3 A.32.8); return its tiles."""
-    picture = draw_tile()
+    picture, side = draw_tile(), tiles_a_side * TILE
     tiles = [number_tile(picture, number) for number in range(tiles_a_side**2)]
-    side = struct.pack("<I", tiles_a_side * TILE)
-    uid = name_uid(9, 3)
-    spacing = pack_sequence(
-        0x00289110,
-        element(0x00180050, "DS", "0.001") + element(0x00280030, "DS", r"0.0005\0.0005"),
-    )
-    frame_type = pack_sequence(
-        0x00400710, element(0x00089007, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE")
-    )
-    illumination = pack_sequence(
-        0x00220016,
-        element(0x00080100, "SH", "111744")
-        + element(0x00080102, "SH", "DCM")
-        + element(0x00080104, "LO", "Brightfield illumination"),
-    )
-    origin = element(0x0040072A, "DS", "0") + element(0x0040073A, "DS", "0")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
-        b"".join(
-            (
-                pack_file_meta(JPEG_BASELINE, SLIDE_STORAGE, uid),
-                element(0x00080008, "CS", r"ORIGINAL\PRIMARY\VOLUME\NONE"),
-                element(0x00080016, "UI", SLIDE_STORAGE),
-                element(0x00080018, "UI", uid),
-                element(0x00080020, "DA", "20260102"),
-                element(0x00080060, "CS", "SM"),
-                element(0x00080070, "LO", "mmindex"),
-                element(0x00100010, "PN", "Bench^Mark"),
-                element(0x00100020, "LO", "1"),
-                element(0x0020000D, "UI", name_uid(9, 1)),
-                element(0x0020000E, "UI", name_uid(9, 2)),
-                element(0x00200011, "IS", "1"),
-                element(0x00200013, "IS", "1"),
-                element(0x00200052, "UI", name_uid(9, 4)),
-                element(0x00209311, "CS", "TILED_FULL"),
-                image_attributes(
-                    rows=TILE,
-                    columns=TILE,
-                    samples=3,
-                    photometric="YBR_FULL_422",
-                    number_of_frames=len(tiles),
-                ),
-                element(0x00282110, "CS", "01"),
-                element(0x00480001, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
-                element(0x00480002, "FL", struct.pack("<f", tiles_a_side * TILE * 0.0005)),
-                element(0x00480003, "FL", struct.pack("<f", 0.001)),
-                element(0x00480006, "UL", side),
-                element(0x00480007, "UL", side),
-                pack_sequence(0x00480008, origin),
-                element(0x00480010, "CS", "NO"),
-                element(0x00480011, "CS", "NO"),
-                element(0x00480012, "CS", "BRIGHTFIELD"),
-                element(0x00480102, "DS", r"0\-1\0\-1\0\0"),
-                pack_sequence(0x00480105, illumination + element(0x00480106, "SH", "0")),
-                element(0x00480302, "UL", struct.pack("<I", 1)),
-                element(0x00480303, "UL", struct.pack("<I", 1)),
-                pack_sequence(0x52009229, spacing + frame_type),
-                pack_encapsulated(tiles),
-            )
+        write_slide_file(
+            1, (side, side), tiles, tile=(TILE, TILE), transfer_syntax_uid=JPEG_BASELINE
         )
     )
     return tiles

@@ -16,6 +16,7 @@ from scripts.benchmark.openers import (
     build_dicomweb_client,
     build_mmindex,
     measure_index,
+    read_uid_with_pydicom,
     remove_indexes,
     try_to_build,
 )
@@ -35,9 +36,9 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
         f"scan of {SCANNED_FILES} small files (265 elements, 39 kB), one core",
         [
             Contender(MMINDEX, partial(scan_with_mmindex, root, images)),
-            Contender("pydicom", partial(scan_with_pydicom, paths)),
+            Contender("pydicom", lambda: list(map(read_uid_with_pydicom, paths))),
             Contender("dicomsdl", partial(scan_with_dicomsdl, paths)),
-            Contender(SKIP, partial(_skip_headers, paths)),
+            Contender(SKIP, lambda: list(map(limits.skip_header, paths))),
         ],
         limit=SKIP,
     )
@@ -87,13 +88,6 @@ def scan_with_mmindex(root: str, images: list[Image]) -> object:
     return scan_files(os.fsencode(root), paths, ScanOptions())
 
 
-def scan_with_pydicom(paths: list[str]) -> object:
-    """Parse the headers of files."""
-    import pydicom
-
-    return [pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in paths]
-
-
 def scan_with_dicomsdl(paths: list[str]) -> object:
     """Load files."""
     import dicomsdl
@@ -101,16 +95,7 @@ def scan_with_dicomsdl(paths: list[str]) -> object:
     return [dicomsdl.open(path).SOPInstanceUID for path in paths]
 
 
-def _skip_headers(paths: list[str]) -> object:
-    return [limits.skip_header(path) for path in paths]
-
-
 def _read_headers(root: str) -> list[tuple[str, object]]:
     """Make the list that an index is made of, with pydicom."""
-    import pydicom
-
-    return [
-        (path, pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
-        for path in limits.walk_folder(root)
-        if path.endswith(".dcm")
-    ]
+    paths = filter(lambda path: path.endswith(".dcm"), limits.walk_folder(root))
+    return [(path, read_uid_with_pydicom(path)) for path in paths]

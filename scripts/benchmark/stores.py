@@ -1,12 +1,15 @@
-"""Case: a look-up in an index of a million instances, against one in an index of a thousand."""
+"""Cases: a look-up in an index of a million instances, and an update of it, against a thousand."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import mmindex
 from mmindex import ByteRange, FrameTable, ImagePixel, InstanceRecord
 from mmindex.frame_table import Layout
 from mmindex.index.create import create_index
@@ -14,26 +17,53 @@ from mmindex.index.record import pack_record
 from mmindex.index.store import Store
 from mmindex.model import Boundaries, Fingerprint, Status
 from scripts.benchmark.cases import Case, Site
+from scripts.benchmark.data import pack_small_file
+from scripts.benchmark.elements import name_uid
 from scripts.benchmark.measure import Contender
-from scripts.benchmark.model import MMINDEX
+from scripts.benchmark.model import MMINDEX, Image
 
 FRAMES = 10
 FEW = 1000
+FEW_NAME = f"the same in an index of {FEW:,}"
+AIM = 0.01  # seconds of an update
 LOOK_UPS = 5000
 BATCH = 4000
 
 
-def list_stores(many: int, site: Site) -> Iterator[Case]:
+def list_look_ups(many: int, site: Site) -> Iterator[Case]:
     """Find where a random frame of a random instance lies, in a small and in a large index."""
-    few_name = f"the same in an index of {FEW:,}"
-    contenders = []
-    for name, count in ((MMINDEX, many), (few_name, FEW)):
+
+    def make(name: str, count: int) -> Contender:
         path = site.folder / f"index of {count}"
         write_index(path, count)
         store = site.stack.enter_context(closing(Store(str(path))))
-        contenders.append(Contender(name, look_up(store), choose(count), expect))
+        return Contender(name, look_up(store), choose(count), expect)
+
     title = f"look-up of a frame, index of {many:,} instances of {FRAMES} frames"
-    yield Case(title, contenders, limit=few_name, bound=1.5)
+    yield Case(title, [make(MMINDEX, many), make(FEW_NAME, FEW)], limit=FEW_NAME, bound=1.5)
+
+
+def list_updates(many: int, site: Site) -> Iterator[Case]:
+    """Update an index for a file that was renamed into place, and commit."""
+
+    def make(name: str, count: int) -> Contender:
+        root = site.folder / f"archive of {count}"
+        root.mkdir()
+        write_index(root / ".mmindex", count, os.fsencode(root))
+        site.stack.enter_context(mmindex.open(root))
+        arrivals = Arrivals(root)
+        arrivals.rename()
+        arrivals.update()  # the first write of a process looks at all pages of the index
+        return Contender(name, arrivals.update, expected=lambda: 1, prepare=arrivals.rename)
+
+    yield Case(
+        f"update of one new file, commit included, index of {many:,} instances",
+        [make(MMINDEX, many), make(FEW_NAME, FEW)],
+        limit=FEW_NAME,
+        bound=1.2,
+        aim=AIM,
+        least_budget=4.0,  # seconds: a commit waits for the disk
+    )
 
 
 def write_index(path: Path, count: int, root: bytes = b"/archive") -> None:
@@ -101,3 +131,25 @@ def look_up(store: Store) -> Callable[[str, int], tuple[ByteRange, ...]]:
 def expect(uid: str, frame_index: int) -> tuple[ByteRange, ...]:
     """Return where the frame was said to be."""
     return (ByteRange(2008 + 1000 * frame_index, 992),)
+
+
+class Arrivals:
+    """New files of an archive, one after the other."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._numbers = itertools.count()
+        self._path = root
+
+    def rename(self) -> None:
+        """Rename the next file into place."""
+        uids = name_uid(1, 1, 0), name_uid(1, 2, 0), name_uid(1, 3, next(self._numbers))
+        before, private, pixels = pack_small_file(Image(str(self._root), "new", 1, *uids))
+        self._path = self._root / f"{uids[2]}.dcm"
+        written = self._root / "new"
+        written.write_bytes(before + b"".join(private) + pixels)
+        written.rename(self._path)
+
+    def update(self) -> int:
+        """Bring the index up to date for it; return how many files were scanned."""
+        return mmindex.update(self._root, [self._path]).scanned

@@ -21,9 +21,10 @@ from scripts.benchmark.openers import (
     build_mmindex,
     open_highdicom,
     open_pydicom,
+    open_whole_with_pydicom,
     read_by_uids,
+    read_once,
 )
-from tests.dicom_bytes import EXPLICIT_VR_LITTLE_ENDIAN
 
 READS = 2000
 FRAMES_A_CINE = 100
@@ -77,15 +78,9 @@ class _Mix:
 
     def make_whole_with_pydicom(self) -> Contender:
         """Read the whole file for each frame, as most loops do."""
-        import pydicom
-        from pydicom.encaps import get_frame
 
         def read(uid: str, frame_index: int) -> bytes:
-            data_set = pydicom.dcmread(self.images[uid].path)
-            value: bytes = data_set.PixelData
-            if data_set.file_meta.TransferSyntaxUID == EXPLICIT_VR_LITTLE_ENDIAN:
-                return value
-            return get_frame(value, frame_index, number_of_frames=int(data_set.NumberOfFrames))
+            return read_once(open_whole_with_pydicom, self.images[uid], frame_index)
 
         return self.make("pydicom dcmread", read)
 

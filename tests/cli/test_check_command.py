@@ -313,7 +313,7 @@ def test_a_file_in_a_folder_without_permission_is_unreadable_and_not_missing(tmp
     monkeypatch.setattr(os, "scandir", refuse_folder)
     with mmindex.open(tmp_path) as archive:
         problems = {problem.path: (problem.kind, problem.detail) for problem in archive.problems()}
-        assert problems["ward/a.dcm"] == ("unreadable", "cannot look at it: Permission denied")
+        assert problems["ward/a.dcm"] == ("unreadable", "cannot access it: Permission denied")
         assert problems["b.dcm"][0] == "missing"
         archive.accept(list(archive.problems()))
     mmindex.build(tmp_path, workers=1)

@@ -29,9 +29,9 @@ def test_command_tells_sizes(root: Path, tmp_path: Path) -> None:
     printed = run("compact", root).stdout
     after = (root / ".mmindex").stat().st_size
     assert after < before
-    assert printed == f"{before} bytes before, {after} after\n"
+    assert printed == f"{before} bytes before, {after} bytes after\n"
     printed = run("compact", root / ".mmindex").stdout
-    assert printed == f"{after} bytes before, {after} after: it stays as it is\n"
+    assert printed == f"{after} bytes before, {after} bytes after: it stays as it is\n"
     result = run("compact", tmp_path / "none", code=1)
     assert result.stderr.count("\n") == 1
     assert "no such index" in result.stderr

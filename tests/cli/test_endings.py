@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 
 import pytest
 from cli_runner import PROGRAM, ROOT, run, run_child
@@ -22,6 +23,23 @@ def test_interrupted_is_130(folder, monkeypatch):
 
     monkeypatch.setattr(mmindex, "build", interrupt)
     assert run("build", folder, code=130).stderr == "mmindex: interrupted\n"
+
+
+def test_interrupted_while_modules_are_imported_is_130():
+    """Ctrl-C in the first moments of a command has no traceback either."""
+    code = """
+import sys
+from mmindex.__main__ import run
+
+class Module:
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+
+sys.modules["mmindex.cli"] = Module()
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_an_error_of_the_system_is_one_line(cine, monkeypatch):

@@ -221,6 +221,22 @@ def test_ls_fits_the_terminal_with_paths_cut_in_the_middle(tmp_path, terminal, c
     assert ("..." in path) == (columns < 200)
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_ls_leaves_out_boundaries_rather_than_break_lines(tmp_path, terminal, columns):
+    """A long path and a file with an anomaly leave no room for them in 80 columns."""
+    long_archive(tmp_path)
+    fragments = [b"\xff\xd8\xff\xdbabcd"] * 2
+    data = encapsulated_file(fragments, 2, bot=[0, 16])
+    (tmp_path / "cut.dcm").write_bytes(data[:-10])
+    mmindex.build(tmp_path, workers=1)
+    environment = {"NO_COLOR": "1", "COLUMNS": str(columns)}
+    heading, *lines = print_on_terminal(terminal, "ls", tmp_path, environment=environment)
+    assert heading.split() == ["Path", "Frames", "Size", "Status"]
+    rows = [line for line in lines if ".dcm" in line]
+    assert max(map(len, rows)) <= columns
+    assert any(row.endswith("indexed, 1 anomaly") for row in rows)
+
+
 def test_ls_off_a_terminal_has_whole_paths(tmp_path):
     """However long they are."""
     long_archive(tmp_path)

@@ -29,15 +29,13 @@ def years(tmp_path: Path) -> list[Path]:
 def test_command_says_what_it_joined(tmp_path: Path, years: list[Path]) -> None:
     """Index, root and number of files."""
     out = tmp_path / "all"
-    assert run(out, *years).stdout == (
-        f"Index: {out} of {tmp_path / 'archive'}\n6 files taken in\n"
-    )
+    assert run(out, *years).stdout == (f"Index: {out} of {tmp_path / 'archive'}\n6 files merged\n")
     with mmindex.open(out) as archive:
         assert sorted(archive) == [
             f"{year}.{number}" for year in (2023, 2024) for number in (1, 2, 3)
         ]
     assert run(tmp_path / "above", *years, "--root", tmp_path).stdout == (
-        f"Index: {tmp_path / 'above'} of {tmp_path}\n6 files taken in\n"
+        f"Index: {tmp_path / 'above'} of {tmp_path}\n6 files merged\n"
     )
 
 

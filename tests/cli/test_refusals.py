@@ -83,6 +83,24 @@ def test_an_index_that_is_not_there_says_how_one_is_made(tmp_path, command):
     assert other == f"mmindex: {tmp_path / 'other'}: there is no such folder or index\n"
 
 
+@pytest.mark.parametrize("command", [("info",), ("frame", 1), ("ls",), ("check",)])
+def test_a_path_with_a_slip_in_it_gets_its_near_matches(archive, command):
+    """Of its folder, quoted for a shell; a folder that is not there has none."""
+    name, *rest = command
+    (archive / "a name.dcm").touch()
+    stderr = run(name, archive / "a nmae.dcm", *rest, code=1).stderr
+    assert stderr.endswith(f"; did you mean '{archive / 'a name.dcm'}'?\n")
+    assert "did you mean" not in run(name, archive / "absent" / "a.dcm", *rest, code=1).stderr
+
+
+def test_a_folder_below_an_index_names_the_folder_that_has_it(archive):
+    """Beside the command that would create another index."""
+    folder = archive / "a" / "b"
+    folder.mkdir(parents=True)
+    stderr = run("ls", folder, code=1).stderr
+    assert f"name {archive}, whose index may have its files, or create one with `mm" in stderr
+
+
 @pytest.mark.parametrize("command", [("info",), ("frame", 1), ("ranges", 1), ("sheet",)])
 @pytest.mark.parametrize(("uid", "kind"), [(STUDY, "study"), (SERIES, "series")])
 def test_the_uid_of_a_study_or_series_is_told_from_an_instance_s(archive, command, uid, kind):

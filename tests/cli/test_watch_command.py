@@ -25,4 +25,4 @@ def test_a_quiet_log_has_what_went_wrong_and_a_verbose_one_names_it(tmp_path: Pa
         process.stdout.close()
         kinds = [line.split()[1].rstrip(":") for line in [first, *others.splitlines()]]
         assert kinds == expected
-        assert ("broken: cannot look at it" in others) == (options == ["-v"])
+        assert ("broken: cannot access it" in others) == (options == ["-v"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from child_process import exit_code, forks
+from codec_examples import describe_pixels
 from dicom_bytes import JPEG_BASELINE, encapsulated_file
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
@@ -20,7 +22,6 @@ import mmindex
 from mmindex.decode.frame import decode_frame
 from mmindex.decode.jpeg_header import check_scans, parse_jpeg_header, walk_scans
 from mmindex.errors import DecodeError
-from mmindex.model import ImagePixel
 
 imagecodecs = pytest.importorskip("imagecodecs")
 Image = pytest.importorskip("PIL.Image")
@@ -29,21 +30,7 @@ FULL_PROGRESSION = "1.2.840.10008.1.2.4.55"
 GRAY = (np.add(*np.mgrid[:97, :131]) * 3 % 256).astype("u1")
 COLOURS = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1]], -1)
 EOI = b"\xff\xd9"
-
-
-def describe(pixels: np.ndarray, **attributes: Any) -> ImagePixel:
-    """Return the attributes of an array of 8 bits."""
-    given = {
-        "rows": pixels.shape[0],
-        "columns": pixels.shape[1],
-        "samples_per_pixel": 3 if pixels.ndim == 3 else 1,
-        "bits_allocated": 8,
-        "bits_stored": 8,
-        "pixel_representation": 0,
-        "planar_configuration": 0 if pixels.ndim == 3 else None,
-        "photometric_interpretation": "YBR_FULL_422" if pixels.ndim == 3 else "MONOCHROME2",
-    }
-    return ImagePixel(**{**given, **attributes})
+describe = partial(describe_pixels, colours="YBR_FULL_422")
 
 
 def save(pixels: np.ndarray, **options: Any) -> bytes:

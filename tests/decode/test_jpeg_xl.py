@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec_examples import describe_pixels
 from pydicom.pixels.processing import convert_color_space
 from pydicom_oracle import FOLDER
 
@@ -15,7 +16,6 @@ from mmindex.decode.frame import decode_frame
 from mmindex.decode.jpeg_xl import _find_head, _list_boxes
 from mmindex.decode.jpeg_xl_header import parse_colours, parse_size
 from mmindex.errors import DecodeError
-from mmindex.model import ImagePixel
 
 imagecodecs = pytest.importorskip("imagecodecs")
 Image = pytest.importorskip("PIL.Image")
@@ -23,21 +23,6 @@ Image = pytest.importorskip("PIL.Image")
 XL_JPEG, XL = "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"
 RAMP = (np.add(*np.mgrid[:70, :90])).astype("u1")
 COLOURS = np.stack([RAMP, RAMP[::-1], 255 - RAMP], -1)
-
-
-def describe(pixels: np.ndarray, photometric: str) -> ImagePixel:
-    """Return the attributes of an array."""
-    bits = 8 * pixels.itemsize
-    return ImagePixel(
-        rows=pixels.shape[0],
-        columns=pixels.shape[1],
-        samples_per_pixel=3 if pixels.ndim == 3 else 1,
-        bits_allocated=bits,
-        bits_stored=bits,
-        pixel_representation=0,
-        planar_configuration=0 if pixels.ndim == 3 else None,
-        photometric_interpretation=photometric,
-    )
 
 
 def unwrap(container: bytes) -> bytes:
@@ -65,7 +50,7 @@ def test_a_jpeg_that_cannot_be_restored_is_rgb_once(
     container = bytes(imagecodecs.jpegxl_encode_jpeg(jpeg(COLOURS, **options)))
     for frame in (unwrap(container), container.replace(b"jbrd", b"free")):
         by_hand = imagecodecs.jpegxl_decode(frame)
-        found = decode_frame(frame, describe(COLOURS, photometric), XL_JPEG, raw=raw)
+        found = decode_frame(frame, describe_pixels(COLOURS, photometric), XL_JPEG, raw=raw)
         assert np.array_equal(found, by_hand)
         assert np.abs(found.astype(int) - COLOURS).mean() < 6
 
@@ -86,7 +71,7 @@ def test_lossless_ybr_is_converted_unless_raw(dtype: str, boxes: bool) -> None:
     """Its samples are those that the encoder was given, which the data set calls YBR_FULL."""
     pixels = COLOURS.astype(dtype)
     frame = bytes(imagecodecs.jpegxl_encode(pixels, lossless=True, usecontainer=boxes))
-    image = describe(pixels, "YBR_FULL")
+    image = describe_pixels(pixels, "YBR_FULL")
     assert np.array_equal(decode_frame(frame, image, XL, raw=True), pixels)
     if dtype == "u1":
         expected = convert_color_space(pixels, "YBR_FULL", "RGB")
@@ -101,7 +86,7 @@ def test_xyb_is_rgb_whatever_the_data_set_says(boxes: bool) -> None:
     """Lossy streams hold XYB, which libjxl converts."""
     frame = bytes(imagecodecs.jpegxl_encode(COLOURS, level=95, usecontainer=boxes))
     for photometric in ("RGB", "XYB", "YBR_FULL", "YBR_FULL_422"):
-        found = decode_frame(frame, describe(COLOURS, photometric), XL)
+        found = decode_frame(frame, describe_pixels(COLOURS, photometric), XL)
         assert np.abs(found.astype(int) - COLOURS).max() < 16
 
 
@@ -133,7 +118,7 @@ def test_a_colour_profile_hides_what_the_colours_are() -> None:
     if parse_colours(_find_head(naked)).is_known:
         pytest.skip("this libjxl keeps no profile")
     with pytest.raises(DecodeError, match="do not say whether its colours are YBR_FULL"):
-        decode_frame(naked, describe(COLOURS, "YBR_FULL_422"), XL_JPEG)
-    assert decode_frame(naked, describe(COLOURS, "RGB"), XL_JPEG).shape == COLOURS.shape
-    restored = decode_frame(container, describe(COLOURS, "YBR_FULL_422"), XL_JPEG)
+        decode_frame(naked, describe_pixels(COLOURS, "YBR_FULL_422"), XL_JPEG)
+    assert decode_frame(naked, describe_pixels(COLOURS, "RGB"), XL_JPEG).shape == COLOURS.shape
+    restored = decode_frame(container, describe_pixels(COLOURS, "YBR_FULL_422"), XL_JPEG)
     assert restored.shape == COLOURS.shape

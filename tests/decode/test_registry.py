@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from codec_examples import EXAMPLES, Example
+from codec_examples import EXAMPLES, Example, describe_pixels
 from numpy.typing import NDArray
 
 from mmindex.decode import registry
@@ -15,7 +15,6 @@ from mmindex.decode.frame import decode_frame, has_codecs
 from mmindex.decode.registry import DECODERS, Decoder, find_decoder
 from mmindex.decode.stream import Stream, check_stream
 from mmindex.errors import DecodeError
-from mmindex.model import ImagePixel
 from mmindex.scan.transfer_syntax import TRANSFER_SYNTAXES, Codec
 
 pytest.importorskip("imagecodecs")
@@ -37,21 +36,6 @@ def make_pixels(kind: str) -> Pixels:
     dtype = np.dtype("u1" if kind == "rgb" else kind)
     top = 1 << 8 * dtype.itemsize
     return np.random.default_rng(2).integers(0, top, shape).astype(dtype)
-
-
-def describe(pixels: Pixels) -> ImagePixel:
-    """Return the attributes of an array."""
-    bits = 8 * pixels.itemsize
-    return ImagePixel(
-        rows=pixels.shape[0],
-        columns=pixels.shape[1],
-        samples_per_pixel=3 if pixels.ndim == 3 else 1,
-        bits_allocated=bits,
-        bits_stored=bits,
-        pixel_representation=0,
-        planar_configuration=0 if pixels.ndim == 3 else None,
-        photometric_interpretation="RGB" if pixels.ndim == 3 else "MONOCHROME2",
-    )
 
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=[decoder.name for decoder in DECODERS])
@@ -79,7 +63,7 @@ def test_a_frame_is_recognised_and_decoded_to_what_was_encoded(
 ) -> None:
     """By this row alone; as bytes and as a view, in an array of its own and in the caller's."""
     pixels = make_pixels(kind)
-    image, frame = describe(pixels), bytes(example.encode(pixels))
+    image, frame = describe_pixels(pixels), bytes(example.encode(pixels))
     assert TRANSFER_SYNTAXES[example.transfer_syntax_uid].codec is not Codec.NATIVE
     for given in (frame, memoryview(frame)):
         assert next(row.name for row in DECODERS if row.begins(given)) == decoder.name
@@ -100,8 +84,8 @@ def test_a_frame_that_is_cut_or_of_another_image_is_an_error(
 ) -> None:
     """Whatever the codec, pixels that are not there are not returned."""
     pixels = make_pixels(kind)
-    image, frame = describe(pixels), bytes(example.encode(pixels))
-    other = describe(make_pixels("u1")[:7])
+    image, frame = describe_pixels(pixels), bytes(example.encode(pixels))
+    other = describe_pixels(make_pixels("u1")[:7])
     for length in (4, len(frame) // 3, len(frame) // 2):
         with pytest.raises(DecodeError, match="cannot decode the frame"):
             decode_frame(frame[:length], image, example.transfer_syntax_uid)
@@ -135,7 +119,7 @@ def test_a_codec_that_needs_no_imagecodecs_is_decoded_without_it(
     monkeypatch.setattr(registry, "DECODERS", (inverted, *others))
     pixels = np.arange(6, dtype="u1").reshape(2, 3)
     frame = b"not!" + (~pixels).tobytes()
-    found = decode_frame(frame, describe(pixels), "1.2.840.10008.1.2.5")
+    found = decode_frame(frame, describe_pixels(pixels), "1.2.840.10008.1.2.5")
     assert found.tolist() == pixels.tolist()
     by_uid = {row.uid: row.decoder for row in registry.list_transfer_syntaxes()}
     assert by_uid["1.2.840.10008.1.2.5"] == "toy"

@@ -59,7 +59,7 @@ def test_an_index_that_would_be_no_smaller_stays_as_it_is(tmp_path: Path) -> Non
     compact_index(index)
     status, data = index.stat(), index.read_bytes()
     assert compact_index(index) == (status.st_size, status.st_size)
-    said = f"{status.st_size} bytes before, {status.st_size} after: it stays as it is\n"
+    said = f"{status.st_size} bytes before, {status.st_size} bytes after: it stays as it is\n"
     assert new_runner().invoke(main, ["compact", str(tmp_path)]).output == said
     assert index.stat().st_ino == status.st_ino
     assert index.read_bytes() == data

@@ -541,9 +541,9 @@ def test_long_entries_are_read_in_place(store: Store, monkeypatch: pytest.Monkey
     asked = []
     read_entries = store.read_entries
 
-    def note(*place: int) -> bytes:
-        asked.append(place[-1] - place[-2])
-        return read_entries(*place)
+    def note(file_id: int, start: int, stop: int, identity: bytes) -> bytes:
+        asked.append(stop - start)
+        return read_entries(file_id, start, stop, identity)
 
     monkeypatch.setattr(store, "read_entries", note)
     for frame_index in (0, 150_000, 299_999, 1, 150_001):

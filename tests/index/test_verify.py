@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from child_process import exit_code, forks
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import write_numbered
 from new_store import create_store
 
 import mmindex
@@ -33,20 +33,13 @@ COUNT = 80
 PAGE, ROOM = 4096, 1 << 17  # bytes of a page of the index, and after its last one
 
 
-def write_file(root: Path, number: int) -> None:
-    data_set = element(0x00080018, "UI", f"1.2.3.{number}")
-    data_set += element(0x0020000D, "UI", "1.2.4") + element(0x0020000E, "UI", f"1.2.5.{number}")
-    data_set += image_attributes(rows=1, columns=4) + element(PIXEL_DATA, "OB", b"%04d" % number)
-    (root / f"{number:03}.dcm").write_bytes(dicom_file(data_set))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An archive of files of one study, and of one that is no DICOM file."""
     root = tmp_path / "archive"
     root.mkdir()
     for number in range(COUNT):
-        write_file(root, number)
+        write_numbered(root, number)
     (root / "text").write_bytes(b"no DICOM")
     mmindex.build(root, workers=1)
     return root
@@ -77,7 +70,7 @@ def path_value(path: bytes, *value: int) -> bytes:
 
 def test_an_index_that_is_whole_passes(root: Path) -> None:
     """Also one that was brought up to date, and that of an empty archive."""
-    write_file(root, COUNT)
+    write_numbered(root, COUNT)
     (root / "000.dcm").unlink()
     mmindex.build(root, workers=1)
     (root / "empty").mkdir()

@@ -414,6 +414,41 @@ def test_an_archive_can_be_moved_away_from_its_index(root: Path, tmp_path: Path)
             assert copy.frame(UIDS[1], 1) == TRUTH[UIDS[1]][1]
 
 
+def test_files_of_a_moved_archive_that_changed_names_are_not_taken_for_each_other(
+    root: Path, tmp_path: Path
+) -> None:
+    """Though size and time are the same, as of slices that come out of a zip file."""
+    index = tmp_path / "index"
+    paths = [root / "1.dcm", root / "2.dcm"]
+    for uid, path in zip(UIDS, paths, strict=False):
+        written(root, four_bytes(b"abcd", uid), path.name)
+        os.utime(path, ns=(10**18, 10**18))
+    mmindex.build(root, index, workers=1)
+    moved = tmp_path / "moved"
+    shutil.copytree(root, moved)
+    for path, other in (paths, paths[::-1]):
+        shutil.copy2(other, moved / path.relative_to(root))
+    with mmindex.open(index, archive_root=moved) as archive:
+        for path in paths:
+            with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
+                archive.file(path.relative_to(root)).frame(0)
+
+
+def test_an_unusual_header_of_a_moved_file_is_known(tmp_path: Path) -> None:
+    """A UID of VR UN, behind a private element with bytes that look like one."""
+    decoy = b"\x08\0\x18\0UI\x04\x009.9\0"
+    for name, vr, before in (("a", "UN", b""), ("b", "UI", element(0x00070010, "UN", decoy))):
+        folder = tmp_path / name
+        folder.mkdir()
+        data_set = before + element(0x00080018, vr, b"1.2.3\0") + image_attributes()
+        (folder / "x").write_bytes(dicom_file(data_set + element(PIXEL_DATA, "OW", bytes(64))))
+        mmindex.build(folder, tmp_path / f"{name}.mmindex", workers=1)
+        with mmindex.open(tmp_path / f"{name}.mmindex") as plain:
+            stored = plain.frame("1.2.3", 0)
+        with mmindex.open(tmp_path / f"{name}.mmindex", archive_root=folder) as archive:
+            assert archive.frame("1.2.3", 0) == stored
+
+
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     """A missing index and a foreign file have errors of their own."""
     with pytest.raises(MissingFileError, match="mmindex build"):

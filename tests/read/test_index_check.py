@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from child_process import LONGEST, start
-from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
+from dicom_bytes import write_numbered
 
 import mmindex
 from mmindex.errors import IndexFormatError
@@ -27,23 +27,16 @@ from mmindex.read.index_check import IndexCheck, begin_check
 COUNT = 30
 
 
-def write_file(root: Path, number: int) -> None:
-    data_set = element(0x00080018, "UI", f"1.2.3.{number % 20}")
-    data_set += element(0x0020000D, "UI", "1.2.4") + element(0x0020000E, "UI", f"1.2.5.{number}")
-    data_set += image_attributes(rows=1, columns=4) + element(PIXEL_DATA, "OB", b"%04d" % number)
-    (root / f"{number:03}.dcm").write_bytes(dicom_file(data_set))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An archive with duplicates, from which a file is gone and to which one came."""
     root = tmp_path / "archive"
     root.mkdir()
     for number in range(COUNT):
-        write_file(root, number)
+        write_numbered(root, number, uid=number % 20)
     mmindex.build(root, workers=1)
     (root / "000.dcm").unlink()
-    write_file(root, COUNT)
+    write_numbered(root, COUNT, uid=COUNT % 20)
     return root
 
 

@@ -273,3 +273,18 @@ def test_what_is_open_says_what_it_is(archive: mmindex.Archive, root: Path) -> N
     assert repr(dataset) == f"<FrameDataset: 4 frames of 3 instances as arrays, {archive!r}>"
     archive.close()
     assert repr(archive).startswith("<Archive ")
+
+
+def test_the_files_of_one_uid_are_found_without_a_look_at_all_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mmindex frame --instance` asks for them: in a large index that took longer than the rest."""
+    for name, content in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    mmindex.build(tmp_path)
+    monkeypatch.setattr("mmindex.index.lmdb.page_check.check_pages", None)
+    with mmindex.open(tmp_path) as archive:
+        for uid in ("1.1", "1.3"):
+            assert [record.sop_instance_uid for record in archive.records_of(uid)] == [uid]

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_process import exit_code, forks
 from cli_runner import run
 from container_bytes import WRITERS, deflated_data_set, encapsulated, native
 from dicom_bytes import (
@@ -21,6 +23,7 @@ from dicom_bytes import (
     dicom_file,
     element,
     encapsulated_file,
+    four_bytes,
     image_attributes,
     native_file,
 )
@@ -40,7 +43,7 @@ from mmindex.frame_table import Layout
 from mmindex.model import Member
 from mmindex.read.verify import verify_archive
 from mmindex.sources import folder
-from mmindex.sources.member import InflatedFiles, inflate_member
+from mmindex.sources.member import DeflatedMember, InflatedFiles, inflate_member
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
@@ -424,3 +427,30 @@ def test_a_long_deflated_member_takes_its_length_of_memory(content: str) -> None
     ):
         with pytest.raises(FormatError):
             inflate_member(wrong, stream)
+
+
+@forks
+def test_a_forked_child_does_not_wait_for_a_member_that_a_thread_inflates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a DataLoader's worker, whose parent reads beside it."""
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as container:
+        container.writestr("a.dcm", four_bytes(b"abcd"))
+    mmindex.build(tmp_path, workers=1)
+    entered, leave = threading.Event(), threading.Event()
+    inflate = DeflatedMember._inflate
+
+    def inflate_late(member: DeflatedMember) -> bytes | memoryview:
+        if threading.current_thread() is thread:
+            entered.set()
+            leave.wait()
+        return inflate(member)
+
+    monkeypatch.setattr(DeflatedMember, "_inflate", inflate_late)
+    with mmindex.open(tmp_path) as archive, archive["1.2.3"] as instance:
+        thread = threading.Thread(target=instance.frame, args=(0,))
+        thread.start()
+        entered.wait()
+        assert exit_code(lambda: instance.frame(0) == b"abcd") == 0
+        leave.set()
+        thread.join()

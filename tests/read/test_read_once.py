@@ -46,20 +46,6 @@ def four_byte_frames(frames: list[bytes]) -> bytes:
     return identified(data_set + element(PIXEL_DATA, "OW", b"".join(frames)), UID)
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[mmindex.InstanceRecord]:
-    """Return the records that the archive opens files by."""
-    records: list[mmindex.InstanceRecord] = []
-    open_instance = mmindex.Archive._open_instance
-
-    def open_noted(archive: mmindex.Archive, record: InstanceRecord) -> mmindex.Instance:
-        records.append(record)
-        return open_instance(archive, record)
-
-    monkeypatch.setattr(mmindex.Archive, "_open_instance", open_noted)
-    return records
-
-
 def test_a_file_is_kept_open_from_its_second_read_on(
     tmp_path: Path, opened: list[InstanceRecord]
 ) -> None:

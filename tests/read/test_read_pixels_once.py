@@ -65,20 +65,6 @@ def test_first_and_second_read_of_every_file_of_pydicom_are_the_same(
         assert compared > 30
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[InstanceRecord]:
-    """Return the records that the archive opens files by."""
-    records: list[InstanceRecord] = []
-    open_instance = mmindex.Archive._open_instance
-
-    def open_noted(archive: mmindex.Archive, record: InstanceRecord) -> mmindex.Instance:
-        records.append(record)
-        return open_instance(archive, record)
-
-    monkeypatch.setattr(mmindex.Archive, "_open_instance", open_noted)
-    return records
-
-
 def slice_file(*, slope: str = "2") -> bytes:
     """Return a file of 16 bits with rescale slope and intercept."""
     data_set = element(0x00080018, "UI", UID) + image_attributes(bits=16, number_of_frames=2)

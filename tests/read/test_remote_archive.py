@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -9,24 +10,36 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from cli_runner import run
+from container_bytes import write_tar
 from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN as DEFLATED,
+)
+from dicom_bytes import (
+    EXPLICIT_VR_BIG_ENDIAN,
     HEVC,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     JPEG_BASELINE,
     PIXEL_DATA,
+    deflated_file,
     dicom_file,
     element,
     encapsulate,
     image_attributes,
+    item,
+    sequence,
 )
 from new_store import create_store
 from remote_archive import index_objects, native_object, tiled_object
@@ -42,9 +55,10 @@ from mmindex.errors import (
     RemoteReadError,
     StaleIndexError,
 )
+from mmindex.export.jsonl import walk_lines
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.model import Status
+from mmindex.model import Fingerprint, Status
 from mmindex.render.png import walk_pictures
 from mmindex.render.sheet import draw_sheet
 from mmindex.sources.requests import Request, watching
@@ -53,6 +67,7 @@ from mmindex.sources.stores import make_store
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 stores = pytest.importorskip("obstore.store")
 
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 FRAMES = [bytes(range(at, at + 16)) for at in range(6)]
 TILES = [b"\xff\x4f" + random.Random(at).randbytes(9_998) for at in range(2000)]
 
@@ -280,7 +295,7 @@ def test_a_local_index_reads_a_bucket(server: RangeServer, tmp_path: Path) -> No
     server.objects["/files/ward 0/a%200.dcm"] = objects["ward 1/a%201.dcm"]
     server.objects["/files/ward 1/a%201.dcm"] = objects["ward 1/a%201.dcm"] + b"\0\0"
     with mmindex.open(folder, archive_root=root) as archive:
-        with pytest.raises(StaleIndexError, match=r"no SOP Instance UID 1\.2\.0"):
+        with pytest.raises(StaleIndexError, match=r"expected SOP Instance UID 1\.2\.0"):
             archive.frame("1.2.0", 0)
         with pytest.raises(StaleIndexError, match=r"expected \d+ bytes, found"):
             archive.frame("1.2.1", 0)
@@ -298,9 +313,43 @@ def test_an_index_of_a_bucket_reads_a_local_mirror(server: RangeServer, tmp_path
             assert archive.frame(f"1.2.{at}", 5) == bytes([at]) + FRAMES[5][1:]
             assert archive[f"1.2.{at}"].array(1)[0, 0] == at
         shutil.copy(folder / "ward 1/a%201.dcm", folder / "ward 0/a%200.dcm")
-        with pytest.raises(StaleIndexError, match="no SOP Instance UID"):
+        with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
             archive["1.2.0"]
     assert not server.served
+
+
+def test_R7_a_deflated_file_of_a_mirror_is_known_by_its_uid(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """Which its deflated bytes do not show; another one, or one that is not deflated, is stale."""
+
+    def make(uid: str) -> bytes:
+        data_set = element(0x00080018, "UI", uid) + image_attributes(rows=4, columns=4)
+        return deflated_file(data_set + element(PIXEL_DATA, "OW", FRAMES[0]))
+
+    folder = build_local(tmp_path / "archive", {"a.dcm": make("1.2.3")})
+    root = put(server, {"a.dcm": make("1.2.3")})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.array("1.2.3", 0).tobytes() == FRAMES[0]
+    others = (make(f"1.2.{number}") for number in range(4, 100))
+    other = next(each for each in others if len(each) == len(make("1.2.3")))
+    for data in (other, bytes(len(other))):
+        put(server, {"a.dcm": data})
+        with mmindex.open(folder, archive_root=root) as archive, pytest.raises(StaleIndexError):
+            archive.array("1.2.3", 0)
+
+
+def test_a_container_of_a_mirror_that_was_replaced_is_opened_anew(
+    server: RangeServer, tmp_path: Path
+) -> None:
+    """By another of its size, as a file of a mirror is."""
+    tars = [write_tar([("a.dcm", native_object("1.2.3", [bytes([at]) * 16]))]) for at in (1, 2)]
+    folder = build_local(tmp_path / "archive", {"s.tar": tars[0]})
+    root = put(server, {"s.tar": tars[0]})
+    with mmindex.open(folder, archive_root=root) as archive:
+        assert archive.frame("1.2.3", 0) == b"\1" * 16
+        server.objects["/files/s.tar"] = tars[1]
+        assert archive.frame("1.2.3", 0) == b"\2" * 16
 
 
 def test_an_index_of_a_bucket_reads_its_copy_in_another(
@@ -322,16 +371,139 @@ def test_a_tiled_object_of_a_mirror_is_known_by_its_uid_alone(
     server: RangeServer, tmp_path: Path
 ) -> None:
     """A UID that another one begins with, or that is padded, is not taken for it."""
-    from mmindex.read.files_root import has_uid
+    from mmindex.read.files_root import find_uid
 
     folder = build_local(tmp_path / "archive", {"a": tiled_object("1.2.34", TILES[:3])})
     root = put(server, {"a": tiled_object("1.2.35", TILES[:3])})
     with mmindex.open(folder, archive_root=root) as archive, pytest.raises(StaleIndexError):
         archive.frame("1.2.34", 0)
     for uid in ("1.2.3", "1.2.34"):
-        assert has_uid(native_object(uid, FRAMES), uid)
-        assert not has_uid(native_object(uid + "5", FRAMES), uid)
-        assert not has_uid(native_object("9" + uid, FRAMES), uid)
+        assert find_uid(native_object(uid, FRAMES)) == uid
+        assert find_uid(native_object(uid + "5", FRAMES)) == uid + "5"
+        assert find_uid(native_object("9" + uid, FRAMES)) == "9" + uid
+
+
+def index_in_memory(index: Path, objects: dict[str, bytes]) -> Path:
+    """Write an index of a bucket that has these objects."""
+    store = stores.MemoryStore()
+    for key, data in objects.items():
+        obstore.put(store, key, data)
+    return index_objects(index, "memory://bucket", objects, store=store)
+
+
+def refer(uid: str, other: str, value: int) -> bytes:
+    """Return a file that names another one, as slices name the image that they refer to."""
+    reference = element(0x00081150, "UI", CT_IMAGE) + element(0x00081155, "UI", other)
+    return dicom_file(
+        element(0x00080016, "UI", CT_IMAGE)
+        + element(0x00080018, "UI", uid)
+        + sequence(0x00081140, [item(reference)])
+        + image_attributes(rows=2, columns=2)
+        + element(PIXEL_DATA, "OB", bytes([value]) * 4)
+    )
+
+
+def test_a_file_of_a_mirror_that_only_refers_to_a_uid_is_another_file(tmp_path: Path) -> None:
+    """Two slices that name each other, of one size, whose names were exchanged in the copy."""
+    objects = {"1.dcm": refer("1.5.1", "1.5.2", 1), "2.dcm": refer("1.5.2", "1.5.1", 2)}
+    index = index_in_memory(tmp_path / "index", objects)
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for name, other in (("1.dcm", "1.dcm"), ("2.dcm", "2.dcm")):
+        (mirror / name).write_bytes(objects[other])
+    with mmindex.open(index, archive_root=mirror) as archive:
+        assert [archive.frame(uid, 0)[0] for uid in ("1.5.1", "1.5.2")] == [1, 2]
+    for name, other in (("1.dcm", "2.dcm"), ("2.dcm", "1.dcm")):
+        (mirror / name).write_bytes(objects[other])
+    with mmindex.open(index, archive_root=mirror) as archive:
+        for uid in ("1.5.1", "1.5.2"):
+            with pytest.raises(StaleIndexError, match="expected SOP Instance UID"):
+                archive.frame(uid, 0)
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, DEFLATED])
+def test_the_uid_of_a_mirrors_file_is_found_in_every_encoding(tmp_path: Path, syntax: str) -> None:
+    plain = tmp_path / "plain.dcm"
+    plain.write_bytes(refer("1.5.1", "1.5.2", 1))
+    data_set = pydicom.dcmread(plain)
+    data_set.file_meta.TransferSyntaxUID = syntax
+    data_set.file_meta.MediaStorageSOPInstanceUID = "1.5.1"
+    pydicom.dcmwrite(tmp_path / "a.dcm", data_set, enforce_file_format=True)
+    data = (tmp_path / "a.dcm").read_bytes()
+    index = index_in_memory(tmp_path / "index", {"a.dcm": data})
+    with mmindex.open(index, archive_root=tmp_path) as archive:
+        assert len(archive.frame("1.5.1", 0)) == 4
+
+
+def test_a_container_of_a_mirror_is_read_as_it_is_now(tmp_path: Path) -> None:
+    """As a file is: one of the same size that takes its place is opened in its stead."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+
+    def write_tar(value: int) -> None:
+        (tmp_path / "a.dcm").write_bytes(refer("1.5.1", "1.5.2", value))
+        with tarfile.open(tmp_path / "new.tar", "w") as tar:
+            tar.add(tmp_path / "a.dcm", "a.dcm")
+        os.replace(tmp_path / "new.tar", mirror / "s.tar")
+
+    write_tar(1)
+    mmindex.build(mirror, tmp_path / "local.mmindex", workers=1)
+    with mmindex.open(tmp_path / "local.mmindex") as archive:
+        records = [
+            replace(record, fingerprint=Fingerprint(record.fingerprint.size, 10**18, 7, 2))
+            for record in archive.records()
+            if record.fingerprint is not None
+        ]
+    index = tmp_path / "remote.mmindex"
+    with closing(create_store(str(index), b"s3://bucket/archive")) as store:
+        store.replace(map(pack_record, records))
+    with mmindex.open(index, archive_root=mirror, revalidate_after=0) as archive:
+        for value in (1, 1, 9, 9, 4):
+            write_tar(value)
+            assert archive.frame("1.5.1", 0)[0] == value
+
+
+def test_rescaled_frames_are_of_one_version_of_an_object(tmp_path: Path) -> None:
+    """Pixels that were read ahead never get the slope of an object that came after them."""
+
+    def make(value: int, slope: str, intercept: str) -> bytes:
+        return dicom_file(
+            element(0x00080018, "UI", "1.5.1")
+            + image_attributes(rows=2, columns=2, number_of_frames=4, bits=16)
+            + element(0x00281052, "DS", intercept)
+            + element(0x00281053, "DS", slope)
+            + element(PIXEL_DATA, "OW", value.to_bytes(2, "little") * 16)
+        )
+
+    store = stores.MemoryStore()
+    obstore.put(store, "a.dcm", make(1000, "1", "0"))
+    index = tmp_path / "index.mmindex"
+    mmindex.build("memory://bucket", index, store=store)
+
+    class ReplacesMeanwhile(ThreadPoolExecutor):
+        def map(self, call: Any, *items: Any, **_: Any) -> Any:
+            first, *rest = zip(*items, strict=True)
+            call(*first)
+            obstore.put(store, "a.dcm", make(7, "100", "50"))
+            mmindex.build("memory://bucket", index, store=store)
+            return iter([call(*each) for each in rest])
+
+    with mmindex.open(index, store=store, revalidate_after=0) as archive:
+        pairs = [("1.5.1", at) for at in range(4)]
+        with ReplacesMeanwhile(1) as executor:
+            values = archive.arrays(pairs, rescale=True, executor=executor)
+        assert set(values[:, 0, 0].tolist()) <= {1000.0, 750.0}
+
+
+@pytest.mark.parametrize("form", [{}, {"implicit": True}, {"order": ">"}])
+def test_a_files_own_uid_stands_before_those_of_its_sequences(form: dict[str, Any]) -> None:
+    from mmindex.read.files_root import find_uid
+
+    own, other = (
+        element(0x00080018, "UI", uid.encode() + b"\0", **form) for uid in ("1.5.1", "1.5.2")
+    )
+    references = sequence(0x00081140, [item(other, order=form.get("order", "<"))], **form)
+    assert find_uid(dicom_file(own + references)) == "1.5.1"
 
 
 # An index at a URL.
@@ -383,6 +555,32 @@ def test_an_index_that_changed_is_fetched_anew(
     with mmindex.open(url) as archive:
         assert len(archive) == 4
     assert not old.exists()
+
+
+def test_an_index_that_is_replaced_while_it_is_fetched_is_fetched_anew(
+    server: RangeServer, tmp_path: Path, cache: Path
+) -> None:
+    """A few times; nothing is left of copies that did not end."""
+    url = serve_archive(server, tmp_path / "archive", series(3))
+    index = server.objects["/files/.mmindex"]
+    asked = []
+
+    def replace(path: str) -> str:
+        asked.append(path)
+        if len(asked) == 2:  # the first is of the beginning
+            server.objects["/files/.mmindex"] = index + bytes(4096)
+        return ""
+
+    server.faults = replace
+    with mmindex.open(url) as archive:
+        assert len(archive) == 3
+    (copy,) = cache.glob("*.mmindex")
+    assert copy.stat().st_size == len(index) + 4096
+    assert not list(cache.glob("*.new-*"))
+    server.faults = lambda path: "other"
+    server.objects["/files/.mmindex"] = index
+    with pytest.raises((StaleIndexError, IndexFormatError)):
+        mmindex.open(url)
 
 
 def test_copies_of_other_urls_are_removed_in_time(
@@ -729,3 +927,37 @@ class TestWalks:
             pictures = list(walk_pictures(instance, [range(len(instance))]))
             assert pictures == list(walk_pictures(local, [range(len(local))]))
             assert len(server.gets) <= 6
+
+    def test_where_frames_are(self, server: RangeServer, tmp_path: Path) -> None:
+        """Items of an unproved table are read by few requests: for an export, for a command."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=False)
+        with mmindex.open_file(objects["a"]) as instance:
+            expected = [tuple(instance.byte_ranges(at)[0]) for at in range(300)]
+        server.served.clear()
+        with mmindex.open(index) as archive:
+            rows = [json.loads(line) for line in walk_lines(archive)]
+        assert [(row["offset"], row["length"]) for row in rows] == expected
+        assert len(server.gets) <= 12
+        server.served.clear()
+        shown = json.loads(run("ranges", f"{root}/a").stdout)
+        assert [(each["number"], *each["ranges"][0].values()) for each in shown["frames"]] == [
+            (at + 1, *piece) for at, piece in enumerate(expected)
+        ]
+        assert len(server.gets) <= 30
+
+    @pytest.mark.parametrize("prove", [True, False])
+    def test_fragments(self, prove: bool, server: RangeServer, tmp_path: Path) -> None:
+        """Those of a frame by one request, proved or not; all of a file by some."""
+        objects = {"a": tiled_object("1.2.3", TILES[:300])}
+        root = put(server, objects)
+        index = index_objects(tmp_path / "index", root, objects, prove=prove)
+        with mmindex.open(index) as archive, archive["1.2.3"] as instance:
+            server.served.clear()
+            assert bytes(instance.view(7)) == TILES[7]
+            assert list(map(bytes, instance.fragments(8))) == [TILES[8]]
+            assert len(server.gets) == 2
+            server.served.clear()
+            assert list(map(bytes, instance.all_fragments())) == TILES[:300]
+            assert len(server.gets) <= 12

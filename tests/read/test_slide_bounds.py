@@ -20,6 +20,7 @@ ORIENTATION = element(0x00200037, "DS", r"1\0\0\0\1\0")
 
 
 def write(folder: Path, *slides: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
     for number, data in enumerate(slides):
         (folder / f"{number}.dcm").write_bytes(data)
     return folder
@@ -297,3 +298,43 @@ def test_frames_that_many_files_declare_are_bounded_together(tmp_path):
         assert archive.record("1.2.2").number_of_frames == 600_000
         with pytest.raises(FormatError, match="Frames 1800000 and"):
             archive.to_dask("1.2.8")
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i4", "u8"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_numbers_of_numpy_lead_to_the_same_tiles(tmp_path, kind, sparse):
+    """Whatever their width: 600 tiles are more than a byte counts."""
+    columns, rows = 20, 30
+    tiles = [number.to_bytes(8, "little") for number in range(columns * rows)]
+    places = [(1 + 4 * (at % columns), 1 + 2 * (at // columns)) for at in range(len(tiles))]
+    positions = [make_position(*place, 0, "1") for place in places] if sparse else None
+    size = 4 * columns, 2 * rows
+    number = np.dtype(kind).type
+    path = write(tmp_path, make_slide("1.2.9", tiles, size=size, positions=positions))
+    with mmindex.open_slide(path) as slide:
+        for at, tile in enumerate(tiles):
+            row, column = divmod(at, columns)
+            assert slide.tile(number(0), number(column), number(row)) == tile
+        whole = slide.read_region(0, 0, 0, *size)
+        area = [number(each) for each in (0, 40, 30, 100, 20)]
+        assert np.array_equal(slide.read_region(*area)[:, :40], whole[30:50, 40:])
+        assert np.array_equal(slide.tile_array(number(0), number(19), number(29)), whole[58:, 76:])
+        assert slide.thumbnail(number(20)).shape == slide.thumbnail(20).shape
+
+
+@pytest.mark.parametrize("flavor", ["VOLUME", "LABEL", "OVERVIEW", "THUMBNAIL"])
+@pytest.mark.parametrize("tag", [b"1.2.3\0", b"1.2.4\0"])
+def test_images_of_two_series_are_no_slide(tmp_path, flavor, tag):
+    """Two slides in one folder, or a label of another one: a level of one, a picture of the other.
+
+    The files of one are a slide.
+    """
+    ours = make_slide("1.7.1", [make_tile(at) for at in range(9)])
+    other = make_slide("1.7.2", [make_tile(9)], size=(4, 2), flavor=flavor)
+    with mmindex.open_slide(write(tmp_path / "both", ours, other)) as slide:
+        assert slide.levels[0].width == 10
+    folder = write(tmp_path / "mixed", ours, other.replace(tag, b"1.2.7\0"))
+    with pytest.raises(
+        FormatError, match=r"found (study|series) 1\.2\.[347] beside .* of one series"
+    ):
+        mmindex.open_slide(folder)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 
 import pytest
+from dicom_bytes import encapsulated_file
 
 from mmindex.model import Boundaries
 from mmindex.scan.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE
+from mmindex.scan.instance import scan
 from mmindex.scan.one_fragment import scan_one_fragment
 
 FRAGMENT = b"\xff\xd8abcd\xff\xd9"
@@ -57,8 +59,11 @@ def test_what_is_not_plain_is_left_to_the_careful_scan(value: bytes) -> None:
         assert scan_one_fragment(value[:size], 0, EXPLICIT_LITTLE) is None
 
 
-def test_a_table_is_left_alone_where_tables_are_trusted() -> None:
-    """An empty one is no table to trust."""
-    end = item(FRAGMENT) + item(b"", number=0xE0DD)
-    assert scan_one_fragment(item(bytes(4)) + end, 0, EXPLICIT_LITTLE, tables=False) is None
-    assert scan_one_fragment(item(b"") + end, 0, EXPLICIT_LITTLE, tables=False) is not None
+@pytest.mark.parametrize("bot", [(), (0,)])
+def test_one_frame_is_proved_where_tables_are_trusted(bot: tuple[int, ...]) -> None:
+    """The look at the only entry of a table is the whole proof."""
+    data = encapsulated_file([FRAGMENT], bot=bot)
+    record = scan(data, prove=False)
+    assert record == scan(data, prove=True)
+    assert record.frames is not None
+    assert record.frames.contiguous_range(0) == (data.index(FRAGMENT), len(FRAGMENT))

@@ -33,10 +33,10 @@ class Advised(mmap.mmap):
 
 @pytest.fixture
 def slide(tmp_path):
-    """A file of 400 frames of some 4 kB with a Basic Offset Table."""
+    """A file of 400 frames of some 12 kB with a Basic Offset Table."""
     generator = random.Random(1)
     frames = [
-        b"\xff\xd8\xff\xe0" + generator.randbytes(4000).replace(b"\xff", b"\0") + b"\xff\xd9"
+        b"\xff\xd8\xff\xe0" + generator.randbytes(12_000).replace(b"\xff", b"\0") + b"\xff\xd9"
         for _ in range(400)
     ]
     starts = list(accumulate((8 + len(frame) for frame in frames[:-1]), initial=0))
@@ -77,6 +77,16 @@ def test_memory_takes_no_advice():
         will_need(buffer, [(0, 4)])
         with looked_at_here_and_there(buffer):
             pass
+
+
+def test_a_short_file_takes_no_advice(tmp_path):
+    """A few looks read all of a file of up to 4 MiB: advice would cost more than it saves."""
+    path = written(tmp_path, encapsulated_file([b"\xff\xd8" + bytes(98)] * 40, 40))
+    with map_file(path) as mapped:
+        will_need(mapped, [(0, 4)])
+        with looked_at_here_and_there(mapped):
+            pass
+        assert mapped.advice == []
 
 
 def test_a_scan_asks_for_sampled_entries_before_it_looks(slide):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -224,3 +226,40 @@ def test_an_answer_that_breaks_off_has_no_end(folder, tmp_path):
 def test_served_place_is_that_of_the_small_archive():
     """The path that these tests ask for is a path of an instance."""
     assert Served(Path(), "").instance(CT) == PLACE
+
+
+_HEAPS_CODE = """
+import ctypes, sys, threading
+from mmindex.serve import server
+if not hasattr(ctypes.CDLL(None), "malloc_info"):
+    sys.exit(77)
+if sys.argv[1] == "shared":
+    server.share_heaps()
+together = threading.Barrier(12)
+def work():
+    taken = [bytes(50_000) for _ in range(20)]
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
+def test_threads_share_heaps() -> None:
+    """A heap a thread would keep what the longest answers of each thread took."""
+    heaps = {}
+    for how in ("shared", "own"):
+        command = [sys.executable, "-c", _HEAPS_CODE, how]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 77:
+            pytest.skip("the C library is not glibc")
+        assert done.returncode == 0, done.stderr
+        heaps[how] = done.stdout.count("<heap nr=")
+    assert heaps["own"] > 4  # else this proves nothing
+    assert heaps["shared"] <= 2

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
-import subprocess
-import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dicom_bytes import dicom_file, element, image_attributes
-from serve.chromium import CHROMIUM, NO_CHROMIUM, running_chromium
+from serve.chromium import (
+    CHROMIUM,
+    NO_CHROMIUM,
+    PATIENCE,
+    check_frames,
+    running_chromium,
+    unpack_from_npm,
+    wait_alike,
+    watched_page,
+)
 from served_archive import Served, Server, header
 from slide_files import cut, draw, write_slide_file
 
@@ -26,7 +30,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 PACKAGE = "@ohif/app@3.13.2"
-PATIENCE = 90_000  # milliseconds
 CT, CT_SLICES = "1.2.8.1", 6
 CINE, CINE_FRAMES = "1.2.8.2", 8
 
@@ -36,20 +39,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an unpacked OHIF, from MMINDEX_OHIF or from npm."""
     if "MMINDEX_OHIF" in os.environ:
         return Path(os.environ["MMINDEX_OHIF"])
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm to fetch OHIF with: install it, or set MMINDEX_OHIF to its folder")
-    folder = tmp_path_factory.mktemp("ohif")
-    command = [npm, "pack", "--silent", PACKAGE]
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm cannot fetch {PACKAGE}: {error}")
-    (packed,) = folder.glob("*.tgz")
-    with tarfile.open(packed) as archive:
-        archive.extractall(folder, filter="data")
-    packed.unlink()
-    return folder
+    return unpack_from_npm(PACKAGE, tmp_path_factory.mktemp("ohif"))
 
 
 @pytest.fixture(scope="module")
@@ -97,50 +87,8 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """Open a page; no script of it may fail, and no request be answered with an error."""
-    opened = browser.new_page(viewport={"width": 1100, "height": 760})
-    opened.errors, opened.frames_sent = [], {}
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.on("response", lambda response: note(opened, response))
-    yield opened
-    assert opened.errors == []
-    opened.close()
-
-
-def note(page, response) -> None:
-    if response.status >= 400:
-        page.errors.append(f"{response.status} {response.url}")
-    if "/frames/" in response.url:
-        uid = response.url.split("/instances/")[1].split("/")[0]
-        number = int(response.url.rsplit("/", 1)[1])
-        page.frames_sent[uid, number - 1] = response
-
-
-def likeness(page, selector: str, expected: np.ndarray) -> float:
-    """Return how a picture correlates with what an element shows of it, fitted and centred."""
-    from PIL import Image
-
-    box = page.locator(selector).first.bounding_box()
-    shot = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("L")
-    wide = Image.fromarray(expected).convert("L")
-    scale = min(shot.width / wide.width, shot.height / wide.height)
-    size = round(wide.width * scale), round(wide.height * scale)
-    left, top = (shot.width - size[0]) // 2, (shot.height - size[1]) // 2
-    shown = shot.crop((left, top, left + size[0], top + size[1])).resize((32, 32))
-    wanted = wide.resize((32, 32))
-    return float(np.corrcoef(np.ravel(shown), np.ravel(wanted))[0, 1])
-
-
-def wait_alike(page, selector: str, pictures: list[np.ndarray]) -> None:
-    """Wait until an element shows one of some pictures."""
-    latest = time.monotonic() + PATIENCE / 1000
-    found: list[float] = []
-    while time.monotonic() < latest:
-        found = [likeness(page, selector, picture) for picture in pictures]
-        if max(found) > 0.95:
-            return
-        page.wait_for_timeout(500)
-    raise AssertionError(f"the viewer shows something else: {found}")
+    with watched_page(browser) as opened:
+        yield opened
 
 
 def open_study(page, served: Served, mode: str, study: str) -> None:
@@ -184,13 +132,3 @@ def test_a_slide_is_shown(page, served: Served) -> None:
     wait_alike(page, ".ol-viewport", [np.ascontiguousarray(one) for one in turned])
     with mmindex.open(served.folder) as archive:
         check_frames(page, archive)
-
-
-def check_frames(page, archive: mmindex.Archive) -> None:
-    """Hold that bodies of answers are frames, apart from the heads of their parts."""
-    assert page.frames_sent
-    for (uid, index), response in page.frames_sent.items():
-        body = response.body()
-        if response.headers["content-type"].startswith("multipart"):
-            body = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
-        assert body == archive.frame(uid, index)

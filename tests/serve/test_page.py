@@ -109,6 +109,17 @@ def wait_exact(page, number: int) -> None:
     page.wait_for_selector(f'canvas[data-frame="{number}"][data-exact="true"]', timeout=10_000)
 
 
+def require_nine_tiles(shown: np.ndarray) -> None:
+    """Fail unless nine tiles of 40, 60, ... are shown where they belong."""
+    height, width = shown.shape
+    side = min(height, width)
+    for index in range(9):
+        row, column = divmod(index, 3)
+        y = (height - side) // 2 + side * (2 * row + 1) // 6
+        x = (width - side) // 2 + side * (2 * column + 1) // 6
+        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+
+
 def canvas_pixels(page) -> np.ndarray:
     """Return the middle of the screen's canvas in grey levels, from a screenshot."""
     from PIL import Image
@@ -183,13 +194,7 @@ def test_a_slide_is_a_map_of_its_tiles(page, slide):
     page.add_style_tag(content=".stage p { display: none }")
     page.wait_for_timeout(200)
     shown = canvas_pixels(page).astype(int)
-    height, width = shown.shape
-    side = min(height, width)
-    for index in range(9):
-        row, column = divmod(index, 3)
-        y = (height - side) // 2 + side * (2 * row + 1) // 6
-        x = (width - side) // 2 + side * (2 * column + 1) // 6
-        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+    require_nine_tiles(shown)
     page.mouse.move(400, 300)
     page.mouse.wheel(0, -500)
     page.wait_for_selector('canvas[data-missing="0"]')
@@ -374,7 +379,7 @@ def test_a_link_leads_to_the_frame(browser, slide):
         context.close()
 
 
-@pytest.mark.parametrize("token", [None, "correct-horse-battery"])
+@pytest.mark.parametrize("token", [None, "correct-horse-battery", 'a;b "c"%3B, d=e+f'])
 def test_downloads_are_the_stored_bytes(browser, slide, token):
     """Frame and File, with a token and without, are the bytes of the frame and of the file."""
     from mmindex.serve import application
@@ -393,11 +398,16 @@ def test_downloads_are_the_stored_bytes(browser, slide, token):
         stored = (slide.folder / "cine.dcm").read_bytes()
         with mmindex.open(slide.folder) as archive:
             frame = archive.frame(GREY, 1)
-        for button, content in (("Frame", frame), ("File", stored)):
+        for button, content, scheme in (("Frame", frame, "blob:"), ("File", stored, "http:")):
             with opened.expect_download() as download:
                 opened.click(f".bar button:text-is('{button}')")
             with open(download.value.path(), "rb") as file:
                 assert file.read() == content
+            assert download.value.url.startswith(scheme)  # a file of any size is in no memory
+        (cookie,) = opened.context.cookies([download.value.url]) or [None]
+        assert (cookie is None) == (token is None)
+        assert cookie is None or cookie["sameSite"] == "Strict"
+        assert opened.context.cookies([f"{server.url}/dicom-web/studies"]) == []
     finally:
         opened.close()
         server.stop()
@@ -483,10 +493,4 @@ def test_a_slide_in_parts_is_one_map(page, slide, uid):
     page.wait_for_selector('canvas[data-missing="0"]')
     page.wait_for_timeout(200)
     shown = shown_pixels(page)[:, :, 0].astype(int)
-    height, width = shown.shape
-    side = min(height, width)
-    for index in range(9):
-        row, column = divmod(index, 3)
-        y = (height - side) // 2 + side * (2 * row + 1) // 6
-        x = (width - side) // 2 + side * (2 * column + 1) // 6
-        assert abs(shown[y, x] - (40 + 20 * index)) <= 3
+    require_nine_tiles(shown)

@@ -75,6 +75,30 @@ def test_a_token_is_needed_for_data_but_not_for_the_page(served, authorization, 
     assert ask(app, "/", **headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("cookie", "status"),
+    [
+        (f"mmindex-token={quote(TOKEN)}", 200),
+        (f"a=b; mmindex-token={quote(TOKEN)} ;c=d", 200),
+        (f"mmindex-token={quote(TOKEN)}x", 401),
+        (f"mmindex-token=x; mmindex-token={quote(TOKEN)}", 401),
+        (f"other-mmindex-token={quote(TOKEN)}", 401),
+        ("mmindex-token=", 401),
+        ("mmindex-token", 401),
+        ("mmindex-token=%", 401),
+        (";" * 9000, 401),
+    ],
+)
+def test_a_browser_that_saves_a_file_sends_the_token_in_a_cookie(served, cookie, status):
+    """A link has no Authorization header; where there is one, the cookie does not count."""
+    from mmindex.serve import application
+
+    app = application(served.folder, token=TOKEN)
+    assert ask(app, served.instance(CINE), cookie=cookie).status_code == status
+    wrong = ask(app, served.instance(CINE), cookie=cookie, authorization="Bearer wrong")
+    assert wrong.status_code == 401
+
+
 def test_other_sites_read_only_if_they_are_allowed(served, app):
     """No CORS unless an origin is named; a preflight needs no token."""
     from mmindex.serve import application

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from container_bytes import WRITERS
-from dicom_bytes import deflated_file, element, image_attributes
+from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    deflate,
+    dicom_file,
+    element,
+    image_attributes,
+)
 from served_archive import (
     CINE,
     CT,
@@ -96,11 +104,15 @@ def test_a_member_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["outside", "zip"])
-def test_a_deflated_data_set_is_served(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize("wrap", [deflate, zlib.compress, bytes], ids=["bare", "zlib", "not"])
+def test_a_deflated_data_set_is_served(
+    tmp_path: Path, wrap: Callable[[bytes], bytes], where: str
+) -> None:
     """Frames, bulk data and pictures are of the inflated data set, the file is as it is stored."""
     data = header(CT, STUDY, SERIES, "CT", b"Smith^A ", "20200102")
     data += image_attributes(rows=4, columns=6, bits=16, number_of_frames=2) + private()
-    file = deflated_file(data + element(0x7FE00010, "OW", bytes(range(96))))
+    data += element(0x7FE00010, "OW", bytes(range(96)))
+    file = dicom_file(wrap(data), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
     if where == "zip":
         (tmp_path / "s.zip").write_bytes(WRITERS["zip"]([("ct.dcm", file)]))
     else:
@@ -117,6 +129,7 @@ def test_a_deflated_data_set_is_served(tmp_path: Path, where: str) -> None:
         picture = httpx.get(f"{place}/frames/2/rendered", headers={"accept": "image/png"})
         assert picture.content.startswith(b"\x89PNG")
         (found,) = httpx.get(f"{place}/metadata").json()
+        assert found["00100010"]["Value"] == [{"Alphabetic": "Smith^A"}]
         assert found["00083002"]["Value"] == ["1.2.840.10008.1.2.1.99"]
     finally:
         server.stop()

@@ -45,6 +45,7 @@ class RangeServer(LoopbackServer):
     honours_if_match: bool = True
     modified: float = 1_700_000_000.0
     faults: Callable[[str], str] = lambda path: ""
+    head_status: int = 0  # the status of every answer to HEAD; 200: such an answer has no length
     served: list[Served] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)  # of each request
     urls: list[str] = field(default_factory=list)  # path and query of each request
@@ -100,6 +101,11 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             path = unquote(self.path.partition("?")[0])
             if server.authorization not in ("", self.headers.get("Authorization")):
                 self._refuse(401)
+                return
+            if self.command == "HEAD" and server.head_status:
+                server.served.append(Served("HEAD", path, 0, 0, server.head_status))
+                self.send_response(server.head_status)
+                self.end_headers()
                 return
             if path in server.redirects:
                 self._refuse(302, {"Location": server.redirects[path]})

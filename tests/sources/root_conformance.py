@@ -11,8 +11,7 @@ import pytest
 
 from mmindex.errors import MissingFileError, StaleIndexError
 from mmindex.model import Fingerprint
-from mmindex.sources.base import FoundFile, Root
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import FoundFile, Root, WalkRules
 
 FILES = {
     b"a": b"aaaa",
@@ -124,3 +123,18 @@ class RootConformance:
     def test_a_folder_is_no_file(self, root: Root) -> None:
         """A folder can be walked, not found."""
         assert root.find(b"deep") is None
+
+    def test_what_is_there_is_had(self, root: Root) -> None:
+        """A file is; what is not at a path is not."""
+        assert root.has(b"deep/b")
+        assert not root.has(b"deep/c")
+
+    def test_a_root_is_empty_until_a_file_comes(self, tmp_path: Path) -> None:
+        """An index in it does not count."""
+        root = self.make(tmp_path)
+        index = str(tmp_path / ".mmindex")
+        assert root.is_empty(index)
+        self.put(root, b".mmindex", b"an index")
+        assert root.is_empty(index)
+        self.put(root, b"a", b"aaaa")
+        assert not root.is_empty(index)

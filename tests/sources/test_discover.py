@@ -151,7 +151,7 @@ def test_link_loops_end(tmp_path: Path) -> None:
     assert [file.rpartition(b"/")[2] for file in files] == [b"a.dcm"]
     reasons = {link.path: link.reason for link in skipped if b"/" not in link.path}
     assert {*reasons} >= {b"self", b"one", b"two", b"dangling"}
-    assert reasons[b"dangling"] == "cannot look at it: No such file or directory"
+    assert reasons[b"dangling"] == "cannot access it: No such file or directory"
     assert len(skipped) == 7
 
 
@@ -225,7 +225,7 @@ def test_file_that_vanishes_is_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert walk(tmp_path) == ([b"a", b"z"], [])
     os.unlink(tmp_path / "gone")
     os.symlink("nowhere", tmp_path / "gone")
-    reason = "cannot look at it: No such file or directory"
+    reason = "cannot access it: No such file or directory"
     assert walk(tmp_path) == ([b"a", b"z"], [Skipped(b"gone", reason, False)])
 
 

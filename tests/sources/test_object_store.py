@@ -43,7 +43,8 @@ from mmindex.model import Fingerprint, VersionKind
 from mmindex.scan.instance import scan
 from mmindex.sources.base import ByteSource, FoundFile
 from mmindex.sources.bucket import Bucket
-from mmindex.sources.object_store import ObjectSource, open_url, version_of
+from mmindex.sources.object_store import ObjectSource, open_url
+from mmindex.sources.object_version import version_of
 from mmindex.sources.remote_scan import scan_remote
 from mmindex.sources.stores import make_store
 

@@ -159,6 +159,7 @@ class TestNginx(SourceConformance):
         url, served = site
         self.file = served / "a b.dcm"
         self.file.write_bytes(CONTENT)
+        os.utime(self.file, (9, 9))
         return open_url(f"{url}/a%20b.dcm", revalidate_after=0)
 
     def change(self, source: ByteSource, folder: Path) -> None:

@@ -8,8 +8,12 @@ import random
 import struct
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from container_bytes import encapsulated, native
@@ -24,8 +28,10 @@ from dicom_bytes import (
     item,
     sequence,
 )
+from remote_archive import tiled_object
 
 from mmindex.errors import FormatError, MMIndexError, RemoteReadError
+from mmindex.model import Buffer, InstanceRecord
 from mmindex.scan.instance import scan
 from mmindex.sources.memory import MemorySource
 from mmindex.sources.remote_scan import scan_remote
@@ -213,6 +219,16 @@ def test_a_large_object_without_a_table_takes_little_memory(
         assert received <= count * 8192 + (1 << 20)
 
 
+def test_samples_of_a_short_object_are_one_request() -> None:
+    """What lies between near ones is read, too; never more than the object has."""
+    data = tiled_object("1.1", [b"\xff\x4f" + junk(2_498, at) for at in range(200)])
+    source = Counted(data)
+    unproved = partial(scan, prove=False)
+    assert scan_remote(source, unproved, prove=False) == unproved(data)
+    assert len(source.reads) == 2
+    assert source.received <= len(data)
+
+
 # Memory and disk.
 
 
@@ -272,3 +288,32 @@ def test_short_writes_are_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda number, data, at: write(number, data[:7], at))
     assert scan_remote(Counted(data), scan) == scan(data)
+
+
+@pytest.mark.parametrize(("room", "most"), [(1 << 30, 4), (280_000, 2), (10, 1)])
+def test_scans_run_at_once_as_far_as_there_is_room(
+    room: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of objects that are read whole; one of them always runs."""
+    monkeypatch.setattr(
+        "mmindex.sources.temporary_room.shutil.disk_usage",
+        lambda folder: SimpleNamespace(free=room),
+    )
+    data = encapsulated("1.1", [b"\xff\xd8" + junk(40_000, at) + b"\xff\xd9" for at in range(3)])
+    running: list[int] = []
+    lock, together, seen = threading.Lock(), threading.Barrier(most), []
+
+    def look(buffer: Buffer) -> InstanceRecord:
+        with lock:
+            running.append(1)
+            seen.append(len(running))
+        with suppress(threading.BrokenBarrierError):
+            together.wait(10)
+        with lock:
+            running.pop()
+        return scan(buffer)
+
+    with ThreadPoolExecutor(12) as threads:
+        records = list(threads.map(lambda _: scan_remote(Counted(data), look), range(12)))
+    assert records == [scan(data)] * 12
+    assert max(seen) == most

@@ -285,12 +285,98 @@ def test_every_scheme_has_its_store(url: str, kind: str, monkeypatch: pytest.Mon
     assert type(find_store(url)).__name__ == kind
 
 
+@pytest.mark.parametrize(
+    ("url", "prefix"), [("s3://b/a", "AWS_"), ("gs://b/a", "GOOGLE_"), ("az://c/a", "AZURE_")]
+)
+def test_the_environment_sets_options_of_the_client(
+    url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own kind of store alone; a time of ours holds unless the environment has one."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    for each in ("AWS_", "GOOGLE_", "AZURE_"):
+        monkeypatch.setenv(f"{each}PROXY_URL", f"http://{each.lower()}.example:1")
+    monkeypatch.setenv(f"{prefix}ALLOW_INVALID_CERTIFICATES", "true")
+    monkeypatch.setenv(f"{prefix.lower()}read_timeout", "7s")
+    options = find_store(url).client_options
+    assert options["proxy_url"] == f"http://{prefix.lower()}.example:1"
+    assert (options["allow_invalid_certificates"], options["read_timeout"]) == ("true", "7s")
+    assert options["connect_timeout"] == "5s"
+    assert "allow_http" not in options
+
+
 def test_a_store_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever obstore says of the environment, as an error of this package."""
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     make_store.cache_clear()
     with pytest.raises(RemoteReadError, match="no store: "):
         open_url("az://container/a")
+
+
+# Servers.
+
+
+@pytest.mark.parametrize("status", [405, 501, 200])
+def test_a_server_without_heads_is_asked_by_get(
+    status: int, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads are refused, or say no length; an object that is not there is missing all the same."""
+    store = stores.HTTPStore(server.url, **patient(1))
+    monkeypatch.setattr("mmindex.sources.object_store.find_store", lambda url: store)
+    server.objects["/a"] = native("1.2.3", [FRAME])
+    server.head_status = status
+    with mmindex.open_file(f"{server.url}/a") as instance:
+        assert instance.frame(0) == FRAME
+        del server.objects["/a"]
+        with pytest.raises(MissingFileError):
+            instance.frame(0)
+    with pytest.raises(MissingFileError):
+        open_url(f"{server.url}/a")
+    heads = [served for served in server.served if served.method == "HEAD"]
+    assert len(heads) == (4 if status == 501 else 2)  # obstore retries once
+
+
+def test_a_refusal_is_not_taken_for_a_missing_object(server: RangeServer, tmp_path: Path) -> None:
+    """An update drops what is missing: where no method is allowed, an object may be there."""
+    key = "a" * 400
+    server.objects[f"/{key}"] = native("1.2.3", [FRAME])
+    index, url = tmp_path / "index", f"{server.url}/{key}"
+    mmindex.update(server.url, [url], index)
+    server.head_status, server.faults = 405, lambda path: "status 405"
+    for call in (lambda: open_url(url), lambda: mmindex.update(server.url, [url], index)):
+        with pytest.raises(RemoteReadError):
+            call()
+    with mmindex.open(index) as archive, pytest.raises(RemoteReadError):
+        archive.frame("1.2.3", 0)
+    server.faults = lambda path: "status 410"
+    assert mmindex.update(server.url, [url], index).removed == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "name", "waits"),
+    [
+        *[(0.5, "http://h/a", 1), (50, "https://h/a", 1), (-50, "http://h/a", 1)],
+        *[(70, "http://h/a", 0), (-70, "http://h/a", 0), (0.5, "s3://b/a", 0)],
+    ],
+)
+def test_a_file_of_a_web_server_is_taken_when_its_second_is_over(
+    age: float, name: str, waits: int, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such times, and ETags made of them, are the same for what replaces it within the second."""
+    waited = []
+
+    def replace(seconds: float) -> None:
+        waited.append(seconds)
+        server.objects["/a"] = b"y" * 50
+
+    monkeypatch.setattr("mmindex.sources.object_store.sleep", replace)
+    server.e_tags, server.modified = False, time.time() - age
+    server.objects["/a"] = b"x" * 50
+    source = ObjectSource(stores.HTTPStore(server.url, **patient(1)), "a", name)
+    assert source.read(0, 50) == (b"y" if waits else b"x") * 50
+    assert len(waited) == waits
+    assert all(seconds > 1 for seconds in waited)
 
 
 # Keys.
@@ -361,13 +447,14 @@ def test_folder_markers_are_left_out_beside_odd_keys() -> None:
 # Versions.
 
 
-def test_an_object_that_shrank_is_stale(server: RangeServer) -> None:
-    """The server answers 416 where the range lies behind the new end."""
-    server.objects["/a"] = bytes(5000)
-    source = ObjectSource(stores.HTTPStore(server.url, **patient(1)), "a", "a")
+@pytest.mark.parametrize("key", ["a", "k" * 900])
+def test_an_object_that_shrank_is_stale(key: str, server: RangeServer) -> None:
+    """The server answers 416 where the range lies behind the new end, however long errors are."""
+    server.objects[f"/{key}"] = bytes(5000)
+    source = ObjectSource(stores.HTTPStore(server.url, **patient(1)), key, "a")
     for honours in (True, False):
         server.honours_if_match = honours
-        server.objects["/a"] = bytes(100)
+        server.objects[f"/{key}"] = bytes(100)
         for offset in (4000, 50):
             with pytest.raises(StaleIndexError, match="the object changed"):
                 source.read(offset, 100)
@@ -382,6 +469,26 @@ def test_an_object_that_is_empty_now_is_stale(server: RangeServer) -> None:
     server.faults = lambda path: "whole"
     with pytest.raises(StaleIndexError, match="found 0 bytes"):
         source.read(50, 100)
+
+
+@pytest.mark.parametrize("fault", ["", "whole"])
+def test_an_object_of_a_signed_url_that_is_empty_now_is_stale(
+    fault: str, server: RangeServer
+) -> None:
+    """A GET of its first byte, which is not there, is answered with 416 or 200."""
+    server.objects["/a"] = bytes(5000)
+    source = open_url(f"{server.url}/a{SIGNED}", store=None)
+    server.faults = lambda path: fault
+    server.objects["/a"] = b""
+    for ask in (source.check, lambda: source.read(50, 100)):
+        with pytest.raises(StaleIndexError, match="found 0 bytes"):
+            ask()
+    assert open_url(f"{server.url}/a{SIGNED}").size == 0
+    assert {served.method for served in server.served} == {"GET"}
+    server.objects["/a"] = bytes(5000)
+    server.faults = lambda path: "whole"
+    with pytest.raises(RemoteReadError, match="a range with the whole object"):
+        open_url(f"{server.url}/a{SIGNED}")
 
 
 def test_an_object_of_s3_that_shrank_is_stale() -> None:

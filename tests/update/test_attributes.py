@@ -35,7 +35,7 @@ import mmindex
 from mmindex.errors import IndexWriteError
 from mmindex.index.record import pack_record
 from mmindex.index.store import Store
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 from mmindex.update.watch import Watch, WatchEvent
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"

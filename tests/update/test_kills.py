@@ -18,7 +18,7 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
 from mmindex.errors import MMIndexError
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 from mmindex.update.watch import Watch
 
 SOP_INSTANCE_UID = 0x00080018

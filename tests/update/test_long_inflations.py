@@ -6,10 +6,11 @@ import os
 import resource
 import threading
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ from dicom_bytes import PIXEL_DATA, dicom_file, element, image_attributes
 
 import mmindex
 from mmindex.index.record import unpack_record
-from mmindex.model import Status
-from mmindex.scan import file_format
+from mmindex.model import Fingerprint, Status
+from mmindex.scan import file_format, inflate
+from mmindex.sources.container import walk_members
+from mmindex.sources.folder import Folder
 from mmindex.update import long_inflations, met, scan_buffer
 from mmindex.update.scan_file import scan_files
+from mmindex.update.scan_members import MemberTarget
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MIB = 1 << 20
@@ -47,15 +51,34 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 
 
+def member_bomb(archive: Path, megabytes: int) -> MemberTarget:
+    """Write a zip whose one member is a right file that is deflated; return what scans it."""
+    frames = megabytes * 16
+    image = image_attributes(rows=256, columns=256, number_of_frames=frames)
+    image = (
+        element(0x00080018, "UI", "1.2") + image + element(PIXEL_DATA, "OW", bytes(frames << 16))
+    )
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.dcm", dicom_file(image))
+    root, name = os.path.split(os.fsencode(archive))
+    with closing(Folder(root).open(name)) as source:
+        (member,) = list(walk_members(source))
+    return MemberTarget(name, Fingerprint.of(os.stat(archive)), member)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc")
+@pytest.mark.parametrize("kind", ["data set", "member"])
 def test_four_threads_inflate_one_long_file_at_a_time_and_hold_it_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of four files inflates to 128 MiB; all are indexed with 340 MiB of address space."""
-    monkeypatch.setattr(file_format, "LONG_INFLATED", 16 * MIB)
-    content = bomb("1.1", 128)
-    for number in range(4):
-        (tmp_path / f"{number}").write_bytes(content)
+    monkeypatch.setattr(inflate, "LONG_INFLATED", 16 * MIB)
+    targets: list[bytes | MemberTarget] = [b"%d" % number for number in range(4)]
+    if kind == "data set":
+        for number in range(4):
+            (tmp_path / f"{number}").write_bytes(bomb("1.1", 128))
+    else:
+        targets = [member_bomb(tmp_path / f"{number}.zip", 128) for number in range(4)]
 
     def work() -> None:
         options = scan_buffer.ScanOptions()
@@ -67,19 +90,19 @@ def test_four_threads_inflate_one_long_file_at_a_time_and_hold_it_once(
                 each.result()
             limit_memory(340 * MIB)
 
-            def scan(number: int) -> Status:
-                (packed,) = scan_files(os.fsencode(tmp_path), [b"%d" % number], options)
+            def scan(target: bytes | MemberTarget) -> Status:
+                (packed,) = scan_files(os.fsencode(tmp_path), [target], options)
                 return unpack_record(packed).status
 
-            assert list(threads.map(scan, range(4))) == [Status.DEFLATED] * 4
+            assert list(threads.map(scan, targets)) == [Status.DEFLATED] * 4
 
     assert exit_code(work) == 0
 
 
 def test_processes_of_a_build_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each notes when it begins a long inflation and when the scan after it has ended."""
-    monkeypatch.setattr(file_format, "LONG_INFLATED", 1 << 16)
-    monkeypatch.setattr(file_format, "_GIVEN", 1 << 16)
+    monkeypatch.setattr(inflate, "LONG_INFLATED", 1 << 16)
+    monkeypatch.setattr(inflate, "_GIVEN", 1 << 16)
     monkeypatch.setattr(met, "_CHUNK_FILES", 1)
     root, notes = tmp_path / "root", tmp_path / "notes"
     root.mkdir()
@@ -126,6 +149,17 @@ def test_a_process_that_was_forked_meanwhile_has_a_turn_of_its_own() -> None:
         assert exit_code(work) == 0
 
 
+def test_a_long_deflated_file_in_a_long_deflated_member_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread takes the turn that it has."""
+    monkeypatch.setattr(inflate, "LONG_INFLATED", 1 << 10)
+    monkeypatch.setattr(inflate, "_GIVEN", 1 << 10)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.dcm", bomb("1.1", 1) + os.urandom(1 << 16))
+    assert mmindex.build(tmp_path, workers=1).statuses == {"deflated": 1, "container": 1}
+
+
 @pytest.mark.parametrize("given", [1, 7, 1 << 16])
 @pytest.mark.parametrize("taken", [1, 1000, 1 << 20])
 def test_R7_pieces_of_a_stream_inflate_to_what_all_of_it_does(
@@ -135,8 +169,8 @@ def test_R7_pieces_of_a_stream_inflate_to_what_all_of_it_does(
     content = b"".join(b"%d" % (number * number) for number in range(400)) + bytes(3000)
     compress = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     deflated = compress.compress(content) + compress.flush()
-    monkeypatch.setattr(file_format, "_GIVEN", given)
-    monkeypatch.setattr(file_format, "_TAKEN", taken)
+    monkeypatch.setattr(inflate, "_GIVEN", given)
+    monkeypatch.setattr(inflate, "_TAKEN", taken)
     assert bytes(file_format.unwrap_deflated(deflated, 0, []) or b"") == content
     assert bytes(file_format.unwrap_deflated(deflated + b"rest", 0, []) or b"") == content
     for length in range(len(deflated) // 2, len(deflated), 97):

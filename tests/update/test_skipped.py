@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-BROKEN = "cannot look at it: No such file or directory"
+BROKEN = "cannot access it: No such file or directory"
 NO_FILE = "neither a file nor a folder"
 
 

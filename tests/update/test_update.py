@@ -155,9 +155,8 @@ def test_the_index_itself_is_no_file_of_the_archive(root: Path) -> None:
     assert (report.found, report.removed, report.problem_count) == (0, 0, 0)
 
 
-def test_an_update_waits_for_another_and_says_when_it_waited_in_vain(root: Path) -> None:
-    """The wait ends with the other's work, or after the seconds given."""
-    (root / "new.dcm").write_bytes(image("2.1"))
+def begin_to_write(root: Path) -> tuple[threading.Event, threading.Thread]:
+    """Let another thread hold an index's write lock until the event is set."""
     holds, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -168,7 +167,14 @@ def test_an_update_waits_for_another_and_says_when_it_waited_in_vain(root: Path)
     other = threading.Thread(target=hold)
     other.start()
     assert holds.wait(30)
-    with pytest.raises(IndexWriteError, match=r"after 0\.1 seconds"):
+    return may_end, other
+
+
+def test_an_update_waits_for_another_and_says_when_it_waited_in_vain(root: Path) -> None:
+    """The wait ends with the other's work, or after the seconds given."""
+    (root / "new.dcm").write_bytes(image("2.1"))
+    may_end, other = begin_to_write(root)
+    with pytest.raises(IndexWriteError, match=r"after 0\.1 s:"):
         mmindex.update(root, [root / "new.dcm"], wait=0.1)
     threading.Timer(0.2, may_end.set).start()
     assert mmindex.update(root, [root / "new.dcm"], wait=30).scanned == 1
@@ -415,17 +421,9 @@ def test_a_path_that_never_was_in_the_archive_costs_no_walk(
 
 
 def test_a_new_folder_costs_no_look_at_the_paths_of_the_index(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, looked: list[object]
 ) -> None:
     """Nor does a folder without files; one that is known does, once, for those that are gone."""
-    looked: list[object] = []
-    find_below = Store.find_below
-
-    def note(store: Store, folders: list[bytes]) -> object:
-        looked.extend(folders)
-        return find_below(store, folders)
-
-    monkeypatch.setattr(Store, "find_below", note)
     (root / "new" / "deep").mkdir(parents=True)
     (root / "new" / "deep" / "f.dcm").write_bytes(image("2.1"))
     assert mmindex.update(root, [root / "new"]).scanned == 1
@@ -503,17 +501,8 @@ def test_a_file_dated_in_the_future_is_not_young_for_ever(root: Path, ahead: flo
 
 def test_a_build_waits_for_another_and_says_when_it_waited_in_vain(root: Path) -> None:
     """As an update does: a nightly build meets the updates of the day."""
-    holds, may_end = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with only_writer(str(root / ".mmindex")):
-            holds.set()
-            may_end.wait(30)
-
-    other = threading.Thread(target=hold)
-    other.start()
-    assert holds.wait(30)
-    with pytest.raises(IndexWriteError, match=r"after 0\.1 seconds"):
+    may_end, other = begin_to_write(root)
+    with pytest.raises(IndexWriteError, match=r"after 0\.1 s:"):
         mmindex.build(root, workers=1, wait=0.1)
     command = ["build", str(root), "--wait", "0", "-j", "1"]
     assert new_runner().invoke(main, command).exit_code == 1

@@ -20,8 +20,7 @@ from dicom_bytes import small_image as image
 
 import mmindex
 from mmindex.errors import IndexWriteError, MMIndexError
-from mmindex.index.store import Store
-from mmindex.sources.folder import WalkRules
+from mmindex.sources.base import WalkRules
 
 pytest.importorskip("watchfiles")
 
@@ -527,16 +526,9 @@ def test_a_file_dated_in_the_future_is_served_and_costs_no_builds(
 
 
 def test_a_new_folder_costs_a_watch_no_look_at_the_paths_of_the_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: list[object]
 ) -> None:
     """Neither at first nor half a second later, when it is looked at again."""
-    looked: list[object] = []
-    find_below = Store.find_below
-
-    def note(store: Store, folders: list[bytes]) -> object:
-        looked.extend(folders)
-        return find_below(store, folders)
-
     calls: list[object] = []
     update_files = watch_module.update_files
 
@@ -544,7 +536,6 @@ def test_a_new_folder_costs_a_watch_no_look_at_the_paths_of_the_index(
         calls.extend(paths)
         return update_files(root, paths, *others)
 
-    monkeypatch.setattr(Store, "find_below", note)
     monkeypatch.setattr(watch_module, "update_files", count)
     events: list[watch_module.WatchEvent] = []
     stop, thread = run_watch(tmp_path, events)

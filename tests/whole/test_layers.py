@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mmindex"
 # A module imports what stands before it, or what stands beside it in its own folder.
 # "" is mmindex/__init__.py: the public API that the command line is written against.
 ORDER = (
-    *("closing", "errors", "image_numbers", "frame_table", "tile_positions", "model"),
+    *("closing", "own_lock", "errors", "image_numbers", "frame_table", "tile_positions", "model"),
     *("attributes", "dicom_json"),
     *("scan", "index", "sources", "decode", "update", "read", "render", "encaps", "export"),
     *("", "serve", "cli", "__main__"),

@@ -128,7 +128,8 @@ def make_syntax_rows() -> list[list[str]]:
             frames = NO_FRAMES.get(TRANSFER_SYNTAXES[uid].codec, frames)
         if uid in NO_DATA_SET:
             frames, arrays = "none: no DICOM data set", "no"
-        rows.append([uid, name, frames, arrays])
+        extension = TRANSFER_SYNTAXES[uid].extension
+        rows.append([uid, name, frames, arrays, "-" if "none" in frames else f"`{extension}`"])
     return rows
 
 
@@ -172,13 +173,15 @@ def make_fragment(uid: str, arrays: str) -> bytes:
         return bytes.fromhex(UNDECODED[arrays])
     pixels = np.frombuffer(b"abcd", "u1").reshape(2, 2)
     examples = EXAMPLES.get(TRANSFER_SYNTAXES[uid].codec.value)
+    if examples and "u1" not in examples[0].kinds:
+        pytest.skip("a codec of colours alone: test_registry.py decodes its frames")
     if examples and (arrays == "yes" or importlib.util.find_spec("imagecodecs") is not None):
         fragment = examples[0].encode(pixels)
         return fragment + b"\0" * (len(fragment) % 2)
     return pack_rle([b"abcd"])
 
 
-@pytest.mark.parametrize(("uid", "frames", "arrays"), [(r[0], *r[2:]) for r in SYNTAX_ROWS])
+@pytest.mark.parametrize(("uid", "frames", "arrays"), [(r[0], *r[2:4]) for r in SYNTAX_ROWS])
 def test_a_transfer_syntax_does_what_its_row_says(uid: str, frames: str, arrays: str) -> None:
     """Frames, a stream or neither; arrays, with which extra, or a clear error."""
     fragment = make_fragment(uid, arrays)
@@ -369,20 +372,6 @@ def test_media_types_of_frames_are_those_of_the_server() -> None:
         name = TRANSFER_SYNTAXES[uid].codec.value
         name = "HTJ2K" if "High-Throughput" in TRANSFER_SYNTAXES[uid].name else name
         assert f"`{media_type}`" in by_name["RLE Lossless" if name == "RLE" else name]
-
-
-def test_extensions_of_frames_and_streams_are_listed() -> None:
-    """Those that `{ext}` can become stand in the command line's page, and no others."""
-    text = find_section("Where to", CLI)
-    frames = re.search(r"`\{ext\}` is (.+?) for a stored\s+frame", text, re.S)
-    streams = re.search(r"The extension of a stream is (.+?)\. ", text, re.S)
-    assert frames
-    assert streams
-    found: dict[bool, set[str]] = {False: set(), True: set()}
-    for syntax in TRANSFER_SYNTAXES.values():
-        found[syntax.codec is Codec.VIDEO].add(syntax.extension)
-    assert set(re.findall(r"`(\w+)`", frames[1])) == found[False]
-    assert set(re.findall(r"`(\w+)`", streams[1])) == found[True]
 
 
 def test_every_status_is_documented() -> None:

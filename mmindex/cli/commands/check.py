@@ -55,7 +55,7 @@ def command(
     """List every missing, stale, unreadable, anomalous, duplicate or new file of an archive.
 
     ROOT is the archive's folder, or the index file, all of which is read first: a damaged one is
-    an error. Each file is looked at, none is opened. On a terminal, problems are sorted by path,
+    an error. No other file is opened. On a terminal, problems are sorted by path,
     and what each anomaly means stands below; else they are separated by tabs and in no order.
     Exits with 1 if a problem of the kinds in --fail-on was not accepted.
 

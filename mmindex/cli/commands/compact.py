@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import mmindex
-from mmindex.cli.printing import counted, print_index
+from mmindex.cli.printing import print_index, size_for_reader
 from mmindex.cli.progress import showing_files
 
 
@@ -28,4 +28,4 @@ def command(root: str, quiet: bool, verbose: bool) -> None:
     if quiet:
         return
     kept = "" if after < before else ": it stays as it is"
-    click.echo(f"{counted(before, 'byte')} before, {after} after{kept}")
+    click.echo(f"{size_for_reader(before)} before, {size_for_reader(after)} after{kept}")

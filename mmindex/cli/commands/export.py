@@ -60,8 +60,8 @@ def command(
 ) -> None:
     """Write where every frame of an archive is, a row a fragment.
 
-    ROOT is an archive's folder or an index. Deflated files and video streams are left out; of
-    kerchunk, all but native and gray compressed frames. Chunks keep bits above Bits Stored.
+    ROOT is an archive's folder or an index. Deflated files and video streams are left out.
+    kerchunk has native and gray compressed frames only; its chunks keep bits above Bits Stored.
 
     \b
     mmindex export /data/archive --format parquet -o frames.parquet

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +14,7 @@ import click
 import mmindex
 from mmindex.cli.build_options import prove_option
 from mmindex.cli.kept_attributes import Kept
-from mmindex.cli.log import describe_time
+from mmindex.cli.log import describe_time, show_time
 from mmindex.cli.printing import counted, explain_anomaly, plain, print_json, rounded_size, wrap
 from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import (
@@ -94,7 +94,7 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
     if opened.stale_index:
         scanned += f": it is not as the index {opened.stale_index} has it"
     yield "Served from", f"the index {opened.index_path}" if opened.index_path else scanned
-    yield "Last build", _last_build(opened) or ""
+    yield "Last build", _last_build(opened, show_time) or ""
     if opened.index_file is not None:
         with mmindex.open(opened.index_file) as archive:
             kept = Kept(archive)
@@ -124,13 +124,13 @@ def _walk_lines(opened: Opened) -> Iterator[tuple[str, str]]:
         yield "", explain_anomaly(anomaly.code)
 
 
-def _last_build(opened: Opened) -> str | None:
+def _last_build(opened: Opened, describe: Callable[[float], str]) -> str | None:
     """Return when the last build of the index ended."""
     if opened.index_file is None:
         return None
     with mmindex.open(opened.index_file) as archive:
         note = archive.last_build()
-    return note and describe_time(note.ended_ns / 1e9)
+    return note and describe(note.ended_ns / 1e9)
 
 
 def _kept_attributes(opened: Opened) -> list[str]:
@@ -242,7 +242,7 @@ def _describe(opened: Opened) -> dict[str, object]:
     return {
         "path": opened.path,
         "index": opened.index_path,
-        "last_build": _last_build(opened),
+        "last_build": _last_build(opened, describe_time),
         "kept_attributes": _kept_attributes(opened),
         "status": record.status.value,
         "file_size": record.size if record.fingerprint else None,

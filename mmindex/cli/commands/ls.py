@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from mmindex.cli.kept_attributes import Kept
-from mmindex.cli.log import describe_time
+from mmindex.cli.log import show_time
 from mmindex.cli.printing import (
     align,
     count_columns,
@@ -27,7 +27,6 @@ from mmindex.cli.printing import (
     print_lines,
     print_message,
     rounded_size,
-    take_columns,
 )
 from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive, root_option
@@ -42,8 +41,9 @@ if TYPE_CHECKING:
     from mmindex.index.listing import ListedFile
 
 _COLUMNS = ("Path", "Frames", "Size", "Boundaries", "Status")  # on a terminal
+_FEWER_COLUMNS = ("Path", "Frames", "Size", "Status")  # on a narrow one
 _NUMBERS = ("Frames", "Size")
-_LEAST_PATH = 24
+_LEAST_PATH, _NARROW_PATH = 24, 16
 _TOGETHER = 1000  # lines printed at once
 _UNUSUAL = Status.UNREADABLE, Status.STREAM, Status.DEFLATED
 
@@ -110,7 +110,7 @@ def command(
     if rows:
         print_paged(_walk_lines(rows, heads))
         if note is not None:
-            print_message(f"last build {describe_time(note.ended_ns / 1e9)}")
+            print_message(f"last build {show_time(note.ended_ns / 1e9)}")
     elif study is not None or series is not None:
         print_message("no instances with frames")
     else:
@@ -156,8 +156,8 @@ def _walk_lines(rows: list[Row], heads: dict[str, str]) -> Iterator[str]:
     """Yield rows under their study and series, each with its UID below: most are 50 and longer."""
     group = attrgetter("study_instance_uid", "series_instance_uid", "modality", "syntax_name")
     rows.sort(key=lambda row: (*group(row), row.path))
-    widths = _measure(rows)
-    yield click.style("  " + align(_COLUMNS, _COLUMNS, widths, _NUMBERS), bold=True)
+    columns, widths = _measure(rows)
+    yield click.style("  " + align(columns, columns, widths, _NUMBERS), bold=True)
     before = None
     for (study, series, modality, syntax_name), members in groupby(rows, group):
         if (study, series) != before:
@@ -171,7 +171,7 @@ def _walk_lines(rows: list[Row], heads: dict[str, str]) -> Iterator[str]:
         kind = f"{modality or 'unknown modality'}, {syntax_name or 'no transfer syntax'}"
         yield cut_end(kind, shutil.get_terminal_size().columns)
         for row in members:
-            line = "  " + align(_cells(row, widths[0]), _COLUMNS, widths, _NUMBERS)
+            line = "  " + align(_cells(row, columns, widths[0]), columns, widths, _NUMBERS)
             unusual = row.anomalies or row.status in _UNUSUAL
             yield click.style(line, fg="yellow") if unusual else line
             if row.sop_instance_uid:
@@ -183,23 +183,29 @@ def _indent(line: str | None) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _measure(rows: list[Row]) -> list[int]:
-    """Return the widths of columns that a terminal has room for; paths give way first."""
-    cells = [_cells(row) for row in rows]
-    widths = measure_columns(_COLUMNS, cells, "Path", margin=2)
-    widths[0] = max(widths[0], min(_LEAST_PATH, max(count_columns(row.path) for row in rows)))
-    shorter = [(take_columns(cell[0], widths[0]), *cell[1:]) for cell in cells]
-    return measure_columns(_COLUMNS, shorter, "Boundaries", margin=2)
+def _measure(rows: list[Row]) -> tuple[tuple[str, ...], list[int]]:
+    """Return the columns that a terminal has room for, and their widths.
+
+    Paths give way first, down to 24 columns; then the boundaries, which `info` prints, too.
+    """
+    longest = max(count_columns(row.path) for row in rows)
+    columns: tuple[str, ...] = _COLUMNS
+    widths = measure_columns(columns, [_cells(row, columns) for row in rows], "Path", margin=2)
+    if widths[0] < min(_LEAST_PATH, longest):
+        columns = _FEWER_COLUMNS
+        widths = measure_columns(columns, [_cells(row, columns) for row in rows], "Path", margin=2)
+        widths[0] = max(widths[0], min(_NARROW_PATH, longest))
+    return columns, widths
 
 
-def _cells(row: Row, width: int | None = None) -> tuple[str, ...]:
+def _cells(row: Row, columns: tuple[str, ...], width: int | None = None) -> tuple[str, ...]:
     count = row.anomalies.count(",") + 1 if row.anomalies else 0
     anomalies = "" if not count else ", 1 anomaly" if count == 1 else f", {count} anomalies"
     return (
         row.path if width is None else cut_middle(row.path, width),
         f"{row.number_of_frames:,}",
         rounded_size(row.size),
-        row.boundaries,
+        *((row.boundaries,) if columns is _COLUMNS else ()),
         row.status + anomalies,
     )
 

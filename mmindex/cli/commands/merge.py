@@ -48,4 +48,4 @@ def command(
         return
     files = counted(report.files, "file", grouped=True)
     click.echo(f"Index: {plain(report.index)} of {plain(report.root)}")
-    click.echo(f"{files} taken in")
+    click.echo(f"{files} merged")

@@ -25,6 +25,8 @@ from mmindex.cli.source_argument import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmindex import Instance
 
 
@@ -61,20 +63,25 @@ def command(
     with open_source(source, instance_uid, archive_root, force=force) as opened:
         ranges = find_numbers(opened, spans or (Span(1, None),))
         check_located(opened, ranges)
-        frames = (_describe(opened.instance, number) for each in ranges for number in each)
+        frames = (found for each in ranges for found in _walk(opened.instance, each))
         opening = f'{{"path": {json.dumps(opened.path)}, "frames": ['
         print_array(frames, opening=opening, closing="]}")
 
 
-def _describe(instance: Instance, number: int) -> dict[str, object]:
-    described: dict[str, object] = {
-        "number": number,
-        "ranges": [piece._asdict() for piece in instance.byte_ranges(number - 1)],
-    }
+def _walk(instance: Instance, numbers: range) -> Iterator[dict[str, object]]:
+    """Yield what is printed of each frame."""
+    from mmindex.read.ahead import walk_ranges
+
     frames = instance.record.frames
     frame_bits = frames.frame_bits if frames else 0
-    first_bit = (number - 1) * frames.stride_bits if frames else 0
-    if first_bit % 8 or frame_bits % 8:
-        described["first_bit"] = first_bit % 8
-        described["bits"] = frame_bits
-    return described
+    indices = range(numbers.start - 1, numbers.stop - 1, numbers.step)
+    for index, pieces in walk_ranges(instance, indices):
+        described: dict[str, object] = {
+            "number": index + 1,
+            "ranges": [piece._asdict() for piece in pieces],
+        }
+        first_bit = index * frames.stride_bits if frames else 0
+        if first_bit % 8 or frame_bits % 8:
+            described["first_bit"] = first_bit % 8
+            described["bits"] = frame_bits
+        yield described

@@ -19,7 +19,7 @@ import click
 
 import mmindex
 from mmindex.cli.printing import print_message
-from mmindex.cli.source_argument import root_option
+from mmindex.cli.source_argument import check_root, root_option
 from mmindex.errors import MissingFileError
 from mmindex.model import INDEX_NAME, SEPARATOR, is_url
 
@@ -112,10 +112,7 @@ def command(
     if not is_url(source):
         _check_source(source)
         source = os.path.abspath(source)
-    if archive_root is not None and not is_url(archive_root):
-        if not os.path.isdir(archive_root):
-            raise MissingFileError("--root: there is no such folder", path=archive_root)
-        archive_root = os.path.abspath(archive_root)
+    check_root(archive_root)
     make = partial(
         application,
         source,

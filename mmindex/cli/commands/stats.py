@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import click
 
 from mmindex.cli.kept_attributes import Kept
-from mmindex.cli.log import describe_time
-from mmindex.cli.printing import counted, cut_middle, plain, print_json, rounded_size
+from mmindex.cli.log import describe_time, show_time
+from mmindex.cli.printing import cut_middle, plain, print_json, size_for_reader
 from mmindex.cli.progress import showing_files
 from mmindex.cli.requests_shown import verbose_option
 from mmindex.cli.source_argument import open_archive, root_option
@@ -51,18 +51,18 @@ def command(root: str, archive_root: str | None, as_json: bool, prometheus: bool
         described["attributes"] = list(kept.names)
         print_json(described)
         return
-    index = _size(statistics.index_bytes)
+    index = size_for_reader(statistics.index_bytes)
     if statistics.frames:
         index += f", {statistics.index_bytes_a_frame:.1f} bytes a frame"
-    largest = [(str(count), path) for path, count in statistics.largest]
+    largest = [(_number(count), path) for path, count in statistics.largest]
     slowest = [(f"{seconds:.3f} s", path) for path, seconds in statistics.slowest]
     rows = [
-        ("Files", f"{statistics.files}, {_size(statistics.file_bytes)}"),
-        *((f"  {status}", str(count)) for status, count in sorted(statistics.statuses.items())),
-        ("Instances", str(statistics.instances)),
-        ("Frames", str(statistics.frames)),
+        ("Files", f"{_number(statistics.files)}, {size_for_reader(statistics.file_bytes)}"),
+        *((f"  {status}", _number(count)) for status, count in sorted(statistics.statuses.items())),
+        ("Instances", _number(statistics.instances)),
+        ("Frames", _number(statistics.frames)),
         ("Index", index),
-        *([("Last build", describe_time(note.ended_ns / 1e9))] if note else []),
+        *([("Last build", show_time(note.ended_ns / 1e9))] if note else []),
         *kept.walk_lines(),
         *_walk_ranks("Most frames", largest),
         *_walk_ranks("Slowest", slowest),
@@ -87,8 +87,8 @@ def _shown(path: str, taken: int) -> str:
     return cut_middle(plain(path), max(_LEAST_PATH, shutil.get_terminal_size().columns - taken))
 
 
-def _size(length: int) -> str:
-    return rounded_size(length) if sys.stdout.isatty() else counted(length, "byte")
+def _number(count: int) -> str:
+    return f"{count:,}" if sys.stdout.isatty() else str(count)
 
 
 def _walk_ranks(name: str, ranks: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:

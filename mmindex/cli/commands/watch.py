@@ -75,7 +75,7 @@ def command(
     \b
     mmindex watch /data/archive
     """  # noqa: D301
-    from mmindex.sources.folder import WalkRules
+    from mmindex.sources.base import WalkRules
     from mmindex.update.watch import Watch
 
     refuse_no_folder(root)

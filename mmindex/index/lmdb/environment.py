@@ -209,7 +209,7 @@ def acquire(
         key = status.st_dev, status.st_ino
         shared = _environments.get(key)
         if shared is None:
-            check_lmdb_file(path)
+            check_lmdb_file(path, status)
             env, locked, map_size = open_to_write(path) if write else open_to_read(path)
             try:
                 handles = open_databases(env, path, databases, check_format)

@@ -80,13 +80,14 @@ class _Leaves:
         place = np.arange(len(self._rows)) - (self._ends - self._counts)[self._rows]
         offsets = self._pages[self._numbers, _HEAD // 2 + place].astype(np.int64)
         is_wrong = (offsets < _HEAD) | (offsets > size - _NODE_HEAD) | (offsets % 2 > 0)
-        self._offsets = np.where(is_wrong, _HEAD, offsets)
-        at = self._offsets // 2
+        offsets = np.where(is_wrong, _HEAD, offsets)
+        at = offsets // 2
         low, high, self._flags, self._key_lengths = (
             self._pages[self._numbers, at + field].astype(np.int64) for field in range(4)
         )
         self._lengths = low | high << 16
-        self._value_at = self._offsets + _NODE_HEAD + self._key_lengths
+        self._key_at = offsets + _NODE_HEAD  # in the page
+        self._value_at = self._key_at + self._key_lengths
         is_long = self._flags == 1
         ends = self._value_at + np.where(is_long, _NUMBER, self._lengths)
         is_wrong |= (self._flags > 1) | (self._key_lengths > _LONGEST_KEY) | (ends > size)
@@ -112,7 +113,7 @@ class _Leaves:
         """
         length = len(self._data) - _WORD + 1
         words = np.ndarray(length, ">u8", self._data, strides=(1,))  # a word from every byte on
-        start = self._numbers * self._size + self._offsets + _NODE_HEAD
+        start = self._numbers * self._size + self._key_at
         ascends = np.zeros(max(len(start) - 1, 0), np.bool_)
         is_equal = ~ascends
         for at in range(0, self._longest_key(), _WORD):
@@ -147,7 +148,7 @@ class _Leaves:
 
     def describe(self) -> list[SoundLeaf | None]:
         """Return what the pages hold, None for those that are unknown."""
-        start = self._numbers * self._size + self._offsets + _NODE_HEAD
+        start = self._numbers * self._size + self._key_at
         end = start + self._key_lengths
         rows = np.flatnonzero(self._sound)
         first, last = self._ends[rows] - self._counts[rows], self._ends[rows] - 1

@@ -104,7 +104,7 @@ def only_writer(path: str, wait: float = 0.0) -> Iterator[None]:
                 if (left := end - time.monotonic()) > 0:
                     time.sleep(min(_POLL, left))
                     continue
-                waited = f" after {wait:g} seconds" if wait else ""
+                waited = f" after {wait:g} s" if wait else ""
                 raise IndexWriteError(
                     f"another build of this index is at work{waited}: wait for it to end", path=path
                 ) from None

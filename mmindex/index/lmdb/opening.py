@@ -7,6 +7,7 @@ writer's as large as the system allows.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -140,13 +141,16 @@ def round_up(size: int) -> int:
     return max(_LEAST_MAP, -(-size // _LEAST_MAP) * _LEAST_MAP)
 
 
-def check_lmdb_file(path: str) -> None:
+def check_lmdb_file(path: str, status: os.stat_result) -> None:
     """Raise IndexFormatError for a file that does not begin like LMDB's, before LMDB sees it."""
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(status.st_mode):
         raise IndexFormatError("not an mmindex index: no regular file", path=path)
     try:
-        with open(path, "rb") as file:
-            head = file.read(28)
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            head = os.read(number, 28)
+        finally:
+            os.close(number)
     except OSError as error:
         raise IndexFormatError(f"cannot read the index: {error.strerror}", path=path) from error
     if not begins_like_lmdb(head):

@@ -29,10 +29,14 @@ export class ServerError extends Error {
   }
 }
 
-export async function ask(path, accept, signal) {
+function request(path, accept, options) {
   const headers = { Accept: accept };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(prefix + path, { headers, signal });
+  return fetch(prefix + path, { headers, ...options });
+}
+
+export async function ask(path, accept, signal) {
+  const response = await request(path, accept, { signal });
   if (!response.ok) throw new ServerError(response.status, await response.text());
   return response;
 }
@@ -74,28 +78,30 @@ export function instancePath(dataset) {
   return `/studies/${study}/series/${series}/instances/${instance}`;
 }
 
-// A file of any size is saved by the browser itself, unless it needs the token.
+// A file of any size is saved by the browser itself, which has the token from a cookie for a moment.
 export async function downloadFile(path) {
-  const name = path.split("/").pop();
-  if (token) {
-    await download(path, "application/dicom", name);
-    return;
-  }
-  const response = await fetch(`${prefix}${path}?accept=application/dicom`, { method: "HEAD" });
+  const response = await request(path, "application/dicom", { method: "HEAD" });
   if (!response.ok) throw new ServerError(response.status, `the file is not sent (status ${response.status})`);
-  const link = document.createElement("a");
-  link.href = `${prefix}${path}?accept=application/dicom`;
-  link.download = `${name}.dcm`;
-  link.click();
+  if (token) {
+    const secure = location.protocol === "https:" ? "; secure" : "";
+    const limits = `path=${prefix}${path}; max-age=30; samesite=strict${secure}`;
+    document.cookie = `mmindex-token=${encodeURIComponent(token)}; ${limits}`;
+  }
+  save(`${prefix}${path}?accept=application/dicom`, `${path.split("/").pop()}.dcm`);
 }
 
 export async function download(path, accept, name) {
   const blob = await (await ask(path, accept)).blob();
+  const url = URL.createObjectURL(blob);
+  save(url, name + (EXTENSIONS[blob.type.split(";")[0]] ?? ".bin"));
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
+function save(url, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name + (EXTENSIONS[blob.type.split(";")[0]] ?? ".bin");
+  link.href = url;
+  link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 const EXTENSIONS = {
