@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mmindex.index.databases import FILE_ID, UidKind
+from mmindex.index.checksum import unseal
+from mmindex.index.databases import FILE_ID, PATH_VALUE, UidKind
 from mmindex.index.index_file import OpenIndex, reading
 from mmindex.index.lmdb.transaction import Transaction
 
@@ -56,6 +57,20 @@ class MeasureReader(OpenIndex):
             if is_troubled(sealed):
                 found.append(FILE_ID.unpack(key)[0])
         return None if key is None else key + b"\0", found
+
+    @reading
+    def find_shared_versions(self, txn: Transaction) -> set[tuple[int, int]]:
+        """Return the sizes and times that several files have, which these do not tell apart.
+
+        Paths of one inode are one file: links, and files in one container.
+        """
+        inodes: dict[tuple[int, int], int] = {}
+        shared = set()
+        for key, sealed in txn.walk("paths"):
+            _, size, time_ns, inode, _ = PATH_VALUE.unpack(unseal(key, sealed))
+            if inodes.setdefault((size, time_ns), inode) != inode:
+                shared.add((size, time_ns))
+        return shared
 
     @reading
     def count_duplicates(self, txn: Transaction, kind: UidKind) -> int:

@@ -107,15 +107,18 @@ def walk_archive(
     prefix, new = len(os.path.join(root, b"")), tuple.__new__
     device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
-    folders = [os.path.join(root, start) if start else root]
-    links: list[bytes] = []
+    first = os.path.join(root, start) if start else root
+    is_link = bool(start) and os.path.islink(first)
+    folders, links = ([], [first]) if is_link else ([first], [])
     while folders or links:
+        is_link = not folders
         folder = folders.pop() if folders else links.pop()
         try:
             status = os.stat(folder)
             if device not in (None, status.st_dev):
                 continue
-            if (status.st_dev, status.st_ino) in walked:
+            is_walked = (status.st_dev, status.st_ino) in walked
+            if is_walked or (start and is_link and _is_inside(root, folder, is_excluded)):
                 yield Skipped(folder[prefix:], "a link to a folder that was walked already", False)
                 continue
             walked.add((status.st_dev, status.st_ino))
@@ -143,6 +146,17 @@ def walk_archive(
         except OSError as error:
             if folder == root or not _is_gone(folder, error):
                 yield skipped(folder[prefix:], error, "cannot read the folder")
+
+
+def _is_inside(root: bytes, link: bytes, is_excluded: Callable[[bytes], object] | None) -> bool:
+    """Return whether a link leads to a folder of the archive, which a walk of all meets first."""
+    real_root, target = os.path.realpath(root), os.path.realpath(link)
+    if target != real_root and not target.startswith(os.path.join(real_root, b"")):
+        return False
+    parts = os.path.relpath(target, real_root).split(b"/")
+    return is_excluded is None or not any(
+        is_excluded(b"/".join(parts[: length + 1])) for length in range(len(parts))
+    )
 
 
 def _is_gone(path: bytes, error: OSError) -> bool:

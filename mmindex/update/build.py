@@ -176,7 +176,9 @@ def build(
         options = ScanOptions(force, proves, containers, ignore_inode, kept)
         moved_root = None if moved_from is None else archive.path
         index_store.begin_build(ignore_inode=ignore_inode, root=moved_root)
-        renews = ignore_inode or moved_from is not None
+        is_moved = moved_from is not None or (
+            not (full or ignore_inode) and is_copy(index_store, archive, options)
+        )
         commits = Commits(index_store, report, show)
         plan = Plan(
             index_store,
@@ -186,7 +188,7 @@ def build(
             full=full,
             options=options,
             min_age=min_age,
-            renews=renews or (not full and is_copy(index_store, archive, options)),
+            is_moved=is_moved,
             progress=show,
         )
         opened = Containers(index_store, archive, report, commits, options, plan.renewal)
@@ -203,7 +205,7 @@ def build(
         refusal = find_refusal(archive.files, index_path, len(gone), known, max_removed)
         if refusal is None:
             commits.remove(gone)
-        filling = options._replace(attributes=wanted)
+        filling = options._replace(attributes=wanted if refusal is None else kept)
         fill_attributes(index_store, archive, filling, show=lambda: show(report))
         if refusal is not None:
             raise refusal

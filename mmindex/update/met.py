@@ -38,6 +38,8 @@ class Met:
         Ids of known files that are scanned again though they did not change.
     renews : bool
         Whether a file with the size and time of the known one counts as unchanged.
+    doubtful : container of (int, int)
+        Sizes and times that say nothing: files may have changed their names with each other.
 
     Attributes
     ----------
@@ -48,15 +50,21 @@ class Met:
         are to get; `Renewal.write` takes them.
     """
 
-    __slots__ = ("_renews", "_rescanned", "renewed", "seen")
+    __slots__ = ("_doubtful", "_renews", "_rescanned", "renewed", "seen")
 
     def __init__(
-        self, known: int = 0, rescanned: Container[int] = (), *, renews: bool = False
+        self,
+        known: int = 0,
+        rescanned: Container[int] = (),
+        *,
+        renews: bool = False,
+        doubtful: Container[tuple[int, int]] = (),
     ) -> None:
         self.seen = bytearray(known)
         self.renewed: list[tuple[int, Fingerprint]] = []
         self._rescanned = rescanned
         self._renews = renews
+        self._doubtful = doubtful
 
     def is_unchanged(
         self, known: tuple[int, tuple[int, ...]] | None, fingerprint: Fingerprint
@@ -78,6 +86,8 @@ class Met:
         if known_fingerprint == fingerprint or fingerprint.is_same(Fingerprint(*known_fingerprint)):
             return True
         if not self._renews or not is_same_but_inode(known_fingerprint, fingerprint):
+            return False
+        if fingerprint[:2] in self._doubtful:
             return False
         self.renewed.append((file_id, fingerprint))
         return True

@@ -40,8 +40,9 @@ class Plan:
         What every scan is asked; with `force`, files that are not DICOM are scanned again.
     min_age : float
         Seconds since its last change after which a file is looked at.
-    renews : bool
-        Whether files with the size and time of known ones are unchanged.
+    is_moved : bool
+        Whether the archive was moved or copied: files with the size and time of known ones are
+        unchanged then, unless several of these have both.
     progress : callable
         Called with the report so far, often.
 
@@ -63,14 +64,16 @@ class Plan:
         full: bool,
         options: ScanOptions,
         min_age: float,
-        renews: bool,
+        is_moved: bool,
         progress: Progress,
     ) -> None:
         self._store = store
         self._root = root
         self._report = report
         rescanned = _find_rescanned(store, options, full=full)
-        self.met = Met(store.next_file_id(), rescanned, renews=renews)
+        doubtful = store.find_shared_versions() if is_moved else ()
+        renews = is_moved or options.ignore_inode
+        self.met = Met(store.next_file_id(), rescanned, renews=renews, doubtful=doubtful)
         self.renewal = Renewal(store, report, commits, self.met)
         self._options = options
         self._min_age = min_age

@@ -19,6 +19,13 @@ import lmdb
 import pytest
 from child_process import exit_code, forks, little_memory
 from container_bytes import WRITERS, encapsulated, native, write_deflated, write_tar, write_zip
+from dicom_bytes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    PIXEL_DATA,
+    dicom_file,
+    element,
+    image_attributes,
+)
 
 import mmindex
 from mmindex.errors import (
@@ -652,3 +659,19 @@ def test_the_container_itself_is_no_instance(tmp_path: Path) -> None:
         (tmp_path / "s.zip").unlink()
         with pytest.raises(MissingFileError):
             archive.file("s.zip!/00000.dcm")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_R47_a_member_that_only_claims_a_deflated_data_set_is_read(
+    tmp_path: Path, method: int
+) -> None:
+    """A data set that is not deflated is read as it is, however the container holds the file."""
+    data_set = element(0x00080018, "UI", "1.1") + image_attributes()
+    content = dicom_file(
+        data_set + element(PIXEL_DATA, "OB", b"abcd"), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    )
+    (tmp_path / "a.zip").write_bytes(write_zip([("a.dcm", content)], method))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        assert archive.frame("1.1", 0) == b"abcd"
+        assert archive["1.1"].frames() == [b"abcd"]

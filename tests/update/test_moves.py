@@ -183,6 +183,23 @@ def test_an_archive_rewritten_under_the_times_it_had_is_no_copy(
         )
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_files_of_one_size_and_time_that_swapped_names_are_scanned(
+    archive: Path, is_told: bool
+) -> None:
+    """Size and time do not tell the slices of a series apart that a zip held."""
+    for name in ("0.dcm", "2.dcm", "4.dcm"):
+        os.utime(archive / name, (1000, 1000))
+    mmindex.build(archive, workers=1)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    (target / "0.dcm").rename(target / "new")
+    (target / "2.dcm").rename(target / "0.dcm")
+    (target / "new").rename(target / "2.dcm")
+    mmindex.build(target, workers=1, moved_from=archive if is_told else None)
+    assert frames_of(target) == FRAMES
+
+
 def test_a_full_build_of_a_copy_scans_all(archive: Path) -> None:
     """What was asked for is done."""
     first = mmindex.build(archive, workers=1)

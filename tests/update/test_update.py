@@ -574,3 +574,36 @@ def test_mounts_are_found_by_their_names_with_blanks(
     monkeypatch.setattr(guards, "_MOUNTS", str(tmp_path / "mounts"))
     with pytest.raises(IndexWriteError, match=r"my archive/a\\b/proc in it"):
         mmindex.build(tmp_path / "my archive", workers=1)
+
+
+def test_a_link_to_a_folder_of_the_archive_is_no_folder_of_its_own(tmp_path: Path) -> None:
+    """An update of such a link, or of a folder with one, makes what a build makes."""
+    root = tmp_path / "root"
+    for number in range(3):
+        (root / "s1" / "deep").mkdir(parents=True, exist_ok=True)
+        (root / "s1" / "deep" / f"{number}.dcm").write_bytes(image(f"1.{number}"))
+    (root / "s2").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "3.dcm").write_bytes(image("1.3"))
+    mmindex.build(root, workers=1)
+    for link, target in (
+        ("current", "s1"),
+        ("s1/up", ".."),
+        ("s2/other", "../s1/deep"),
+        ("out", "../outside"),
+    ):
+        (root / link).symlink_to(target)
+        mmindex.update(root, [root / link])
+    mmindex.update(root, [root])
+    mmindex.update(root, [root / "s1", root / "s2"])
+
+    def look() -> tuple[list[str], list[tuple[str, str]]]:
+        with mmindex.open(root) as archive:
+            archive.check_index()
+            paths = sorted(os.fsdecode(record.path) for record in archive.records())
+            return paths, sorted((each.path, each.kind) for each in archive.problems())
+
+    updated = look()
+    assert updated[0] == ["out/3.dcm", *(f"s1/deep/{number}.dcm" for number in range(3))]
+    mmindex.build(root, workers=1)
+    assert look() == updated
