@@ -17,6 +17,7 @@ from starlette.types import Scope, Send
 
 from mmindex.errors import NoPixelDataError, NotAddressableError
 from mmindex.model import Status
+from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from mmindex.serve.accept import Choice, choose_frame, parse_range
 from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
@@ -90,7 +91,7 @@ class FrameService:
         choice = choose_stored(held, headers.accept(scope))
         form = "m" if choice.multipart else choice.media_type[-3:]
         which = numbers if len(indices) == 1 else _digest(numbers)
-        etag = f'"{held.etag}-{which}-{form}"'.encode()
+        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
         common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
         if headers.matches(etag):
             await send_not_modified(send, common)
@@ -218,4 +219,9 @@ def choose_stored(held: Held, accept: str) -> Choice:
     """
     record = held.record
     encapsulated = record.frames is not None and not record.frames.frame_bits
-    return choose_frame(accept, record.transfer_syntax_uid, encapsulated=encapsulated)
+    syntax = record.transfer_syntax_uid
+    if not encapsulated and record.big_endian:  # whatever the file says
+        syntax = EXPLICIT_VR_BIG_ENDIAN
+    elif not encapsulated and syntax == EXPLICIT_VR_BIG_ENDIAN:
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN
+    return choose_frame(accept, syntax, encapsulated=encapsulated)
