@@ -305,10 +305,7 @@ class Instance(Decoded, FrameSequence):
 
     @property
     def file_version(self) -> Fingerprint | None:
-        """The version of the file that is read: another one than the record's in a mirror.
-
-        None where the bytes are no file's.
-        """
+        """The version of the file that is read, in a mirror not the record's; None of bytes."""
         return self._file.version
 
     @property
