@@ -16,7 +16,7 @@ from mmindex.errors import (
     naming,
 )
 from mmindex.frame_table import ByteRange, FrameTable, Layout
-from mmindex.model import SEPARATOR, InstanceRecord, Status
+from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Status
 from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.place import Place, find_place, walk_fragments
@@ -310,6 +310,11 @@ class Instance(Decoded, FrameSequence):
     def file_range(self) -> ByteRange:
         """The range that `read_file` can read: from 0 on but for a stored member of a container."""
         return ByteRange(self._file.first, self._file.size)
+
+    @property
+    def file_version(self) -> Fingerprint | None:
+        """The version of the file that is read, in a mirror not the record's; None of bytes."""
+        return self._file.version
 
     @property
     def stream_length(self) -> int:

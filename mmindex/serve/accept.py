@@ -11,7 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
+from mmindex.scan.transfer_syntax import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 OCTET_STREAM = "application/octet-stream"
 ANYTHING = "*/*"
@@ -39,6 +43,10 @@ FRAME_MEDIA_TYPES = {  # PS3.18 table 8.7.3-5: of compressed frames, by transfer
     **_suffixed(("4.201", "4.202", "4.203"), "image/jphc"),
     **_suffixed(("4.110", "4.111", "4.112"), "image/jxl"),
     **_suffixed(("5",), "image/dicom-rle"),
+}
+_NATIVE_SYNTAXES = {
+    *(IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN),
+    "1.2.840.10008.1.2.1.99",  # deflated
 }
 _SYNONYMS = {  # what earlier editions of the standard and clients call them
     "image/x-jls": "image/jls",
@@ -188,7 +196,8 @@ def choose_frame(header: str, transfer_syntax_uid: str, *, encapsulated: bool) -
     A compressed frame goes as its own image type, or as application/octet-stream to a client that
     asks for `transfer-syntax=*` or for the very one: without it, that type means Explicit VR Little
     Endian (PS3.18 8.7.3). Native frames are that, whatever their file's data set is encoded in;
-    those of Big Endian are sent only under their own name.
+    those of Big Endian are sent only under their own name. Compressed frames in a file that says
+    that they are native go to who asks for `transfer-syntax=*`.
 
     Raises
     ------
@@ -205,8 +214,11 @@ def _choose_frame(header: str, transfer_syntax_uid: str, encapsulated: bool) -> 
     sent_as = transfer_syntax_uid
     if not encapsulated and transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN:
         sent_as = EXPLICIT_VR_LITTLE_ENDIAN
+    known: tuple[str | None, ...] = (None, "*", sent_as, transfer_syntax_uid)
+    if encapsulated and transfer_syntax_uid in _NATIVE_SYNTAXES:
+        sent_as, known = "", ("*",)  # what the file says of its frames is wrong
     for one in parse_accept(header):
-        if one.transfer_syntax not in (None, "*", sent_as, transfer_syntax_uid):
+        if one.transfer_syntax not in known:
             continue
         means_little_endian = one.media_type == OCTET_STREAM and one.transfer_syntax is None
         if means_little_endian and sent_as != EXPLICIT_VR_LITTLE_ENDIAN:

@@ -76,9 +76,15 @@ class CurrentArchive:
         The archive, open; nobody else uses it.
     index_url : str, optional
         Where its index came from.
+
+    Attributes
+    ----------
+    number : int
+        How many indexes were opened after the first one.
     """
 
     def __init__(self, archive: Archive, index_url: str | None = None) -> None:
+        self.number = 0
         self._archive = archive
         self._index_url = index_url
         self._identity = _identify(archive.path)
@@ -106,6 +112,7 @@ class CurrentArchive:
                 self._archive.close()
                 self._archive = copy.copy(self._archive)  # by its paths, as a pickle
                 self._identity = identity
+                self.number += 1
             return self._archive
 
     def _find_path(self) -> str:

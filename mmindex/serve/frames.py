@@ -7,6 +7,7 @@ no client waits for another one's disk.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ from starlette.types import Scope, Send
 
 from mmindex.errors import NoPixelDataError, NotAddressableError
 from mmindex.model import Status
+from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from mmindex.serve.accept import Choice, choose_frame, parse_range
 from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
@@ -28,6 +30,7 @@ from mmindex.serve.shelf import Shelf
 _AGE = (b"cache-control", b"private, max-age=60")
 _VARY = (b"vary", b"accept, authorization, origin")
 _SOON = ((b"retry-after", b"1"),)
+_NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 _LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
 
 
@@ -71,7 +74,7 @@ class FrameService:
         choice = choose_stored(held, headers.accept(scope))
         form = "m" if choice.multipart else choice.media_type[-3:]
         which = numbers if len(indices) == 1 else _digest(numbers)
-        etag = f'"{held.etag}-{which}-{form}"'.encode()
+        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
         common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
         if headers.matches(etag):
             await send_not_modified(send, common)
@@ -126,7 +129,7 @@ class FrameService:
         pieces = numbers.split(",")
         if len(pieces) > self._limits.frames:
             raise RequestError(400, f"a request has at most {self._limits.frames} frames")
-        if not all(piece.isascii() and piece.isdigit() and len(piece) < 10 for piece in pieces):
+        if not _NUMBERS.fullmatch(numbers):
             raise RequestError(400, "frame numbers are a comma list of numbers from 1 on")
         require_frames(held)
         count = held.record.number_of_frames
@@ -196,4 +199,9 @@ def choose_stored(held: Held, accept: str) -> Choice:
     """
     record = held.record
     encapsulated = record.frames is not None and not record.frames.frame_bits
-    return choose_frame(accept, record.transfer_syntax_uid, encapsulated=encapsulated)
+    syntax = record.transfer_syntax_uid
+    if not encapsulated and record.big_endian:  # whatever the file says
+        syntax = EXPLICIT_VR_BIG_ENDIAN
+    elif not encapsulated and syntax == EXPLICIT_VR_BIG_ENDIAN:
+        syntax = EXPLICIT_VR_LITTLE_ENDIAN
+    return choose_frame(accept, syntax, encapsulated=encapsulated)

@@ -7,13 +7,14 @@ bytes of JSON.
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 from pydicom import Dataset
 
 from mmindex import Instance
 from mmindex.dicom_json import Element, Json, dataset_json
 from mmindex.model import InstanceRecord, Status
-from mmindex.serve.held import Held, make_etag
+from mmindex.serve.held import Held, Uids
 from mmindex.serve.recent import Recent
 
 BASE = "urn:mmindex:base:7f1d2c"  # stands for the service's URL in JSON that is kept
@@ -41,12 +42,15 @@ def read_dataset(instance: Instance) -> Dataset:
     return found
 
 
+def uri_of(study: str, series: str = "", instance: str = "") -> str:
+    """Return the path of a resource; a UID of a file may be any text, which leads nowhere else."""
+    pieces = (("studies", study), ("series", series), ("instances", instance))
+    return "".join(f"/{name}/{quote(uid, safe='')}" for name, uid in pieces if uid)
+
+
 def instance_uri(record: InstanceRecord) -> str:
     """Return the path of an instance's resource, below the service's own."""
-    return (
-        f"/studies/{record.study_instance_uid}/series/{record.series_instance_uid}"
-        f"/instances/{record.sop_instance_uid}"
-    )
+    return uri_of(*Uids.of(record))
 
 
 def header_json(instance: Instance) -> Json:
@@ -99,11 +103,6 @@ class HeaderCache:
             self._texts.keep(key, (held.etag, text), len(text))
         return text
 
-    def known_summary(self, record: InstanceRecord) -> Json | None:
-        """Return what `summary` returned before of an instance, if it is kept."""
-        known = self._summaries.get(instance_uri(record))
-        return known[1] if known is not None and known[0] == make_etag(record) else None
-
     def summary(self, held: Held) -> Json:
         """Return the header of an instance without its long values, for queries.
 
@@ -112,12 +111,13 @@ class HeaderCache:
         FormatError
             The header cannot be read.
         """
-        found = self.known_summary(held.record)
-        if found is not None:
-            return found
+        key = instance_uri(held.record)
+        known = self._summaries.get(key)
+        if known is not None and known[0] == held.etag:
+            return known[1]
         whole = header_json(held.instance)
         found = {tag: element for tag, element in whole.items() if _is_short(element)}
-        self._summaries.keep(instance_uri(held.record), (held.etag, found), len(found))
+        self._summaries.keep(key, (held.etag, found), len(found))
         return found
 
 

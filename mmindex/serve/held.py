@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from hashlib import blake2b
+from time import monotonic
 from typing import NamedTuple
 
-from mmindex import Archive, Instance, InstanceRecord
+from mmindex import Archive, Instance, InstanceRecord, __version__
 from mmindex.model import Boundaries, Fingerprint, Status, is_url
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
@@ -43,17 +44,20 @@ class Held:
         What tells this state of the file from any other; the beginning of an ETag.
     due : float
         When the index and the file have to be looked at again, by `time.monotonic`.
+    version : Fingerprint or None
+        That of the file that is open.
     archive : Archive or None
         Where it comes from, which has the table of its frames; None of one file.
     """
 
-    __slots__ = ("_descriptor", "archive", "due", "etag", "instance", "record", "uids")
+    __slots__ = ("_descriptor", "archive", "due", "etag", "instance", "record", "uids", "version")
 
     def __init__(self, instance: Instance, due: float, archive: Archive | None) -> None:
         self.instance = instance
         self.record = instance.record
         self.uids = Uids.of(instance.record)
-        self.etag = make_etag(instance.record)
+        self.version = instance.file_version
+        self.etag = _make_etag(instance)
         self.due = due
         self.archive = archive
         self._descriptor = _open_again(instance)
@@ -85,7 +89,14 @@ class Held:
             if error.errno in _NOT_AT_ONCE:
                 return None
             raise
-        return found if count == length else None
+        if count != length or (monotonic() >= self.due and not self._is_as_opened()):
+            return None
+        return found
+
+    def _is_as_opened(self) -> bool:
+        return self.version is not None and self.version.matches(
+            Fingerprint.of(os.fstat(self._descriptor))
+        )
 
     @property
     def is_remote(self) -> bool:
@@ -124,8 +135,7 @@ def _open_again(instance: Instance) -> int:
     record, path = instance.record, instance.file_path
     if path is None or is_url(path) or record.status is not Status.INDEXED:
         return -1
-    version = instance.source.version  # in a mirror, other times than the index has
-    if version is None:
+    if instance.file_version is None:
         return -1
     bits = record.image_pixel.bits_allocated or 0
     if record.boundaries is Boundaries.NATIVE and bits % 8:
@@ -134,14 +144,18 @@ def _open_again(instance: Instance) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return -1
-    found = Fingerprint.of(os.stat(descriptor))
-    if (found.size, found.mtime_ns) != (version.size, version.mtime_ns):
+    if not instance.file_version.matches(Fingerprint.of(os.fstat(descriptor))):
         os.close(descriptor)
         return -1
     return descriptor
 
 
-def make_etag(record: InstanceRecord) -> str:
-    """Return what changes when the file or its record does."""
-    state = (record.sop_instance_uid, record.key, record.fingerprint, record.number_of_frames)
+def _make_etag(instance: Instance) -> str:
+    """Return what changes when the file or its record does, or how its frames are found."""
+    record = instance.record
+    layout = None if record.frames is None else record.frames.layout
+    state = (
+        *(record.sop_instance_uid, record.key, record.fingerprint, instance.file_version),
+        *(record.number_of_frames, record.boundaries, layout, __version__),
+    )
     return blake2b(repr(state).encode(), digest_size=9).hexdigest()

@@ -105,7 +105,8 @@ class Pictures:
         media_type = choose(accept, IMAGE_TYPES, "a rendered frame")
         in_parts = len(numbers) > 1 or wants_multipart(accept)
         key = repr((numbers, rendering, media_type, in_parts, __version__)).encode()
-        etag = f'"{held.etag}-{blake2b(key, digest_size=9).hexdigest()}"'
+        weak = "W/" if in_parts else ""
+        etag = f'{weak}"{held.etag}-{blake2b(key, digest_size=9).hexdigest()}"'
         if get_headers(request.scope).matches(etag.encode()):
             return not_modified(etag)
         if self.waiting.locked():

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mmindex.frame_table import ByteRange
 from mmindex.model import Status
+from mmindex.serve.accept import OCTET_STREAM
 from mmindex.serve.frames import choose_stored
 from mmindex.serve.headers import PIXEL_TAGS
 from mmindex.serve.held import Held
@@ -53,6 +54,19 @@ def native_piece(held: Held) -> Piece | None:
         return None
     length = record.frames.frame_bits // 8 * record.number_of_frames
     return Piece(_NativeReader(held), 0, length, chunk_size(held))
+
+
+def native_media_type(held: Held, accept: str) -> str:
+    """Return what native pixel data or a video stream is sent as: Big Endian under its own name.
+
+    Raises
+    ------
+    NotAcceptableError
+        The samples are Big Endian, and the client takes Little Endian only.
+    """
+    if held.record.status is Status.STREAM or not held.record.big_endian:
+        return OCTET_STREAM
+    return choose_stored(held, accept).content_type.decode()
 
 
 class _NativeReader:

@@ -18,7 +18,7 @@ from mmindex.errors import MMIndexError
 from mmindex.serve.candidate import Candidate, Kept
 from mmindex.serve.catalogue import Catalogue, Row, Series, Study
 from mmindex.serve.errors import RequestError
-from mmindex.serve.headers import BASE, HeaderCache
+from mmindex.serve.headers import BASE, HeaderCache, uri_of
 from mmindex.serve.held import Uids
 from mmindex.serve.matching import Path, matches, split_list, vr_of
 from mmindex.serve.query import Query
@@ -276,13 +276,13 @@ class QueryService:
             "00080056": _element("CS", "ONLINE"),
             "00080061": _element("CS", *study.modalities),
             "00080062": _element("UI", *sorted(classes)),
-            "00081190": _element("UR", f"{BASE}/studies/{uid}"),
+            "00081190": _element("UR", BASE + uri_of(uid)),
             "00201206": _element("IS", len(study.series)),
             "00201208": _element("IS", study.number_of_instances),
         }
 
     def _describe_series(self, series: Series, *, within: bool = False) -> Json:
-        uri = f"{BASE}/studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
+        uri = BASE + uri_of(series.study_instance_uid, series.series_instance_uid)
         described = {
             "00080060": _element("CS", series.modality),
             "0020000D": _element("UI", series.study_instance_uid),
@@ -303,10 +303,8 @@ class QueryService:
         return described
 
     def _describe_instance(self, series: Series, row: Row) -> Json:
-        uri = (
-            f"{BASE}/studies/{series.study_instance_uid}/series/{series.series_instance_uid}"
-            f"/instances/{row.sop_instance_uid}"
-        )
+        above = series.study_instance_uid, series.series_instance_uid
+        uri = BASE + uri_of(*above, row.sop_instance_uid)
         described = {
             "00080016": _element("UI", row.sop_class_uid),
             "00080018": _element("UI", row.sop_instance_uid),

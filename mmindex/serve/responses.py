@@ -44,16 +44,20 @@ class Headers:
         return self.get(b"accept")
 
     def matches(self, etag: bytes) -> bool:
-        """Return whether the client has this state already: If-None-Match (RFC 9110 13.1.2)."""
+        """Return whether the client has this state already: If-None-Match (RFC 9110 13.1.2).
+
+        A multipart message has a weak one (W/): its boundary is that of a process.
+        """
         known = self._by_name.get(b"if-none-match")
         if known is None:
             return False
         tags = {tag.strip().removeprefix(b"W/") for tag in known.split(b",")}
-        return etag in tags or known.strip() == b"*"
+        return etag.removeprefix(b"W/") in tags or known.strip() == b"*"
 
     def range_unless_changed(self, etag: bytes) -> str:
         """Return the Range header, empty if If-Range names another state (RFC 9110 13.1.5)."""
-        if self._by_name.get(b"if-range", etag) != etag:
+        known = self._by_name.get(b"if-range", etag)
+        if known != etag or (known.startswith(b"W/") and b"if-range" in self._by_name):
             return ""
         return self.get(b"range")
 

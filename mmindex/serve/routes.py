@@ -18,7 +18,13 @@ from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import require_frames
 from mmindex.serve.headers import BASE
 from mmindex.serve.pictures import Pictures
-from mmindex.serve.pixel_data import Piece, encapsulated_parts, is_pixel_path, native_piece
+from mmindex.serve.pixel_data import (
+    Piece,
+    encapsulated_parts,
+    is_pixel_path,
+    native_media_type,
+    native_piece,
+)
 from mmindex.serve.query import Query, parse_query
 from mmindex.serve.responses import get_headers
 from mmindex.serve.services import Services
@@ -154,11 +160,12 @@ class Routes:
             return _stream_found(request, chain(first, chunks), headers, is_whole=found.is_whole)
         held = await services.find(request)
         require_dicom(accept, held.record.transfer_syntax_uid)
-        headers["etag"] = f'"{held.etag}-file"'
+        is_bare = takes_one_part(accept)
+        headers["etag"] = f'"{held.etag}-file"' if is_bare else f'W/"{held.etag}-files"'
         if get_headers(request.scope).matches(headers["etag"].encode()):
             return not_modified(headers["etag"])
         chunks = retrieval.files([held.uids])
-        if takes_one_part(accept):
+        if is_bare:
             headers["content-type"] = DICOM
             headers["content-length"] = str(held.instance.file_range.length)
             name = re.sub(r"[^0-9A-Za-z.]", "", held.record.sop_instance_uid)
@@ -173,19 +180,24 @@ class Routes:
         held = await services.find(request)
         path = request.path_params["path"]
         accept = accept_of(request)
-        etag = f'"{held.etag}-{path}"' if path.isascii() and path.isalnum() else ""
         in_parts = wants_multipart(accept)
+        etag = f'"{held.etag}-{path}"' if path.isascii() and path.isalnum() else ""
+        weak_etag = etag and f'W/"{held.etag}-{path}-m"'
+        etag = weak_etag if in_parts else etag
         if not is_pixel_path(held, path):
             value = await services.read(services.retrieval.element, held, path)
             piece = Piece(reader_of(value), 0, len(value))
             return await send_piece(services, request, piece, etag, in_parts=in_parts)
         native = await services.read(native_piece, held)
         if native is not None:
-            return await send_piece(services, request, native, etag, in_parts=in_parts)
+            media_type = native_media_type(held, accept)
+            return await send_piece(
+                services, request, native, etag, media_type=media_type, in_parts=in_parts
+            )
         if held.record.frames is not None and not held.record.frames.frame_bits:
             content_type, chunks = encapsulated_parts(held, accept, services.multipart)
             opening = await services.read(lambda: b"".join(islice(chunks, 2)))
-            headers = {"content-type": content_type.decode(), "etag": etag, "vary": VARY}
+            headers = {"content-type": content_type.decode(), "etag": weak_etag, "vary": VARY}
             return stream(request, chain(opening, chunks), headers)
         require_frames(held)
         raise RequestError(406, "single bits have no bulk data of their own: ask for frames")

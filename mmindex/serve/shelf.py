@@ -109,7 +109,11 @@ class Shelf:
                 self._held.pop(uids, None)
             raise
         kept = self._held.get(uids)
-        if kept is not None and kept.archive is archive and kept.record == instance.record:
+        if (
+            kept is not None
+            and kept.archive is archive
+            and (kept.record, kept.version) == (instance.record, instance.file_version)
+        ):
             kept.due = due
             return kept
         held = Held(instance, due, archive)
@@ -162,7 +166,8 @@ class Shelf:
         if self._file is not None:
             fingerprint = self._file.get().record.fingerprint
             return () if fingerprint is None else fingerprint
-        return tuple(self._archive.file_ids(uid))
+        number = 0 if self._current is None else self._current.number  # ids are those of an index
+        return number, *self._archive.file_ids(uid)
 
     @reading_again
     def attributes(self, kind: AttributesKind, uid: str) -> Json | None:

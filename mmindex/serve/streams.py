@@ -92,7 +92,7 @@ async def send_piece(
     chunks = piece._replace(start=start, end=end).walk()
     opening = b"" if request.method == "HEAD" else await services.read(next, chunks, b"")
     if in_parts:
-        headers["content-type"] = services.multipart.content_type(media_type).decode()
+        headers["content-type"] = services.multipart.content_type(media_type.split(";")[0]).decode()
         head = media_type + (f"\r\nContent-Range: {place}" if place else "")
         before = services.multipart.part_head(head.encode(), first=True)
         whole = chain(before + opening, chunks, services.multipart.closing)

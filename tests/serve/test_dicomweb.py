@@ -216,7 +216,7 @@ def test_an_etag_saves_the_body(http, served, suffix):
     url = served.instance(OTHER) + suffix
     url = url.replace("1,2", "1,1")
     first = http.get(url)
-    etag = first.headers["etag"]
+    etag = first.headers["etag"].removeprefix("W/")  # weak of multipart messages
     assert http.get(url, headers={"if-none-match": f'"x", W/{etag}'}).status_code == 304
     assert http.get(url, headers={"if-none-match": '"x"'}).content == first.content
     head = http.head(url)

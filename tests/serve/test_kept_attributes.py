@@ -120,7 +120,7 @@ def test_pages_of_many_instances_join(tmp_path: Path, attributes: str) -> None:
     mmindex.build(tmp_path, attributes=attributes, workers=1)
     server = Server(application(tmp_path))
     try:
-        with httpx.Client(base_url=server.url + DICOMWEB) as client:
+        with httpx.Client(base_url=server.url + DICOMWEB, timeout=60) as client:
             whole = client.get("/instances").json()
             assert len(whole) == 1203
             assert len({one["00080018"]["Value"][0] for one in whole}) == 1203
