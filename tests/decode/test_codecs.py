@@ -95,7 +95,7 @@ def test_lossless_colours_return_what_was_encoded(codec: str) -> None:
 def test_colours_that_a_lossless_codec_may_have_transformed_are_returned_as_stored(
     codec: str, photometric: str
 ) -> None:
-    """Only YBR_FULL and YBR_FULL_422 are converted, as in pydicom, whatever codec the label is of."""
+    """Only YBR_FULL and YBR_FULL_422 are converted, as in pydicom, whatever the codec."""
     pixels = noise("u1", 8, colours=True)
     uid, encode = ENCODERS[codec]
     attributes = image(pixels, photometric_interpretation=photometric)
