@@ -63,11 +63,11 @@ def decode_by_openjph(stream: Stream, target: Pixels | None) -> Pixels | None:
     if target is None or target.shape != shape:
         target = np.empty(shape, f"{'i' if stream.is_signed else 'u'}{width}")
     target[-1] = 0
-    body = bytearray(stream.body)
+    first = bytearray(stream.body[: start + _TILE_PART.size])
     for at in range(stream.samples):
-        body[_FIRST_SSIZ + 3 * at] |= 0x80
-    body[end:end] = _PAD
-    body[start + _PSOT : start + _PSOT + 4] = (end - start + len(_PAD)).to_bytes(4, "big")
+        first[_FIRST_SSIZ + 3 * at] |= 0x80
+    first[start + _PSOT : start + _PSOT + 4] = (end - start + len(_PAD)).to_bytes(4, "big")
+    body = b"".join((first, memoryview(stream.body)[len(first) : end], _PAD, _EOC))
     try:
         imagecodecs.htj2k_decode(body, planar=False, out=target.view(f"i{width}"))
     except RuntimeError:

@@ -81,10 +81,36 @@ def decode_native(
     else:
         array = np.frombuffer(frame, dtype, count)
     if unused:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
+        below = _count_bits_below(array, image, unused)
         shifted = np.empty_like(array)
-        np.left_shift(array, unused, out=shifted)
+        np.left_shift(array, unused - below, out=shifted)
         array = np.right_shift(shifted, unused, out=shifted)
     return _reshape(array, image)
+
+
+def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:
+    """Return how many bits lie below those of a sample, by High Bit and the samples together.
+
+    Most files with another High Bit than Bits Stored - 1 have their samples in the lowest bits
+    nevertheless: pydicom never looks at it.
+
+    Raises
+    ------
+    DecodeError
+        High Bit says that samples lie higher, and the samples fit both readings.
+    """
+    stored = image.bits_stored or 0
+    below = stored - 1 if image.high_bit is None else image.high_bit
+    below -= stored - 1
+    if not 0 < below <= unused or not array.any() or np.bitwise_and(array, (1 << below) - 1).any():
+        return 0
+    lowest = np.right_shift(np.left_shift(array, unused), unused)
+    if np.array_equal(lowest, array):
+        raise DecodeError(
+            f"cannot decode the frame: High Bit {image.high_bit} says that {below} bits lie below "
+            f"samples of {stored} bits, and they fit both with and without these"
+        )
+    return below
 
 
 def is_plain(image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool) -> bool:

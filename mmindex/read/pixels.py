@@ -140,8 +140,8 @@ def stack_arrays(
     Parameters
     ----------
     decode : callable
-        From a position and the array to fill (None for the first frame, whose shape and dtype
-        are those of all) the array of a frame.
+        From a position and the array to fill (without `out`, None for the first frame, whose
+        shape and dtype are those of all) the array of a frame.
     number : int
         How many frames.
     executor, threads, out
@@ -164,14 +164,16 @@ def stack_arrays(
         As `decode`, for the first position that fails.
     """
     failures: dict[int, MMIndexError] = {}
-    first = _decode_first(decode, number, failures, skip)
-    at, array = first
+    start = 0
     if out is None:
-        out = _make_stack(number, array)
+        at, array = _decode_first(decode, number, failures, skip)
+        out, start = _make_stack(number, array), at + 1
+        _fill(out[at], array)
     elif len(out) < number:
         raise DecodeError(f"expected room for {number} frames in `out`, found {len(out)}")
+    elif not out.flags.writeable:
+        raise ValueError("`out` is read-only")
     stack = out[:number]
-    _fill(stack[at], array)
     ending = Event()
 
     def decode_into(position: int) -> None:
@@ -187,9 +189,11 @@ def stack_arrays(
             ending.set()
             raise
 
-    _run(decode_into, range(at + 1, number), executor, threads, ending)
+    _run(decode_into, range(start, number), executor, threads, ending)
     if failures and not skip:
         raise failures[min(failures)]
+    if len(failures) == number:
+        raise _say_none(failures)
     if failures:
         kept = [position for position in range(number) if position not in failures]
         for target, position in enumerate(kept):
@@ -209,9 +213,14 @@ def _decode_first(
             if not skip:
                 raise
             failures[position] = error
-    if failures:
-        raise DecodeError(f"none of {number} frames can be decoded: {failures[0].message}")
-    raise DecodeError("there are no frames to stack")
+    raise _say_none(failures)
+
+
+def _say_none(failures: dict[int, MMIndexError]) -> DecodeError:
+    """Return the error where there are no frames, or all of them fail."""
+    if not failures:
+        return DecodeError("there are no frames to stack")
+    return DecodeError(f"none of {len(failures)} frames can be decoded: {failures[0].message}")
 
 
 def _make_stack(number: int, array: Pixels) -> Pixels:

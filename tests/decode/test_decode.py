@@ -31,12 +31,14 @@ from pydicom.pixels import pixel_array
 from pydicom_oracle import FOLDER, exact_array, quiet_pydicom, read_data_set, same_array
 
 import mmindex
+from mmindex.decode.native import decode_native
 from mmindex.errors import (
     DecodeError,
     MissingDependencyError,
     MMIndexError,
     TruncatedFrameError,
 )
+from mmindex.model import ImagePixel
 
 DEFAULTS = {
     "samples": 1,
@@ -433,3 +435,47 @@ def test_an_interruption_of_a_decoder_passes_through(
     ):
         instance.array(0)
     assert caught.value is error
+
+
+HIGH = {"bits_allocated": 16, "bits_stored": 12, "samples_per_pixel": 1, "rows": 1, "columns": 4}
+
+
+def decode_high(samples: list[int], dtype: str, high_bit: int | None) -> list[int]:
+    """Return the pixels of samples in words of 16 bits, of which 12 are stored."""
+    data = np.array(samples, dtype)
+    image = ImagePixel(
+        **HIGH,
+        high_bit=high_bit,
+        pixel_representation=int(data.dtype.kind == "i"),
+        photometric_interpretation="MONOCHROME2",
+    )
+    found: list[int] = decode_native(data.tobytes(), image, frame_bits=64)[0].tolist()
+    return found
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_samples_in_the_high_bits_are_moved_down(order: str) -> None:
+    """As High Bit says and the empty bits below show; pydicom cuts the upper ones off."""
+    values = [1, 100, 2000, 4095]
+    data = np.array([value << 4 for value in values], f"{order}u2").tobytes()
+    image = ImagePixel(
+        **HIGH, high_bit=15, pixel_representation=0, photometric_interpretation="MONOCHROME2"
+    )
+    found = decode_native(data, image, frame_bits=64, big_endian=order == ">")
+    assert found.tolist() == [values]
+    assert decode_high([-2048 << 4, -1 << 4, 0, 2047 << 4], "<i2", 15) == [-2048, -1, 0, 2047]
+    assert decode_high([value << 2 for value in values], "<u2", 13) == values
+
+
+@pytest.mark.parametrize("high_bit", [None, 11, 12, 15, 99])
+def test_samples_in_the_low_bits_stay_there_whatever_high_bit_says(high_bit: int | None) -> None:
+    """Wrong values of High Bit are more frequent than samples in the high bits."""
+    assert decode_high([1, 100, 2000, 4095], "<u2", high_bit) == [1, 100, 2000, 4095]
+    assert decode_high([-2048, -1, 0, 2047], "<i2", high_bit) == [-2048, -1, 0, 2047]
+    assert decode_high([0, 0, 0, 0], "<u2", high_bit) == [0, 0, 0, 0]
+
+
+def test_samples_that_fit_high_and_low_bits_are_an_error() -> None:
+    """Nothing is guessed: 16 may be 16 or 1."""
+    with pytest.raises(DecodeError, match="High Bit 15 says that 4 bits lie below"):
+        decode_high([0, 16, 32, 0], "<u2", 15)
