@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.uid import ExplicitVRBigEndian
 from pydicom_oracle import LOSSY_JPEG, pydicom_array, quiet_pydicom
 
 import mmindex
@@ -27,6 +28,14 @@ def of_frame(data_set: pydicom.Dataset, frame_index: int) -> pydicom.Dataset:
     return flat
 
 
+def swap_palette(data_set: pydicom.Dataset) -> None:
+    """Put words of a big-endian file's palette in this machine's order, as pydicom reads them."""
+    for colour in ("Red", "Green", "Blue"):
+        element = data_set[f"{colour}PaletteColorLookupTableData"]
+        swapped = np.frombuffer(element.value, ">u2").astype("<u2").tobytes()
+        data_set[element.tag] = pydicom.DataElement(element.tag, element.VR, swapped)
+
+
 def expected_picture(pixels: np.ndarray, data_set: pydicom.Dataset) -> np.ndarray | None:
     """Return a picture by pydicom's functions; None where they say nothing of one.
 
@@ -34,6 +43,8 @@ def expected_picture(pixels: np.ndarray, data_set: pydicom.Dataset) -> np.ndarra
     """
     photometric = data_set.get("PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
+        if data_set.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+            swap_palette(data_set)
         colours = apply_color_lut(pixels, data_set)[..., :3]
         return colours >> 8 if colours.dtype.itemsize == 2 else colours
     if pixels.ndim == 3:
