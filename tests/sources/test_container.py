@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from child_process import exit_code, forks
 from dicom_bytes import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     PIXEL_DATA,
@@ -41,12 +40,7 @@ from mmindex.errors import (
 from mmindex.frame_table import ByteRange
 from mmindex.model import Fingerprint, Status
 from mmindex.sources.base import ByteSource
-from mmindex.sources.container import (
-    is_container,
-    open_member,
-    open_member_path,
-    walk_members,
-)
+from mmindex.sources.container import is_container, open_member, walk_members
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import FoundMember
 from mmindex.sources.memory import MemorySource
@@ -711,14 +705,3 @@ def test_byte_ranges_of_a_member_count_in_the_container(tmp_path: Path) -> None:
         assert anomaly.code == "missing-sequence-delimiter"
         assert anomaly.offset == begin + len(cut)
         assert instance.byte_ranges(0) == (ByteRange(data.index(FRAMES[0]), len(FRAMES[0])),)
-
-
-@forks
-def test_a_forked_child_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
-    """A thread may be inflating a member when the process forks: the child inflates it itself."""
-    path = tmp_path / "a.zip"
-    path.write_bytes(write_zip({"a": b"content " * 1000}, zipfile.ZIP_DEFLATED))
-    source, _ = open_member_path(f"{path}!/a", 1.0)
-    with source._own_lock():  # type: ignore[attr-defined]
-        assert exit_code(lambda: source.read(0, 8) == b"content ") == 0
-    assert source.read(0, 8) == b"content "
