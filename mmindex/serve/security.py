@@ -74,7 +74,7 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008})
             return
         refusal = self._refuse(scope)
-        if LOG.isEnabledFor(logging.INFO):
+        if self._token is None and LOG.isEnabledFor(logging.INFO):  # the outer one of two
             send = _log_to(scope, send)
         if refusal is None:
             await self._app(scope, receive, send)

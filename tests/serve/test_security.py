@@ -99,6 +99,18 @@ def test_a_browser_that_saves_a_file_sends_the_token_in_a_cookie(served, cookie,
     assert wrong.status_code == 401
 
 
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_request_is_one_line_of_the_log(served, caplog, token):
+    """With a token, too, be it right or wrong."""
+    from mmindex.serve import application
+
+    app = application(served.folder, token=token)
+    with caplog.at_level("INFO", "mmindex.serve"):
+        ask(app, authorization=f"Bearer {TOKEN}")
+        ask(app, authorization="Bearer wrong")
+    assert len(caplog.records) == 2
+
+
 def test_other_sites_read_only_if_they_are_allowed(served, app):
     """No CORS unless an origin is named; a preflight needs no token."""
     from mmindex.serve import application
