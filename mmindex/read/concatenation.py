@@ -81,25 +81,24 @@ def open_concatenation(
     archive: Archive, concatenation_uid: str, series_instance_uid: str | None
 ) -> Concatenation:
     """Return the concatenation of this UID; see `Archive.concatenation`."""
-    records = [
+    # Of several files with one UID, the newest says what the instance is part of.
+    records = archive.instances(series_instance_uid=series_instance_uid)
+    parts = [
         record
-        for record in archive.instances(series_instance_uid=series_instance_uid)
+        for record in select_newest(records, "newest", archive.path)
         if record.image_numbers.concatenation_uid == concatenation_uid
     ]
-    if not records:
+    if not parts:
         raise InstanceNotFoundError(
             f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
         )
-    newest = select_newest(records, "newest", archive.path)
     what = f"concatenation {concatenation_uid}"
-    check_one_series(newest, what, "give series_instance_uid, too", archive.path)
+    check_one_series(parts, what, "give series_instance_uid, too", archive.path)
     with ExitStack() as stack:
-        parts = []
-        for record in newest:
-            instance = stack.enter_context(archive[name_of(record)])
-            numbers = instance.record.image_numbers
-            if numbers.concatenation_uid == concatenation_uid:  # else a newer file is none of it
-                parts.append((numbers.concatenation_frame_offset_number or 0, instance))
-        concatenation = Concatenation(parts)
+        opened = []
+        for record in parts:
+            first_frame = record.image_numbers.concatenation_frame_offset_number or 0
+            opened.append((first_frame, stack.enter_context(archive[name_of(record)])))
+        concatenation = Concatenation(opened)
         stack.pop_all()
     return concatenation

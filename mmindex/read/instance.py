@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Iterable, Iterator
 
 from mmindex.errors import (
     MMIndexError,
@@ -16,36 +13,17 @@ from mmindex.errors import (
     naming,
 )
 from mmindex.frame_table import ByteRange, FrameTable, Layout
-from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Status
+from mmindex.model import InstanceRecord, Status
 from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
+from mmindex.read.instance_file import CLOSED, InstanceFile, names_path
 from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.read.recorded_error import recorded_error
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
-from mmindex.sources.memory import MemorySource
-
-Arguments = ParamSpec("Arguments")
-Found = TypeVar("Found")
 
 
-def _names_path(
-    method: Callable[Concatenate[Instance, Arguments], Found],
-) -> Callable[Concatenate[Instance, Arguments], Found]:
-    """Fill in the path of errors that leave a method: the instance's file."""
-
-    @wraps(method)
-    def named(self: Instance, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
-        try:  # `naming` takes as long as a short method
-            return method(self, *args, **kwargs)
-        except MMIndexError as error:
-            error.at(self.path)
-            raise
-
-    return named
-
-
-class Instance(Decoded, FrameSequence):
+class Instance(InstanceFile, Decoded, FrameSequence):
     """One SOP instance, open: a sequence of its frames as stored.
 
     `instance[i]` is `instance.frame(i)`; a negative or too large index raises FrameIndexError.
@@ -72,15 +50,7 @@ class Instance(Decoded, FrameSequence):
         """Release the file. Views that are still in use keep it mapped."""
         self._source = None
         self._frames = None
-        self._file = _CLOSED
-
-    @property
-    def file_path(self) -> str | None:
-        """The file that byte ranges count in: `path`; of a member of a container, the container."""
-        member = self.record.member
-        if self.path is None or member is None:
-            return self.path
-        return self.path.removesuffix(SEPARATOR + os.fsdecode(member.name))
+        self._file = CLOSED
 
     @property
     def number_of_frames(self) -> int:
@@ -131,7 +101,7 @@ class Instance(Decoded, FrameSequence):
             error.at(self.path)
             raise
 
-    @_names_path
+    @names_path
     def frames(self, frame_indices: Iterable[int] | None = None) -> list[bytes]:
         """Return frames as stored, in the order asked: these, or all.
 
@@ -194,7 +164,7 @@ class Instance(Decoded, FrameSequence):
             f"frame index {frame_index} lies {why}: use frame() or fragments()", path=self.path
         )
 
-    @_names_path
+    @names_path
     def fragments(self, frame_index: int) -> tuple[memoryview, ...]:
         """Return the fragments of a frame as views (uint8), zero-copy; a native frame is one.
 
@@ -236,7 +206,7 @@ class Instance(Decoded, FrameSequence):
                 return
             yield from (source.view(*piece) for piece in walk_fragments(self.record, table, source))
 
-    @_names_path
+    @names_path
     def byte_ranges(self, frame_index: int) -> tuple[ByteRange, ...]:
         """Return where a frame's bytes are in the file: one range a fragment.
 
@@ -271,50 +241,6 @@ class Instance(Decoded, FrameSequence):
                 offset=ranges[0].offset,
             )
         return ranges
-
-    @_names_path
-    def read_file(self, offset: int, length: int) -> bytes:
-        """Return bytes of the file itself, of a deflated data set as it is stored.
-
-        Parameters
-        ----------
-        offset, length : int
-            In bytes. Offsets of a stored member of a container count in the container; see
-            `file_range`.
-
-        Raises
-        ------
-        StaleIndexError, MissingFileError, TruncatedFrameError
-            As `frame`.
-        """
-        if self._file is _CLOSED:
-            raise ValueError("the instance is closed")
-        return self._file.read(offset, length)
-
-    @_names_path
-    def read_header(self) -> bytes:
-        """Return the bytes of the file before its pixel data; of a deflated file all of it.
-
-        Raises
-        ------
-        StaleIndexError, MissingFileError, TruncatedFrameError
-            As `frame`.
-        """
-        record, file = self.record, self._file
-        size = file.size
-        if record.status is not Status.DEFLATED and record.frames is not None:
-            size = min(size, record.frames.value_offset - file.first)
-        return self.read_file(file.first, size)
-
-    @property
-    def file_range(self) -> ByteRange:
-        """The range that `read_file` can read: from 0 on but for a stored member of a container."""
-        return ByteRange(self._file.first, self._file.size)
-
-    @property
-    def file_version(self) -> Fingerprint | None:
-        """The version of the file that is read, in a mirror not the record's; None of bytes."""
-        return self._file.version
 
     @property
     def stream_length(self) -> int:
@@ -375,7 +301,7 @@ class Instance(Decoded, FrameSequence):
         """Return the frame table, or raise why there is none."""
         if self._frames is not None:
             return self._frames
-        if self._file is _CLOSED:
+        if self._file is CLOSED:
             raise ValueError("the instance is closed")
         if self.record.status is Status.STREAM:
             raise NotAddressableError(
@@ -391,7 +317,7 @@ class Instance(Decoded, FrameSequence):
     def _require_source(self) -> ByteSource:
         """Return what offsets count from; a deflated data set is inflated once."""
         if self._source is None:
-            if self._file is _CLOSED:
+            if self._file is CLOSED:
                 raise ValueError("the instance is closed")
             from mmindex.sources.inflated import inflate_source  # few files are deflated
 
@@ -402,4 +328,3 @@ class Instance(Decoded, FrameSequence):
 
 
 _FRAGMENTS = Layout.FRAGMENTS
-_CLOSED = MemorySource(b"")

@@ -385,7 +385,7 @@ def test_frames_that_are_only_declared_are_skipped_at_once(
             dicom_file(data_set + element(PIXEL_DATA, "OW", values))
         )
     mmindex.build(tmp_path, workers=1)
-    with mmindex.open(tmp_path) as archive:
+    with mmindex.open(tmp_path, revalidate_after=0) as archive:
         dataset = FrameDataset(archive, decoded=decoded, on_error="skip")
         assert len(dataset) == declared + 2
 

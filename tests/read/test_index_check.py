@@ -20,7 +20,7 @@ import mmindex
 from mmindex.errors import IndexFormatError
 from mmindex.index.index_file import CheckedPages
 from mmindex.index.lmdb.transaction import Transaction
-from mmindex.index.store import Store
+from mmindex.index.reader import Reader
 from mmindex.read import index_check
 from mmindex.read.index_check import IndexCheck, begin_check
 
@@ -60,7 +60,7 @@ def test_problems_are_those_of_one_process(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(index_check, "_may_start_process", lambda: True)
     made: list[IndexCheck] = []
 
-    def begin(store: Store) -> IndexCheck | None:
+    def begin(store: Reader) -> IndexCheck | None:
         check = begin_check(store)
         assert check is not None
         made.append(check)
@@ -108,14 +108,14 @@ def test_an_index_whose_check_was_killed_is_checked_here(
     """As of memory that ran out: neither an error nor a check left out."""
     overwrite_checksum(root / ".mmindex")
     parent = os.getpid()
-    check = Store.check
+    check = Reader.check
 
-    def check_or_die(self: Store) -> object:
+    def check_or_die(self: Reader) -> object:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
         return check(self)
 
-    monkeypatch.setattr(Store, "check", check_or_die)
+    monkeypatch.setattr(Reader, "check", check_or_die)
     with mmindex.open(root) as archive, pytest.raises(IndexFormatError, match="damaged index"):
         list(archive.problems())
 
@@ -129,21 +129,21 @@ def test_an_index_that_another_took_the_place_of_is_checked_here(
     index, other = root / ".mmindex", root.parent / "other"
     expected = list_problems(root)
     mmindex.build(root, other, workers=1)
-    start, check, checked = IndexCheck.__init__, Store.check, []
+    start, check, checked = IndexCheck.__init__, Reader.check, []
 
-    def replace_and_start(self: IndexCheck, store: Store) -> None:
+    def replace_and_start(self: IndexCheck, store: Reader) -> None:
         if is_there:
             other.replace(index)
         else:
             index.unlink()
         start(self, store)
 
-    def check_and_note(self: Store) -> CheckedPages:
+    def check_and_note(self: Reader) -> CheckedPages:
         checked.append(os.getpid())
         return check(self)
 
     monkeypatch.setattr(IndexCheck, "__init__", replace_and_start)
-    monkeypatch.setattr(Store, "check", check_and_note)
+    monkeypatch.setattr(Reader, "check", check_and_note)
     assert list_problems(root) == expected
     assert checked == [os.getpid()]
 
@@ -153,7 +153,7 @@ def test_a_check_ends_whatever_the_program_does_on_signals(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler of SIGTERM is the program's: in the other process, too, since that is a fork."""
-    monkeypatch.setattr(Store, "check", lambda self: time.sleep(20))
+    monkeypatch.setattr(Reader, "check", lambda self: time.sleep(20))
     handler = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         with mmindex.open(root) as archive:
@@ -220,11 +220,11 @@ def test_the_process_ends_with_one_that_is_killed(
     """Else a check of hours would go on for nobody, and hold the output of the command open."""
     reader, writer = os.pipe()
 
-    def hang(_: Store) -> None:
+    def hang(_: Reader) -> None:
         os.write(writer, b"1")
         time.sleep(LONGEST)
 
-    monkeypatch.setattr(Store, "check", hang)
+    monkeypatch.setattr(Reader, "check", hang)
     child = start(lambda: list_problems(root))
     os.close(writer)
     try:
