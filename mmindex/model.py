@@ -309,7 +309,7 @@ class InstanceRecord:
 
     @property
     def newness(self) -> tuple[int, bytes]:
-        """Which of several files with one UID counts, the greatest: last change, then key."""
+        """Sort key of files with one UID, of which the greatest counts: last change, then key."""
         return 0 if self.fingerprint is None else self.fingerprint.mtime_ns, self.key
 
     @property

@@ -9,15 +9,15 @@ from threading import Lock
 class OwnLock:
     """A lock that belongs to a process: a child does not wait for the threads of its parent."""
 
-    __slots__ = ("_lock", "_process")
+    __slots__ = ("_locks",)
 
     def __init__(self) -> None:
-        self._lock, self._process = Lock(), os.getpid()
+        self._locks: dict[int, Lock] = {}  # by process
 
     def __enter__(self) -> None:
-        if self._process != os.getpid():
-            self._lock, self._process = Lock(), os.getpid()
-        self._lock.acquire()
+        self._locks.setdefault(os.getpid(), Lock()).acquire()  # one, whichever thread is first
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        lock = self._locks.get(os.getpid())
+        if lock is not None:  # else the process was forked inside
+            lock.release()

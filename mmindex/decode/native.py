@@ -97,20 +97,24 @@ def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:
     Raises
     ------
     DecodeError
-        High Bit says that samples lie higher, and the samples fit both readings.
+        High Bit says that samples lie higher, and the samples fit both readings, or none.
     """
     stored = image.bits_stored or 0
     below = stored - 1 if image.high_bit is None else image.high_bit
     below -= stored - 1
-    if not 0 < below <= unused or not array.any() or np.bitwise_and(array, (1 << below) - 1).any():
+    if not 0 < below <= unused or not array.any():
         return 0
+    fits_high = not np.bitwise_and(array, (1 << below) - 1).any()
     lowest = np.right_shift(np.left_shift(array, unused), unused)
-    if np.array_equal(lowest, array):
+    words = array.view(f"{array.dtype.byteorder}u{array.dtype.itemsize}")
+    fits_low = np.array_equal(lowest, array) or not (words >> np.uint8(stored)).any()
+    if fits_high == fits_low:
+        how = "both with and without these" if fits_high else "neither with nor without these"
         raise DecodeError(
             f"cannot decode the frame: High Bit {image.high_bit} says that {below} bits lie below "
-            f"samples of {stored} bits, and they fit both with and without these"
+            f"samples of {stored} bits, and they fit {how}"
         )
-    return below
+    return below if fits_high else 0
 
 
 def is_plain(image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool) -> bool:

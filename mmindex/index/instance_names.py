@@ -1,7 +1,7 @@
 """Which instance is meant: a SOP Instance UID of the whole index, or of one study or series of it.
 
-Files of two studies may have one SOP Instance UID, of two patients at worst: who chose a study or a
-series never gets a file of another one.
+Files of two studies may have one SOP Instance UID, of two patients at worst: a caller who chose a
+study or a series never gets a file of another one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def allows(name: InstanceName, version: Fingerprint | None) -> bool:
 def find_only(txn: Transaction, name: InstanceName) -> memoryview | None:
     """Return the record of the only file that has a SOP Instance UID; None of none or several.
 
-    None, too, of one that is not within the study and series of the name.
+    None of one that is not within the study and series of the name. Versions are not compared:
+    `allows` does that.
     """
     id_bytes = txn.get_only("instances", uid_key(uid_of(name)))
     if id_bytes is None:

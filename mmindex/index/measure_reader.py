@@ -62,14 +62,17 @@ class MeasureReader(OpenIndex):
     def find_shared_versions(self, txn: Transaction) -> set[tuple[int, int]]:
         """Return the sizes and times that several files have, which these do not tell apart.
 
-        Paths of one inode are one file: links, and files in one container.
+        Paths of one inode are one file: links, and files in one container. Where no inode is known,
+        each path is a file.
         """
         inodes: dict[tuple[int, int], int] = {}
         shared = set()
         for key, sealed in txn.walk("paths"):
             _, size, time_ns, inode, _ = PATH_VALUE.unpack(unseal(key, sealed))
-            if inodes.setdefault((size, time_ns), inode) != inode:
-                shared.add((size, time_ns))
+            version = size, time_ns
+            if version in inodes and not (inode and inodes[version] == inode):
+                shared.add(version)
+            inodes[version] = inode
         return shared
 
     @reading

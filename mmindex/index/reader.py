@@ -61,28 +61,26 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
         return None if sealed is None else self._unpack(txn, file_id, sealed)
 
     def _unpack(self, txn: Transaction, file_id: int, sealed: memoryview) -> InstanceRecord:
-        packed = unseal(FILE_ID.pack(file_id), sealed)
-        length, apart = length_apart(packed), length_of_positions(packed)
-        if length is None and not apart:  # as most are
-            return self.unpack(file_id, packed)
-        return self.unpack(file_id, packed, read_identity(txn))
+        return self.unpack(file_id, unseal(FILE_ID.pack(file_id), sealed), txn)
 
     def unpack(
-        self, file_id: int, packed: bytes | memoryview, identity: bytes | None = None
+        self, file_id: int, packed: bytes | memoryview, txn: Transaction | None = None
     ) -> InstanceRecord:
         """Return a file's record, whose long entries stay in the index.
 
         Parameters
         ----------
-        identity : bytes, optional
-            The index that the record was read from; that which was opened unless given.
+        txn : Transaction, optional
+            Where the record was read; in the index as it was opened unless given.
         """
         length, apart = length_apart(packed), length_of_positions(packed)
         entries = positions = None
-        if length is not None:
-            entries = StoredEntries(self, identity or self.identity, file_id, length)
-        if apart:
-            positions = StoredEntries(self, identity or self.identity, file_id, apart, "positions")
+        if length is not None or apart:  # of few records
+            identity = self.identity if txn is None else read_identity(txn)
+            if length is not None:
+                entries = StoredEntries(self, identity, file_id, length)
+            if apart:
+                positions = StoredEntries(self, identity, file_id, apart, "positions")
         record = unpack_record(packed, entries, positions)
         if record.fingerprint is None:
             raise DamageError(f"file {file_id} has no fingerprint")

@@ -165,7 +165,7 @@ def walk_ranges(
 ) -> Iterator[tuple[int, tuple[ByteRange, ...]]]:
     """Yield each frame index with the frame's byte ranges; raises what `byte_ranges` raises.
 
-    Frames of a trusted table, whose items have to be read, are read in batches of a store.
+    Of a trusted table in a store, items are read in batches.
     """
     table = instance.record.frames
     if table is None or table.layout is not Layout.TRUSTED:
@@ -214,9 +214,9 @@ def _find_range(instance: Instance, frame_index: int) -> tuple[int, int] | None:
 def _hold(
     ranges: dict[Key, list[tuple[int, int]]], opened: dict[Key, Instance]
 ) -> dict[Key, tuple[Instance, Instance]]:
-    """Return what holds the ranges of instances in memory, without those that cannot be read.
+    """Return what holds the ranges of instances in memory, each with the instance itself.
 
-    Beside each the instance that it was read of.
+    Instances that cannot be read are left out.
     """
     from mmindex.sources.held import HeldSource
 

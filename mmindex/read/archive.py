@@ -173,7 +173,7 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     def array(
         self,
-        sop_instance_uid: str,
+        sop_instance_uid: InstanceName,
         frame_index: int,
         *,
         raw: bool = False,

@@ -37,7 +37,7 @@ class Batches:
         """Whether the archive's files are objects of a store or of a web server."""
         return is_url(self.root)
 
-    def frames(self, pairs: Iterable[tuple[str, int]]) -> list[bytes]:
+    def frames(self, pairs: Iterable[tuple[InstanceName, int]]) -> list[bytes]:
         """Return frames as stored, in the order of the (SOP Instance UID, frame index) pairs.
 
         Frames are read file by file and in the order of the file, neighbours at once; of a bucket,
@@ -50,11 +50,11 @@ class Batches:
         """
         wanted = list(pairs)
         found: list[bytes] = [b""] * len(wanted)
-        by_uid: dict[str, list[int]] = {}
+        by_uid: dict[InstanceName, list[int]] = {}
         for at, (uid, _) in enumerate(wanted):
             by_uid.setdefault(uid, []).append(at)
 
-        def read(uid: str) -> None:
+        def read(uid: InstanceName) -> None:
             places = by_uid[uid]
             indices = [wanted[at][1] for at in places]
             frames = self._retry(uid, partial(Instance.frames, frame_indices=indices))

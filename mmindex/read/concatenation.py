@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmindex.model import InstanceRecord
     from mmindex.read.archive import Archive
 
 
@@ -81,19 +82,18 @@ def open_concatenation(
     archive: Archive, concatenation_uid: str, series_instance_uid: str | None
 ) -> Concatenation:
     """Return the concatenation of this UID; see `Archive.concatenation`."""
-    # Of several files with one UID, the newest says what the instance is part of.
     records = archive.instances(series_instance_uid=series_instance_uid)
-    parts = [
-        record
-        for record in select_newest(records, "newest", archive.path)
-        if record.image_numbers.concatenation_uid == concatenation_uid
-    ]
-    if not parts:
+    found = [each for each in records if _is_part(each, concatenation_uid)]
+    if not found:
         raise InstanceNotFoundError(
             f"the archive has no Concatenation UID {concatenation_uid!r}", path=archive.path
         )
     what = f"concatenation {concatenation_uid}"
-    check_one_series(parts, what, "give series_instance_uid, too", archive.path)
+    check_one_series(found, what, "give series_instance_uid, too", archive.path)
+    # Of several files with one UID, the newest of the series says what the instance is part of.
+    of_series = archive.instances(series_instance_uid=found[0].series_instance_uid)
+    newest = select_newest(of_series, "newest", archive.path)
+    parts = [each for each in newest if _is_part(each, concatenation_uid)]
     with ExitStack() as stack:
         opened = []
         for record in parts:
@@ -102,3 +102,7 @@ def open_concatenation(
         concatenation = Concatenation(opened)
         stack.pop_all()
     return concatenation
+
+
+def _is_part(record: InstanceRecord, concatenation_uid: str) -> bool:
+    return record.image_numbers.concatenation_uid == concatenation_uid

@@ -168,8 +168,8 @@ class FrameDataset(Sequence[Any]):
             return self._read(index)
         self._items.find(index)
         at = first = operator.index(index)
-        is_round = False
-        while not (is_round and at >= first):
+        rounds = 0
+        while rounds < 2 and not (rounds and at >= first):
             if at not in self.skipped:
                 try:
                     return self._read(at)
@@ -177,7 +177,7 @@ class FrameDataset(Sequence[Any]):
                     self.skipped[at] = error.with_traceback(None)  # which holds what it passed
                     warnings.warn(f"item {at} is skipped: {error}", RuntimeWarning, stacklevel=2)
             following = self._items.next_after(at)
-            is_round, at = is_round or following <= at, following
+            rounds, at = rounds + (following <= at), following
         raise FormatError("no frame of the dataset can be read", path=self.archive.path)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:

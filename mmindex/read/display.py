@@ -7,6 +7,7 @@ frame's own functional groups with them. What the elements mean is not known her
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -132,18 +133,21 @@ def _overlay(elements: Elements, own: Elements) -> Elements:
     A group that has a slope says all of the units, so that a table from outside it goes; the same
     holds of a window and a VOI LUT.
     """
-    from pydicom.tag import Tag
-
-    replaced = set()
-    for keywords in _TOGETHER:
-        tags = set(map(Tag, keywords))
-        if not tags.isdisjoint(own):
-            replaced |= tags
+    if not own:
+        return elements
+    replaced = {tag for tags in _tags_together() if not tags.isdisjoint(own) for tag in tags}
     return {tag: each for tag, each in elements.items() if tag not in replaced} | own
 
 
+@cache
+def _tags_together() -> tuple[frozenset[BaseTag], ...]:
+    from pydicom.tag import Tag
+
+    return tuple(frozenset(map(Tag, keywords)) for keywords in _TOGETHER)
+
+
 def _make_key(elements: Elements) -> tuple[object, ...]:
-    """Return what equal elements have in common and others do not."""
+    """Return a key that is equal for equal elements."""
     return tuple(
         (tag, element.VR, _make_value_key(element.value)) for tag, element in elements.items()
     )

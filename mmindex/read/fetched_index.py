@@ -27,7 +27,7 @@ from mmindex.sources.file import write_at
 from mmindex.sources.requests import run_at_once
 
 _PART = 4 << 20  # bytes a request
-_TIMES = 3  # that an index is fetched which is replaced meanwhile
+_TIMES = 3  # attempts, where the index is replaced while it is fetched
 _HEAD = 32  # bytes that show an LMDB file
 _UNUSED = 7 * 24 * 3600  # seconds after which an older version of an index is dropped
 _FORGOTTEN = 90 * 24 * 3600  # seconds after which the copy of another URL's index is dropped

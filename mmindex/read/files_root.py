@@ -14,6 +14,8 @@ from mmindex.sources.base import ByteSource
 
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
+# Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
+_UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")
 
 
 class FilesRoot(NamedTuple):
@@ -144,20 +146,27 @@ def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    length = source.size
-    if record.frames is not None and record.frames.value_offset > source.first:
-        length = record.frames.value_offset - source.first
-    found = find_uid(source.read(source.first, min(_HEAD, source.size)))
-    if found != uid and record.status is Status.DEFLATED:  # a data set, or only with its container
-        found = find_uid(_inflate_header(source))
-    elif found != uid:  # which a header of another form may have, too
-        found = _scan_uid(source.read(source.first, min(length, source.size, _MOST_HEADER)))
+    head = source.read(source.first, min(_HEAD, source.size))
+    found = find_uid(head)
+    if found != uid:  # the header may be longer, of another form, or deflated
+        header = _read_header(record, source)
+        found = find_uid(header) or _scan_uid(header)
     if found != uid:
         raise StaleIndexError(
             "the file is not the one that was indexed: expected SOP Instance UID "
             f"{uid or '(none)'}, found {found or '(none)'}",
             path=source.name,
         )
+
+
+def _read_header(record: InstanceRecord, source: ByteSource) -> bytes:
+    """Return the bytes before the pixel data, of a deflated data set inflated ones."""
+    if record.status is Status.DEFLATED and (inflated := _inflate_header(source)):
+        return inflated  # else only its container has deflated it
+    length = source.size
+    if record.frames is not None and record.frames.value_offset > source.first:
+        length = record.frames.value_offset - source.first
+    return source.read(source.first, min(length, source.size, _MOST_HEADER))
 
 
 def _inflate_header(source: ByteSource) -> bytes:
@@ -185,6 +194,7 @@ def find_uid(header: bytes) -> str | None:
 
 
 def _scan_uid(header: bytes) -> str:
+    """Return the SOP Instance UID of a header, whatever its form; empty where it has none."""
     from mmindex.scan import tags  # an archive that has not moved needs no scan
     from mmindex.scan.header import scan_header
 
@@ -192,7 +202,3 @@ def _scan_uid(header: bytes) -> str:
         return scan_header(header, force=True).text(tags.SOP_INSTANCE_UID)
     except MMIndexError:
         return ""
-
-
-# Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
-_UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")

@@ -70,7 +70,7 @@ class FrameStack:
                     "one by one",
                     path=archive.full_path(record),
                 )
-        first = archive.read_pixels(self._names[0], 0)
+        first = archive.array(self._names[0], 0)
         self.shape = (self._ends[-1], *first.shape)
         self.dtype = first.dtype.newbyteorder("=")
 
@@ -86,7 +86,7 @@ class FrameStack:
         """
         at = bisect_right(self._ends, index)
         frame_index = index - (self._ends[at - 1] if at else 0)
-        frame = self._archive.read_pixels(self._names[at], frame_index)
+        frame = self._archive.array(self._names[at], frame_index)
         found = frame.shape, frame.dtype.newbyteorder("=")
         if found != (self.shape[1:], self.dtype):
             raise DecodeError(

@@ -1,4 +1,4 @@
-"""The half of `Instance` that reads the file itself, whatever its frames are."""
+"""The part of `Instance` that reads the file itself, whatever its frames are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def names_path(
 
 
 class InstanceFile:
-    """The file half of `Instance`."""
+    """The part of `Instance` that reads the file."""
+
+    __slots__ = ()
 
     record: InstanceRecord
     path: str | None

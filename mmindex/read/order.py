@@ -43,15 +43,17 @@ def select_newest(
     return list(newest.values())
 
 
-def check_one_series(records: Iterable[InstanceRecord], what: str, remedy: str, path: str) -> None:
+def check_one_series(
+    records: Iterable[InstanceRecord], what: str, remedy: str, path: str | None
+) -> None:
     """Raise FormatError for records of several series or studies, which may be of two patients."""
     series = {(record.study_instance_uid, record.series_instance_uid) for record in records}
-    for at, kind in ((1, "series"), (0, "study")):
-        uids = sorted({uids[at] for uids in series} - {""})
+    for at, kind, kinds in ((1, "series", "series"), (0, "study", "studies")):
+        uids = sorted({uids[at] for uids in series} - {""})  # a file may name none
         if len(uids) > 1:
             found = ", ".join(uids[:3]) + ", ..." * (len(uids) > 3)
             raise FormatError(
-                f"expected {what} in one {kind}, found it in {found}: {remedy}", path=path
+                f"expected {what} in one {kind}, found {kinds} {found}: {remedy}", path=path
             )
 
 

@@ -75,7 +75,8 @@ class RecordSources:
             source = self._open_file(record)
         else:
             source = self._open_member(self._open_container(record), record.member)
-        if self._root.is_mirror or self._is_moved:  # another file may have its size and time
+        # A file of a folder that has moved may be another one of the same size and time.
+        if self._root.is_mirror or (self._is_moved and not self._root.is_remote):
             check_own_uid(record, source)
         return source
 

@@ -11,6 +11,7 @@ from mmindex.errors import FormatError, FrameIndexError
 from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.read.instance import Instance
 from mmindex.read.level import Level, LevelPixels, choose_level
+from mmindex.read.order import check_one_series
 from mmindex.read.tiles import Part, make_level, read_part, says_where
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ class Slide(Closing):
         sizes: dict[tuple[int, int], list[Part]] = {}
         thumbnails: dict[tuple[int, int], list[Part]] = {}
         images = [each for each in self._instances if _is_of_slide(each)]
+        if images:
+            remedy = f"name the files of one, as {images[0].path!r}"
+            records = (instance.record for instance in images)
+            check_one_series(records, "the images of a slide", remedy, images[-1].path)
         for instance in images:
-            _check_one_series(images[0], instance)
             part = read_part(instance)
             flavor = (*part.image.image_type, "", "", "")[2]
             size = part.image.width, part.image.height
@@ -218,19 +222,6 @@ class Slide(Closing):
 
 def _is_of_slide(instance: Instance) -> bool:
     return instance.record.sop_class_uid == WHOLE_SLIDE_IMAGE and len(instance) > 0
-
-
-def _check_one_series(first: Instance, other: Instance) -> None:
-    """Raise FormatError for images of two series, which may be of two slides, or patients."""
-    for name in ("study_instance_uid", "series_instance_uid"):
-        expected, found = getattr(first.record, name), getattr(other.record, name)
-        if found != expected:
-            kind = name.partition("_")[0]
-            raise FormatError(
-                f"expected the images of one slide, found {kind} {found} beside {kind} {expected} "
-                f"of {first.path!r}: name the files of one series",
-                path=other.path,
-            )
 
 
 def _read_beside(name: str, parts: list[Part]) -> NDArray[np.generic] | None:

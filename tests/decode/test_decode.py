@@ -479,3 +479,15 @@ def test_samples_that_fit_high_and_low_bits_are_an_error() -> None:
     """Nothing is guessed: 16 may be 16 or 1."""
     with pytest.raises(DecodeError, match="High Bit 15 says that 4 bits lie below"):
         decode_high([0, 16, 32, 0], "<u2", 15)
+
+
+def test_samples_that_fit_neither_high_nor_low_bits_are_an_error() -> None:
+    """As with an overlay in the lowest bit, or in the highest: what is a sample is open."""
+    for samples in ([0, 0x1231, 0x4560, 16], [0x8001, 5, 7, 0]):
+        with pytest.raises(DecodeError, match="neither with nor without these"):
+            decode_high(samples, "<u2", 15)
+
+
+def test_signed_samples_in_the_low_bits_need_no_extended_sign() -> None:
+    """PS3.5 8.1.1 leaves open what the bits above are."""
+    assert decode_high([0xFF1, 0x020, 0x7FF, 0], "<i2", 15) == [-15, 32, 2047, 0]

@@ -403,3 +403,21 @@ def test_frames_that_are_only_declared_are_skipped_at_once(
         if declared > 1 << 20:
             with pytest.raises(FormatError, match="Number of Frames"):
                 dataset.arrays()
+
+
+@pytest.mark.parametrize("stored", [0, 2])
+@pytest.mark.parametrize("index", [0, 1, 5, 10, 19])
+def test_a_dataset_of_which_nothing_can_be_read_says_so(
+    tmp_path: Path, stored: int, index: int
+) -> None:
+    """Whether the item is a frame that the file has, or one that it only declares."""
+    data_set = element(0x00080018, "UI", "1.9.1")
+    data_set += image_attributes(rows=2, columns=2, number_of_frames=20)
+    data = dicom_file(data_set + element(PIXEL_DATA, "OW", bytes(80)))
+    (tmp_path / "a").write_bytes(data[: len(data) - 80 + 4 * stored])
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        dataset = FrameDataset(archive, on_error="skip")
+        (tmp_path / "a").unlink()
+        with pytest.raises(FormatError, match="no frame"), pytest.warns(RuntimeWarning):
+            dataset[index]

@@ -57,7 +57,7 @@ def test_a_series_of_two_studies_is_not_read_as_one(
     mmindex.build(tmp_path, workers=1)
     with (
         mmindex.open(tmp_path) as archive,
-        pytest.raises(FormatError, match=r"found it in 1\.2, 1\.3: .*study"),
+        pytest.raises(FormatError, match=r"found studies 1\.2, 1\.3: .*study"),
     ):
         door(archive)
 
@@ -84,9 +84,9 @@ def write_part(path: Path, uid: str, study: str, series: str, first: int) -> Non
 @pytest.mark.parametrize(
     ("places", "match"),
     [
-        ([("1.2", "1.2.1"), ("1.3", "1.3.1")], r"found it in 1\.2\.1, 1\.3\.1"),
-        ([("1.2", "1.2.1"), ("1.2", "1.2.2")], r"found it in 1\.2\.1, 1\.2\.2"),
-        ([("1.2", "1.2.1"), ("1.3", "1.2.1")], r"found it in 1\.2, 1\.3"),
+        ([("1.2", "1.2.1"), ("1.3", "1.3.1")], r"found series 1\.2\.1, 1\.3\.1"),
+        ([("1.2", "1.2.1"), ("1.2", "1.2.2")], r"found series 1\.2\.1, 1\.2\.2"),
+        ([("1.2", "1.2.1"), ("1.3", "1.2.1")], r"found studies 1\.2, 1\.3"),
     ],
 )
 def test_parts_of_several_series_are_no_concatenation(

@@ -141,7 +141,7 @@ def test_a_series_of_two_studies_is_no_volume(tmp_path: Path) -> None:
     mmindex.build(tmp_path, workers=1)
     with mmindex.open(tmp_path) as archive:
         for read in (archive.volume, archive.slide):
-            with pytest.raises(FormatError, match=r"in one study, found it in 1\.2, 1\.3"):
+            with pytest.raises(FormatError, match=r"in one study, found studies 1\.2, 1\.3"):
                 read("1.7")
         for study, value in (("1.2", 10), ("1.3", 11)):
             (item,) = FrameDataset(archive, study_instance_uid=study, series_instance_uid="1.7")
@@ -182,7 +182,9 @@ def test_a_concatenation_is_that_of_its_series(tmp_path: Path) -> None:
             )
     mmindex.build(tmp_path, workers=1)
     with mmindex.open(tmp_path) as archive:
-        for series, value in (("1.3.1", 10), ("1.4.1", 100), (None, 100)):
+        with pytest.raises(FormatError, match="give series_instance_uid, too"):
+            archive.concatenation("1.6.6")
+        for series, value in (("1.3.1", 10), ("1.4.1", 100)):
             with archive.concatenation("1.6.6", series_instance_uid=series) as frames:
                 assert [frames.frame(at)[0] for at in range(9)] == list(range(value, value + 9))
 

@@ -55,3 +55,32 @@ def test_a_child_does_not_wait_for_its_parent(by_this_thread: bool) -> None:
         leave.set()
         thread.join()
     enter()
+
+
+@forks
+def test_threads_of_a_child_share_one_lock() -> None:
+    """Whichever of them is the first to take it."""
+    lock = OwnLock()
+    with lock:
+        pass
+
+    def work() -> bool:
+        inside, wrong = [0], []
+        start = threading.Barrier(4)
+
+        def enter() -> None:
+            start.wait()
+            with lock:
+                inside[0] += 1
+                wrong.extend([inside[0]] * (inside[0] > 1))
+                inside[0] -= 1
+
+        for _ in range(100):
+            threads = [threading.Thread(target=enter) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return not wrong
+
+    assert exit_code(work) == 0
