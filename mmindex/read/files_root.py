@@ -146,11 +146,13 @@ def check_own_uid(record: InstanceRecord, source: ByteSource) -> None:
         The file; of a member of a container, the member.
     """
     uid = record.sop_instance_uid
-    head = source.read(source.first, min(_HEAD, source.size))
-    found = find_uid(head)
+    header = source.read(source.first, min(_HEAD, source.size))
+    found = find_uid(header)
     if found != uid:  # the header may be longer, of another form, or deflated
         header = _read_header(record, source)
-        found = find_uid(header) or _scan_uid(header)
+        found = find_uid(header)
+    if found != uid:
+        found = _scan_uid(header)
     if found != uid:
         raise StaleIndexError(
             "the file is not the one that was indexed: expected SOP Instance UID "
