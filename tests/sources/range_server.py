@@ -46,7 +46,8 @@ class RangeServer(LoopbackServer):
     modified: float = 1_700_000_000.0
     faults: Callable[[str], str] = lambda path: ""
     head_status: int = 0  # the status of every answer to HEAD; 200: such an answer has no length
-    head_statuses: Iterator[int] = iter(())  # of the next answers to HEAD that are refused
+    # Of the next answers to HEAD, which are refused.
+    head_statuses: Iterator[int] = field(default_factory=lambda: iter(()))
     served: list[Served] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)  # of each request
     urls: list[str] = field(default_factory=list)  # path and query of each request
