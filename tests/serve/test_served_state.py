@@ -245,6 +245,17 @@ def test_frames_that_no_single_part_has_room_for_are_not_read(
     assert read == []
 
 
+def test_no_two_forms_of_encapsulated_bulk_data_share_an_etag(tmp_path: Path) -> None:
+    """A message that is never 304 has no ETag: one of image parts is not one of octets in parts."""
+    data = identity() + image_attributes(rows=2, columns=2) + encapsulate([b"\xff\xd8ab\xff\xd9"])
+    (tmp_path / "x.dcm").write_bytes(dicom_file(data, JPEG_BASELINE))
+    mmindex.build(tmp_path, workers=1)
+    app = application(tmp_path)
+    for accept in ("*/*", "image/jpeg", f'multipart/related; type="{OCTETS}"; transfer-syntax=*'):
+        found = ask(app, f"{PLACE}{UID}/bulkdata/7FE00010", accept=accept)
+        assert (found.status_code, "etag" in found.headers) == (200, False)
+
+
 def test_two_readings_of_a_file_have_two_etags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
