@@ -19,6 +19,7 @@ from mmindex.scan.transfer_syntax import (
 
 OCTET_STREAM = "application/octet-stream"
 ANYTHING = "*/*"
+_IN_ANY_SYNTAX = f'multipart/related; type="{OCTET_STREAM}"; transfer-syntax=*'
 
 _MOST_CHARACTERS = 8192  # of all Accept headers of a request
 _LONGEST_KEPT = 512  # characters of a header of which the meaning is kept
@@ -217,6 +218,21 @@ def _choose_frame(header: str, transfer_syntax_uid: str, encapsulated: bool) -> 
     known: tuple[str | None, ...] = (None, "*", sent_as, transfer_syntax_uid)
     if encapsulated and transfer_syntax_uid in _NATIVE_SYNTAXES:
         sent_as, known = "", ("*",)  # what the file says of its frames is wrong
+    choice = _find_choice(header, stored, sent_as, known)
+    if choice is None:
+        multipart = f'multipart/related; type="{stored}"', _IN_ANY_SYNTAX
+        remedies = [one for one in multipart if _find_choice(one, stored, sent_as, known)]
+        raise NotAcceptableError(
+            f"the frames are sent as {in_transfer_syntax(stored, sent_as).decode()}: accept "
+            + " or ".join(remedies)
+        )
+    return choice
+
+
+def _find_choice(
+    header: str, stored: str, sent_as: str, known: tuple[str | None, ...]
+) -> Choice | None:
+    """Return how frames in transfer syntax `sent_as` go to a client, which may ask for `known`."""
     for one in parse_accept(header):
         if one.transfer_syntax not in known:
             continue
@@ -227,11 +243,7 @@ def _choose_frame(header: str, transfer_syntax_uid: str, encapsulated: bool) -> 
             if one.matches(media_type):
                 content_type = in_transfer_syntax(media_type, sent_as)
                 return Choice(media_type, one.multipart is not False, content_type)
-    raise NotAcceptableError(
-        f"the frames are stored as {stored} in transfer syntax {transfer_syntax_uid}: accept "
-        f'multipart/related; type="{stored}", or type="application/octet-stream"; '
-        "transfer-syntax=*"
-    )
+    return None
 
 
 def choose(header: str, offered: Sequence[str], what: str) -> str:

@@ -36,7 +36,7 @@ class Row(NamedTuple):
     number_of_frames: int
     instance_number: int | None
     modality: str
-    rank: tuple[bool, int]  # of two files with one UID, the higher one is listed
+    rank: tuple[bool, int, bytes]  # of two files with one UID, the higher one is listed
 
 
 class Series(NamedTuple):
@@ -178,7 +178,7 @@ class Catalogue:
             rows = found.setdefault(record.series_instance_uid, {})
             row = _make_row(record)
             known = rows.get(row.sop_instance_uid)
-            if known is None or known.rank <= row.rank:
+            if known is None or known.rank < row.rank:
                 rows[row.sop_instance_uid] = row
         if found:  # what a client invents is not remembered
             self._rows.keep(uid, (state, found), sum(map(len, found.values())))
@@ -197,5 +197,5 @@ def _make_row(record: InstanceRecord) -> Row:
         record.number_of_frames,
         record.image_numbers.instance_number,
         intern(record.modality),
-        (record.status.has_frames, record.fingerprint.mtime_ns if record.fingerprint else 0),
+        (record.status.has_frames, *record.newness),
     )

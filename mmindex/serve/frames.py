@@ -72,7 +72,9 @@ class FrameService:
         indices = self.parse_numbers(held, numbers)
         headers = get_headers(scope)
         choice = choose_stored(held, headers.accept(scope))
-        form = "m" if choice.multipart else choice.media_type[-3:]
+        if len(indices) > 1 and not choice.multipart:
+            raise RequestError(406, "several frames are sent as multipart/related only")
+        form = choice.media_type[-3:] + "m" * choice.multipart
         which = numbers if len(indices) == 1 else _digest(numbers)
         etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
         common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
@@ -96,10 +98,8 @@ class FrameService:
                     await send_pieces(send, pieces, common)
                 else:  # a copy costs less than pieces of their own
                     await send_body(send, b"".join(pieces), common)
-            elif len(bodies) == 1:
-                await _send_frame(send, headers, choice, bodies[0], common, etag)
             else:
-                raise RequestError(406, "several frames are sent as multipart/related only")
+                await _send_frame(send, headers, choice, bodies[0], common, etag)
 
     @contextmanager
     def _on_its_way(self, length: int) -> Iterator[None]:

@@ -182,8 +182,8 @@ class Routes:
         accept = accept_of(request)
         in_parts = wants_multipart(accept)
         etag = f'"{held.etag}-{path}"' if path.isascii() and path.isalnum() else ""
-        weak_etag = etag and f'W/"{held.etag}-{path}-m"'
-        etag = weak_etag if in_parts else etag
+        if etag and in_parts:
+            etag = f'W/"{held.etag}-{path}-m"'
         if not is_pixel_path(held, path):
             value = await services.read(services.retrieval.element, held, path)
             piece = Piece(reader_of(value), 0, len(value))
@@ -197,7 +197,7 @@ class Routes:
         if held.record.frames is not None and not held.record.frames.frame_bits:
             content_type, chunks = encapsulated_parts(held, accept, services.multipart)
             opening = await services.read(lambda: b"".join(islice(chunks, 2)))
-            headers = {"content-type": content_type.decode(), "etag": weak_etag, "vary": VARY}
+            headers = {"content-type": content_type.decode(), "vary": VARY}
             return stream(request, chain(opening, chunks), headers)
         require_frames(held)
         raise RequestError(406, "single bits have no bulk data of their own: ask for frames")

@@ -16,9 +16,9 @@ from mmindex import Archive, Instance, InstanceRecord
 from mmindex.attributes import Json
 from mmindex.errors import InstanceNotFoundError, MissingFileError, MMIndexError, StaleIndexError
 from mmindex.index.databases import AttributesKind
+from mmindex.index.instance_names import UidWithin
 from mmindex.model import INDEX_NAME, is_url
 from mmindex.read.files_root import find_index_url
-from mmindex.read.order import select_newest
 from mmindex.serve.current import CurrentArchive, reading_again
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.one_file import OneFile, is_dicom_file, is_member, open_object
@@ -132,15 +132,8 @@ class Shelf:
                 return None, instance
             raise _not_found(uids)
         archive = self._archive
-        record = archive.record(uids.instance)
-        if Uids.of(record) != uids:
-            records = [one for one in archive.records_of(uids.instance) if Uids.of(one) == uids]
-            records = [one for one in records if one.status.has_frames] or records
-            newest = select_newest(records, "newest", archive.path)
-            if not newest:
-                raise _not_found(uids)
-            record = newest[0]
-        return archive, archive.file(record.key)
+        # One look-up: between two, a build may put another patient's file at the path.
+        return archive, archive[UidWithin(uids.instance, uids.study, uids.series)]
 
     @reading_again
     def study_uids(self) -> list[str]:

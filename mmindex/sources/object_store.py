@@ -46,10 +46,10 @@ _WEB = ("http://", "https://")
 _CLOCKS_DIFFER = 60.0  # seconds between this clock and that of a server, at most
 _A_SECOND = 1.1  # and what the clocks of file systems lag behind
 _NEAR = 1 << 16  # bytes between the fragments of a frame that are read over
-# What obstore's MemoryStore and its LocalStore say of a range that begins behind the end of an
-# object.
 _NOT_ALLOWED, _GONE, _NO_BYTES, _NOT_IMPLEMENTED = 405, 410, 416, 501  # status of HTTP
 _NO_LENGTH = "Content-Length Header missing"
+# What obstore's MemoryStore and its LocalStore say of a range that begins behind the end of an
+# object.
 _NO_SUCH_RANGE = re.compile("Wanted range starting at|Requested range was invalid")
 
 
@@ -259,9 +259,8 @@ class ObjectSource(ByteSource):
         found, expected = version_of(meta), self.version
         has_tags = bool(found.inode and expected.inode)
         same = found.inode == expected.inode if has_tags else found.mtime_ns == expected.mtime_ns
-        if (
-            not same and has_tags and strong_e_tag(meta["e_tag"]) is None
-        ):  # a listing's may be strong
+        if not same and has_tags and strong_e_tag(meta["e_tag"]) is None:
+            # A proxy weakens the ETag of a response, while that of a listing stays strong.
             is_of_listing = digest_e_tag(strip_e_tag(meta["e_tag"])) == expected.inode
             same = is_of_listing and found.mtime_ns == expected.mtime_ns
         same = same and found.size == expected.size
@@ -299,7 +298,7 @@ class ObjectSource(ByteSource):
             raise MissingFileError(
                 "the object is gone, or was never there", path=self.name
             ) from None
-        if isinstance(error, exceptions.PreconditionError):
+        if offset is not None and isinstance(error, exceptions.PreconditionError):
             with suppress(RemoteReadError):
                 self.check()  # Azure says the same of an object that is gone
             raise StaleIndexError(

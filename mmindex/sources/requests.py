@@ -121,9 +121,8 @@ def run_at_once(call: Callable[[Item], None], items: Sequence[Item]) -> None:
         wait(futures)
     except BaseException:  # an interrupt of this thread
         waiting.clear()
-        raise
-    finally:
         wait(futures)  # what the call writes to may be gone when this function has ended
+        raise
     for future in futures:
         future.result()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -15,6 +16,9 @@ from mmindex.serve.accept import (
 )
 
 JPEG, LITTLE, BIG = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+IMPLICIT, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.5"
+OCTETS, PART = "application/octet-stream", "multipart/related; type="
+ANY_SYNTAX = f'{PART}"{OCTETS}"; transfer-syntax=*'
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,37 @@ def test_what_is_not_stored_is_not_acceptable(accept, syntax, encapsulated):
     """A compressed frame is never sent as if it were Explicit VR Little Endian."""
     with pytest.raises(NotAcceptableError):
         choose_frame(accept, syntax, encapsulated=encapsulated)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png", f"{OCTETS}; transfer-syntax=1.2.9"])
+@pytest.mark.parametrize(
+    ("syntax", "encapsulated", "named"),
+    [
+        (JPEG, True, {f'{PART}"image/jpeg"', ANY_SYNTAX}),
+        (RLE, True, {f'{PART}"image/dicom-rle"', ANY_SYNTAX}),
+        ("1.2.3.4", True, {ANY_SYNTAX}),
+        ("no UID", True, {ANY_SYNTAX}),
+        (LITTLE, True, {ANY_SYNTAX}),
+        (BIG, True, {ANY_SYNTAX}),
+        (LITTLE, False, {f'{PART}"{OCTETS}"', ANY_SYNTAX}),
+        (IMPLICIT, False, {f'{PART}"{OCTETS}"', ANY_SYNTAX}),
+        (BIG, False, {ANY_SYNTAX}),
+    ],
+)
+def test_what_a_406_names_is_accepted(accept, syntax, encapsulated, named):
+    """The remedies of the text are what the frames are sent for; it names no wrong syntax."""
+    with pytest.raises(NotAcceptableError) as refused:
+        choose_frame(accept, syntax, encapsulated=encapsulated)
+    says, _, remedies = str(refused.value).partition(": accept ")
+    assert set(remedies.split(" or ")) == named
+    for one in remedies.split(" or "):
+        choice = choose_frame(one, syntax, encapsulated=encapsulated)
+        assert choice.multipart
+        assert f'{PART}"{choice.media_type}"' in one
+    true = {IMPLICIT: {LITTLE}, "no UID": set()}.get(syntax, {syntax})
+    if encapsulated and syntax in (LITTLE, BIG):  # the file says wrongly that they are native
+        true = set()
+    assert set(re.findall(r"[0-9]+(?:\.[0-9]+){2,}", says)) == true
 
 
 def test_the_best_quality_comes_first():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -411,6 +412,61 @@ def test_downloads_are_the_stored_bytes(browser, slide, token):
     finally:
         opened.close()
         server.stop()
+
+
+TAILS = [";domain=example.org", "; secure", "#a", "?a=b&c", "%2F", "%", "'()*!~", "\\"]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_uid_of_any_text_is_one_segment_of_a_path(browser, tmp_path, tail):
+    """Lists, pictures and the saved file are its own; the cookie is of its path and host alone."""
+    from mmindex.serve import application
+
+    uid, study, series = (one + tail for one in (GREY, STUDY, SERIES))
+    data = header(uid, study, series, "US", b"Any^Text", "20200102")
+    data += image_attributes(rows=4, columns=4) + element(0x7FE00010, "OW", bytes(16))
+    (tmp_path / "x.dcm").write_bytes(dicom_file(data))
+    mmindex.build(tmp_path, workers=1)
+    server = Server(application(tmp_path, token="correct-horse-battery"))
+    opened = browser.new_page(accept_downloads=True)
+    refused = []
+    opened.on("response", lambda found: found.status >= 400 and refused.append(found.url))
+    try:
+        opened.goto(f"{server.url}/#token=correct-horse-battery")
+        for grid in (".grid:not(.small)", ".grid.small"):
+            opened.wait_for_selector(f"{grid} .card img.thumb", timeout=10_000)
+            opened.click(f"{grid} .card")
+        wait_exact(opened, 1)
+        with opened.expect_download() as download:
+            opened.click(".bar button:text-is('File')")
+        with open(download.value.path(), "rb") as file:
+            assert file.read() == (tmp_path / "x.dcm").read_bytes()
+        (cookie,) = opened.context.cookies()
+        assert unquote(cookie["path"]).endswith(f"/series/{series}/instances/{uid}")
+        assert (cookie["domain"], cookie["sameSite"]) == ("127.0.0.1", "Strict")
+        opened.keyboard.press("Escape")
+        opened.wait_for_selector(".grid.small .card img.thumb", timeout=10_000)
+        assert refused == []
+    finally:
+        opened.close()
+        server.stop()
+
+
+@pytest.mark.parametrize("uid", ["..", ".", "../1.2", "/", "1/../..", "%2e%2e", "..;a"])
+def test_no_uid_is_a_step_to_another_path(page, served, uid):
+    """Of three UIDs that a browser could take for steps, the path has six segments."""
+    page.goto(served.url)
+    path = page.evaluate(
+        """async (uid) => {
+          const { src } = document.querySelector("script");
+          const { pathOf } = await import(src.replace("viewer", "dicomweb"));
+          return new URL("/dicom-web" + pathOf(uid, uid, uid), location).pathname;
+        }""",
+        uid,
+    )
+    _, base, *found = path.split("/")
+    assert (base, found[::2]) == ("dicom-web", ["studies", "series", "instances"])
+    assert len(found) == 6
 
 
 def test_a_token_is_asked_for_and_a_wrong_one_again(browser, served):

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from container_bytes import write_tar
 from dicom_bytes import dicom_file, element, image_attributes
 from serve.asgi_client import ask
 from served_archive import CINE, SERIES, STUDY, header, write_archive
 
 import mmindex
+from mmindex.index.reader import Reader
 from mmindex.serve import application
 
 TWICE = "1.2.9.80"
@@ -90,6 +92,63 @@ def test_the_file_that_changed_last_is_the_one_of_its_series(tmp_path):
         assert len(ask(app, path).json()) == 1
         answer = ask(app, f"{path}/{TWICE}/frames/1", accept="application/octet-stream")
         assert answer.content == bytes([pixel]) * 4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
+@pytest.mark.parametrize("kind", ["tar", "files"])
+def test_of_equally_new_files_the_listed_one_is_sent(tmp_path, kind, order):
+    """Members of one container have one time: lists, counts and frames agree on the last key."""
+    place, written = ("1.5.1", "1.5.1.1", TWICE), []
+    for number in order:
+        data = header(place[2], *place[:2], "OT", b"A", "20200102")
+        data += image_attributes(rows=number + 1, columns=2, number_of_frames=number + 1)
+        data += element(0x7FE00010, "OW", bytes([number]) * (2 * (number + 1) ** 2))
+        written.append((f"{number}.dcm", dicom_file(data)))
+    if kind == "tar":
+        (tmp_path / "x.tar").write_bytes(write_tar(written))
+    for name, data in written if kind == "files" else ():
+        (tmp_path / name).write_bytes(data)
+        os.utime(tmp_path / name, (1000, 1000))
+        mmindex.build(tmp_path, workers=1, containers=True)
+    mmindex.build(tmp_path, workers=1, containers=True)
+    app = application(tmp_path)
+    path = "/dicom-web/studies/1.5.1/series/1.5.1.1/instances"
+    (listed,) = ask(app, path).json()
+    assert [listed[tag]["Value"] for tag in ("00280010", "00280008")] == [[3], [3]]
+    answer = ask(app, f"{path}/{TWICE}/frames/3", accept="application/octet-stream")
+    assert answer.content == b"\2" * 6
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["one file", "two studies"])
+@pytest.mark.parametrize("uid", ["1.2.9.81", TWICE])
+def test_a_build_while_an_instance_is_looked_up_sends_no_other_one(
+    tmp_path, monkeypatch, uid, twin
+):
+    """The file is replaced by another patient's and indexed once the record was read: no frame."""
+    write_image(tmp_path / "a.dcm", ("1.5.1", "1.5.1.1", TWICE), b"Alice^A ", 1, 1000)
+    if twin:
+        write_image(tmp_path / "c.dcm", ("1.5.3", "1.5.3.1", TWICE), b"Carol^C ", 3, 3000)
+    mmindex.build(tmp_path, workers=1)
+    app = application(tmp_path)
+    read = Reader.read_records
+    left = [1]
+
+    def read_then_build(self, kind, asked):
+        found = list(read(self, kind, asked))
+        if left and any(record.study_instance_uid == "1.5.1" for _, record in found):
+            left.pop()
+            write_image(tmp_path / "a.dcm", ("1.5.2", "1.5.2.1", uid), b"Bob^B ", 2, 2000)
+            mmindex.build(tmp_path, workers=1)
+        return found
+
+    monkeypatch.setattr(Reader, "read_records", read_then_build)
+    path = f"/dicom-web/studies/1.5.1/series/1.5.1.1/instances/{TWICE}/frames/1"
+    answer = ask(app, path, accept="application/octet-stream")
+    assert (answer.status_code, left) == (410, [])
+    assert ask(app, path, accept="application/octet-stream").status_code == 404
+    monkeypatch.undo()
+    place = f"/dicom-web/studies/1.5.2/series/1.5.2.1/instances/{uid}/frames/1"
+    assert ask(app, place, accept="application/octet-stream").content == b"\2" * 4
 
 
 def test_a_file_that_is_gone_does_not_hide_the_other_study(tmp_path):

@@ -189,6 +189,73 @@ def test_multipart_messages_have_weak_etags(tmp_path: Path) -> None:
     assert whole.status_code == 200  # If-Range compares strongly (RFC 9110 13.1.5)
 
 
+@pytest.mark.parametrize("numbers", ["1", "2", "1,2"])
+def test_every_form_of_frames_has_an_etag_of_its_own(tmp_path: Path, numbers: str) -> None:
+    """Parts of the image type and octets in parts, and both without parts: four things, four tags.
+
+    A tag of one form never gets 304 for another, weak comparison or not.
+    """
+    data = identity() + image_attributes(rows=2, columns=2, number_of_frames=2)
+    data += encapsulate([b"\xff\xd8ab\xff\xd9", b"\xff\xd8cd\xff\xd9"])
+    (tmp_path / "x.dcm").write_bytes(dicom_file(data, JPEG_BASELINE))
+    mmindex.build(tmp_path, workers=1)
+    app, path = application(tmp_path), f"{PLACE}{UID}/frames/{numbers}"
+    accepts = ['multipart/related; type="image/jpeg"']
+    accepts.append(f'multipart/related; type="{OCTETS}"; transfer-syntax=*')
+    if numbers != "1,2":
+        accepts += ["image/jpeg", f"{OCTETS}; transfer-syntax=*"]
+    tags = [ask(app, path, accept=one).headers["etag"] for one in accepts]
+    for accept, own in zip(accepts, tags, strict=True):
+        for tag in tags:
+            status = 304 if tag == own else 200
+            for given in (tag, tag.removeprefix("W/")):
+                found = ask(app, path, accept=accept, if_none_match=given)
+                assert found.status_code == status, (accept, given)
+    assert len({tag.removeprefix("W/") for tag in tags}) == len(tags)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "accept"),
+    [
+        (JPEG_BASELINE, "image/jpeg"),
+        (JPEG_BASELINE, f"{OCTETS}; transfer-syntax=*"),
+        (EXPLICIT_VR_LITTLE_ENDIAN, OCTETS),
+    ],
+)
+@pytest.mark.parametrize("numbers", ["1,2", "2,1", "1,1"])
+def test_frames_that_no_single_part_has_room_for_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str, accept: str, numbers: str
+) -> None:
+    """Several frames are 406 for a client that takes one part, whatever it has: no byte is read."""
+    data = identity() + image_attributes(rows=2, columns=2, number_of_frames=2)
+    frames = [b"\xff\xd8ab\xff\xd9", b"\xff\xd8cd\xff\xd9"]
+    native = element(PIXEL_DATA, "OB", b"abcdefgh")
+    data += native if syntax == EXPLICIT_VR_LITTLE_ENDIAN else encapsulate(frames)
+    (tmp_path / "x.dcm").write_bytes(dicom_file(data, syntax))
+    mmindex.build(tmp_path, workers=1)
+    app, place = application(tmp_path), f"{PLACE}{UID}/frames/"
+    assert ask(app, f"{place}1", accept=accept).status_code == 200
+    read: list[int] = []
+    for name in ("read", "read_at_once"):
+        monkeypatch.setattr(f"mmindex.serve.held.Held.{name}", lambda _, index: read.append(index))
+    for condition in ({}, {"if_none_match": "*"}):
+        found = ask(app, f"{place}{numbers}", accept=accept, **condition)
+        assert (found.status_code, "etag" in found.headers) == (406, False)
+        assert "multipart/related" in found.text
+    assert read == []
+
+
+def test_no_two_forms_of_encapsulated_bulk_data_share_an_etag(tmp_path: Path) -> None:
+    """A message that is never 304 has no ETag: one of image parts is not one of octets in parts."""
+    data = identity() + image_attributes(rows=2, columns=2) + encapsulate([b"\xff\xd8ab\xff\xd9"])
+    (tmp_path / "x.dcm").write_bytes(dicom_file(data, JPEG_BASELINE))
+    mmindex.build(tmp_path, workers=1)
+    app = application(tmp_path)
+    for accept in ("*/*", "image/jpeg", f'multipart/related; type="{OCTETS}"; transfer-syntax=*'):
+        found = ask(app, f"{PLACE}{UID}/bulkdata/7FE00010", accept=accept)
+        assert (found.status_code, "etag" in found.headers) == (200, False)
+
+
 def test_two_readings_of_a_file_have_two_etags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -46,6 +46,8 @@ class RangeServer(LoopbackServer):
     modified: float = 1_700_000_000.0
     faults: Callable[[str], str] = lambda path: ""
     head_status: int = 0  # the status of every answer to HEAD; 200: such an answer has no length
+    # Of the next answers to HEAD, which are refused.
+    head_statuses: Iterator[int] = field(default_factory=lambda: iter(()))
     served: list[Served] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)  # of each request
     urls: list[str] = field(default_factory=list)  # path and query of each request
@@ -106,6 +108,10 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
                 server.served.append(Served("HEAD", path, 0, 0, server.head_status))
                 self.send_response(server.head_status)
                 self.end_headers()
+                return
+            refused = next(server.head_statuses, 0) if self.command == "HEAD" else 0
+            if refused:
+                self._refuse(refused)
                 return
             if path in server.redirects:
                 self._refuse(302, {"Location": server.redirects[path]})

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,36 @@ def test_what_stays_is_an_error_that_says_so(server: RangeServer, fault: str) ->
     assert len(server.served) <= 9
     if fault == "status 503":
         assert "after 3 retries" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [403, 412, 429, 500])
+@pytest.mark.parametrize("lasts", [True, False], ids=["always", "once"])
+def test_a_refused_question_for_the_version_is_one_error(
+    server: RangeServer, status: int, lasts: bool
+) -> None:
+    """Such a question names no ETag, so that 412 to it says nothing of a change."""
+    server.objects["/a"] = CONTENT
+    url = f"{server.url}/a"
+    known = ObjectSource(connect(server, retries=0), "a", url)
+    server.head_statuses = repeat(status) if lasts else iter([status])
+    with pytest.raises(RemoteReadError, match=url):
+        ObjectSource(connect(server, retries=0), "a", url)
+    assert [one.status for one in server.served] == [200, status]
+    server.head_statuses = repeat(status) if lasts else iter([status])
+    with pytest.raises(RemoteReadError, match=url):
+        known.check()
+    assert [one.status for one in server.served] == [200, status, status]
+
+
+def test_a_changed_object_is_stale_where_the_question_is_refused_too(server: RangeServer) -> None:
+    """A server that answers 412 to a read and to HEAD is asked once, and the read is stale."""
+    server.objects["/a"] = CONTENT
+    source = ObjectSource(connect(server, retries=0), "a", "a")
+    server.objects["/a"] = CONTENT[::-1]
+    server.head_statuses = repeat(412)
+    with pytest.raises(StaleIndexError, match="the object changed"):
+        source.read(5, 500)
+    assert [one.status for one in server.served] == [200, 412, 412]
 
 
 def test_a_server_that_ignores_ranges_is_an_error(server: RangeServer) -> None:

@@ -73,9 +73,16 @@ export function date(value) {
   return /^\d{8}$/.test(value) ? `${value.slice(0, 4)}-${value.slice(4, 6)}-${value.slice(6)}` : value;
 }
 
+// The path of a study, series or instance. A UID of a file may be any text: as one segment of a path it leads nowhere
+// else, nor does one of dots alone, which a browser takes for a step up.
+export function pathOf(...uids) {
+  const names = ["studies", "series", "instances"];
+  const segments = uids.map((uid) => encodeURIComponent(uid).replace(/^\.\.?$/, (dots) => dots.replaceAll(".", "%252E")));
+  return segments.map((segment, at) => `/${names[at]}/${segment}`).join("");
+}
+
 export function instancePath(dataset) {
-  const [study, series, instance] = ["0020000D", "0020000E", "00080018"].map((tag) => text(dataset, tag));
-  return `/studies/${study}/series/${series}/instances/${instance}`;
+  return pathOf(...["0020000D", "0020000E", "00080018"].map((tag) => text(dataset, tag)));
 }
 
 // A file of any size is saved by the browser itself, which has the token from a cookie for a moment.

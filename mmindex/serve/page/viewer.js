@@ -1,6 +1,6 @@
 // The page: lists of studies, series and instances, and what opens when one is chosen.
 
-import { ask, askJson, date, downloadFile, hasToken, instancePath, number, setToken, text } from "./dicomweb.js";
+import { ask, askJson, date, downloadFile, hasToken, instancePath, number, pathOf, setToken, text } from "./dicomweb.js";
 import { openPlayer } from "./player.js";
 import { openSlide } from "./slide.js";
 
@@ -43,6 +43,10 @@ function thumbnail(path) {
   return place;
 }
 
+function studyLink(uid) {
+  return `#/study/${encodeURIComponent(uid)}`;
+}
+
 function card(href, path, title, ...lines) {
   const words = make("div", {}, make("b", { title }, title), ...lines.filter(Boolean).map((line) => make("span", { title: line }, line)));
   return make("a", { class: "card", href }, thumbnail(path), words);
@@ -82,7 +86,7 @@ async function showStudies(mine) {
       if (!uid || seen.has(uid)) continue;
       seen.add(uid);
       grid.append(card(
-        `#/study/${uid}`, `/studies/${uid}/thumbnail`,
+        studyLink(uid), `${pathOf(uid)}/thumbnail`,
         text(study, "00100010") || text(study, "00100020") || "No name",
         [date(text(study, "00080020")), (study["00080061"].Value ?? []).join(", ")].filter(Boolean).join(" · "),
         text(study, "00081030"),
@@ -99,7 +103,7 @@ async function showStudies(mine) {
 }
 
 async function showStudy(mine, study) {
-  const found = await askJson(`/studies/${study}/series?includefield=PatientName,StudyDescription,StudyDate`);
+  const found = await askJson(`${pathOf(study)}/series?includefield=PatientName,StudyDescription,StudyDate`);
   if (mine !== generation) return;
   const name = text(found[0], "00100010") || "Study";
   setTrail([`${name} ${date(text(found[0], "00080020"))}`]);
@@ -139,7 +143,7 @@ async function fillSeries(grid, study, series) {
 }
 
 async function listInstances(study, series) {
-  const found = await askJson(`/studies/${study}/series/${series}/instances`);
+  const found = await askJson(`${pathOf(study, series)}/instances`);
   return found.sort((a, b) => number(a, "00200013") - number(b, "00200013"));
 }
 
@@ -149,12 +153,12 @@ function isStack(instances) {
 }
 
 async function showInstance(mine, study, series, uid, frame) {
-  setTrail(["Study", `#/study/${study}`], ["…"]);
-  const path = `/studies/${study}/series/${series}/instances/${uid}`;
+  setTrail(["Study", studyLink(study)], ["…"]);
+  const path = pathOf(study, series, uid);
   const [[header], instances] = await Promise.all([askJson(`${path}/metadata`), listInstances(study, series)]);
   if (mine !== generation) return;
   const name = [text(header, "00100010"), text(header, "0008103E")].filter(Boolean).join(" · ");
-  setTrail(["Study", `#/study/${study}`], [name || text(header, "00080060") || "Instance"]);
+  setTrail(["Study", studyLink(study)], [name || text(header, "00080060") || "Instance"]);
   main.className = "full";
   const isSlide = number(header, "00480006") > 0 && number(header, "00280008") > 1;
   const isHeaded = instances.some((one) => text(one, "00080018") === uid && number(one, "00280008") > 0);
@@ -205,6 +209,13 @@ function fail(error) {
   show(note(`This cannot be shown: ${error.message}.${gone}`));
 }
 
+async function showRoute(mine, study, view) {
+  const uids = (study ?? view ?? []).slice(1, 4).map(decodeURIComponent);
+  if (study) await showStudy(mine, ...uids);
+  else if (view) await showInstance(mine, ...uids, view[4] ? Number(view[4]) : null);
+  else await showStudies(mine);
+}
+
 function route() {
   close();
   close = () => {};
@@ -214,11 +225,7 @@ function route() {
   const study = /^\/study\/([^/]+)$/.exec(hash);
   const view = /^\/view\/studies\/([^/]+)\/series\/([^/]+)\/instances\/([^/]+)(?:\/frames\/(\d+))?$/.exec(hash);
   search.hidden = Boolean(study || view);
-  let shown;
-  if (study) shown = showStudy(mine, study[1]);
-  else if (view) shown = showInstance(mine, view[1], view[2], view[3], view[4] ? Number(view[4]) : null);
-  else shown = showStudies(mine);
-  shown.catch((error) => mine === generation && fail(error));
+  showRoute(mine, study, view).catch((error) => mine === generation && fail(error));
 }
 
 let typing;
