@@ -67,6 +67,7 @@ def copy(
     source: Environment,
     path: str,
     databases: Mapping[str, bool],
+    own: Callable[[int], Mapping[bytes, bytes]],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write all that an environment holds to a new LMDB file. Hold its lock.
@@ -77,10 +78,13 @@ def copy(
     ----------
     databases : mapping
         Their names, and whether their keys have sorted duplicates.
+    own : callable
+        Takes the new file's inode; returns what is in the database "meta" in place of values there.
     progress : callable, optional
         Called after each batch with the number of pairs copied and of all pairs.
     """
     create_alone(path, os.stat(source.opened.path).st_mode & 0o666)
+    changed = own(os.stat(path).st_ino)
     env = open_largest(path, lock=False)
     try:
         copied = 0
@@ -89,7 +93,8 @@ def copy(
             for name, several in databases.items():
                 target = env.open_db(name.encode(), dupsort=several, dupfixed=several)
                 database = source.opened.databases[name]
-                for pairs in _copy_database(read, database, env, target, several):
+                others = changed if name == "meta" else {}
+                for pairs in _copy_database(read, database, env, target, several, others):
                     copied += pairs
                     if progress is not None:
                         progress(copied, total)
@@ -98,10 +103,14 @@ def copy(
         env.close()
 
 
-def _copy_database(read: Any, database: Any, env: Any, target: Any, several: bool) -> Iterator[int]:
-    """Copy the pairs of a database; yield how many are in each batch."""
+def _copy_database(
+    read: Any, database: Any, env: Any, target: Any, several: bool, changed: Mapping[bytes, bytes]
+) -> Iterator[int]:
+    """Copy the pairs of a database, some with other values; yield how many are in each batch."""
     with read.cursor(database) as cursor:
         pairs = iter(cursor)
+        if changed:
+            pairs = ((key, changed.get(key, value)) for key, value in cursor)
         while batch := list(islice(pairs, _COPIED)):
             with env.begin(write=True) as txn, txn.cursor(target) as cursor_to:
                 # Where keys have many values, py-lmdb 2.1 appends only one of them.
