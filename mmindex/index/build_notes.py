@@ -8,7 +8,7 @@ The value of "built" in the database "meta", before its checksum:
     16      4     u4    options: bit 0 files are known without their inodes
 
 All integers are little-endian. The value of "file" is the inode of the index file, a u8, as it was
-at the end of the last build: a copy of the index is another file.
+when the file was created, made compact or last built: a copy of the index is another file.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
 
     @reading
     def is_copied(self, txn: Transaction) -> bool:
-        """Return whether the index file is a copy of the one that the last build wrote."""
+        """Return whether the index file is a copy of the one that was built."""
         return read_file(txn) not in (None, os.stat(self.path).st_ino)
 
     @reading

@@ -66,7 +66,7 @@ from collections.abc import Callable, Iterable, Mapping
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.attributes import KeptValues, Place, write_set
-from mmindex.index.build_notes import BuildNote, note_of_file, read_file, read_options, write_note
+from mmindex.index.build_notes import BuildNote, note_of_file, read_options, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.commit import replace_files
 from mmindex.index.create import portable_root
@@ -202,22 +202,11 @@ class Store(Reader):
 
         def write(txn: Transaction) -> None:
             write_note(txn, read_options(txn)._replace(ignore_inode=ignore_inode))
-            if read_file(txn) is None:
-                self._note_file(txn)
             if root is not None:
                 txn.put("meta", b"root", seal(b"root", portable_root(self.path, root)))
 
-        if root is not None or not self.has_file_noted() or ignore_inode != self.ignores_inode():
+        if root is not None or ignore_inode != self.ignores_inode():
             self._write(write, _NOTES)
-
-    def _note_file(self, txn: Transaction) -> None:
-        for key, value in note_of_file(os.stat(self.path).st_ino).items():
-            txn.put("meta", key, value)
-
-    @reading
-    def has_file_noted(self, txn: Transaction) -> bool:
-        """Return whether the index has noted which file it is."""
-        return read_file(txn) is not None
 
     def write_build(
         self, note: BuildNote | None, looked: Looked, skipped: Iterable[SkippedPath]
@@ -237,7 +226,8 @@ class Store(Reader):
         def write(txn: Transaction) -> None:
             if note is not None:
                 write_note(txn, note)
-                self._note_file(txn)
+                for key, value in note_of_file(os.stat(self.path).st_ino).items():
+                    txn.put("meta", key, value)
             for key, known in list(walk_notes_in(txn, looked)):
                 if isinstance(known, SkippedPath):
                     txn.delete("problems", key)

@@ -245,6 +245,20 @@ def test_an_index_that_was_put_back_takes_over_no_file(archive: Path) -> None:
     assert frames_of(archive) == {**FRAMES, "1.2": b"new!"}
 
 
+@pytest.mark.parametrize("how", ["updated", "merged"])
+def test_a_copy_of_an_archive_that_was_never_built_is_recognised(archive: Path, how: str) -> None:
+    """Whatever creates an index notes which file it is."""
+    if how == "updated":
+        mmindex.update(archive, [archive])
+    else:
+        mmindex.build(archive, archive.parent / "other", workers=1)
+        mmindex.merge(archive / ".mmindex", [archive.parent / "other"], root=archive)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    assert mmindex.build(target, workers=1).scanned == 0
+    assert frames_of(target) == FRAMES
+
+
 def test_a_copy_with_an_index_that_notes_no_file_is_scanned(archive: Path) -> None:
     """What an earlier release built has no evidence of a copy."""
     first = mmindex.build(archive, workers=1)

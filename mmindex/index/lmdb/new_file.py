@@ -25,8 +25,15 @@ from mmindex.index.lmdb.opening import open_largest
 _COPIED = 10_000  # pairs a transaction
 
 
-def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]) -> None:
+def create(
+    path: str,
+    databases: Mapping[str, bool],
+    meta: Mapping[bytes, bytes],
+    own: Callable[[int], Mapping[bytes, bytes]],
+) -> None:
     """Create an LMDB file with these databases, and these pairs in the one named "meta".
+
+    `own` takes the file's inode, and returns more pairs.
 
     The file has another name while it is written, so that there is a whole one at `path` or none.
 
@@ -44,7 +51,7 @@ def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]
                 with env.begin(write=True) as txn:
                     for name, several in databases.items():
                         env.open_db(name.encode(), txn=txn, dupsort=several, dupfixed=several)
-                    for key, value in meta.items():
+                    for key, value in {**meta, **own(os.stat(unfinished).st_ino)}.items():
                         txn.put(key, value, db=env.open_db(b"meta", txn=txn))
                 extend(env, unfinished)
             finally:
