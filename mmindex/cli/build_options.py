@@ -181,12 +181,14 @@ def refuse_no_folder(root: str) -> None:
 def refuse_empty_root(root: str, index: str | None, max_removed: str | None) -> None:
     """Raise IndexWriteError where an empty folder, as of a lost mount, would get its first index.
 
-    A program that calls the library means it; a nightly command may not.
+    A program that calls the library means it, as `--max-removed 100%` does; a nightly command may
+    not.
     """
     from mmindex.sources.folder import Folder
-    from mmindex.update.guards import find_index
+    from mmindex.update.guards import find_index, parse_limit
 
-    if max_removed is not None or not os.path.isdir(root):
+    limit = parse_limit(max_removed)
+    if (isinstance(limit, float) and limit >= 1) or not os.path.isdir(root):
         return
     path = find_index(os.fsencode(root), index)
     if not os.path.exists(path) and Folder(os.fsencode(root)).is_empty(path):

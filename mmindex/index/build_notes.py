@@ -7,7 +7,8 @@ The value of "built" in the database "meta", before its checksum:
     8       8     u8    duration in ms
     16      4     u4    options: bit 0 files are known without their inodes
 
-All integers are little-endian.
+All integers are little-endian. The value of "file" is the inode of the index file, a u8, as it was
+when the file was created, made compact or last built: a copy of the index is another file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mmindex.index.checksum import seal, unseal
 from mmindex.index.lmdb.transaction import Transaction
 
 _NOTE = struct.Struct("<qQI")
+_INODE = struct.Struct("<Q")
 _IGNORES_INODES = 1
 
 
@@ -60,3 +62,17 @@ def write_note(txn: Transaction, note: BuildNote) -> None:
     options = _IGNORES_INODES * note.ignore_inode
     packed = _NOTE.pack(note.ended_ns, note.milliseconds, options)
     txn.put("meta", b"built", seal(b"built", packed))
+
+
+def read_file(txn: Transaction) -> int | None:
+    """Return the inode that the index file had; None where none is noted."""
+    sealed = txn.read("meta", b"file")
+    if not sealed:
+        return None
+    inode: int = _INODE.unpack(unseal(b"file", sealed))[0]
+    return inode
+
+
+def note_of_file(inode: int) -> dict[bytes, bytes]:
+    """Return what the database "meta" has of an index file with this inode."""
+    return {b"file": seal(b"file", _INODE.pack(inode))}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from mmindex.errors import IndexFormatError, IndexWriteError
+from mmindex.index.build_notes import note_of_file
 from mmindex.index.checksum import DamageError, seal, unseal
 from mmindex.index.counters import Counters
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT, OLDEST
@@ -36,7 +37,7 @@ def create_index(path: str, root: bytes) -> None:
     if not os.path.isdir(os.path.dirname(path)):
         raise IndexWriteError("cannot create the index: there is no such folder", path=path)
     meta = _make_meta(portable_root(path, root), FILE_ID.pack(1))
-    create(path, DATABASES, {b"format": _OUR_FORMAT, **meta})
+    create(path, DATABASES, {b"format": _OUR_FORMAT, **meta}, note_of_file)
 
 
 def _make_meta(root: bytes, next_id: bytes) -> dict[bytes, bytes]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from mmindex.index.attribute_reader import AttributeReader
-from mmindex.index.build_notes import BuildNote, read_note
+from mmindex.index.build_notes import BuildNote, read_file, read_note
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import ChunkReader, StoredEntries, slice_chunks
 from mmindex.index.databases import (
@@ -316,6 +317,11 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
         return read_note(txn)
+
+    @reading
+    def is_copied(self, txn: Transaction) -> bool:
+        """Return whether the index file is a copy of the one that was built."""
+        return read_file(txn) not in (None, os.stat(self.path).st_ino)
 
     @reading
     def find_unseen(self, txn: Transaction, seen: bytearray) -> list[int]:

@@ -2,7 +2,8 @@
 
 All keys are short, since LMDB takes at most 511 bytes:
 
-    meta       "format", "identity", "root", "next", "counters", "built", "attributes" -> see below
+    meta       "format", "identity", "root", "next", "counters", "built", "file" and "attributes":
+               see below
     files      file id -> packed record (see record.py)
     entries    file id and number of the chunk, a big-endian u4 -> 16,360 bytes of the entries
                of a record of over 64 KiB, since LMDB looks at every page of a value
@@ -37,6 +38,7 @@ without padding. Only the values of paths have it little-endian. The values of m
     next        0       8     u8     the next file id, big-endian
     counters    see counters.py
     built       see build_notes.py
+    file        see build_notes.py; an index need not have it
     attributes  the attributes that are kept, see attributes.py
 
 A value of paths; integers are little-endian:
@@ -64,7 +66,7 @@ from collections.abc import Callable, Iterable, Mapping
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
 from mmindex.index.attributes import KeptValues, Place, write_set
-from mmindex.index.build_notes import BuildNote, read_options, write_note
+from mmindex.index.build_notes import BuildNote, note_of_file, read_options, write_note
 from mmindex.index.checksum import DamageError, seal
 from mmindex.index.commit import replace_files
 from mmindex.index.create import portable_root
@@ -132,8 +134,9 @@ class Store(Reader):
         try:
             self._check_pages(DATABASES)
             shared = self._environment()
+            own = (lambda inode: {}) if self.is_copied() else note_of_file
             with shared.lock:
-                copy(shared, path, DATABASES, progress)
+                copy(shared, path, DATABASES, own, progress)
         except (LMDBError, OSError) as error:
             raise IndexWriteError(f"cannot write the index: {error}", path=path) from error
 
@@ -223,6 +226,8 @@ class Store(Reader):
         def write(txn: Transaction) -> None:
             if note is not None:
                 write_note(txn, note)
+                for key, value in note_of_file(os.stat(self.path).st_ino).items():
+                    txn.put("meta", key, value)
             for key, known in list(walk_notes_in(txn, looked)):
                 if isinstance(known, SkippedPath):
                     txn.delete("problems", key)

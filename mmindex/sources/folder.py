@@ -151,7 +151,9 @@ def walk_archive(
 def _is_inside(root: bytes, link: bytes, is_excluded: Callable[[bytes], object] | None) -> bool:
     """Return whether a link leads to a folder of the archive, which a walk of all meets first."""
     real_root, target = os.path.realpath(root), os.path.realpath(link)
-    if target != real_root and not target.startswith(os.path.join(real_root, b"")):
+    if target == real_root:
+        return True
+    if not target.startswith(os.path.join(real_root, b"")):
         return False
     parts = os.path.relpath(target, real_root).split(b"/")
     return is_excluded is None or not any(

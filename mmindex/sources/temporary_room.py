@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -29,6 +30,16 @@ def temporary_room(length: int) -> Iterator[None]:
         with _changed:
             _taken.remove(length)
             _changed.notify_all()
+
+
+def _renew() -> None:
+    """Begin with no scan: those of the parent, which may hold the lock, run in no child."""
+    global _changed, _taken
+    _changed, _taken = threading.Condition(), []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def _has_room(length: int) -> bool:

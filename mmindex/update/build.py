@@ -109,7 +109,8 @@ def build(
     moved_from : path, optional
         The archive's folder before it was moved or copied to `root`: takes over its index, which
         was moved, too, or is `index`. Files of the sizes and times that they had are not scanned.
-        A copy that brought its index is recognised without this.
+        A copy that brought its index is recognised without this, before any update of it. A file
+        that changed after the copy, under the size and time that it had, is not noticed.
     min_age : float
         Seconds since its last change after which a new or changed file is scanned. Younger ones
         are left for a later build.

@@ -43,7 +43,7 @@ class Commits:
     def take(self, packed_records: list[bytes]) -> None:
         """Count records, and commit when there are enough of them."""
         report = self._report
-        kept = [keep_lost(self._store, packed, self._next_id) for packed in packed_records]
+        kept = list(map(self.keep_lost, packed_records))
         for packed in kept:
             status, number_of_frames = unpack_count(packed)
             report.scanned += 1
@@ -54,6 +54,10 @@ class Commits:
                 report.add_problem(record.location, record.reason)
         self._writer.add(kept)
         self._progress(report)
+
+    def keep_lost(self, packed: bytes) -> bytes:
+        """Return the packed record to write: see `lost_instances`."""
+        return keep_lost(self._store, packed, self._next_id)
 
     def renew(self, packed: bytes) -> None:
         """Write the record of a known file; the report does not count it as scanned."""

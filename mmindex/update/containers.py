@@ -182,6 +182,7 @@ class Containers:
 
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
+        path, fingerprint = container
         is_known = self._store.has_members(container.path)
         hashes = array("Q")
         waiting: list[FoundMember] = []
@@ -203,6 +204,8 @@ class Containers:
             files = f"{len(hashes)} file" + "s" * (len(hashes) != 1)
             reason = f"a container of {files}, each of which has a path of its own"
             record = InstanceRecord(Status.CONTAINER, reason=reason, error="NotDicomError")
+        else:  # while the index has its files
+            record = unpack_record(self._commits.keep_lost(pack_record(record, path, fingerprint)))
         repeated = _find_repeated(hashes)
         self._walked.append(_Walked(*container, record, is_known, repeated))
 

@@ -2,7 +2,8 @@
 
 A file that never was DICOM concerns nobody. One that was lost an instance, which somebody has to
 know: its record is that of an unreadable file, with the UIDs of the instance, until the file is
-DICOM again, is gone, or the problem is accepted.
+DICOM again, is gone, or the problem is accepted. A file that is unreadable first, as one that was
+cut, keeps in its record what it was, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from mmindex.index.record import pack_record, status_of_packed, unpack_keys, unp
 from mmindex.index.store import Store
 from mmindex.model import InstanceRecord, Status
 
-_LOST = NotDicomError.__name__  # the error of such a record; no other unreadable file has it
+LOST = NotDicomError.__name__  # the error of such a record; no other unreadable file has it
+_BEFORE = " when it was indexed before"  # in a reason, after what the file was
+_FILE, _CONTAINER = "the file was a DICOM file", "the file was a container of DICOM files"
 
 
 def keep_lost(store: Store, packed: bytes, next_id: int) -> bytes:
@@ -41,11 +44,15 @@ def keep_lost(store: Store, packed: bytes, next_id: int) -> bytes:
     if known is None:
         return packed
     record = unpack_record(packed)
-    if status is Status.NOT_DICOM and (what := _describe_lost(store, known)):
-        reason = f"{what} when it was indexed before, and is none now: {record.reason}"
-        record = replace(record, status=Status.UNREADABLE, error=_LOST, reason=reason)
-    elif status is Status.NOT_DICOM or not known.sop_instance_uid:
+    what = _describe_lost(store, known)
+    if not what:
         return packed
+    if status is Status.NOT_DICOM:
+        reason = f"{what}{_BEFORE}, and is none now: {record.reason}"
+        record = replace(record, status=Status.UNREADABLE, error=LOST, reason=reason)
+    elif not known.sop_instance_uid:  # nothing else would say what it was
+        reason = f"{what}{_BEFORE}, and cannot be read now: {record.reason}"
+        record = replace(record, reason=reason)
     return pack_record(
         replace(
             record,
@@ -60,16 +67,17 @@ def keep_lost(store: Store, packed: bytes, next_id: int) -> bytes:
 
 def _describe_lost(store: Store, known: InstanceRecord) -> str:
     """Return what a file was by its record; empty where nothing is lost with that."""
-    if known.status is Status.CONTAINER:
-        members = map(store.read_record, store.find_members(known.path))
-        has_instances = any(member is not None and _was_dicom(member) for member in members)
-        return "the file was a container of DICOM files" if has_instances else ""
-    if known.status is Status.UNREADABLE and known.error == _LOST:
-        return known.reason.partition(" when it was")[0]
+    what, before, _ = known.reason.partition(_BEFORE)
+    if known.status is Status.UNREADABLE and before and what.startswith((_FILE, _CONTAINER)):
+        return what
     if _was_dicom(known):
         uid = known.sop_instance_uid
-        return "the file was a DICOM file" + (f" (SOP Instance UID {uid})" if uid else "")
-    return ""
+        return _FILE + (f" (SOP Instance UID {uid})" if uid else "")
+    if known.member is not None:
+        return ""
+    members = map(store.read_record, store.find_members(known.path))
+    has_instances = any(member is not None and _was_dicom(member) for member in members)
+    return _CONTAINER if has_instances else ""
 
 
 def _was_dicom(record: InstanceRecord) -> bool:

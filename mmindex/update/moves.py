@@ -1,8 +1,9 @@
 """An archive that was moved or copied: its index is taken over, and its records are renewed.
 
 A file with the size and the modification time that the index knows is the same file. Its record
-gets the version that the file has now; nothing is scanned. A copy that brought its index is found
-by its inodes, all of which are others; some of its files are scanned, to be sure.
+gets the version that the file has now; nothing is scanned: a file that changed under the size and
+time that it had is not noticed. A copy that brought its index is found by the inode of that, and
+by those of its files, all of which are others; some are scanned, to be sure.
 """
 
 from __future__ import annotations
@@ -98,9 +99,13 @@ def _count_present(store: Store, root: bytes) -> tuple[int, int]:
 def is_copy(store: Store, archive: ArchiveRoot, options: ScanOptions) -> bool:
     """Return whether an archive is a copy of the one that its index was built of.
 
-    No file has the inode that the index knows, and files of the same size and time have the same
-    records: an archive that was rewritten in place, under the times it had, is none.
+    The index lies in it, and is another file than its last build wrote; no file has the inode that
+    the index knows, and those that are scanned are what the index says. An archive that was
+    rewritten in place, under the times it had, is none; nor is a copy of which an update, or a
+    build that was interrupted, has renewed files.
     """
+    if not (store.is_inside and store.is_copied()):
+        return False
     targets: list[Target] = []
     known: list[bytes] = []
     for packed in islice(store.iterate_packed(), _SAMPLE):
@@ -120,10 +125,25 @@ def is_copy(store: Store, archive: ArchiveRoot, options: ScanOptions) -> bool:
                 targets.append(archive.target(found))
             else:
                 targets.append(MemberTarget(found.path, version, FoundMember(*record.member)))
-    scanned = (take_values(packed)[0] for packed in archive.scan(targets, options))
     return bool(known) and all(
-        _without_time(one) == _without_time(other)
-        for one, other in zip(known, scanned, strict=True)
+        _is_known(store, one, other)
+        for one, other in zip(known, archive.scan(targets, options), strict=True)
+    )
+
+
+def _is_known(store: Store, known: bytes, scanned: bytes) -> bool:
+    """Return whether a file is what the index says, with the attributes that are kept of it."""
+    scanned, carried = take_values(scanned)
+    if _without_time(known) != _without_time(scanned):
+        return False
+    if carried is None:
+        return True
+    keys = unpack_keys(known)
+    of_study = store.read_attributes("studies", keys.study_instance_uid.decode("latin-1"))
+    of_series = store.read_attributes("series", keys.series_instance_uid.decode("latin-1"))
+    return all(
+        kept is None or kept.path != keys.location or kept.values == values
+        for kept, values in zip((of_study, of_series), carried, strict=True)
     )
 
 

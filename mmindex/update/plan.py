@@ -6,6 +6,7 @@ The walk of the archive streams; only one byte a known file is held.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from functools import partial
 
 from mmindex.index.problem_notes import is_below
 from mmindex.index.store import Store
@@ -13,6 +14,7 @@ from mmindex.model import Status
 from mmindex.sources.base import FoundFile, Skipped
 from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.commits import Commits
+from mmindex.update.lost_instances import LOST
 from mmindex.update.met import LOOKED_UP, Met, match_young, walk_chunks
 from mmindex.update.moves import Renewal
 from mmindex.update.problems import Skips
@@ -157,8 +159,15 @@ def _find_rescanned(store: Store, options: ScanOptions, *, full: bool) -> Contai
         found = {file_id for file_id in found if _is_shut(store, file_id)}
     if options.force:
         found.update(store.find_unscanned(Status.NOT_DICOM))
+        found.update(filter(partial(_is_lost, store), store.find_unscanned(Status.UNREADABLE)))
         found.update(store.find_containers(opened=True))
     return found
+
+
+def _is_lost(store: Store, file_id: int) -> bool:
+    """Return whether an unreadable file is one that was DICOM and looks like none now."""
+    record = store.read_record(file_id)
+    return record is not None and record.error == LOST
 
 
 def _is_shut(store: Store, file_id: int) -> bool:

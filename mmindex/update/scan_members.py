@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import mmap
 import os
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from mmindex.errors import FormatError, MMIndexError
 from mmindex.index.record import pack_record
 from mmindex.model import Buffer, Fingerprint, InstanceRecord, Member, Status
+from mmindex.scan import inflate
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import is_plain_container, place_in_container
 from mmindex.sources.member import (
@@ -136,10 +138,29 @@ class MemberScanner:
         head = inflate_head(deflated, BLOCK)
         if is_other_file(head, self._options):
             return scan_member_content(head, self._options, self._known_runs, 0)
-        with taking_turns() as begin_long:
-            deflated = _read(number, member.offset, member.compressed_length)
-            inflated = inflate_member(member, deflated, begin_long)
-            return scan_member_content(inflated, self._options, self._known_runs, 0)
+        scan = partial(
+            scan_member_content, options=self._options, known_runs=self._known_runs, at=0
+        )
+        return scan_inflated(member, partial(_read, number), scan)
+
+
+def scan_inflated(
+    member: Member, read: Callable[[int, int], bytes], scan: Callable[[Buffer], InstanceRecord]
+) -> InstanceRecord:
+    """Return the record of a deflated file; one that takes much memory is read in its turn.
+
+    Parameters
+    ----------
+    read : callable
+        Returns bytes of the container, from an offset on.
+    scan : callable
+        Returns the record of the inflated file.
+    """
+    with taking_turns() as begin_long:
+        if member.compressed_length + member.length > inflate.LONG_INFLATED:
+            begin_long()
+        deflated = read(member.offset, member.compressed_length)
+        return scan(inflate_member(member, deflated, begin_long))
 
 
 def is_other_file(head: bytes, options: ScanOptions) -> bool:

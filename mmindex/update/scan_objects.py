@@ -26,11 +26,10 @@ from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.base import ByteSource, FoundFile
 from mmindex.sources.bucket import Bucket
 from mmindex.sources.container import place_in_container
-from mmindex.sources.member import STORED, check_lengths, inflate_head, inflate_member
+from mmindex.sources.member import STORED, check_lengths, inflate_head
 from mmindex.sources.remote_scan import Scan
 from mmindex.sources.requests import claim_process
 from mmindex.sources.tar import BLOCK
-from mmindex.update.long_inflations import taking_turns
 from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
 from mmindex.update.scan_file import SCANNED_TOGETHER, UNKNOWN, Target, scan_content
 from mmindex.update.scan_members import (
@@ -38,12 +37,12 @@ from mmindex.update.scan_members import (
     MemberTarget,
     is_other_file,
     pack_refused,
+    scan_inflated,
     scan_member_content,
 )
 from mmindex.update.scan_ranges import scan_by_ranges
 
 _SHORT = 1 << 18  # deflated bytes that are read without a look at their beginning
-_LONG = 1 << 24  # bytes of a deflated file of which only one is inflated at a time
 
 
 def scan_objects(
@@ -124,15 +123,11 @@ def _scan_deflated(
     source: ByteSource, member: Member, options: ScanOptions, scan: Scan
 ) -> InstanceRecord:
     check_lengths(member)
-    length = member.compressed_length
-    if length > _SHORT:
+    if member.compressed_length > _SHORT:
         head = inflate_head(source.read(member.offset, HEAD), BLOCK)
         if is_other_file(head, options):
             return scan(head)
-    with taking_turns() as begin_long:
-        if max(length, member.length) > _LONG:
-            begin_long()
-        return scan(inflate_member(member, source.read(member.offset, length)))
+    return scan_inflated(member, source.read, scan)
 
 
 def _explain(error: Exception) -> InstanceRecord:

@@ -147,7 +147,7 @@ class Watch:
             except (OSError, RuntimeError) as error:  # of watchfiles
                 self._log(WatchEvent("failed", reason=f"cannot watch the archive: {error}"))
                 if self._has_begun:  # a name that is no text: the next watch begins with a build
-                    self._stop.wait(min(self._build_seconds, _LONGEST_RETRY))
+                    self._stop.wait(min(max(self._build_seconds, _RETRY), _LONGEST_RETRY))
                     continue
                 if identity == _identify(self._root):  # too many folders, say
                     self._build_unwatched()

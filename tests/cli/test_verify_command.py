@@ -13,6 +13,8 @@ from dicom_bytes import RLE_LOSSLESS, dicom_file, element, encapsulate, image_at
 
 import mmindex
 from mmindex.cli import main
+from mmindex.cli.commands import verify
+from mmindex.read.verify import Verified
 
 BAD = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\1\1\2\0"
 GOOD = b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\3\1\2\3\4\0"
@@ -158,3 +160,10 @@ def test_progress_leaves_no_trace_among_the_failures(
     assert shown.splitlines()[-1].rpartition("\r")[2] == (
         "mmindex: 6 frames tried in 2 files, 1 failed"
     )
+
+
+def test_an_error_stands_as_it_is() -> None:
+    """Its words are those that the library raises, whatever they say."""
+    why = "frame index 1 is out of range: a value that a file may hold"
+    verified = Verified(b"bad.dcm", 3, ((1, why),))
+    assert [failure["error"] for failure in verify._describe(verified)] == [why]

@@ -9,7 +9,7 @@ import pytest
 from sources.root_conformance import RootConformance
 
 from mmindex.errors import MissingFileError, StaleIndexError
-from mmindex.sources.base import Root
+from mmindex.sources.base import Root, Skipped, WalkRules
 from mmindex.sources.folder import Folder
 
 
@@ -68,3 +68,14 @@ def test_an_inode_may_be_another_where_that_is_wanted(root: Path) -> None:
     assert source.version == version
     with pytest.raises(StaleIndexError):
         folder.open(b"a", version._replace(mtime_ns=version.mtime_ns + 1))
+
+
+@pytest.mark.parametrize("exclude", [(), (".*",), (".",), ("?",), ("./",)])
+@pytest.mark.parametrize("target", [".", "deep/..", "{root}"])
+def test_a_link_to_the_root_leads_into_the_archive(
+    root: Path, exclude: tuple[str, ...], target: str
+) -> None:
+    """No glob leaves the root out, whose path in the archive is no name."""
+    (root / "deep" / "link").symlink_to("../" + target if target[0] != "{" else str(root))
+    walked = Folder(os.fsencode(root)).walk(b"deep/link", WalkRules(exclude=exclude))
+    assert [type(found) for found in walked] == [Skipped]

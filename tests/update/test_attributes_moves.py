@@ -154,3 +154,19 @@ def test_merged_indexes_keep_attributes_and_ignored_inodes(archive: Path, tmp_pa
     report = mmindex.build(tmp_path, out, exclude=["*.mmindex*"], workers=1)
     assert (report.scanned, report.unchanged) == (0, 4)
     assert {study: name for study, (name, _) in _kept(out).items()} == names
+
+
+@pytest.mark.parametrize("name", ["Other^In^File", "First^In^File"])
+def test_a_copy_whose_attributes_are_not_what_its_index_says_is_scanned(
+    archive: Path, name: str
+) -> None:
+    """The frames are where they were, and so is a patient's name, which may be another one."""
+    mmindex.build(archive, workers=1, attributes=["PatientName", "SeriesNumber"])
+    target = archive.parent / "elsewhere"
+    shutil.copytree(archive, target)
+    times = (target / "a.dcm").stat()
+    (target / "a.dcm").write_bytes(_dicom("1.1", name))
+    os.utime(target / "a.dcm", ns=(times.st_atime_ns, times.st_mtime_ns))
+    report = mmindex.build(target, workers=1)
+    assert report.scanned == (0 if name == STUDIES["1.1"] else report.found)
+    assert _kept(target)["1.1"][0] == name

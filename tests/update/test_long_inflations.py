@@ -21,9 +21,11 @@ import mmindex
 from mmindex.index.record import unpack_record
 from mmindex.model import Fingerprint, Status
 from mmindex.scan import file_format, inflate
+from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.container import walk_members
 from mmindex.sources.folder import Folder
-from mmindex.update import long_inflations, met, scan_buffer
+from mmindex.sources.memory import MemorySource
+from mmindex.update import long_inflations, met, scan_buffer, scan_members, scan_objects
 from mmindex.update.scan_file import scan_files
 from mmindex.update.scan_members import MemberTarget
 
@@ -176,3 +178,52 @@ def test_R7_pieces_of_a_stream_inflate_to_what_all_of_it_does(
     for length in range(len(deflated) // 2, len(deflated), 97):
         with pytest.raises(mmindex.errors.FormatError, match=r"ends too early|inflates"):
             file_format.unwrap_deflated(deflated[:length], 0, [])
+
+
+@pytest.mark.parametrize("source", ["file", "object"])
+def test_a_long_member_is_read_in_its_turn(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits holds no more of it than shows whether it is DICOM."""
+    target = member_bomb(tmp_path / "a.zip", 1)
+    content = (tmp_path / "a.zip").read_bytes()
+    monkeypatch.setattr(inflate, "LONG_INFLATED", 1 << 16)
+    monkeypatch.setattr(scan_members, "HEAD", 100)
+    monkeypatch.setattr(scan_objects, "_SHORT", 100)
+    monkeypatch.setattr(scan_objects, "HEAD", 100)
+    lengths: list[int] = []
+
+    def note(length: int) -> None:
+        lengths.append(length)
+
+    def scan_file_member() -> Status:
+        real = scan_members._read
+
+        def read(number: int, offset: int, length: int) -> bytes:
+            note(length)
+            return real(number, offset, length)
+
+        monkeypatch.setattr(scan_members, "_read", read)
+        (packed,) = scan_files(os.fsencode(tmp_path), [target], scan_buffer.ScanOptions())
+        return unpack_record(packed).status
+
+    def scan_object_member() -> Status:
+        class Noting(MemorySource):
+            def read(self, offset: int, length: int) -> bytes:
+                note(length)
+                return super().read(offset, length)
+
+        member = target.member.as_member()
+        options = scan_buffer.ScanOptions()
+        return scan_objects._scan_member(Noting(content), member, options, KnownRuns()).status
+
+    with ThreadPoolExecutor(1) as threads:
+        with long_inflations.taking_turns() as begin:
+            begin()
+            scan = scan_file_member if source == "file" else scan_object_member
+            scanned = threads.submit(scan)
+            time.sleep(0.3)
+            assert not scanned.done()
+            assert lengths == [100]
+        assert scanned.result(timeout=30) in (Status.DEFLATED, Status.INDEXED)
+    assert lengths == [100, target.member.compressed_length]

@@ -14,7 +14,7 @@ from sources.s3_server import S3Server
 import mmindex
 from mmindex import BuildReport
 from mmindex.errors import InstanceNotFoundError, NotDicomError
-from mmindex.model import InstanceRecord
+from mmindex.model import InstanceRecord, Status
 
 NEW_BYTES = {
     "zeroed": b"\0" * 400,
@@ -221,3 +221,77 @@ def test_an_object_that_is_no_longer_dicom_is_unreadable(tmp_path: Path) -> None
             lost = {each.path: each.detail for each in archive.problems()}
     assert "SOP Instance UID 1.1" in lost["a.dcm"]
     assert "SOP Instance UID 1.2" in lost["b.dcm"]
+
+
+@pytest.mark.parametrize("look", [build, update])
+@pytest.mark.parametrize("content", NEW_BYTES.values(), ids=NEW_BYTES)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_container_that_is_lost_in_steps_is_a_problem_to_the_end(
+    tmp_path: Path, content: bytes, steps: int, look: Callable[[Path, Path], BuildReport]
+) -> None:
+    """It is cut first, which drops its files, and something else later."""
+    file = tmp_path / "study.zip"
+    whole = write_zip([("a.dcm", native("1.1")), ("b.dcm", native("1.2"))])
+    file.write_bytes(whole)
+    mmindex.build(tmp_path, workers=1)
+    for step in range(steps):
+        file.write_bytes(whole[: len(whole) // 2 - step])
+        look(tmp_path, file)
+    for more in (b"\n", b"\n\n"):
+        file.write_bytes(content + more)
+        look(tmp_path, file)
+        assert "was a container of DICOM files when it was" in record_of(tmp_path, file.name).reason
+        assert problems_of(tmp_path) == [("study.zip", "unreadable", False)]
+    run("check", tmp_path, code=1)
+    file.write_bytes(write_zip([("notes", b"text")]))
+    look(tmp_path, file)
+    file.write_bytes(b"text")
+    look(tmp_path, file)
+    assert problems_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("look", [build, update])
+@pytest.mark.parametrize("content", NEW_BYTES.values(), ids=NEW_BYTES)
+@pytest.mark.parametrize("uid", ["", "1.1"])
+def test_a_file_that_is_cut_first_is_lost_too(
+    tmp_path: Path, content: bytes, uid: str, look: Callable[[Path, Path], BuildReport]
+) -> None:
+    """With or without a UID, a file that was cut and then lost is a problem to the end."""
+    file = tmp_path / "a.dcm"
+    file.write_bytes(native(uid))
+    mmindex.build(tmp_path, workers=1)
+    for length in (200, 190):
+        file.write_bytes(native(uid)[:length])
+        look(tmp_path, file)
+        record = record_of(tmp_path, "a.dcm")
+        assert (record.status, record.error) == (Status.UNREADABLE, "FormatError")
+    for more in (b"\n", b"\n\n"):
+        file.write_bytes(content + more)
+        look(tmp_path, file)
+        record = record_of(tmp_path, "a.dcm")
+        assert record.reason.count("was a DICOM file") == 1
+        assert record.sop_instance_uid == uid
+        assert problems_of(tmp_path) == [("a.dcm", "unreadable", False)]
+
+
+def test_a_cut_archive_of_texts_may_go(tmp_path: Path) -> None:
+    """What is unreadable and had no DICOM file in it was nobody's."""
+    file = tmp_path / "papers.zip"
+    whole = write_zip([("notes", b"text" * 50)])
+    for content in (whole, whole[:100], b"text"):
+        file.write_bytes(content)
+        report = mmindex.build(tmp_path, workers=1)
+    assert report.statuses == {"not-dicom": 1}
+
+
+def test_a_forced_build_scans_what_was_lost_again(tmp_path: Path) -> None:
+    """A file that was written anew without preamble is one that only `force` accepts."""
+    file = tmp_path / "a.dcm"
+    file.write_bytes(native("1.1"))
+    (tmp_path / "cut.dcm").write_bytes(native("1.2")[:140])
+    mmindex.build(tmp_path, workers=1)
+    file.write_bytes(native("1.3")[132:])
+    assert mmindex.build(tmp_path, workers=1).statuses == {"unreadable": 1}
+    report = mmindex.build(tmp_path, workers=1, force=True)
+    assert (report.scanned, report.statuses) == (1, {"indexed": 1})
+    assert record_of(tmp_path, "a.dcm").sop_instance_uid == "1.3"

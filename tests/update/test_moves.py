@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ from container_bytes import native, write_deflated, write_tar, write_zip
 import mmindex
 from mmindex.cli import COMMANDS, main
 from mmindex.errors import IndexWriteError, MissingFileError, StaleIndexError
+from mmindex.index.lmdb.locks import only_writer
+from mmindex.index.store import Store
 from mmindex.model import VersionKind
 from mmindex.update import scan_file as scan_file_module
 
@@ -181,6 +184,103 @@ def test_an_archive_rewritten_under_the_times_it_had_is_no_copy(
         assert sorted(opened) == sorted(
             f"{2 if number < rewritten else 1}.{number:02}" for number in range(40)
         )
+
+
+def test_a_large_archive_rewritten_under_the_times_it_had_is_no_copy(tmp_path: Path) -> None:
+    """Its index is the file that it was, so that no sample decides: the one other file is found."""
+    for number in range(80):
+        (tmp_path / f"{number:02}.dcm").write_bytes(native(f"1.{number:02}"))
+    mmindex.build(tmp_path, workers=1)
+    expected = frames_of(tmp_path)
+    for number in range(80):
+        pixels = b"%04d" % number if number % 40 == 7 else expected[f"1.{number:02}"]
+        rewrite(tmp_path / f"{number:02}.dcm", native(f"1.{number:02}", [pixels]))
+        expected[f"1.{number:02}"] = pixels
+    assert mmindex.build(tmp_path, workers=1).scanned == 80
+    assert frames_of(tmp_path) == expected
+
+
+def make_compactable(root: Path) -> None:
+    """Leave unused pages in the archive's index."""
+    (root / "much").mkdir()
+    for number in range(300):
+        (root / "much" / f"{number}.txt").write_text("text")
+    mmindex.build(root, workers=1)
+    shutil.rmtree(root / "much")
+    mmindex.build(root, workers=1, max_removed="100%")
+
+
+@pytest.mark.parametrize("how", ["built", "compacted", "merged", "moved", "of another archive"])
+def test_an_index_that_is_its_own_file_is_no_copy(archive: Path, how: str) -> None:
+    """Whoever wrote the index, an archive that is rewritten in place is scanned."""
+    if how == "merged":
+        mmindex.build(archive, archive.parent / "other", workers=1)
+        mmindex.merge(archive / ".mmindex", [archive.parent / "other"], root=archive)
+    else:
+        mmindex.build(archive, workers=1)
+    if how == "compacted":
+        make_compactable(archive)
+        before, after = mmindex.compact(archive)
+        assert after < before
+    if how == "moved":
+        archive = archive.rename(archive.parent / "elsewhere")
+        mmindex.build(archive, workers=1)
+    if how == "of another archive":
+        copy_with_cp(archive, archive.parent / "elsewhere")
+        archive = archive.parent / "elsewhere"
+        mmindex.build(archive, workers=1)
+    files = [path for path in archive.rglob("*") if path.is_file() and not path.is_symlink()]
+    files = [path for path in files if not path.name.startswith(".mmindex")]
+    for path in files:
+        rewrite(path, path.read_bytes())
+    assert mmindex.build(archive, workers=1).scanned >= len(files)
+
+
+def test_an_index_that_was_put_back_takes_over_no_file(archive: Path) -> None:
+    """Its file is another one; the archive's have the inodes that it knows, but for one."""
+    mmindex.build(archive, workers=1)
+    os.replace(shutil.copy2(archive / ".mmindex", archive.parent / "kept"), archive / ".mmindex")
+    rewrite(archive / "2.dcm", native("1.2", [b"new!"]))
+    assert mmindex.build(archive, workers=1).scanned == 1
+    assert frames_of(archive) == {**FRAMES, "1.2": b"new!"}
+
+
+@pytest.mark.parametrize("how", ["updated", "merged"])
+def test_a_copy_of_an_archive_that_was_never_built_is_recognised(archive: Path, how: str) -> None:
+    """Whatever creates an index notes which file it is."""
+    if how == "updated":
+        mmindex.update(archive, [archive])
+    else:
+        mmindex.build(archive, archive.parent / "other", workers=1)
+        mmindex.merge(archive / ".mmindex", [archive.parent / "other"], root=archive)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    assert mmindex.build(target, workers=1).scanned == 0
+    assert frames_of(target) == FRAMES
+
+
+def test_a_copy_with_an_index_that_notes_no_file_is_scanned(archive: Path) -> None:
+    """What an earlier release built has no evidence of a copy."""
+    first = mmindex.build(archive, workers=1)
+    with (
+        only_writer(str(archive / ".mmindex"), 1),
+        closing(Store(str(archive / ".mmindex"), write=True)) as store,
+    ):
+        store._write(lambda txn: txn.delete("meta", b"file"))
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    assert mmindex.build(target, workers=1).scanned == first.scanned
+
+
+def test_a_copy_that_was_compacted_first_is_recognised(archive: Path) -> None:
+    """A compact index of a copy is as much that of the other archive."""
+    make_compactable(archive)
+    first = mmindex.build(archive, workers=1)
+    target = archive.parent / "elsewhere"
+    copy_with_cp(archive, target)
+    before, after = mmindex.compact(target)
+    assert after < before
+    check_unscanned(mmindex.build(target, workers=1), first.found)
 
 
 @pytest.mark.parametrize("is_told", [True, False])

@@ -554,6 +554,19 @@ def test_a_lost_mount_with_the_index_on_it_is_no_success(tmp_path: Path) -> None
     assert (done.exit_code, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("most", ["0", "1", "5%", "99.9%", "100", "100%", "100.0%"])
+@pytest.mark.parametrize("name", ["build", "update"])
+def test_only_a_limit_of_all_files_creates_an_index_of_an_empty_folder(
+    tmp_path: Path, name: str, most: str
+) -> None:
+    """A limit that guards against a lost mount is no wish for an index of its mount point."""
+    paths = [str(tmp_path / "a")] if name == "update" else ["-j", "1"]
+    done = new_runner().invoke(main, [name, str(tmp_path), *paths, "--max-removed", most])
+    is_meant = most.startswith("100") and most.endswith("%")
+    assert (tmp_path / ".mmindex").exists() == is_meant
+    assert ("none was created" in done.stderr) != is_meant
+
+
 @pytest.mark.parametrize("kinds", ["missing", "stale", "new", "missing,new", ""])
 def test_a_strict_build_refuses_kinds_that_it_cannot_have(root: Path, kinds: str) -> None:
     """After a build no file is stale, missing or new: the alert would never come."""

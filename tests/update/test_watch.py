@@ -375,6 +375,31 @@ def test_an_archive_with_too_many_folders_to_watch_is_built_now_and_then(
     assert events[-1].kind == "stopped"
 
 
+@pytest.mark.parametrize("is_built", [True, False])
+def test_an_error_that_comes_again_is_met_about_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_built: bool
+) -> None:
+    """Whether a build has ended or not, a watch that fails at once fills no log."""
+    fails = not is_built
+
+    def build(*arguments: object, **options: object) -> object:
+        nonlocal fails
+        if fails:
+            raise RuntimeError("no more threads")
+        fails = True
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    real = watch_module.build
+    monkeypatch.setattr(watch_module, "build", build)
+    events: list[watch_module.WatchEvent] = []
+    stop, thread = run_watch(tmp_path, events, rescan=0.01)
+    wait_until(lambda: "failed" in [event.kind for event in events])
+    time.sleep(2.2)
+    stop.set()
+    thread.join()
+    assert [event.kind for event in events].count("failed") <= 4
+
+
 def test_a_file_that_takes_the_place_of_a_folder_and_the_other_way(
     tmp_path: Path, watching: Watching
 ) -> None:

@@ -155,7 +155,7 @@ def _describe(verified: Verified) -> Iterator[dict[str, object]]:
         yield {
             "path": plain(os.fsdecode(verified.path)),
             "frame": frame_index + 1 if frame_index >= 0 else None,
-            "error": join_lines(why).replace(f"frame index {frame_index} is", "the frame is"),
+            "error": join_lines(why),
         }
 
 

@@ -25,8 +25,15 @@ from mmindex.index.lmdb.opening import open_largest
 _COPIED = 10_000  # pairs a transaction
 
 
-def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]) -> None:
+def create(
+    path: str,
+    databases: Mapping[str, bool],
+    meta: Mapping[bytes, bytes],
+    own: Callable[[int], Mapping[bytes, bytes]],
+) -> None:
     """Create an LMDB file with these databases, and these pairs in the one named "meta".
+
+    `own` takes the file's inode, and returns more pairs.
 
     The file has another name while it is written, so that there is a whole one at `path` or none.
 
@@ -44,7 +51,7 @@ def create(path: str, databases: Mapping[str, bool], meta: Mapping[bytes, bytes]
                 with env.begin(write=True) as txn:
                     for name, several in databases.items():
                         env.open_db(name.encode(), txn=txn, dupsort=several, dupfixed=several)
-                    for key, value in meta.items():
+                    for key, value in {**meta, **own(os.stat(unfinished).st_ino)}.items():
                         txn.put(key, value, db=env.open_db(b"meta", txn=txn))
                 extend(env, unfinished)
             finally:
@@ -67,6 +74,7 @@ def copy(
     source: Environment,
     path: str,
     databases: Mapping[str, bool],
+    own: Callable[[int], Mapping[bytes, bytes]],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write all that an environment holds to a new LMDB file. Hold its lock.
@@ -77,10 +85,13 @@ def copy(
     ----------
     databases : mapping
         Their names, and whether their keys have sorted duplicates.
+    own : callable
+        Takes the new file's inode; returns what is in the database "meta" in place of values there.
     progress : callable, optional
         Called after each batch with the number of pairs copied and of all pairs.
     """
     create_alone(path, os.stat(source.opened.path).st_mode & 0o666)
+    changed = own(os.stat(path).st_ino)
     env = open_largest(path, lock=False)
     try:
         copied = 0
@@ -89,7 +100,8 @@ def copy(
             for name, several in databases.items():
                 target = env.open_db(name.encode(), dupsort=several, dupfixed=several)
                 database = source.opened.databases[name]
-                for pairs in _copy_database(read, database, env, target, several):
+                others = changed if name == "meta" else {}
+                for pairs in _copy_database(read, database, env, target, several, others):
                     copied += pairs
                     if progress is not None:
                         progress(copied, total)
@@ -98,10 +110,14 @@ def copy(
         env.close()
 
 
-def _copy_database(read: Any, database: Any, env: Any, target: Any, several: bool) -> Iterator[int]:
-    """Copy the pairs of a database; yield how many are in each batch."""
+def _copy_database(
+    read: Any, database: Any, env: Any, target: Any, several: bool, changed: Mapping[bytes, bytes]
+) -> Iterator[int]:
+    """Copy the pairs of a database, some with other values; yield how many are in each batch."""
     with read.cursor(database) as cursor:
         pairs = iter(cursor)
+        if changed:
+            pairs = ((key, changed.get(key, value)) for key, value in cursor)
         while batch := list(islice(pairs, _COPIED)):
             with env.begin(write=True) as txn, txn.cursor(target) as cursor_to:
                 # Where keys have many values, py-lmdb 2.1 appends only one of them.
