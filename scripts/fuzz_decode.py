@@ -92,14 +92,16 @@ def list_frames() -> tuple[Frame, ...]:
     gray, colours, deep = map(_make_pixels, ("u1", "rgb", "u2"))
     twelve = deep >> 4
     ybr = {"photometric_interpretation": "YBR_FULL_422"}
-    for name, uid, pixels, data, others in (
+    kinds: list[tuple[str, str, Any, bytes, dict[str, Any]]] = [
         ("JPEG gray", _BASELINE, gray, codecs.jpeg8_encode(gray), {}),
         ("JPEG colours", _BASELINE, colours, codecs.jpeg8_encode(colours), ybr),
         ("JPEG 12 bits", _EXTENDED, twelve, codecs.jpeg8_encode(twelve, bitspersample=12), {}),
-        ("HTJ2K", _HTJ2K, deep, codecs.htj2k_encode(deep), {}),
         ("uncompressed", ENCAPSULATED_UNCOMPRESSED, deep, deep.tobytes(), {}),
         ("deflated", DEFLATED_IMAGE_FRAME, deep, deflate(deep.tobytes()), {}),
-    ):
+    ]
+    if hasattr(codecs, "htj2k_encode"):  # not in old releases
+        kinds.append(("HTJ2K", _HTJ2K, deep, codecs.htj2k_encode(deep), {}))
+    for name, uid, pixels, data, others in kinds:
         frames.append(Frame(name, uid, _describe(pixels, **others), bytes(data)))
     return tuple(frames)
 

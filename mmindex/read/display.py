@@ -134,7 +134,7 @@ def _overlay(elements: Elements, own: Elements) -> Elements:
     holds of a window and a VOI LUT.
     """
     if not own:
-        return elements
+        return dict(elements)  # which the caller may change
     replaced = {tag for tags in _tags_together() if not tags.isdisjoint(own) for tag in tags}
     return {tag: each for tag, each in elements.items() if tag not in replaced} | own
 

@@ -83,6 +83,7 @@ def _complete_folders(
     "ignore_inode",
     type=bool,
     flag_value=False,
+    default=None,
     help="Compare inodes, too, from now on.",
 )
 @click.option(
