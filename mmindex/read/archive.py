@@ -352,8 +352,9 @@ def open_archive(
         and of those that this redirects to; others only where `archive_root` names them.
     archive_root : path or URL, optional
         Where the archive is now, if it was moved away from its index. Its files may have other
-        inodes there, but the sizes and modification times that they had. Of a bucket that was
-        indexed as a folder, the reverse, or another bucket: the sizes and SOP Instance UIDs.
+        inodes there, but the sizes, modification times and SOP Instance UIDs that they had. Of a
+        bucket that was indexed as a folder, the reverse, or another bucket: the sizes and SOP
+        Instance UIDs.
     store : obstore store, optional
         Where the objects of URLs are; made of the URL and the environment unless given.
     revalidate_after : float

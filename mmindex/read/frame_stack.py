@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import replace
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from mmindex.errors import DecodeError, FormatError, naming
 from mmindex.index.instance_names import name_of
 from mmindex.read.declared_frames import check_declared_frames
+from mmindex.read.items import Items
 from mmindex.read.order import order_records
 from mmindex.read.selection import select_series
 
@@ -61,7 +60,7 @@ class FrameStack:
         self._archive = archive
         self.records = records
         self._names = [name_of(record) for record in records]
-        self._ends = list(accumulate(record.number_of_frames for record in records))
+        self._items = Items(records, by_path=False)
         kinds = [_describe(record) for record in records]
         for record, kind in zip(records, kinds, strict=True):
             if kind != kinds[0]:
@@ -71,7 +70,7 @@ class FrameStack:
                     path=archive.full_path(record),
                 )
         first = archive.array(self._names[0], 0)
-        self.shape = (self._ends[-1], *first.shape)
+        self.shape = (len(self._items), *first.shape)
         self.dtype = first.dtype.newbyteorder("=")
 
     def read(self, index: int) -> NDArray[np.generic]:
@@ -84,8 +83,7 @@ class FrameStack:
         MMIndexError
             As `Archive.array`.
         """
-        at = bisect_right(self._ends, index)
-        frame_index = index - (self._ends[at - 1] if at else 0)
+        at, frame_index = self._items.find(index)
         frame = self._archive.array(self._names[at], frame_index)
         found = frame.shape, frame.dtype.newbyteorder("=")
         if found != (self.shape[1:], self.dtype):

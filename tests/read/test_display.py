@@ -35,31 +35,26 @@ def make_group(tag: int, *elements: bytes, undefined: bool = False) -> bytes:
     return sequence(tag, [item(b"".join(elements), undefined=undefined)], undefined=undefined)
 
 
+VOI, MODALITY = (0x00289132, 0x00283010), (0x00289145, 0x00283000)  # groups and their tables
+
+
 @pytest.mark.parametrize("undefined", [False, True])
-def test_each_frame_has_its_own_tables(undefined: bool) -> None:
+@pytest.mark.parametrize(("group", "table"), [VOI, MODALITY], ids=["voi", "modality"])
+def test_each_frame_has_its_own_table(group: int, table: int, undefined: bool) -> None:
     """Also where sequences are of undefined length, which are read with what is in them."""
     groups = []
     for values in TABLES:
-        voi = make_table(0x00283010, values, undefined=undefined)
-        group = make_group(0x00289132, voi, undefined=undefined)
-        groups.append(item(group, undefined=undefined))
+        made = make_table(table, values, undefined=undefined)
+        own = make_group(group, made, undefined=undefined)
+        groups.append(item(own, undefined=undefined))
     file = make_file(sequence(PER_FRAME, groups, undefined=undefined), frames=len(TABLES))
     with mmindex.open_file(file) as instance:
         for frame_index, values in enumerate(TABLES):
-            assert instance.picture(frame_index).tolist() == [list(values)]
-
-
-@pytest.mark.parametrize("undefined", [False, True])
-def test_each_frame_has_its_own_modality_table(undefined: bool) -> None:
-    groups = []
-    for values in TABLES:
-        modality = make_table(0x00283000, values, undefined=undefined)
-        group = make_group(0x00289145, modality, undefined=undefined)
-        groups.append(item(group, undefined=undefined))
-    file = make_file(sequence(PER_FRAME, groups, undefined=undefined), frames=len(TABLES))
-    with mmindex.open_file(file) as instance:
-        for frame_index, values in enumerate(TABLES):
-            assert instance.array(frame_index, rescale=True).tolist() == [list(values)]
+            if (group, table) == VOI:
+                shown = instance.picture(frame_index).tolist()
+            else:
+                shown = instance.array(frame_index, rescale=True).tolist()
+            assert shown == [list(values)]
 
 
 SLOPE = element(0x00281052, "DS", "0") + element(0x00281053, "DS", "10")
