@@ -11,21 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scripts.benchmark import (
-    cold,
+    command_line,
     containers,
     decode,
+    footprint,
     frames,
-    listings,
+    many_files,
     meaning,
-    one_frame_files,
-    processes,
     remote,
     serve,
-    sizes,
     slide,
     small_files,
     stores,
-    training,
 )
 from scripts.benchmark.cases import family, sized
 from scripts.benchmark.measure import FULL, QUICK, Bench, tell
@@ -42,16 +39,16 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Result]]] = {
         "containers": containers.list_containers,
         "store": sized(100_000, 1_000_000, "{:,} instances", stores.list_look_ups),
         "update": sized(100_000, 1_000_000, "{:,} instances", stores.list_updates),
-        "listing": sized(20_000, 200_000, "{:,} files", listings.list_cases),
-        "training": training.list_training,
-        "one-frame-files": sized(5_000, 100_000, "{:,} files", one_frame_files.list_cases),
+        "listing": sized(20_000, 200_000, "{:,} files", command_line.list_listings),
+        "training": many_files.list_training,
+        "one-frame-files": sized(5_000, 100_000, "{:,} files", many_files.list_one_frame_files),
         "meaning": sized(5_000, 50_000, "{:,} per-frame items", meaning.list_cases),
         "slide": sized(16, 64, "{0} x {0} tiles", slide.list_slide),
         "decode": decode.list_decode,
-        "memory": sized(10_000, 100_000, "{:,} frames", processes.list_memory),
-        "size": sized(10_000, 100_000, "{:,} frames", sizes.list_sizes),
-        "command-line": sized(1_000, 10_000, "{:,} frames", processes.list_command_line),
-        "cold": cold.list_cold,
+        "memory": sized(10_000, 100_000, "{:,} frames", footprint.list_memory),
+        "size": sized(10_000, 100_000, "{:,} frames", footprint.list_sizes),
+        "command-line": sized(1_000, 10_000, "{:,} frames", command_line.list_command_line),
+        "cold": frames.list_cold,
         "serve": serve.list_serve,
         "remote": remote.list_remote,
     }.items()
@@ -68,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--case", choices=FAMILIES, action="append", help="only this; repeatable")
     parser.add_argument(
-        "--output", type=Path, default=processes.ROOT / ".bench", help="folder of the results"
+        "--output", type=Path, default=command_line.ROOT / ".bench", help="folder of the results"
     )
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

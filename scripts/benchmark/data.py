@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,9 +23,9 @@ from dicom_bytes import (
     SEQUENCE_DELIMITER,
     UNDEFINED,
     element,
+    extended_offset_table,
     image_attributes,
     item,
-    pack_tag,
 )
 
 from scripts.benchmark import limits
@@ -43,7 +42,6 @@ from scripts.benchmark.model import Image
 
 LAYOUTS = ("no table", "Basic Offset Table", "Extended Offset Table", "two fragments a frame")
 
-_ITEM = pack_tag(0xFFFEE000)
 _POOL_SIZE = 1 << 20
 _ELEMENTS = 265  # in a small file, those of its File Meta Information with them
 _PIXEL_ELEMENTS = 8  # of them, those of the Image Pixel Module
@@ -148,61 +146,71 @@ def write_image(
     header += image_attributes(rows=64, columns=64, bits=8, number_of_frames=number_of_frames)
     if items:
         header += pack_functional_groups(number_of_frames)
-    table = b""
-    if layout == "Basic Offset Table":
-        table = array("I", _walk_starts(frames)).tobytes()
-    elif layout == "Extended Offset Table":
-        header += element(0x7FE00001, "OV", array("Q", _walk_starts(frames)).tobytes())
-        header += element(0x7FE00002, "OV", array("Q", frames.sizes).tobytes())
+    starts = list(itertools.accumulate((size + 8 for size in frames.sizes[:-1]), initial=0))
+    table = array("I", starts).tobytes() if layout == "Basic Offset Table" else b""
+    if layout == "Extended Offset Table":
+        header += extended_offset_table(starts, frames.sizes)
     root.mkdir(parents=True, exist_ok=True)
     with open(image.path, "wb", buffering=1 << 20) as file:
         file.write(header)
         file.write(element(PIXEL_DATA, "OB", length=UNDEFINED) + item(table))
-        ranges = _write_fragments(file, frames, 2 if layout == LAYOUTS[3] else 1)
+        ranges = _write_fragments(file, frames, halved=layout == LAYOUTS[3])
         file.write(SEQUENCE_DELIMITER)
     return Written(image, frames, len(header), ranges)
 
 
-def _walk_starts(frames: Frames) -> Iterator[int]:
-    return itertools.accumulate((size + 8 for size in frames.sizes[:-1]), initial=0)
-
-
-def _write_fragments(file: BinaryIO, frames: Frames, pieces: int) -> list[tuple[int, int]]:
+def _write_fragments(file: BinaryIO, frames: Frames, *, halved: bool) -> list[tuple[int, int]]:
     """Write the items of all frames; return where each frame begins, and its length.
 
     Of a frame of two pieces, that is the range from the first's value to the second's end.
     """
-    pack = struct.Struct("<4sI").pack
-    write, position = file.write, file.tell()
+    position = file.tell()
     ranges = []
     for frame in frames:
-        if pieces == 1:
-            write(pack(_ITEM, len(frame)))
-            write(frame)
-            length = len(frame)
-        else:
-            half = len(frame) // 4 * 2
-            for piece in (frame[:half], frame[half:]):
-                write(pack(_ITEM, len(piece)))
-                write(piece)
-            length = len(frame) + 8
-        ranges.append((position + 8, length))
-        position += 8 + length
+        half = len(frame) // 4 * 2
+        items = item(frame[:half]) + item(frame[half:]) if halved else item(frame)
+        file.write(items)
+        ranges.append((position + 8, len(items) - 8))
+        position += len(items)
     return ranges
 
 
-def walk_series(
-    root: Path, count: int, files_a_folder: int = 500, series_a_study: int = 1
-) -> Iterator[Image]:
-    """Yield images whose files are to be written, a series of `files_a_folder` in each folder."""
+def write_series(
+    root: Path,
+    count: int,
+    pack: Callable[[Image], list[bytes]],
+    vary: Callable[[list[bytes], int], None] | None = None,
+    *,
+    files_a_folder: int = 500,
+    series_a_study: int = 1,
+) -> list[Image]:
+    """Write images of one frame, a series of `files_a_folder` in each folder.
+
+    Files of a series differ in their SOP Instance UID, and in what `vary` changes.
+
+    Parameters
+    ----------
+    pack : callable
+        Returns the pieces of a series' first file; UIDs are in the first of them.
+    vary : callable, optional
+        From these pieces and the number of a file, makes them the pieces of that file.
+    """
+    images, pieces, first = [], [b""], b""
     for number in range(count):
         series, place = divmod(number, files_a_folder)
         study = series // series_a_study
         uids = name_uid(study, 1, 0), name_uid(series, 2, 0), name_uid(series, 3, number)
         image = Image(str(root), f"{series:04d}/{place:04d}.dcm", 1, *uids)
+        own = image.sop_instance_uid.encode()
         if place == 0:
             Path(image.path).parent.mkdir(parents=True, exist_ok=True)
-        yield image
+            pieces, first = pack(image), own
+        if vary is not None:
+            vary(pieces, number)
+        head, *rest = pieces
+        Path(image.path).write_bytes(b"".join((head.replace(first, own), *rest)))
+        images.append(image)
+    return images
 
 
 def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list[Image]:
@@ -212,26 +220,20 @@ def write_small_files(root: Path, count: int, files_a_folder: int = 500) -> list
     of VARYING elements, whose lengths vary, too.
     """
     generator = random.Random(5)
-    images = []
-    elements = b"", [b""], b""
-    first = Image("", "", 0, "", "", "")
-    for image in walk_series(root, count, files_a_folder):
-        if image.series_instance_uid != first.series_instance_uid:
-            first, elements = image, pack_small_file(image)
-        images.append(image)
-        before, private, pixels = elements
-        step = len(private) // VARYING
+
+    def vary(pieces: list[bytes], number: int) -> None:
+        step = (len(pieces) - 2) // VARYING
         for at in range(0, VARYING * step, step):
-            private[at] = _pack_number(at, generator)
-        before = before.replace(first.sop_instance_uid.encode(), image.sop_instance_uid.encode())
-        Path(image.path).write_bytes(before + b"".join(private) + pixels)
-    return images
+            value = str(generator.randrange(-(10**6), 10**6))
+            pieces[1 + at] = element(0x00291000 + at, "DS", value)
+
+    return write_series(root, count, pack_small_file, vary, files_a_folder=files_a_folder)
 
 
-def pack_small_file(image: Image) -> tuple[bytes, list[bytes], bytes]:
+def pack_small_file(image: Image) -> list[bytes]:
     """Return a native image of 128 x 128 pixels of 16 bits, with 265 elements.
 
-    In three parts: what comes before its private elements, these, and its pixels.
+    In pieces: what comes before its private elements, each of these, and its pixels.
     """
     generator = random.Random(image.sop_instance_uid)
     before = list(pack_attributes(image, CT_IMAGE_STORAGE))
@@ -248,8 +250,4 @@ def pack_small_file(image: Image) -> tuple[bytes, list[bytes], bytes]:
     creator = element(0x00290010, "LO", "MMINDEX BENCH")
     meta = pack_file_meta(EXPLICIT_VR_LITTLE_ENDIAN, CT_IMAGE_STORAGE, image.sop_instance_uid)
     pixels = element(PIXEL_DATA, "OW", generator.randbytes(128 * 128 * 2))
-    return b"".join((meta, *before, pixel_module, creator)), private, pixels
-
-
-def _pack_number(at: int, generator: random.Random) -> bytes:
-    return element(0x00291000 + at, "DS", str(generator.randrange(-(10**6), 10**6)))
+    return [b"".join((meta, *before, pixel_module, creator)), *private, pixels]

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from scripts.benchmark.model import MMINDEX, PREAD, REMARKS, WRONG, Measurement, describe_failure
+from scripts.benchmark.model import MMINDEX, PREAD, REMARKS, WRONG, Measurement, excuse
 
 Call = Callable[..., Any]
 
@@ -105,13 +105,10 @@ class _Race:
         """Take a step, unless nothing can be measured; a peer that fails is out."""
         if self.contender.call is None or (self.note and self.note not in REMARKS):
             return
-        try:
-            step()
-        except Exception as error:  # whatever a peer raises is its result
-            if self.contender.name == MMINDEX:
-                raise
+        _, failure = excuse(self.contender.name, step)
+        if failure:
             self.samples.clear()
-            self.note = describe_failure(error)
+            self.note = failure
 
     def warm_up(self, effort: Effort) -> None:
         """Check answers, find how many calls make a batch; keep the sample of a slow one.
@@ -202,26 +199,30 @@ def weigh(contenders: Sequence[Contender]) -> tuple[Measurement, ...]:
 
 
 def _weigh(contender: Contender) -> Measurement:
-    note, call = contender.note, contender.call
-    if call is not None:
-        try:
-            figures = [float(figure) for figure in starmap(call, contender.arguments)]
-            return Measurement(contender.name, tuple(figures))
-        except Exception as error:  # whatever a peer raises is its result
-            if contender.name == MMINDEX:
-                raise
-            note = describe_failure(error)
-    return Measurement(contender.name, note=note)
+    name, call = contender.name, contender.call
+    if call is None or contender.note:
+        return Measurement(name, note=contender.note)
+    figures, note = excuse(name, lambda: tuple(map(float, starmap(call, contender.arguments))))
+    return Measurement(name, figures or (), note)
 
 
 def attempt(name: str, make: Callable[[], Contender]) -> Contender:
     """Return the contender that `make` makes, or one with a note of why there is none."""
-    try:
-        return make()
-    except Exception as error:  # whatever a peer raises is its result
-        if name == MMINDEX:
-            raise
-        return Contender(name, None, note=describe_failure(error))
+    made, note = excuse(name, make)
+    return made or Contender(name, None, note=note)
+
+
+def opened(name: str, open_it: Callable[[], Call], note: str = "", **how: Any) -> Contender:
+    """Return a contender of the call that `open_it` returns; with a `note`, nothing is opened.
+
+    Parameters
+    ----------
+    **how
+        Further attributes of the contender.
+    """
+    if note:
+        return Contender(name, None, note=note)
+    return attempt(name, lambda: Contender(name, open_it(), **how))
 
 
 def contend_pread(stack: ExitStack, places: Sequence[tuple[str, int, int]]) -> Contender:

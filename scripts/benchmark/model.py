@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Made = TypeVar("Made")
 
 MMINDEX = "mmindex"
 WALK = "walk of the map"
@@ -145,10 +148,15 @@ class CannotReadError(Exception):
     """A contender has no way to do what a case asks; the text says what it lacks."""
 
 
-def describe_failure(error: Exception) -> str:
-    """Return what a contender's error says of it, on one line."""
-    if isinstance(error, ImportError):
-        return NOT_THERE
-    if isinstance(error, CannotReadError):
-        return str(error)
-    return f"fails: {type(error).__name__}"
+def excuse(name: str, call: Callable[[], Made]) -> tuple[Made | None, str]:
+    """Return what a contender's call returns, or None and why there is nothing, on one line."""
+    try:
+        return call(), ""
+    except Exception as error:  # whatever a peer raises is its result
+        if name == MMINDEX:
+            raise
+        if isinstance(error, ImportError):
+            return None, NOT_THERE
+        return None, str(error) if isinstance(
+            error, CannotReadError
+        ) else f"fails: {type(error).__name__}"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from scripts.benchmark.model import MMINDEX, CannotReadError, Image, describe_failure
+from scripts.benchmark.model import MMINDEX, CannotReadError, Image, excuse
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -49,27 +49,29 @@ def open_pydicom(image: Image) -> Iterator[Read]:
 def read_with_pydicom(file: BinaryIO) -> Read:
     """Parse the header of an open file; return what reads a frame from it."""
     import pydicom
-    from pydicom.encaps import get_frame
 
     data_set = pydicom.dcmread(file, stop_before_pixels=True)
     start = file.tell() + 12  # the header of Pixel Data
     if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
         return partial(_read_native, file, start, data_set)
-    count, tables = int(data_set.NumberOfFrames), _find_tables(data_set)
+    find = _find_with_pydicom(data_set)
 
     def read(frame_index: int) -> bytes:
         file.seek(start)
-        frame: bytes = get_frame(file, frame_index, number_of_frames=count, extended_offsets=tables)
-        return frame
+        return find(file, frame_index)
 
     return read
 
 
-def _find_tables(data_set: Dataset) -> tuple[bytes, bytes] | None:
-    """Return the Extended Offset Table and its lengths, if there is one."""
-    if "ExtendedOffsetTable" not in data_set:
-        return None
-    return data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths
+def _find_with_pydicom(data_set: Dataset) -> Callable[[BinaryIO | bytes, int], bytes]:
+    """Return what finds a frame in the value of Pixel Data, from the tables if there are some."""
+    from pydicom.encaps import get_frame
+
+    tables = None
+    if "ExtendedOffsetTable" in data_set:
+        tables = data_set.ExtendedOffsetTable, data_set.ExtendedOffsetTableLengths
+    count = int(data_set.NumberOfFrames)
+    return partial(get_frame, number_of_frames=count, extended_offsets=tables)
 
 
 def _read_native(file: BinaryIO, start: int, data_set: Dataset, frame_index: int) -> bytes:
@@ -85,17 +87,13 @@ def _read_native(file: BinaryIO, start: int, data_set: Dataset, frame_index: int
 def open_whole_with_pydicom(image: Image) -> Iterator[Read]:
     """Read all of the file, then let `get_frame` look in it; a native image has one frame here."""
     import pydicom
-    from pydicom.encaps import get_frame
 
     data_set = pydicom.dcmread(image.path)
     value = data_set.PixelData
-    if not data_set.file_meta.TransferSyntaxUID.is_encapsulated:
+    if data_set.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield partial(_find_with_pydicom(data_set), value)
+    else:
         yield lambda frame_index: value
-        return
-    count, tables = int(data_set.NumberOfFrames), _find_tables(data_set)
-    yield lambda frame_index: get_frame(
-        value, frame_index, number_of_frames=count, extended_offsets=tables
-    )
 
 
 @contextmanager
@@ -181,27 +179,19 @@ INDEX_FILES = {MMINDEX: ".mmindex", "dicomweb-client": ".dicom-file-client.db"}
 
 def try_to_build(name: str, root: str) -> str:
     """Make a contender's index of a folder; return "", or why there is none."""
-    try:
-        BUILDERS[name](root)
-    except Exception as error:  # whatever a peer raises is its result
-        if name == MMINDEX:
-            raise
-        return describe_failure(error)
-    return ""
-
-
-def size_of_index(name: str, root: str) -> int:
-    """Return the bytes on disk of a contender's index file, with a log that belongs to it."""
-    path = Path(root, INDEX_FILES[name])
-    log = path.with_name(path.name + "-wal")
-    found = [file.stat() for file in (path, log) if file.exists()]
-    return sum(min(status.st_size, 512 * status.st_blocks) for status in found)
+    return excuse(name, partial(BUILDERS[name], root))[1]
 
 
 def measure_index(name: str, root: str, count: int) -> float:
-    """Make a contender's index of a folder; return its bytes for each of `count` things in it."""
+    """Make a contender's index of a folder; return its bytes on disk for each of `count` things.
+
+    A log that belongs to the index file counts.
+    """
     BUILDERS[name](root)
-    return size_of_index(name, root) / count
+    path = Path(root, INDEX_FILES[name])
+    log = path.with_name(path.name + "-wal")
+    found = [file.stat() for file in (path, log) if file.exists()]
+    return sum(min(status.st_size, 512 * status.st_blocks) for status in found) / count
 
 
 def remove_indexes(root: str) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import mmindex
 from scripts.benchmark.cases import Case, Setup, Site
-from scripts.benchmark.measure import Bench, Contender, attempt, tell
-from scripts.benchmark.model import MMINDEX, describe_failure
+from scripts.benchmark.measure import Bench, Call, Contender, opened, tell
+from scripts.benchmark.model import MMINDEX
 from scripts.benchmark.openers import read_with_pydicom
 from scripts.benchmark.slide import open_with_wsidicom, write_slide
 
@@ -69,55 +69,43 @@ class Remote:
         """Yield single tiles by wall and by processor time, batches, and what opening takes."""
         order = list(range(len(self.tiles)))
         random.Random(1).shuffle(order)
-        makers: list[tuple[str, Callable[[], Callable[[int], bytes]]]] = [
-            (MMINDEX, self.open_mmindex),
-            (FSSPEC_PYDICOM, self.open_pydicom),
-            (FSSPEC_WSIDICOM, self.open_wsidicom),
-            (BARE_GET, self.open_bare),
-        ]
-        readers = [(name, _try(make)) for name, make in makers]
         frames = [(index,) for index in order]
-        yield Case(
-            f"remote: a random tile, {self.where}",
-            [
-                Contender(name, read, frames, self.tiles.__getitem__, note=note)
-                for name, (read, note) in readers
-            ],
-            limit=BARE_GET,
-            bound=MOST,
-        )
+        tile = {"arguments": frames, "expected": self.tiles.__getitem__}
+        readers = [
+            opened(MMINDEX, self.open_mmindex, **tile),
+            opened(FSSPEC_PYDICOM, self.open_pydicom, **tile),
+            opened(FSSPEC_WSIDICOM, self.open_wsidicom, **tile),
+            opened(BARE_GET, self.open_bare, **tile),
+        ]
+        yield Case(f"remote: a random tile, {self.where}", readers, limit=BARE_GET, bound=MOST)
         yield Case(
             f"remote: processor time of a random tile, {self.where}",
             [
-                Contender(name, read and partial(_weigh, read, order), [()] * 5, note=note)
-                for name, (read, note) in readers
+                Contender(each.name, partial(_weigh, each.call, order), [()] * 5, note=each.note)
+                for each in readers
             ],
             limit=BARE_GET,
             bound=MOST,
             weighed=True,
         )
-        many = order[:MANY]
+        many = {"arguments": [(order[:MANY],)], "expected": self.expect}
         yield Case(
-            f"remote: {len(many)} random tiles at once, {self.where}",
+            f"remote: {len(order[:MANY])} random tiles at once, {self.where}",
             [
-                attempt(MMINDEX, lambda: self.make_batch(many)),
-                attempt(BARE_GETS, lambda: self.make_bare_batch(many)),
-                attempt(CHECKED_GETS, lambda: self.make_checked_batch(many)),
+                opened(MMINDEX, self.open_batch, **many),
+                opened(BARE_GETS, self.open_bare_batch, **many),
+                opened(CHECKED_GETS, self.open_checked_batch, **many),
             ],
             limit=BARE_GETS,
             bound=MOST,
         )
+        first = {"arguments": frames[:9], "expected": self.tiles.__getitem__}
         yield Case(
             f"remote: open the slide, read a tile, {self.where}",
             [
-                Contender(MMINDEX, self.read_first, frames[:9], self.tiles.__getitem__),
-                *(
-                    Contender(name, partial(_read_first, make), frames[:9], note=note)
-                    for name, make, note in (
-                        (FSSPEC_PYDICOM, self.open_pydicom, readers[1][1][1]),
-                        (FSSPEC_WSIDICOM, self.open_wsidicom, readers[2][1][1]),
-                    )
-                ),
+                Contender(MMINDEX, self.read_first, **first),
+                Contender(FSSPEC_PYDICOM, lambda index: self.open_pydicom()(index), **first),
+                Contender(FSSPEC_WSIDICOM, lambda index: self.open_wsidicom()(index), **first),
             ],
         )
 
@@ -170,12 +158,11 @@ class Remote:
 
         return read
 
-    def make_batch(self, indices: list[int]) -> Contender:
+    def open_batch(self) -> Callable[[list[int]], list[bytes]]:
         """Read tiles of a list."""
-        frames = self.open_instance().frames
-        return Contender(MMINDEX, frames, [(indices,)], self.expect)
+        return self.open_instance().frames
 
-    def make_bare_batch(self, indices: list[int]) -> Contender:
+    def open_bare_batch(self) -> Callable[[list[int]], list[bytes]]:
         """Read ranges of a list, each by a request."""
         import obstore
 
@@ -188,9 +175,9 @@ class Remote:
             )
             return list(map(bytes, found))
 
-        return Contender(BARE_GETS, read, [(indices,)], self.expect)
+        return read
 
-    def make_checked_batch(self, indices: list[int]) -> Contender:
+    def open_checked_batch(self) -> Callable[[list[int]], list[bytes]]:
         """Read ranges of a list, each by a request whose answer has to have the object's ETag."""
         import obstore
 
@@ -208,37 +195,20 @@ class Remote:
         async def gather(wanted: list[int]) -> list[bytes]:
             return await asyncio.gather(*map(get, wanted))
 
-        def read(wanted: list[int]) -> list[bytes]:
-            return asyncio.run(gather(wanted))
-
-        return Contender(CHECKED_GETS, read, [(indices,)], self.expect)
+        return lambda wanted: asyncio.run(gather(wanted))
 
     def expect(self, indices: list[int]) -> list[bytes]:
         """Return what a batch has to be."""
         return [self.tiles[index] for index in indices]
 
 
-def _try(
-    make: Callable[[], Callable[[int], bytes]],
-) -> tuple[Callable[[int], bytes] | None, str]:
-    """Return a reader, or None and why there is none."""
-    try:
-        return make(), ""
-    except Exception as error:  # whatever a peer raises is its result
-        return None, describe_failure(error)
-
-
-def _weigh(read: Callable[[int], bytes], order: list[int]) -> float:
+def _weigh(read: Call, order: list[int]) -> float:
     """Return the seconds of this process that a read takes."""
     wanted = order[:WEIGHED]
     start = time.process_time()
     for index in wanted:
         read(index)
     return (time.process_time() - start) / len(wanted)
-
-
-def _read_first(make: Callable[[], Callable[[int], bytes]], index: int) -> bytes:
-    return make()(index)
 
 
 def _list_cases(make: Callable[[int, Site], Remote], side: int, site: Site) -> Iterable[Case]:

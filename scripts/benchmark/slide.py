@@ -22,7 +22,7 @@ from slide_files import write_slide_file
 
 import mmindex
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.measure import Call, Contender, attempt, compare_exactly
+from scripts.benchmark.measure import Call, Contender, compare_exactly, opened
 from scripts.benchmark.model import MMINDEX, OTHER_PIXELS
 
 if TYPE_CHECKING:
@@ -37,28 +37,21 @@ REGIONS = 20
 TOLERANCE = 2  # levels of 256; as much as decoders of JPEG differ by their rounding
 
 
-def draw_tile() -> bytes:
-    """Return a JPEG of random blocks."""
+def write_slide(path: Path, tiles_a_side: int) -> list[bytes]:
+    """Write a TILED_FULL whole slide image of one level (PS3.3 A.32.8); return its tiles.
+
+    These are one JPEG of random blocks, with a comment of its own: no two are the same bytes.
+    """
     from PIL import Image
 
-    generator = random.Random(0)
-    small = Image.frombytes("RGB", (16, 16), generator.randbytes(16 * 16 * 3))
+    small = Image.frombytes("RGB", (16, 16), random.Random(0).randbytes(16 * 16 * 3))
     buffer = io.BytesIO()
     small.resize((TILE, TILE), Image.Resampling.NEAREST).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
-
-
-def number_tile(picture: bytes, number: int) -> bytes:
-    """Return a JPEG with a comment of its own, so that no two tiles are the same bytes."""
-    comment = b"\xff\xfe" + struct.pack(">H", 2 + 10) + b"%010d" % number
-    tile = picture[:2] + comment + picture[2:]
-    return tile + bytes(len(tile) % 2)
-
-
-def write_slide(path: Path, tiles_a_side: int) -> list[bytes]:
-    """Write a TILED_FULL whole slide image of one level (PS3.3 A.32.8); return its tiles."""
-    picture, side = draw_tile(), tiles_a_side * TILE
-    tiles = [number_tile(picture, number) for number in range(tiles_a_side**2)]
+    picture, tiles, side = buffer.getvalue(), [], tiles_a_side * TILE
+    for number in range(tiles_a_side**2):
+        comment = b"\xff\xfe" + struct.pack(">H", 2 + 10) + b"%010d" % number
+        tile = picture[:2] + comment + picture[2:]
+        tiles.append(tile + bytes(len(tile) % 2))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
         write_slide_file(
@@ -69,27 +62,25 @@ def write_slide(path: Path, tiles_a_side: int) -> list[bytes]:
 
 
 def compare_pixels(answer: object, expected: object) -> str:
-    """Return "" if decoded pixels are those expected within TOLERANCE, else what they are.
+    """Return "" if decoded pixels are those expected within TOLERANCE, else what they are."""
+    return _compare(answer, expected, lambda pixels: pixels)
+
+
+def compare_thumbnails(answer: object, expected: object) -> str:
+    """Return "" if a thumbnail has the size and the mean colour expected, else what it is."""
+    return _compare(answer, expected, lambda pixels: pixels.mean(axis=(0, 1)))
+
+
+def _compare(answer: object, expected: object, measure: Callable[[Any], Any]) -> str:
+    """Compare shapes, and what is measured of the pixels.
 
     Samples beyond those expected (an opaque picture's alpha) are left out.
     """
     import numpy as np
 
-    wanted = np.asarray(expected).astype(np.int16)
-    found = np.asarray(answer)[..., : wanted.shape[-1]].astype(np.int16)
-    same = found.shape == wanted.shape and abs(found - wanted).max() <= TOLERANCE
-    return "" if same else OTHER_PIXELS
-
-
-def compare_thumbnails(answer: object, expected: object) -> str:
-    """Return "" if a thumbnail has the size and the mean colour expected, else what it is."""
-    import numpy as np
-
-    wanted = np.asarray(expected)
-    found = np.asarray(answer)[..., : wanted.shape[-1]]
-    same = found.shape == wanted.shape and (
-        abs(found.mean(axis=(0, 1)) - wanted.mean(axis=(0, 1))).max() <= TOLERANCE
-    )
+    wanted = np.asarray(expected).astype(float)
+    found = np.asarray(answer)[..., : wanted.shape[-1]].astype(float)
+    same = found.shape == wanted.shape and abs(measure(found) - measure(wanted)).max() <= TOLERANCE
     return "" if same else OTHER_PIXELS
 
 
@@ -97,94 +88,88 @@ def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
     """Open a slide, and read tiles at random: as stored, and decoded."""
     path = site.folder / "files" / "slide.dcm"
     slide = _Slide(str(path), write_slide(path, tiles_a_side), tiles_a_side, site.stack)
+    ours, wsidicom, openslide = slide.open, slide.open_with_wsidicom, slide.open_with_openslide
     generator = random.Random(1)
     places = [
         (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side)) for _ in range(READS)
     ]
-    title = f"slide of {len(slide.tiles):,} tiles"
-    yield Case(
-        f"{title}: open, first tile",
-        [
-            Contender(MMINDEX, slide.open_and_read, places, slide.expect_tile),
-            Contender("wsidicom", slide.open_and_read_with_wsidicom, places, slide.expect_tile),
-        ],
-    )
-    ours, wsidicom, openslide = slide.open, slide.open_with_wsidicom, slide.open_with_openslide
     our_tiles = [(0, *place) for place in places]
     their_tiles = [(0, place) for place in places]
     squares = [((column * TILE, row * TILE), 0, (TILE, TILE)) for column, row in places]
-    yield _make_case(
-        f"{title}: a random tile",
-        slide.expect_tile,
-        places,
-        [
-            (MMINDEX, lambda: ours().tile, our_tiles),
-            ("wsidicom", lambda: wsidicom().read_encoded_tile, their_tiles),
-        ],
-    )
-    yield _make_case(
-        f"{title}: a random tile, decoded",
-        slide.expect_pixels,
-        places,
-        [
-            (MMINDEX, lambda: ours().tile_array, our_tiles),
-            ("wsidicom", lambda: partial(wsidicom().read_tile, as_array=True), their_tiles),
-            ("OpenSlide", lambda: openslide().read_region, squares),
-        ],
-        compare_pixels,
-    )
     size, most = (REGION, REGION), tiles_a_side * TILE - REGION
     generator = random.Random(2)
     corners = [(generator.randrange(most), generator.randrange(most)) for _ in range(REGIONS)]
     by_corner = [(corner, 0, size) for corner in corners]
-    yield _make_case(
-        f"{title}: a region of {REGION:,} x {REGION:,} pixels",
-        slide.expect_region,
-        corners,
-        [
-            (MMINDEX, lambda: ours().read_region, [(0, *corner, *size) for corner in corners]),
-            ("wsidicom", lambda: partial(wsidicom().read_region, as_array=True), by_corner),
-            ("OpenSlide", lambda: openslide().read_region, by_corner),
-        ],
+    width = THUMBNAIL, THUMBNAIL
+
+    def case(
+        title: str,
+        expect: Call,
+        asked: Sequence[tuple[int, ...]],
+        readers: dict[str, tuple[Callable[[], Call], Sequence[tuple[Any, ...]]]],
+        compare: Callable[[object, object], str] = compare_exactly,
+    ) -> Case:
+        """Return a case of several who read what was `asked`, each with arguments of its own."""
+
+        def contend(name: str, open_it: Callable[[], Call], given: Sequence[Any]) -> Contender:
+            asked_of = dict(zip(given, asked, strict=True))
+            expected = lambda *arguments: expect(*asked_of[arguments])  # noqa: E731
+            return opened(name, open_it, arguments=given, expected=expected, compare=compare)
+
+        contenders = [contend(name, *how) for name, how in readers.items()]
+        return Case(f"slide of {len(slide.tiles):,} tiles: {title}", contenders)
+
+    yield case(
+        "open, first tile",
+        slide.expect_tile,
+        places,
+        {
+            MMINDEX: (lambda: slide.open_and_read, places),
+            "wsidicom": (lambda: slide.open_and_read_with_wsidicom, places),
+        },
+    )
+    yield case(
+        "a random tile",
+        slide.expect_tile,
+        places,
+        {
+            MMINDEX: (lambda: ours().tile, our_tiles),
+            "wsidicom": (lambda: wsidicom().read_encoded_tile, their_tiles),
+        },
+    )
+    yield case(
+        "a random tile, decoded",
+        slide.expect_pixels,
+        places,
+        {
+            MMINDEX: (lambda: ours().tile_array, our_tiles),
+            "wsidicom": (lambda: partial(wsidicom().read_tile, as_array=True), their_tiles),
+            "OpenSlide": (lambda: openslide().read_region, squares),
+        },
         compare_pixels,
     )
-    width = THUMBNAIL, THUMBNAIL
-    yield _make_case(
-        f"{title}: thumbnail of {THUMBNAIL} pixels",
+    yield case(
+        f"a region of {REGION:,} x {REGION:,} pixels",
+        slide.expect_region,
+        corners,
+        {
+            MMINDEX: (lambda: ours().read_region, [(0, *corner, *size) for corner in corners]),
+            "wsidicom": (lambda: partial(wsidicom().read_region, as_array=True), by_corner),
+            "OpenSlide": (lambda: openslide().read_region, by_corner),
+        },
+        compare_pixels,
+    )
+    yield case(
+        f"thumbnail of {THUMBNAIL} pixels",
         slide.expect_thumbnail,
         [()],
-        [
-            (MMINDEX, lambda: partial(ours().thumbnail, THUMBNAIL), [()]),
-            ("wsidicom", lambda: partial(wsidicom().read_thumbnail, width), [()]),
-            ("OpenSlide", lambda: partial(openslide().get_thumbnail, width), [()]),
-        ],
+        {
+            MMINDEX: (lambda: partial(ours().thumbnail, THUMBNAIL), [()]),
+            "wsidicom": (lambda: partial(wsidicom().read_thumbnail, width), [()]),
+            "OpenSlide": (lambda: partial(openslide().get_thumbnail, width), [()]),
+        },
         compare_thumbnails,
     )
-
-
-def _make_case(
-    title: str,
-    expect: Call,
-    places: Sequence[tuple[int, ...]],
-    readers: list[tuple[str, Callable[[], Call], Sequence[tuple[object, ...]]]],
-    compare: Callable[[object, object], str] = compare_exactly,
-) -> Case:
-    """Return a case of several who read the same places.
-
-    Parameters
-    ----------
-    expect : callable
-        From a place, what has to be read there.
-    readers : list of (name, callable, arguments)
-        Opens the slide and returns what reads; with which arguments, in the order of the places.
-    """
-
-    def make(name: str, open_it: Callable[[], Call], asked: Sequence[Any]) -> Contender:
-        place_of = dict(zip(asked, places, strict=True))
-        expected = lambda *arguments: expect(*place_of[arguments])  # noqa: E731
-        return Contender(name, open_it(), asked, expected, compare=compare)
-
-    return Case(title, [attempt(reader[0], partial(make, *reader)) for reader in readers])
 
 
 def open_with_wsidicom(path: str, stack: ExitStack, **options: Any) -> WsiDicom:

@@ -43,12 +43,13 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
         limit=SKIP,
     )
     for workers, says in ((1, "1 worker"), (2, "2 workers (peers: one process)")):
-        build = partial(build_mmindex, root, workers), partial(build_dicomweb_client, root)
+        build = partial(build_mmindex, root, workers)
+        peer = partial(build_dicomweb_client, root)
         yield Case(
             f"first build of an index, {count:,} small files, {says}",
             [
-                Contender(MMINDEX, build[0], prepare=remove),
-                Contender("dicomweb-client", build[1], prepare=remove),
+                Contender(MMINDEX, build, prepare=remove),
+                Contender("dicomweb-client", peer, prepare=remove),
                 Contender("pydicom, headers alone", partial(_read_headers, root)),
                 walk,
             ],
@@ -59,7 +60,7 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
             try_to_build(name, root)
         yield Case(
             f"update of an unchanged index, {count:,} small files, {says}",
-            [Contender(MMINDEX, build[0]), Contender("dicomweb-client", build[1]), walk],
+            [Contender(MMINDEX, build), Contender("dicomweb-client", peer), walk],
             limit=FOLDER_WALK,
             bound=2.0,
         )

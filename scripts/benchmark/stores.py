@@ -144,11 +144,9 @@ class Arrivals:
     def rename(self) -> None:
         """Rename the next file into place."""
         uids = name_uid(1, 1, 0), name_uid(1, 2, 0), name_uid(1, 3, next(self._numbers))
-        before, private, pixels = pack_small_file(Image(str(self._root), "new", 1, *uids))
-        self._path = self._root / f"{uids[2]}.dcm"
-        written = self._root / "new"
-        written.write_bytes(before + b"".join(private) + pixels)
-        written.rename(self._path)
+        new = Image(str(self._root), "new", 1, *uids)
+        Path(new.path).write_bytes(b"".join(pack_small_file(new)))
+        self._path = Path(new.path).rename(self._root / f"{new.sop_instance_uid}.dcm")
 
     def update(self) -> int:
         """Bring the index up to date for it; return how many files were scanned."""

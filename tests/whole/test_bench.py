@@ -17,14 +17,14 @@ from pydicom.encaps import generate_frames, get_frame
 
 import mmindex
 from scripts.benchmark import (
-    cold,
+    command_line,
     containers,
+    footprint,
     frames,
     limits,
-    listings,
     meaning,
     measure,
-    sizes,
+    page_cache,
     slide,
     stores,
 )
@@ -189,16 +189,16 @@ def test_pages_are_dropped_or_it_is_said_that_they_stay(
     path = tmp_path / "file"
     path.write_bytes(bytes(100_000))
     (tmp_path / "empty").touch()
-    monkeypatch.setattr(cold, "count_cached_pages", lambda path: int(path.name == "file"))
+    monkeypatch.setattr(page_cache, "count_cached_pages", lambda path: int(path.name == "file"))
     monkeypatch.setattr(os, "posix_fadvise", lambda *_: None, raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
-    with pytest.raises(cold.PagesStayError, match="1 pages of file stay in the cache"):
-        cold.drop_pages(tmp_path)
-    monkeypatch.setattr(cold, "count_cached_pages", lambda path: 0)
-    cold.drop_pages(tmp_path)
+    with pytest.raises(page_cache.PagesStayError, match="1 pages of file stay in the cache"):
+        page_cache.drop_pages(tmp_path)
+    monkeypatch.setattr(page_cache, "count_cached_pages", lambda path: 0)
+    page_cache.drop_pages(tmp_path)
     monkeypatch.delattr(os, "posix_fadvise")
-    with pytest.raises(cold.PagesStayError, match="cannot be asked"):
-        cold.drop_pages(tmp_path)
+    with pytest.raises(page_cache.PagesStayError, match="cannot be asked"):
+        page_cache.drop_pages(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems may not tell")
@@ -206,16 +206,16 @@ def test_pages_in_the_cache_are_counted(tmp_path: Path) -> None:
     """Every page of a file that was just written is there; an empty file has none."""
     path = tmp_path / "file"
     path.write_bytes(bytes(10 * mmap.PAGESIZE + 1))
-    assert cold.count_cached_pages(path) == 11
+    assert page_cache.count_cached_pages(path) == 11
     path.write_bytes(b"")
-    assert cold.count_cached_pages(path) == 0
+    assert page_cache.count_cached_pages(path) == 0
 
 
 def test_ranges_are_written_as_json_and_sqlite(tmp_path: Path) -> None:
     """The formats that an index is compared with hold the ranges."""
     ranges = [(8, 100), (116, 50)]
-    assert sizes.write_json(tmp_path / "ranges.json", ranges) == len("[[8,100],[116,50]]")
-    assert sizes.write_sqlite(tmp_path / "ranges.db", ranges) > 0
+    assert footprint.write_json(tmp_path / "ranges.json", ranges) == len("[[8,100],[116,50]]")
+    assert footprint.write_sqlite(tmp_path / "ranges.db", ranges) > 0
 
 
 def test_median_and_quartiles() -> None:
@@ -523,7 +523,7 @@ def test_report_and_json_hold_machine_and_samples(tmp_path: Path) -> None:
     ("list_cases", "aims"),
     [
         (stores.list_updates, [0.01]),
-        (listings.list_cases, [0.2, 0.2, 0.2, 0.2]),
+        (command_line.list_listings, [0.2, 0.2, 0.2, 0.2]),
         (meaning.list_cases, [None, None]),
     ],
 )
@@ -541,8 +541,8 @@ def test_families_of_archives_are_measured(
 
 def test_aims_are_those_of_a_full_run() -> None:
     """An archive of 200,000 files; a quick run's tenth has a tenth of what depends on it."""
-    assert listings.AIMS["check"] == listings.AIMS["ls"] == 2.0
-    assert listings.AIMS["stats"] == 0.5
-    assert listings.AIMS["export --format parquet"] == 2.0  # 10 s for 1,000,000
-    assert listings.FILES == 200_000
+    assert command_line.AIMS["check"] == command_line.AIMS["ls"] == 2.0
+    assert command_line.AIMS["stats"] == 0.5
+    assert command_line.AIMS["export --format parquet"] == 2.0  # 10 s for 1,000,000
+    assert command_line.FILES == 200_000
     assert containers.WALK_AIMS["tar"] == 2.5e-6

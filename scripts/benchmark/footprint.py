@@ -1,19 +1,60 @@
-"""Case: bytes a frame of an index, against the same ranges in formats that are at hand."""
+"""Cases of bytes: the private memory of a process, and those of an index for each frame."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.data import write_image
+from scripts.benchmark.command_line import run
+from scripts.benchmark.data import LAYOUTS, Written, write_image
 from scripts.benchmark.measure import Contender
-from scripts.benchmark.openers import BUILDERS, measure_index
+from scripts.benchmark.model import BARE, CannotReadError
+from scripts.benchmark.openers import BUILDERS, INDEXED, OPENERS, measure_index, try_to_build
 
+READS = 100
 Ranges = Sequence[tuple[int, int]]
+
+
+def list_memory(number_of_frames: int, site: Site) -> Iterator[Case]:
+    """Open one large instance in a fresh process, read frames, ask what memory is its own.
+
+    That is the interpreter, what was imported and what was made; not the page cache.
+    """
+    if not Path("/proc/self/status").exists():
+        raise CannotReadError("the system does not report private memory")
+    written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])
+    rounds = 1 if site.bench.quick else 3
+    for what, openers in (("no index", OPENERS), ("from an index", INDEXED)):
+        indexed = openers is INDEXED
+        notes = {name: try_to_build(name, written.image.root) for name in INDEXED if indexed}
+        count = partial(_count_private_bytes, written, indexed)
+        yield Case(
+            f"private memory of a process: {number_of_frames:,} frames open, {READS} read, {what}",
+            [
+                Contender(name, count, [(name,)] * rounds, note=notes.get(name, ""))
+                for name in (*openers, BARE)
+            ],
+            limit=BARE,
+            unit="B",
+        )
+
+
+def _count_private_bytes(written: Written, indexed: bool, name: str) -> float:
+    """Return the private bytes of a process that read frames."""
+    frame_indices = written.pick(READS)
+    told = {
+        "contender": name,
+        "indexed": indexed,
+        "image": written.image,
+        "frame_indices": frame_indices,
+        "ranges": [written.ranges[index] for index in frame_indices],
+    }
+    return float(run([sys.executable, "-m", "scripts.benchmark.resident", json.dumps(told)]))
 
 
 def list_sizes(number_of_frames: int, site: Site) -> Iterator[Case]:

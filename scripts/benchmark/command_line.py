@@ -1,23 +1,34 @@
-"""Cases of a process of its own: its private memory, and a cold start of the command line."""
+"""Cases of the command line, each call a process: one frame, and the listings of an archive."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from dicom_bytes import PIXEL_DATA, element, image_attributes
+
+from scripts.benchmark import limits
 from scripts.benchmark.cases import Case, Site
-from scripts.benchmark.data import LAYOUTS, Written, write_image
+from scripts.benchmark.data import LAYOUTS, write_image, write_series
+from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_header
 from scripts.benchmark.measure import Contender
-from scripts.benchmark.model import BARE, MMINDEX, NOT_THERE, CannotReadError
-from scripts.benchmark.openers import INDEXED, OPENERS, build_mmindex, try_to_build
+from scripts.benchmark.model import BARE, FOLDER_WALK, MMINDEX, NOT_THERE, CannotReadError, Image
+from scripts.benchmark.openers import build_mmindex
 
 ROOT = Path(__file__).resolve().parents[2]
-READS = 100
+COMMAND = str(Path(sys.executable).with_name("mmindex"))
 IMPORTS = "python -c 'import click, lmdb'"
+AIMS = {  # seconds a command, of FILES files
+    "stats": 0.5,
+    "check": 2.0,
+    "ls": 2.0,
+    "export --format parquet": 2.0,
+}
+FILES = 200_000
+_START = 0.2  # seconds of each that do not depend on the number of files
 
 _ONE_LINERS = {
     "pydicom get_frame": """
@@ -50,12 +61,11 @@ def list_command_line(number_of_frames: int, site: Site) -> Iterator[Case]:
     expected = written.frames[frame_index]
 
     def contend(name: str, *argv: str) -> Contender:
-        return Contender(name, partial(_run, argv), expected=lambda: expected)
+        return Contender(name, partial(run, argv), expected=lambda: expected)
 
     python = sys.executable, "-c"
-    command = str(Path(sys.executable).with_name("mmindex"))
     contenders = [
-        contend(MMINDEX, command, "frame", *arguments),
+        contend(MMINDEX, COMMAND, "frame", *arguments),
         *(contend(name, *python, code, *arguments) for name, code in _ONE_LINERS.items()),
         contend(BARE, *python, _BARE_CODE, path, *map(str, written.ranges[frame_index])),
     ]
@@ -65,55 +75,45 @@ def list_command_line(number_of_frames: int, site: Site) -> Iterator[Case]:
         title = f"command line: one frame of {number_of_frames:,}, {what}"
         yield Case(title, contenders, limit=BARE, least_budget=2.0)
     by_uid = [written.image.root, arguments[1], "--instance", written.image.sop_instance_uid]
-    imports = Contender(IMPORTS, partial(_run, [*python, "import click, lmdb"]))
+    imports = Contender(IMPORTS, partial(run, [*python, "import click, lmdb"]))
     yield Case(
         f"command line: one frame of {number_of_frames:,}, from an index, by its UID",
-        [contend(MMINDEX, command, "frame", *by_uid), imports],
+        [contend(MMINDEX, COMMAND, "frame", *by_uid), imports],
         limit=IMPORTS,
         bound=1.5,
         least_budget=4.0,
     )
 
 
-def list_memory(number_of_frames: int, site: Site) -> Iterator[Case]:
-    """Open one large instance in a fresh process, read frames, ask what memory is its own.
-
-    That is the interpreter, what was imported and what was made; not the page cache.
-    """
-    if not Path("/proc/self/status").exists():
-        raise CannotReadError("the system does not report private memory")
-    written = write_image(site.folder / "files", number_of_frames, LAYOUTS[1])
-    rounds = 1 if site.bench.quick else 3
-    for what, openers in (("no index", OPENERS), ("from an index", INDEXED)):
-        notes = dict.fromkeys([*openers, BARE], "")
-        if openers is INDEXED:
-            notes |= {name: try_to_build(name, written.image.root) for name in INDEXED}
-        count = partial(_count_private_bytes, written, openers is INDEXED)
+def list_listings(count: int, site: Site) -> Iterator[Case]:
+    """Count, check and list the files of an archive, each command in a process of its own."""
+    root = site.folder / "files"
+    write_tiny_files(root, count)
+    build_mmindex(str(root), 2)
+    walk = Contender(FOLDER_WALK, partial(limits.walk_folder, str(root)))
+    for command, aim in AIMS.items():
+        argv = [sys.executable, "-m", "mmindex", *command.split(), str(root)]
+        if command.startswith("export"):  # a table is no text
+            argv += ["-o", str(site.folder / "frames.parquet")]
         yield Case(
-            f"private memory of a process: {number_of_frames:,} frames open, {READS} read, {what}",
-            [
-                Contender(name, None if note else count, [(name,)] * rounds, note=note)
-                for name, note in notes.items()
-            ],
-            limit=BARE,
-            unit="B",
+            f"mmindex {command} of {count:,} files",
+            [Contender(MMINDEX, partial(run, argv)), walk],
+            limit=FOLDER_WALK,
+            aim=_START + (aim - _START) * count / FILES,
         )
 
 
-def _count_private_bytes(written: Written, indexed: bool, name: str) -> float:
-    """Return the private bytes of a process that read frames."""
-    frame_indices = written.pick(READS)
-    told = {
-        "contender": name,
-        "indexed": indexed,
-        "image": written.image,
-        "frame_indices": frame_indices,
-        "ranges": [written.ranges[index] for index in frame_indices],
-    }
-    return float(_run([sys.executable, "-m", "scripts.benchmark.resident", json.dumps(told)]))
+def write_tiny_files(root: Path, count: int) -> None:
+    """Write images of 2 x 2 pixels, a series of 500 in each folder."""
+    pixels = image_attributes(rows=2, columns=2, bits=16) + element(PIXEL_DATA, "OW", bytes(8))
+
+    def pack(image: Image) -> list[bytes]:
+        return [pack_header(image, CT_IMAGE_STORAGE) + pixels]
+
+    write_series(root, count, pack, series_a_study=4)
 
 
-def _run(argv: Sequence[str]) -> bytes:
+def run(argv: Sequence[str]) -> bytes:
     """Return what a process printed; one that failed raises, of its last line, what it lacks."""
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False)
     if not done.returncode:
