@@ -19,41 +19,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from scripts.benchmark.measure import Bench, Contender, tell, weigh
+from scripts.benchmark.measure import Bench, Contender, measure, tell, weigh
 from scripts.benchmark.model import CannotReadError, Measurement, Result, Row
 
 
 @dataclass(frozen=True, slots=True)
 class Case(Row):
-    """A row of the table, and who is measured for it.
+    """A row of the table, and who is measured for it: mmindex, its peers and the limit.
 
-    Attributes
-    ----------
-    contenders : sequence of Contender
-        mmindex, its peers and the limit. Of a `unit` of "B" or "CPU" (seconds), what a
-        call returns is the figure.
-    weighed : bool
-        Whether it is of seconds, too.
-    least_budget : float
-        Seconds that a contender may spend in any case.
-    learn : callable, optional
-        Called with what was measured.
+    Of a `unit` of "B" or "CPU" (seconds), what a call returns is the figure.
     """
 
     contenders: Sequence[Contender]
     _: KW_ONLY
-    weighed: bool = False
-    least_budget: float = 0.0
-    learn: Callable[[tuple[Measurement, ...]], None] | None = None
+    weighed: bool = False  # what a call returns is the figure of another unit, too
+    least_budget: float = 0.0  # seconds that a contender may spend in any case
+    learn: Callable[[tuple[Measurement, ...]], None] | None = None  # is called with the figures
 
     def run(self, family: str, bench: Bench) -> Result:
         """Measure the contenders."""
         if self.unit == "s" and not self.weighed:
-            measured = bench.measure(self.contenders, self.least_budget)
+            budget = max(bench.effort.budget, self.least_budget)
+            measured = measure(self.contenders, replace(bench.effort, budget=budget))
         else:
             measured = weigh(self.contenders)
         if self.learn is not None:
@@ -79,10 +71,7 @@ def sized(
 ) -> Callable[[Bench], Iterator[Setup]]:
     """Return the one setup of a family that only has a size: in a quick run, in a full one.
 
-    Parameters
-    ----------
-    says : str
-        What progress names, with the size in it.
+    `says` is what progress names, with the size in it.
     """
 
     def list_setups(bench: Bench) -> Iterator[Setup]:
@@ -100,9 +89,9 @@ def family(
     def run(bench: Bench) -> Iterator[Result]:
         for says, list_cases in list_setups(bench):
             tell(f"{name}: {says}")
-            with bench.make_folder(name) as folder, ExitStack() as stack:
+            with TemporaryDirectory(dir=bench.folder) as folder, ExitStack() as stack:
                 try:
-                    for case in list_cases(Site(bench, folder, stack)):
+                    for case in list_cases(Site(bench, Path(folder), stack)):
                         yield case.run(name, bench)
                 except CannotReadError as error:
                     tell(f"{name}: {error}; not measured")

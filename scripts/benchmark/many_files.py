@@ -17,21 +17,13 @@ from typing import NamedTuple
 from dicom_bytes import PIXEL_DATA, element, image_attributes
 
 import mmindex
+from scripts.benchmark import openers
 from scripts.benchmark.cases import Case, Setup, Site
 from scripts.benchmark.data import write_image, write_series, write_small_files
 from scripts.benchmark.elements import CT_IMAGE_STORAGE, pack_header
 from scripts.benchmark.measure import Bench, Call, Contender, attempt, contend_pread, opened
 from scripts.benchmark.model import MMINDEX, PREAD, Image
-from scripts.benchmark.openers import (
-    OPENERS,
-    Opener,
-    Read,
-    build_dicomweb_client,
-    build_mmindex,
-    open_whole_with_pydicom,
-    read_by_uids,
-    read_once,
-)
+from scripts.benchmark.openers import OPENERS, Opener, Read, build_mmindex, read_once
 
 READS = 2000
 FRAMES_A_CINE = 100
@@ -77,7 +69,7 @@ class _Mix:
 
     def open_whole_with_pydicom(self) -> Call:
         """Read the whole file for each frame, as most loops do."""
-        return lambda uid, index: read_once(open_whole_with_pydicom, self.images[uid], index)
+        return lambda uid, index: read_once(OPENERS["pydicom dcmread"], self.images[uid], index)
 
     def keep_open(self, opener: Opener) -> Call:
         """Keep every file that is read open, its header parsed."""
@@ -105,8 +97,8 @@ class _Mix:
 
 
 def _open_dicomweb_client(root: str, stack: ExitStack) -> Callable[[Image, int], bytes]:
-    build_dicomweb_client(root)
-    return read_by_uids(root, stack)
+    openers.build_dicomweb_client(root)
+    return openers.read_by_uids(root, stack)
 
 
 def list_training(bench: Bench) -> Iterator[Setup]:
@@ -166,31 +158,20 @@ def _write_files(root: Path, count: int) -> list[_File]:
     return [_File(image, offset, number) for number, image in enumerate(images)]
 
 
-class _Shuffled:
-    """One contender's way through the files: each call reads the next one, and none soon again.
+def _contend(files: list[_File], name: str, read: Callable[[_File], bytes]) -> Contender:
+    """Return a contender whose every call reads the next file, and none soon again.
 
     All contenders go through the files in the same order, each at its own pace.
     """
+    order = random.Random(7).sample(files, len(files))
+    at = -1
 
-    def __init__(self, files: list[_File], read: Callable[[_File], bytes]) -> None:
-        self._files = list(files)
-        random.Random(7).shuffle(self._files)
-        self._next = 0
-        self._read = read
+    def read_next() -> bytes:
+        nonlocal at
+        at = (at + 1) % len(order)
+        return read(order[at])
 
-    def __call__(self) -> bytes:
-        file = self._files[self._next]
-        self._next = (self._next + 1) % len(self._files)
-        return self._read(file)
-
-    def expected(self) -> bytes:
-        """Return what the last call had to return."""
-        return _make_frame(self._files[self._next - 1].number)
-
-
-def _contend(files: list[_File], name: str, read: Callable[[_File], bytes]) -> Contender:
-    shuffled = _Shuffled(files, read)
-    return Contender(name, shuffled, expected=shuffled.expected)
+    return Contender(name, read_next, expected=lambda: _make_frame(order[at].number))
 
 
 def _open_and_read(file: _File) -> bytes:

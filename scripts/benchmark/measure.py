@@ -9,12 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import random
-import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice, starmap
 from pathlib import Path
@@ -31,24 +30,12 @@ _CHECKED = 20  # answers of a contender that are compared
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured.
+    """How much is measured; times are in seconds."""
 
-    Attributes
-    ----------
-    rounds : int
-        Samples of each contender, if its budget lasts.
-    budget : float
-        Seconds a contender may spend in one case; its warm-up may take longer.
-    batch : float
-        Seconds that a sample of short calls lasts.
-    patience : float
-        Seconds of one call beyond which larger sizes are left out.
-    """
-
-    rounds: int
-    budget: float
-    batch: float
-    patience: float
+    rounds: int  # samples of each contender, if its budget lasts
+    budget: float  # that a contender may spend in one case; its warm-up may take longer
+    batch: float  # that a sample of short calls lasts
+    patience: float  # of one call, beyond which larger sizes are left out
 
 
 QUICK = Effort(rounds=5, budget=0.6, batch=0.005, patience=1.0)
@@ -62,27 +49,16 @@ def compare_exactly(answer: object, expected: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who is measured.
+    """Who is measured: its `call` is timed, unless `note` says why not.
 
-    Attributes
-    ----------
-    call : callable or None
-        What is timed; None where `note` says why it is not.
-    arguments : sequence of tuples
-        What it is called with, one after the other and around.
-    expected : callable, optional
-        From the first of `arguments`, what the call has to return.
-    compare : callable
-        From an answer and what it has to be, "" or what is wrong with it: one of REMARKS.
-    prepare : callable, optional
-        Done before every call, outside the timing.
+    `compare` takes an answer and what is `expected`, and returns "" or one of REMARKS.
     """
 
     name: str
     call: Call | None
-    arguments: Sequence[tuple[object, ...]] = ((),)
-    expected: Callable[..., object] | None = None
-    prepare: Callable[[], object] | None = None
+    arguments: Sequence[tuple[object, ...]] = ((),)  # of the calls, one after the other and around
+    expected: Callable[..., object] | None = None  # from arguments, what the call has to return
+    prepare: Callable[[], object] | None = None  # done before every call, outside the timing
     note: str = ""
     compare: Callable[[object, object], str] = compare_exactly
 
@@ -135,7 +111,6 @@ class _Race:
     def check(self, arguments: tuple[object, ...]) -> float:
         """Call once, compare the answer with what it has to be; return the seconds it took."""
         contender = self.contender
-        assert contender.call is not None
         if contender.prepare is not None:
             contender.prepare()
         start = perf_counter()
@@ -156,7 +131,6 @@ class _Race:
     def sample(self) -> float:
         """Return the seconds a call takes, over a batch."""
         contender = self.contender
-        assert contender.call is not None
         calls = list(islice(cycle(contender.arguments), self.batch))
         if contender.prepare is not None:
             contender.prepare()
@@ -215,10 +189,7 @@ def attempt(name: str, make: Callable[[], Contender]) -> Contender:
 def opened(name: str, open_it: Callable[[], Call], note: str = "", **how: Any) -> Contender:
     """Return a contender of the call that `open_it` returns; with a `note`, nothing is opened.
 
-    Parameters
-    ----------
-    **how
-        Further attributes of the contender.
+    `how` are further attributes of the contender.
     """
     if note:
         return Contender(name, None, note=note)
@@ -242,23 +213,6 @@ class Bench:
     folder: Path
     effort: Effort
     quick: bool
-
-    def measure(
-        self, contenders: Sequence[Contender], least_budget: float = 0.0
-    ) -> tuple[Measurement, ...]:
-        """Measure with this run's effort; a contender may spend `least_budget` in any case."""
-        budget = max(self.effort.budget, least_budget)
-        return measure(contenders, replace(self.effort, budget=budget))
-
-    @contextmanager
-    def make_folder(self, name: str) -> Iterator[Path]:
-        """Give a folder for a case's files, which are removed with it."""
-        folder = self.folder / name
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder)
 
 
 def tell(text: str) -> None:

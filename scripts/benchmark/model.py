@@ -76,35 +76,17 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table: what it says beside the figures.
-
-    Attributes
-    ----------
-    unit : str
-        "s" of wall time, "CPU" of seconds of processor time, "B" of bytes.
-    limit : str
-        The contender that is the limit; "" where there is none.
-    bound : float or None
-        How many times the limit mmindex may take; None where the case sets no bound.
-    shown : bool
-        Whether the case has a row of its own in the table.
-    curve : str
-        The plot's panel that the case is a point of; "" where of none.
-    number_of_frames : int
-        Its place on that plot.
-    aim : float or None
-        Seconds (or bytes) that mmindex may take on any machine; None where the case sets no aim.
-    """
+    """A row of the table: what it says beside the figures."""
 
     title: str
     _: KW_ONLY
-    unit: str = "s"
-    limit: str = ""
-    bound: float | None = None
-    shown: bool = True
-    curve: str = ""
-    number_of_frames: int = 0
-    aim: float | None = None
+    unit: str = "s"  # of wall time; "CPU" of seconds of processor time, "B" of bytes
+    limit: str = ""  # the contender that is the limit
+    bound: float | None = None  # how many times the limit mmindex may take
+    aim: float | None = None  # seconds (or bytes) that mmindex may take on any machine
+    shown: bool = True  # in a row of its own in the table
+    curve: str = ""  # the plot's panel that the case is a point of
+    number_of_frames: int = 0  # its place on that plot
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,29 +68,24 @@ def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory(prefix="orthanc-") as folder:
         configuration = Path(folder) / "orthanc.json"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "StorageDirectory": folder,
-                    "IndexDirectory": folder,
-                    "Plugins": [plugin],
-                    "HttpPort": _PORT,
-                    "KeepAlive": True,
-                    "DicomServerEnabled": False,
-                    "AuthenticationEnabled": False,
-                    "DicomWeb": {"Enable": True},
-                }
-            )
-        )
-        with subprocess.Popen(
-            [program, str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as server:
+        settings = {
+            "StorageDirectory": folder,
+            "IndexDirectory": folder,
+            "Plugins": [plugin],
+            "HttpPort": _PORT,
+            "KeepAlive": True,
+            "DicomServerEnabled": False,
+            "AuthenticationEnabled": False,
+            "DicomWeb": {"Enable": True},
+        }
+        configuration.write_text(json.dumps(settings))
+        command, nowhere = [program, str(configuration)], subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as server:
             try:
                 _store(image)
+                connect = partial(_Connection, image)
                 found = {
-                    connections: measure_load(
-                        server.pid, partial(_Connection, image), connections, requests
-                    )
+                    connections: measure_load(server.pid, connect, connections, requests)
                     for connections in CONNECTIONS
                 }
             finally:
@@ -104,7 +99,7 @@ def _store(image: Image) -> None:
     data = Path(image.path).read_bytes()
     while True:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=60)
+            connection = _Connection(image)
             connection.request("POST", "/instances", data)
             if connection.getresponse().status == 200:
                 return
@@ -114,12 +109,12 @@ def _store(image: Image) -> None:
         time.sleep(0.2)
 
 
-class _Connection:
+class _Connection(http.client.HTTPConnection):
     """A connection to Orthanc, whose answers are multipart."""
 
     def __init__(self, image: Image) -> None:
-        self._image = image
-        self._http = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=60)
+        super().__init__("127.0.0.1", _PORT, timeout=60)
+        self._frames = f"{path_of(image)}/frames"
 
     def get(self, frame_index: int) -> bytes:
         """Return the frame in an answer.
@@ -129,17 +124,12 @@ class _Connection:
         ValueError
             The answer is an error.
         """
-        path = f"{path_of(self._image)}/frames/{frame_index + 1}"
-        self._http.request("GET", path, headers={"Accept": _ACCEPT})
-        answer = self._http.getresponse()
+        self.request("GET", f"{self._frames}/{frame_index + 1}", headers={"Accept": _ACCEPT})
+        answer = self.getresponse()
         body = answer.read()
         if answer.status != 200:
             raise ValueError(f"{answer.status} {body[:200]!r}")
         return body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
-
-    def close(self) -> None:
-        """End the connection."""
-        self._http.close()
 
 
 if __name__ == "__main__":

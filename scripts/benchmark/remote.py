@@ -41,29 +41,15 @@ def list_remote(bench: Bench) -> Iterator[Setup]:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A slide that is served.
+    """A slide that is served: by obstore in `store`, by fsspec at `url`."""
 
-    Attributes
-    ----------
-    site : Site
-        Who closes what is opened.
-    where : str
-        What rows call the server.
-    store : obstore store
-        Where the slide is, at `key`.
-    url, options : str, dict
-        Where fsspec finds the slide.
-    tiles : list of bytes
-        What has to be read.
-    """
-
-    site: Site
-    where: str
+    site: Site  # closes what is opened
+    where: str  # what rows call the server
     store: Any
-    key: str
+    key: str  # in the store
     url: str
-    options: dict[str, Any]
-    tiles: list[bytes]
+    options: dict[str, Any]  # of fsspec
+    tiles: list[bytes]  # what has to be read
 
     def list_cases(self) -> Iterator[Case]:
         """Yield single tiles by wall and by processor time, batches, and what opening takes."""

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.benchmark.model import MMINDEX, Measurement, Result
+from scripts.benchmark.model import MMINDEX, NOT_THERE, Measurement, Result
 
 PACKAGES = (
     *("mmindex", "pydicom", "highdicom", "wsidicom", "dicomweb-client", "dicomsdl"),
@@ -21,12 +21,6 @@ PACKAGES = (
 
 def describe_machine() -> dict[str, str]:
     """Return the machine, the system and the versions that were measured."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not there"
     return {
         "processor": _read_processor(),
         "cores": str(os.cpu_count()),
@@ -35,8 +29,15 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
-        **versions,
+        **{package: _find_version(package) for package in PACKAGES},
     }
+
+
+def _find_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_THERE
 
 
 def _read_processor() -> str:
@@ -96,22 +97,19 @@ def make_table(results: Sequence[Result]) -> str:
 
 
 def _make_row(result: Result) -> str:
-    mmindex, limit = result.find(MMINDEX), result.find(result.limit)
-    ours = bounds = "-"
+    mmindex, limit, times = result.find(MMINDEX), result.find(result.limit), result.times_of_limit
+    ours, bounds = "-", []
     if mmindex is not None:
         ours = format_amount(mmindex.median, result.unit)
-        if len(mmindex.samples) > 1:
-            ours += f" ± {mmindex.spread / mmindex.median:.0%}" if mmindex.median else ""
+        if len(mmindex.samples) > 1 and mmindex.median:
+            ours += f" ± {mmindex.spread / mmindex.median:.0%}"
     if limit is not None:
-        bounds = f"{result.limit} {format_amount(limit.median, result.unit)}"
-        times = result.times_of_limit
-        if times is not None:
-            bounds += f": {format_ratio(times, 1)}"
+        ratio = "" if times is None else f": {format_ratio(times, 1)}"
+        bounds.append(f"{result.limit} {format_amount(limit.median, result.unit)}{ratio}")
     if result.aim is not None:
-        aim = _describe_aim(result)
-        bounds = aim if limit is None else f"{bounds}; {aim}"
+        bounds.append(_describe_aim(result))
     peers = ", ".join(_describe_peer(each, mmindex) for each in result.peers)
-    return f"| {result.title} | {ours} | {bounds} | {peers or '-'} |"
+    return f"| {result.title} | {ours} | {'; '.join(bounds) or '-'} | {peers or '-'} |"
 
 
 def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
@@ -125,10 +123,7 @@ def _describe_peer(peer: Measurement, mmindex: Measurement | None) -> str:
 def say_where_not_first(results: Sequence[Result], what: str) -> str:
     """Return a line on each case where a peer is before mmindex, or a bound or an aim is passed.
 
-    Parameters
-    ----------
-    what : str
-        What these results are: "rows", "cases".
+    `what` are these results: "rows", "cases".
     """
     lines = [line for result in results if (line := _say_what_is_amiss(result))]
     has_aims = any(result.aim is not None for result in results)

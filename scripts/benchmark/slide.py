@@ -86,9 +86,12 @@ def _compare(answer: object, expected: object, measure: Callable[[Any], Any]) ->
 
 def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
     """Open a slide, and read tiles at random: as stored, and decoded."""
-    path = site.folder / "files" / "slide.dcm"
-    slide = _Slide(str(path), write_slide(path, tiles_a_side), tiles_a_side, site.stack)
-    ours, wsidicom, openslide = slide.open, slide.open_with_wsidicom, slide.open_with_openslide
+    written = site.folder / "files" / "slide.dcm"
+    path, stack = str(written), site.stack
+    slide = _Slide(path, write_slide(written, tiles_a_side), tiles_a_side)
+    ours = lambda: stack.enter_context(mmindex.open_slide(path))  # noqa: E731
+    wsidicom = partial(open_with_wsidicom, path, stack)
+    openslide = partial(_open_with_openslide, path, stack)
     generator = random.Random(1)
     places = [
         (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side)) for _ in range(READS)
@@ -124,8 +127,8 @@ def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
         slide.expect_tile,
         places,
         {
-            MMINDEX: (lambda: slide.open_and_read, places),
-            "wsidicom": (lambda: slide.open_and_read_with_wsidicom, places),
+            MMINDEX: (lambda: partial(_read_first, path), places),
+            "wsidicom": (lambda: partial(_read_first_with_wsidicom, path), places),
         },
     )
     yield case(
@@ -181,20 +184,43 @@ def open_with_wsidicom(path: str, stack: ExitStack, **options: Any) -> WsiDicom:
     return stack.enter_context(WsiDicom.open(path, settings=settings, **options))
 
 
+def _open_with_openslide(path: str, stack: ExitStack) -> OpenSlide:
+    """Open a slide with OpenSlide, which is not to keep what it decoded."""
+    import openslide
+
+    slide = stack.enter_context(openslide.OpenSlide(path))
+    slide.set_cache(openslide.OpenSlideCache(0))
+    return slide
+
+
+def _read_first(path: str, column: int, row: int) -> bytes:
+    """Scan on the fly, and read a tile."""
+    with mmindex.open_slide(path) as slide:
+        return slide.tile(0, column, row)
+
+
+def _read_first_with_wsidicom(path: str, column: int, row: int) -> bytes:
+    """Open, and read a tile."""
+    from wsidicom import WsiDicom
+
+    with WsiDicom.open(path) as slide:
+        tile: bytes = slide.read_encoded_tile(0, (column, row))
+        return tile
+
+
 @dataclass(frozen=True, slots=True)
 class _Slide:
-    """One slide: what its places have to be, and each reader's way to open it."""
+    """What has to be read of a slide."""
 
     path: str
     tiles: list[bytes]
     tiles_a_side: int
-    stack: ExitStack
 
     def expect_tile(self, column: int, row: int) -> bytes:
         """Return a tile as it was written."""
         return self.tiles[row * self.tiles_a_side + column]
 
-    def expect_pixels(self, column: int, row: int) -> object:
+    def expect_pixels(self, column: int, row: int) -> Any:
         """Return a tile as pydicom decodes it."""
         from pydicom.pixels.utils import pixel_array
 
@@ -205,7 +231,7 @@ class _Slide:
         import numpy as np
 
         count = REGION // TILE + 1
-        tiled = np.tile(np.asarray(self.expect_pixels(0, 0)), (count, count, 1))
+        tiled = np.tile(self.expect_pixels(0, 0), (count, count, 1))
         return tiled[y % TILE :, x % TILE :][:REGION, :REGION]
 
     def expect_thumbnail(self) -> object:
@@ -213,35 +239,5 @@ class _Slide:
         import numpy as np
 
         step = self.tiles_a_side * TILE // THUMBNAIL
-        picture = np.asarray(self.expect_pixels(0, 0))
-        means = picture.reshape(TILE // step, step, TILE // step, step, 3).mean(axis=(1, 3))
-        return np.tile(means, (self.tiles_a_side, self.tiles_a_side, 1))
-
-    def open_and_read(self, column: int, row: int) -> bytes:
-        """Scan on the fly, and read a tile."""
-        with mmindex.open_slide(self.path) as slide:
-            return slide.tile(0, column, row)
-
-    def open_and_read_with_wsidicom(self, column: int, row: int) -> bytes:
-        """Open, and read a tile."""
-        from wsidicom import WsiDicom
-
-        with WsiDicom.open(self.path) as slide:
-            tile: bytes = slide.read_encoded_tile(0, (column, row))
-            return tile
-
-    def open(self) -> mmindex.Slide:
-        """Open with mmindex."""
-        return self.stack.enter_context(mmindex.open_slide(self.path))
-
-    def open_with_wsidicom(self) -> WsiDicom:
-        """Open with wsidicom."""
-        return open_with_wsidicom(self.path, self.stack)
-
-    def open_with_openslide(self) -> OpenSlide:
-        """Open with OpenSlide, which is not to keep what it decoded."""
-        import openslide
-
-        slide = self.stack.enter_context(openslide.OpenSlide(self.path))
-        slide.set_cache(openslide.OpenSlideCache(0))
-        return slide
+        blocks = self.expect_pixels(0, 0).reshape(TILE // step, step, TILE // step, step, 3)
+        return np.tile(blocks.mean(axis=(1, 3)), (self.tiles_a_side, self.tiles_a_side, 1))

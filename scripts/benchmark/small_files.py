@@ -6,20 +6,12 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
-from scripts.benchmark import limits
+from scripts.benchmark import limits, openers
 from scripts.benchmark.cases import Case, Site
 from scripts.benchmark.data import write_small_files
 from scripts.benchmark.measure import Contender
 from scripts.benchmark.model import FOLDER_WALK, MMINDEX, SKIP, Image
-from scripts.benchmark.openers import (
-    BUILDERS,
-    build_dicomweb_client,
-    build_mmindex,
-    measure_index,
-    read_uid_with_pydicom,
-    remove_indexes,
-    try_to_build,
-)
+from scripts.benchmark.openers import BUILDERS, build_mmindex, read_uid_with_pydicom
 
 SCANNED_FILES = 250
 ONE_WORKER = "1 worker"
@@ -30,7 +22,7 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
     root = str(site.folder / "files")
     images = write_small_files(site.folder / "files", count)[:SCANNED_FILES]
     paths = [image.path for image in images]
-    remove = partial(remove_indexes, root)
+    remove = partial(openers.remove_indexes, root)
     walk = Contender(FOLDER_WALK, partial(limits.walk_folder, root))
     yield Case(
         f"scan of {SCANNED_FILES} small files (265 elements, 39 kB), one core",
@@ -44,7 +36,7 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
     )
     for workers, says in ((1, "1 worker"), (2, "2 workers (peers: one process)")):
         build = partial(build_mmindex, root, workers)
-        peer = partial(build_dicomweb_client, root)
+        peer = partial(openers.build_dicomweb_client, root)
         yield Case(
             f"first build of an index, {count:,} small files, {says}",
             [
@@ -57,7 +49,7 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
         )
         remove()
         for name in BUILDERS:
-            try_to_build(name, root)
+            openers.try_to_build(name, root)
         yield Case(
             f"update of an unchanged index, {count:,} small files, {says}",
             [Contender(MMINDEX, build), Contender("dicomweb-client", peer), walk],
@@ -75,7 +67,7 @@ def list_small_files(count: int, site: Site) -> Iterator[Case]:
     remove()
     yield Case(
         f"index of {count:,} small files: bytes a file",
-        [Contender(name, measure_index, [(name, root, count)]) for name in BUILDERS],
+        [Contender(name, openers.measure_index, [(name, root, count)]) for name in BUILDERS],
         unit="B",
     )
 

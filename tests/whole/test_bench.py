@@ -370,10 +370,24 @@ def test_a_family_that_the_system_cannot_measure_says_so_and_ends(
         measure.weigh([Contender(MMINDEX, lambda: 1 / 0)])
 
 
-def test_folder_of_a_case_is_removed_with_it(tmp_path: Path) -> None:
-    """The files of one case make room for the next one's."""
-    with Bench(tmp_path, EFFORT, quick=True).make_folder("case") as folder:
-        (folder / "file").write_bytes(b"1")
+def test_folder_of_a_setup_is_removed_with_it(tmp_path: Path) -> None:
+    """The files of one setup make room for the next one's, also where a case of mmindex fails."""
+    folders: list[list[Path]] = []
+
+    def list_setups(bench: Bench) -> Iterator[Setup]:
+        yield from [("first", list_cases)] * 2
+
+    def list_cases(site: Site) -> Iterator[Case]:
+        folders.append(list(tmp_path.iterdir()))
+        (site.folder / "file").write_bytes(b"1")
+        yield Case("sizes", [Contender(MMINDEX, lambda: 1 / (2 - len(folders)))], unit="B")
+
+    results = family("toy", list_setups)(Bench(tmp_path, EFFORT, quick=True))
+    assert next(results).family == "toy"
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert [len(each) for each in folders] == [1, 1]
+    assert folders[0] != folders[1]
     assert list(tmp_path.iterdir()) == []
 
 
