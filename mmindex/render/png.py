@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmindex.errors import MissingDependencyError, naming
 from mmindex.read.ahead import walk_held
-from mmindex.render.window import find_shared_window
+from mmindex.render.shared_window import find_shared_window
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mmindex.errors import DecodeError, FormatError, MMIndexError
 from mmindex.read.ahead import walk_held
 from mmindex.render.png import draw_picture, encode_png, require_pillow
-from mmindex.render.window import find_shared_window
+from mmindex.render.shared_window import find_shared_window
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

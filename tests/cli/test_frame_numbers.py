@@ -24,7 +24,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.read.pixels import read_array
-from mmindex.render.window import spread
+from mmindex.render.shared_window import spread
 
 FRAMES = [bytes([number]) * 4 for number in range(1, 13)]
 

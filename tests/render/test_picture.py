@@ -13,7 +13,7 @@ from mmindex.decode.window import Window, choose_window
 from mmindex.errors import DecodeError
 from mmindex.read.pictures import read_picture, read_values, stretch
 from mmindex.render.png import encode_png
-from mmindex.render.window import find_shared_window, find_window
+from mmindex.render.shared_window import find_shared_window, find_window
 
 
 def body(least: int, greatest: int, count: int = 10_000) -> np.ndarray:
@@ -147,7 +147,7 @@ def test_frames_share_one_window():
 
 def test_large_frames_are_sampled_in_every_column(monkeypatch):
     """The step is odd: one of 4 would look at a quarter of the columns only."""
-    monkeypatch.setattr("mmindex.render.window._MOST_SAMPLES", 1024)
+    monkeypatch.setattr("mmindex.render.shared_window._MOST_SAMPLES", 1024)
     frame = np.zeros((64, 64), "<u2") + np.arange(64, dtype="<u2")
     assert find_window([frame], 1) == Window(0.0, 63.0)
 

@@ -38,7 +38,7 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
-from mmindex.cli.window import window_option
+from mmindex.cli.window_option import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax

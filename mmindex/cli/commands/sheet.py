@@ -27,12 +27,12 @@ from mmindex.cli.source_argument import (
     root_option,
     source_argument,
 )
-from mmindex.cli.window import window_option
+from mmindex.cli.window_option import window_option
 from mmindex.errors import MMIndexError, TruncatedFrameError
 from mmindex.model import WHOLE_SLIDE_IMAGE
 from mmindex.render.png import require_pillow
+from mmindex.render.shared_window import spread
 from mmindex.render.sheet import UNREADABLE, draw_sheet, draw_slide
-from mmindex.render.window import spread
 
 if TYPE_CHECKING:
     from mmindex.read.pictures import WindowChoice
