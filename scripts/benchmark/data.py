@@ -95,16 +95,12 @@ class Written:
         generator = random.Random(seed)
         return [generator.randrange(len(self.frames)) for _ in range(count)]
 
-    def read(self, frame_index: int, descriptor: int) -> bytes:
-        """Return a frame from where it was written, whatever its layout: the limit."""
-        offset, length = self.ranges[frame_index]
-        return os.pread(descriptor, length, offset)
-
     def open_and_read(self, frame_index: int) -> bytes:
         """Open the file and read a frame from where it was written: the limit with an index."""
+        offset, length = self.ranges[frame_index]
         descriptor = os.open(self.image.path, os.O_RDONLY)
         try:
-            return self.read(frame_index, descriptor)
+            return os.pread(descriptor, length, offset)
         finally:
             os.close(descriptor)
 

@@ -91,10 +91,6 @@ class _Mix:
         read = _open_dicomweb_client(str(self.root), self.stack)
         return lambda uid, frame_index: read(self.images[uid], frame_index)
 
-    def make_limit(self) -> Contender:
-        """Read known ranges of files that are open."""
-        return contend_pread(self.stack, [self.places[pair] for pair in self.pairs])
-
 
 def _open_dicomweb_client(root: str, stack: ExitStack) -> Callable[[Image, int], bytes]:
     openers.build_dicomweb_client(root)
@@ -124,7 +120,7 @@ def _list_training_cases(site: Site) -> Iterator[Case]:
                 opened(name, open_it, arguments=mix.pairs, expected=mix.expected)
                 for name, open_it in readers.items()
             ),
-            attempt(PREAD, mix.make_limit),
+            contend_pread(site.stack, [mix.places[pair] for pair in mix.pairs]),
         ],
         limit=PREAD,
         bound=2.0,

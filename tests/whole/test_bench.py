@@ -90,11 +90,7 @@ def test_images_hold_the_seeded_frames_as_pydicom_reads_them(tmp_path: Path, lay
 def test_known_ranges_hold_the_frames(tmp_path: Path) -> None:
     """The limit of a random frame reads the right bytes."""
     written = write_image(tmp_path, 20)
-    descriptor = os.open(written.image.path, os.O_RDONLY)
-    try:
-        assert [written.read(at, descriptor) for at in range(20)] == list(written.frames)
-    finally:
-        os.close(descriptor)
+    assert [written.open_and_read(at) for at in range(20)] == list(written.frames)
     sizes_found = {len(frame) for frame in written.frames}
     assert min(sizes_found) >= 4096
     assert max(sizes_found) <= 16384
