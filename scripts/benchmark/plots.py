@@ -24,17 +24,11 @@ _TITLES = (
 _MARKERS = "osD^v<>ph*XdP8H"
 
 
-def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0]) -> bool:
-    """Plot opening and a random frame against the number of frames, on logarithmic axes.
-
-    Returns
-    -------
-    bool
-        Whether there was anything to plot.
-    """
+def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0]) -> None:
+    """Plot opening and a random frame against the number of frames, on logarithmic axes."""
     curves = [result for result in results if result.curve.endswith(f", {layout}")]
     if not curves:
-        return False
+        return
     figure, axes = _make_figure(len(_PANELS), 4 * len(_PANELS), 4.2)
     colours = _choose_colours(results)
     limits = {result.limit for result in curves}
@@ -71,10 +65,9 @@ def plot_frames(path: Path, results: Sequence[Result], layout: str = LAYOUTS[0])
         fontsize=10,
     )
     _save(figure, path)
-    return True
 
 
-def plot_ratios(path: Path, results: Sequence[Result]) -> bool:
+def plot_ratios(path: Path, results: Sequence[Result]) -> None:
     """Plot each case's contenders as times of mmindex, on a logarithmic axis."""
     rows = [
         result
@@ -84,7 +77,7 @@ def plot_ratios(path: Path, results: Sequence[Result]) -> bool:
         and any(each.counts for each in result.peers)
     ]
     if not rows:
-        return False
+        return
     figure, (axis,) = _make_figure(1, 11, 1.8 + 0.24 * len(rows))
     colours = _choose_colours(results)
     names = dict.fromkeys(each.contender for result in rows for each in result.peers if each.counts)
@@ -106,7 +99,6 @@ def plot_ratios(path: Path, results: Sequence[Result]) -> bool:
     axis.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     _save(figure, path)
-    return True
 
 
 def _choose_colours(results: Sequence[Result]) -> dict[str, tuple[float, ...]]:
