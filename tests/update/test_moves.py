@@ -514,28 +514,45 @@ def test_last_build_is_none_until_one_has_ended(archive: Path) -> None:
         assert note.ignore_inode
 
 
-COMMANDS_OF_ARCHIVES = (
-    ("ls",),
-    ("check", "--fail-on", "stale,missing"),
-    ("verify",),
-    ("stats",),
-    ("export",),
-)
-COMMANDS_OF_INSTANCES = (("frame", "1"), ("ranges", "1"), ("info",), ("sheet", "-o"))
-
-
+ARGUMENTS = {  # of a command, beside its archive or instance
+    "check": ("--fail-on", "stale,missing"),
+    "frame": ("1",),
+    "ranges": ("1",),
+    "sheet": ("-o",),
+}
 ROOT_TESTED_ELSEWHERE = {"merge", "serve"}  # with the files of these commands
 
 
+def find_commands(argument: str) -> list[tuple[str, ...]]:
+    """Return the commands with this argument that take --root, with what else they need."""
+    return [
+        (name, *ARGUMENTS.get(name, ()))
+        for name in COMMANDS
+        if name not in ROOT_TESTED_ELSEWHERE
+        and any(each.name == argument for each in find_parameters(name))
+        and any("--root" in each.opts for each in find_parameters(name))
+    ]
+
+
+def find_parameters(name: str) -> list[click.Parameter]:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command.params
+
+
+COMMANDS_OF_ARCHIVES = find_commands("root")
+COMMANDS_OF_INSTANCES = find_commands("source")
+
+
 def test_every_command_with_a_root_option_is_tried_on_a_moved_archive() -> None:
-    """A new command that takes --root gets its row above."""
-    context = click.Context(main)
+    """A new command whose archive is ROOT, or whose instance SOURCE, is tried below as it is."""
     takes_root = {
         name
         for name in COMMANDS
-        if any("--root" in option.opts for option in main.get_command(context, name).params)
+        if any("--root" in option.opts for option in find_parameters(name))
     }
     tried = {command[0] for command in (*COMMANDS_OF_ARCHIVES, *COMMANDS_OF_INSTANCES)}
+    assert {"ls", "check", "verify", "stats", "export", "frame", "ranges", "info", "sheet"} <= tried
     assert takes_root == tried | ROOT_TESTED_ELSEWHERE
 
 
