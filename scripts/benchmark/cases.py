@@ -7,7 +7,7 @@
 
     def _list_cases(number_of_frames: int, site: Site) -> Iterator[Case]:
         written = write_image(site.folder / "files", number_of_frames)
-        yield Case("toy: open", [Contender(MMINDEX, ours), attempt("a peer", make_theirs)])
+        yield Case("toy: open", [Contender(MMINDEX, ours), opened("a peer", open_theirs)])
 
 A family that only has a size has no setups of its own: `sized(8, 64, "{:,} frames", _list_cases)`.
 
@@ -37,13 +37,12 @@ class Case(Row):
 
     contenders: Sequence[Contender]
     _: KW_ONLY
-    weighed: bool = False  # what a call returns is the figure of another unit, too
     least_budget: float = 0.0  # seconds that a contender may spend in any case
     learn: Callable[[tuple[Measurement, ...]], None] | None = None  # is called with the figures
 
     def run(self, family: str, bench: Bench) -> Result:
         """Measure the contenders."""
-        if self.unit == "s" and not self.weighed:
+        if self.unit == "s":
             budget = max(bench.effort.budget, self.least_budget)
             measured = measure(self.contenders, replace(bench.effort, budget=budget))
         else:

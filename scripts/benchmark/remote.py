@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,7 @@ BARE_GETS = "obstore.get_ranges"
 CHECKED_GETS = "obstore.get_async, ETags compared"
 FSSPEC_PYDICOM = "pydicom over fsspec"
 FSSPEC_WSIDICOM = "wsidicom over fsspec"
+KEY = "slide.dcm"  # of the slide in its store
 MOST = 1.5  # times the bare call
 MANY = 500  # tiles of a batch
 WEIGHED = 400  # reads of which processor time is measured
@@ -39,17 +39,25 @@ def list_remote(bench: Bench) -> Iterator[Setup]:
         yield f"{side * side} tiles over {says}", partial(_list_cases, make, side)
 
 
-@dataclass(frozen=True, slots=True)
 class Remote:
-    """A slide that is served: by obstore in `store`, by fsspec at `url`."""
+    """A slide that is served: by obstore in `store`, by fsspec at `url` with `options`."""
 
-    site: Site  # closes what is opened
-    where: str  # what rows call the server
-    store: Any
-    key: str  # in the store
-    url: str
-    options: dict[str, Any]  # of fsspec
-    tiles: list[bytes]  # what has to be read
+    def __init__(
+        self, site: Site, where: str, store: Any, url: str, options: dict[str, Any], tiles: Any
+    ) -> None:
+        self.stack = site.stack
+        self.where = where  # what rows call the server
+        self.store = store
+        self.url = url
+        self.options = options
+        self.tiles: list[bytes] = tiles  # what has to be read
+        instance = self.stack.enter_context(self.open(prove=True))
+        self.frame, self.frames = instance.frame, instance.frames  # as an index of it has them
+        self.pieces = [instance.byte_ranges(index)[0] for index in range(len(tiles))]
+
+    def open(self, *, prove: bool = False) -> mmindex.Instance:
+        """Open the slide with mmindex."""
+        return mmindex.open_file(f"s3://bench/{KEY}", store=self.store, prove=prove)
 
     def list_cases(self) -> Iterator[Case]:
         """Yield single tiles by wall and by processor time, batches, and what opening takes."""
@@ -58,10 +66,10 @@ class Remote:
         frames = [(index,) for index in order]
         tile = {"arguments": frames, "expected": self.tiles.__getitem__}
         readers = [
-            opened(MMINDEX, self.open_mmindex, **tile),
+            Contender(MMINDEX, self.frame, **tile),
             opened(FSSPEC_PYDICOM, self.open_pydicom, **tile),
             opened(FSSPEC_WSIDICOM, self.open_wsidicom, **tile),
-            opened(BARE_GET, self.open_bare, **tile),
+            Contender(BARE_GET, self.get, **tile),
         ]
         yield Case(f"remote: a random tile, {self.where}", readers, limit=BARE_GET, bound=MOST)
         yield Case(
@@ -72,15 +80,15 @@ class Remote:
             ],
             limit=BARE_GET,
             bound=MOST,
-            weighed=True,
+            unit="CPU",
         )
         many = {"arguments": [(order[:MANY],)], "expected": self.expect}
         yield Case(
             f"remote: {len(order[:MANY])} random tiles at once, {self.where}",
             [
-                opened(MMINDEX, self.open_batch, **many),
-                opened(BARE_GETS, self.open_bare_batch, **many),
-                opened(CHECKED_GETS, self.open_checked_batch, **many),
+                Contender(MMINDEX, self.frames, **many),
+                Contender(BARE_GETS, self.get_many, **many),
+                opened(CHECKED_GETS, self.prepare_checked, **many),
             ],
             limit=BARE_GETS,
             bound=MOST,
@@ -95,93 +103,57 @@ class Remote:
             ],
         )
 
-    def open_mmindex(self) -> Callable[[int], bytes]:
-        """Read as an index of the slide is read: without a look at its header."""
-        return self.open_instance().frame
-
-    def open_instance(self) -> mmindex.Instance:
-        """Open the slide, which is closed with the site."""
-        opened = mmindex.open_file(f"s3://bench/{self.key}", store=self.store, prove=True)
-        return self.site.stack.enter_context(opened)
-
-    def list_pieces(self) -> list[mmindex.ByteRange]:
-        """Return where each tile is."""
-        instance = self.open_instance()
-        return [instance.byte_ranges(index)[0] for index in range(len(instance))]
-
     def read_first(self, index: int) -> bytes:
         """Open the slide by its table, read a tile."""
-        with mmindex.open_file(f"s3://bench/{self.key}", store=self.store) as instance:
+        with self.open() as instance:
             return instance.frame(index)
-
-    def open_bare(self) -> Callable[[int], bytes]:
-        """Read ranges that are known, and look at no version."""
-        import obstore
-
-        pieces = self.list_pieces()
-
-        def read(index: int) -> bytes:
-            start, length = pieces[index]
-            return bytes(obstore.get_range(self.store, self.key, start=start, length=length))
-
-        return read
 
     def open_pydicom(self) -> Callable[[int], bytes]:
         """Parse the header, then let `get_frame` look in a file of fsspec."""
         import fsspec
 
         opened = fsspec.open(self.url, "rb", **self.options)
-        return read_with_pydicom(self.site.stack.enter_context(opened))
+        return read_with_pydicom(self.stack.enter_context(opened))
 
     def open_wsidicom(self) -> Callable[[int], bytes]:
         """Open with wsidicom by fsspec; wsidicom keeps no tile that it read."""
-        slide = open_with_wsidicom(self.url, self.site.stack, file_options=self.options)
+        slide = open_with_wsidicom(self.url, self.stack, file_options=self.options)
         side = round(len(self.tiles) ** 0.5)
+        return lambda index: slide.read_encoded_tile(0, (index % side, index // side))
 
-        def read(index: int) -> bytes:
-            tile: bytes = slide.read_encoded_tile(0, (index % side, index // side))
-            return tile
-
-        return read
-
-    def open_batch(self) -> Callable[[list[int]], list[bytes]]:
-        """Read tiles of a list."""
-        return self.open_instance().frames
-
-    def open_bare_batch(self) -> Callable[[list[int]], list[bytes]]:
-        """Read ranges of a list, each by a request."""
+    def get(self, index: int) -> bytes:
+        """Read a range that is known, and look at no version."""
         import obstore
 
-        pieces = self.list_pieces()
+        start, length = self.pieces[index]
+        return bytes(obstore.get_range(self.store, KEY, start=start, length=length))
 
-        def read(wanted: list[int]) -> list[bytes]:
-            starts, lengths = zip(*(pieces[index] for index in wanted), strict=True)
-            found = obstore.get_ranges(
-                self.store, self.key, starts=starts, lengths=lengths, coalesce=0
-            )
-            return list(map(bytes, found))
-
-        return read
-
-    def open_checked_batch(self) -> Callable[[list[int]], list[bytes]]:
-        """Read ranges of a list, each by a request whose answer has to have the object's ETag."""
+    def get_many(self, indices: list[int]) -> list[bytes]:
+        """Read ranges, each by a request."""
         import obstore
 
-        pieces = self.list_pieces()
-        e_tag = obstore.head(self.store, self.key)["e_tag"]
+        starts, lengths = zip(*(self.pieces[index] for index in indices), strict=True)
+        found = obstore.get_ranges(self.store, KEY, starts=starts, lengths=lengths, coalesce=0)
+        return list(map(bytes, found))
+
+    def prepare_checked(self) -> Callable[[list[int]], list[bytes]]:
+        """Read ranges, each by a request whose answer has to have the object's ETag."""
+        import obstore
+
+        e_tag = obstore.head(self.store, KEY)["e_tag"]
 
         async def get(index: int) -> bytes:
-            start, length = pieces[index]
+            start, length = self.pieces[index]
             options: Any = {"range": (start, start + length), "if_match": e_tag}
-            result = await obstore.get_async(self.store, self.key, options=options)
+            result = await obstore.get_async(self.store, KEY, options=options)
             if result.meta["e_tag"] != e_tag:
                 raise ValueError("the object changed")
             return bytes(await result.bytes_async())
 
-        async def gather(wanted: list[int]) -> list[bytes]:
-            return await asyncio.gather(*map(get, wanted))
+        async def gather(indices: list[int]) -> list[bytes]:
+            return await asyncio.gather(*map(get, indices))
 
-        return lambda wanted: asyncio.run(gather(wanted))
+        return lambda indices: asyncio.run(gather(indices))
 
     def expect(self, indices: list[int]) -> list[bytes]:
         """Return what a batch has to be."""
@@ -213,10 +185,9 @@ def _serve_http(side: int, site: Site) -> Remote:
     from sources.real_servers import run_nginx
 
     url, served = site.stack.enter_context(run_nginx(site.folder))
-    tiles = write_slide(served / "slide.dcm", side)
+    tiles = write_slide(served / KEY, side)
     store = HTTPStore(url, client_options={"allow_http": True})
-    options = {"cache_type": "none"}
-    return Remote(site, "HTTP", store, "slide.dcm", f"{url}/slide.dcm", options, tiles)
+    return Remote(site, "HTTP", store, f"{url}/{KEY}", {"cache_type": "none"}, tiles)
 
 
 def _serve_s3(side: int, site: Site) -> Remote:
@@ -224,13 +195,13 @@ def _serve_s3(side: int, site: Site) -> Remote:
     from sources.real_servers import run_seaweedfs
 
     store, how = site.stack.enter_context(run_seaweedfs(site.folder))
-    written = site.folder / "slide.dcm"
+    written = site.folder / KEY
     tiles = write_slide(written, side)
-    obstore.put(store, "slide.dcm", written.read_bytes())
+    obstore.put(store, KEY, written.read_bytes())
     options = {
         "key": how["access_key_id"],
         "secret": how["secret_access_key"],
         "endpoint_url": how["endpoint"],
         "default_cache_type": "none",
     }
-    return Remote(site, "S3", store, "slide.dcm", "s3://archive/slide.dcm", options, tiles)
+    return Remote(site, "S3", store, f"s3://archive/{KEY}", options, tiles)
