@@ -92,16 +92,12 @@ def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
     ours = lambda: stack.enter_context(mmindex.open_slide(path))  # noqa: E731
     wsidicom = partial(open_with_wsidicom, path, stack)
     openslide = partial(_open_with_openslide, path, stack)
-    generator = random.Random(1)
-    places = [
-        (generator.randrange(tiles_a_side), generator.randrange(tiles_a_side)) for _ in range(READS)
-    ]
+    places = _pick(tiles_a_side, READS, seed=1)
     our_tiles = [(0, *place) for place in places]
     their_tiles = [(0, place) for place in places]
     squares = [((column * TILE, row * TILE), 0, (TILE, TILE)) for column, row in places]
-    size, most = (REGION, REGION), tiles_a_side * TILE - REGION
-    generator = random.Random(2)
-    corners = [(generator.randrange(most), generator.randrange(most)) for _ in range(REGIONS)]
+    corners = _pick(tiles_a_side * TILE - REGION, REGIONS, seed=2)
+    size = REGION, REGION
     by_corner = [(corner, 0, size) for corner in corners]
     width = THUMBNAIL, THUMBNAIL
 
@@ -173,6 +169,12 @@ def list_slide(tiles_a_side: int, site: Site) -> Iterator[Case]:
         },
         compare_thumbnails,
     )
+
+
+def _pick(most: int, count: int, seed: int) -> list[tuple[int, int]]:
+    """Return places at random, each number of them below `most`."""
+    generator = random.Random(seed)
+    return [(generator.randrange(most), generator.randrange(most)) for _ in range(count)]
 
 
 def open_with_wsidicom(path: str, stack: ExitStack, **options: Any) -> WsiDicom:
