@@ -265,6 +265,25 @@ def test_peer_that_answers_wrongly_or_fails_is_noted() -> None:
     assert [each.counts for each in measured] == [True, False, False, False, False, False]
 
 
+def test_a_peer_that_cannot_be_opened_is_noted_and_one_with_a_note_is_not_opened() -> None:
+    """What mmindex raises when it is opened ends the run."""
+
+    def fail() -> Callable[[], None]:
+        raise ModuleNotFoundError
+
+    found = [
+        measure.opened("absent", fail, arguments=[(1,)]),
+        measure.opened("left out", fail, "not measured above 100 frames"),
+        measure.opened("peer", lambda: abs, arguments=[(-1,)], expected=abs),
+    ]
+    assert [each.note for each in found] == [NOT_THERE, "not measured above 100 frames", ""]
+    assert [each.call for each in found] == [None, None, abs]
+    (weighed,) = measure.weigh([replace(found[2], note="not asked")])
+    assert (weighed.samples, weighed.note) == ((), "not asked")
+    with pytest.raises(ModuleNotFoundError):
+        measure.opened(MMINDEX, fail)
+
+
 @pytest.mark.parametrize(("first", "samples"), [(9.0, (3.0,)), (11.0, (11.0,))])
 def test_first_call_that_may_import_is_no_sample(
     monkeypatch: pytest.MonkeyPatch, first: float, samples: tuple[float, ...]
