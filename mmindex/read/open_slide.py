@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from mmindex.errors import NotDicomError, naming
 from mmindex.index.instance_names import name_of
 from mmindex.model import is_url
-from mmindex.read.open_file import open_file
+from mmindex.read.open_file import open_scanned
 from mmindex.read.selection import select_series
 from mmindex.read.slide import Slide
+from mmindex.scan.slide import scan_slide
 from mmindex.sources.base import FoundFile
 from mmindex.sources.stores import join_url
 
@@ -58,7 +59,7 @@ def open_slide(
         instances = []
         for path in paths:
             try:
-                instances.append(stack.enter_context(open_file(path, store=store)))
+                instances.append(stack.enter_context(open_scanned(path, scan_slide, store=store)))
             except NotDicomError:
                 if not is_folder:
                     raise

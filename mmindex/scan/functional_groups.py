@@ -14,7 +14,6 @@ from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH, Encoding
-from mmindex.scan.file_format import find_start, scan_file_meta
 from mmindex.scan.group_columns import (
     Column,
     Parts,
@@ -136,13 +135,11 @@ def read_groups(header: Header, tree: Tree, number_of_frames: int) -> Groups:
 
 def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> None:
     """Read the wanted values before the pixel data."""
-    buffer, start, end = header.buffer, 0, len(header.buffer)
+    end = len(header.buffer)
     if header.data_set.pixel_data is not None:
         end = header.data_set.pixel_data.element_offset
-    if not header.inflated:
-        start = scan_file_meta(buffer, find_start(buffer, True, []), True, []).data_set_offset
     try:
-        walk.read_elements(start, end, header.encoding, tree, found)
+        walk.read_elements(header.start, end, header.encoding, tree, found)
     except (IrregularError, struct.error) as error:
         raise FormatError(
             "the functional groups cannot be read by structure: use instance.dataset()",

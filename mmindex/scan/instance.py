@@ -80,11 +80,16 @@ def scan(
     FormatError
         The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
+    return scan_frames(begin_scan(buffer, force, prove, version), prove=prove)
+
+
+def begin_scan(buffer: Buffer, force: bool, prove: bool, version: Fingerprint | None) -> Header:
+    """Return the header of a file whose frames are looked for next; arguments as of `scan`."""
     if not prove:  # else all of the file is read soon
         will_need(buffer, [(0, _HEAD)])
     header = scan_header(buffer, force=force)
     header.version = version
-    return scan_frames(header, prove=prove)
+    return header
 
 
 def scan_frames(header: Header, *, prove: bool = True) -> InstanceRecord:

@@ -5,13 +5,17 @@ Read from a header by structure; pixel data is not looked at.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.errors import FormatError
+from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord
 from mmindex.scan.functional_groups import read_groups
 from mmindex.scan.group_columns import Column, Tree, stack_values
+from mmindex.scan.header import Header
+from mmindex.scan.instance import begin_scan, scan_frames
 from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
 from mmindex.scan.tiled_full import (
     CONCATENATION,
@@ -27,8 +31,6 @@ from mmindex.tile_positions import SlideImage, pack_positions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from mmindex.scan.header import Header
 
 _MICROMETERS = 1000  # a millimeter
 _DECIMALS = 6  # of a height, by which focal planes are one
@@ -54,6 +56,36 @@ _SLIDE: Tree = {
     SHARED_FUNCTIONAL_GROUPS: _GROUPS,
     PER_FRAME_FUNCTIONAL_GROUPS: _GROUPS,
 }
+
+
+def scan_slide(
+    buffer: Buffer,
+    *,
+    force: bool = False,
+    prove: bool = True,
+    version: Fingerprint | None = None,
+) -> InstanceRecord:
+    """Scan a file as `scan` does, and where the tiles of a whole slide image are."""
+    header = begin_scan(buffer, force, prove, version)
+    return add_positions(scan_frames(header, prove=prove), header)
+
+
+def add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
+    """Return the record of a whole slide image with the positions of its tiles.
+
+    Other records as they are; and those of files that break the rules of a slide, which opening the
+    slide reports.
+    """
+    if record.sop_class_uid != WHOLE_SLIDE_IMAGE or not record.status.has_frames:
+        return record
+    image = record.image_pixel
+    try:
+        positions = scan_tile_positions(
+            header, record.number_of_frames, image.columns or 0, image.rows or 0
+        )
+    except FormatError:
+        return record
+    return replace(record, positions=positions)
 
 
 def scan_tile_positions(
@@ -114,7 +146,7 @@ def scan_tile_positions(
         heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
         if len(set(heights)) < planes:  # closer than heights are told apart: in their order
             heights = tuple(map(float, range(planes)))
-        return pack_positions(_replace(image, heights, image.optical_paths))
+        return pack_positions(replace(image, heights=heights))
     flavor = (*image.image_type, "", "", "")[2]
     if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):
         return pack_positions(image)
@@ -123,12 +155,6 @@ def scan_tile_positions(
     if count < number_of_frames:
         raise FormatError("frame indices 0 and 1 are one tile: no frame has a position of its own")
     return _pack_sparse(image, table, z)
-
-
-def _replace(image: SlideImage, heights: tuple[float, ...], paths: tuple[str, ...]) -> SlideImage:
-    from dataclasses import replace
-
-    return replace(image, heights=heights, optical_paths=paths)
 
 
 def _pack_sparse(
@@ -152,6 +178,6 @@ def _pack_sparse(
         paths = tuple(dict.fromkeys((*known, *found.tolist())))
         places = {name: at for at, name in enumerate(paths)}
         optical = np.array([places[name] for name in found.tolist()])[inverse]
-    image = _replace(image, tuple(heights.tolist()), paths)
+    image = replace(image, heights=tuple(heights.tolist()), optical_paths=paths)
     keys = ((optical * len(heights) + plane) * image.rows + row) * image.columns + column
     return pack_positions(image, keys)
