@@ -205,22 +205,27 @@ class _Walk:
         They end at `end`, or after the delimiter of the item that they are in.
         """
         buffer, unpack, position = self.buffer, encoding.header.unpack_from, start
+        short_vrs, item_end = encoding.short_vrs, encoding.item_end
+        tag_of, get = encoding.tag_of, tree.get
         while position + 8 <= end:
             self.position = position
             raw_tag, vr, length = unpack(buffer, position)
-            if raw_tag == encoding.item_end:
+            if raw_tag == item_end:
                 return position + 8
+            tag = tag_of(raw_tag)
+            wanted = get(tag)
+            if wanted is None and vr in short_vrs:  # most elements
+                position += 8 + length
+                continue
             value_offset = position + 8
             if encoding.implicit:
                 length = vr << encoding.vr_shift | length << encoding.length_shift
-            elif vr not in encoding.short_vrs:
+            elif vr not in short_vrs:
                 if not encoding.is_vr(vr):
                     raise IrregularError
                 (length,) = encoding.length.unpack_from(buffer, value_offset)
                 value_offset += 4
-            tag = encoding.tag_of(raw_tag)
             position = value_offset + length
-            wanted = tree.get(tag)
             if length == UNDEFINED_LENGTH:
                 inside = encoding.inside(vr)
                 if isinstance(wanted, dict):
@@ -245,6 +250,8 @@ class _Walk:
                     names.append(str(value or ""))
                 elif value is not None:
                     found.setdefault(wanted, value)
+        if position > end:
+            raise IrregularError
         return position
 
     def read_items(

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmindex.errors import FormatError
 from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord
-from mmindex.scan.functional_groups import read_groups
+from mmindex.scan.functional_groups import Groups, read_groups
 from mmindex.scan.group_columns import Column, Tree, stack_values
 from mmindex.scan.header import Header
 from mmindex.scan.instance import begin_scan, scan_frames
@@ -116,13 +116,7 @@ def scan_tile_positions(
     }
     names = top.get(OPTICAL_PATHS)
     is_full = top.get(ORGANIZATION) == "TILED_FULL"
-    # Frames without values of their own are alike: there may be more of them than memory holds.
-    count = number_of_frames if groups.parts else 1
-    table = stack_values(count, groups.parts, shared)
-    z = np.full(count, np.nan)
-    z[:] = table.get(_Z.name, np.nan)
     origin = top.get(_ORIGIN)
-    z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
     image = SlideImage(
         *(whole[TOTAL_COLUMNS], whole[TOTAL_ROWS], tile_width, tile_height),
         tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
@@ -136,25 +130,48 @@ def scan_tile_positions(
     is_single = image.columns == image.rows == 1 and (
         number_of_frames == planes * len(image.optical_paths)
     )
-    has_positions = _COLUMN.name in table and _ROW.name in table
+    has_positions = all(each in groups.parts or each in shared for each in (_COLUMN, _ROW))
     if is_full or (is_single and not has_positions):
         if planes > _MOST_PLANES:
             raise FormatError(f"a slide has at most {_MOST_PLANES} focal planes, found {planes}")
-        spacing = shared.get(_SPACING)
-        step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
-        base = float(z[0]) if not isinstance(origin, float) else origin
-        heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
-        if len(set(heights)) < planes:  # closer than heights are told apart: in their order
-            heights = tuple(map(float, range(planes)))
-        return pack_positions(replace(image, heights=heights))
+        base = origin if isinstance(origin, float) else _read_first_height(groups)
+        return pack_positions(
+            replace(image, heights=_space_out(base, shared.get(_SPACING), planes))
+        )
     flavor = (*image.image_type, "", "", "")[2]
     if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):
         return pack_positions(image)
     if not has_positions:
         raise FormatError("the slide's frames have no positions")
+    # Frames without values of their own are alike: there may be more of them than memory holds.
+    count = number_of_frames if groups.parts else 1
     if count < number_of_frames:
         raise FormatError("frame indices 0 and 1 are one tile: no frame has a position of its own")
+    table = stack_values(count, groups.parts, shared)
+    z = np.full(count, np.nan)
+    z[:] = table.get(_Z.name, np.nan)
+    z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
     return _pack_sparse(image, table, z)
+
+
+def _read_first_height(groups: Groups) -> float:
+    """Return the height of the first frame, in micrometers; 0 where there is none."""
+    own = [
+        values[at]
+        for frames, values in groups.parts.get(_Z, ())
+        for at in np.flatnonzero(frames == 0).tolist()
+    ]
+    height = own[-1] if own else groups.shared.get(_Z)
+    return float(height) if isinstance(height, float) else 0.0
+
+
+def _space_out(base: float, spacing: object, planes: int) -> tuple[float, ...]:
+    """Return the heights of focal planes, each a Spacing Between Slices (mm) above the other."""
+    step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
+    heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
+    if len(set(heights)) < planes:  # closer than heights are told apart: in their order
+        return tuple(map(float, range(planes)))
+    return heights
 
 
 def _pack_sparse(
