@@ -70,7 +70,7 @@ class LevelPixels:
         image = tiles.parts[0].image
         paths = tuple(tiles.planes)
         self._name = name
-        self._planes: dict[str | None, list[Plane]] = {None: tiles.planes[paths[0]], **tiles.planes}
+        self._planes, self._first_path = tiles.planes, paths[0]
         self.level = Level(
             *(image.width, image.height, image.tile_width, image.tile_height),
             widest / image.width,
@@ -104,10 +104,11 @@ class LevelPixels:
         FrameIndexError
             There is no such focal plane or optical path.
         """
-        planes = self._planes.get(optical_path)
+        path = self._first_path if optical_path is None else optical_path
+        planes = self._planes.get(path)
         if planes is None:
             raise FrameIndexError(
-                f"{self._name} has no optical path {optical_path!r}: {self.level.optical_paths}"
+                f"{self._name} has no optical path {path!r}: {self.level.optical_paths}"
             )
         if not 0 <= focal_plane < len(planes):
             raise FrameIndexError(
@@ -123,10 +124,9 @@ class LevelPixels:
         plane = self._find_plane(focal_plane, optical_path)
         level = self.level
         if not (0 <= column < level.columns and 0 <= row < level.rows):
-            last = len(self._planes[optical_path]) - 1
             raise FrameIndexError(
-                f"{self._name} has {level.columns} x {level.rows} tiles, focal planes 0 to "
-                f"{last}: no column {column}, row {row}, focal plane {focal_plane}"
+                f"{self._name} has {level.columns} x {level.rows} tiles: no column {column}, "
+                f"row {row}"
             )
         return plane.find(column, row)
 

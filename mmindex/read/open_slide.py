@@ -13,7 +13,7 @@ from mmindex.model import is_url
 from mmindex.read.open_file import open_scanned
 from mmindex.read.selection import select_series
 from mmindex.read.slide import Slide
-from mmindex.scan.slide import scan_slide
+from mmindex.scan.instance import scan_slide
 from mmindex.sources.base import FoundFile
 from mmindex.sources.stores import join_url
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import FormatError, naming
 from mmindex.read.frame_values import read_scanned_header
@@ -28,17 +28,12 @@ _TOTAL = Column("in_concatenation_total_number", "unsigned")
 Found = tuple["Instance", int]  # and frame index
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An instance of a slide, and where its tiles are."""
+class Part(NamedTuple):
+    """An instance of a slide, where its tiles are, and the slide parameters in its file."""
 
     instance: Instance
     tiles: TilePositions
-
-    @property
-    def image(self) -> SlideImage:
-        """The slide parameters in the instance's file."""
-        return self.tiles.image
+    image: SlideImage
 
 
 def read_part(instance: Instance) -> Part:
@@ -59,7 +54,8 @@ def read_part(instance: Instance) -> Part:
             )
         except FormatError as error:
             raise error.at(instance.path) from None
-    return Part(instance, TilePositions(positions))
+    tiles = TilePositions(positions)
+    return Part(instance, tiles, tiles.image)
 
 
 def says_where(part: Part) -> bool:

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.errors import FormatError
-from mmindex.model import WHOLE_SLIDE_IMAGE, Buffer, Fingerprint, InstanceRecord
 from mmindex.scan.functional_groups import Groups, read_groups
 from mmindex.scan.group_columns import Column, Tree, stack_values
-from mmindex.scan.header import Header
-from mmindex.scan.instance import begin_scan, scan_frames
 from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
 from mmindex.scan.tiled_full import (
     CONCATENATION,
@@ -31,6 +28,9 @@ from mmindex.tile_positions import SlideImage, pack_positions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mmindex.model import ImagePixel
+    from mmindex.scan.header import Header
 
 _MICROMETERS = 1000  # a millimeter
 _DECIMALS = 6  # of a height, by which focal planes are one
@@ -58,34 +58,12 @@ _SLIDE: Tree = {
 }
 
 
-def scan_slide(
-    buffer: Buffer,
-    *,
-    force: bool = False,
-    prove: bool = True,
-    version: Fingerprint | None = None,
-) -> InstanceRecord:
-    """Scan a file as `scan` does, and where the tiles of a whole slide image are."""
-    header = begin_scan(buffer, force, prove, version)
-    return add_positions(scan_frames(header, prove=prove), header)
-
-
-def add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
-    """Return the record of a whole slide image with the positions of its tiles.
-
-    Other records as they are; and those of files that break the rules of a slide, which opening the
-    slide reports.
-    """
-    if record.sop_class_uid != WHOLE_SLIDE_IMAGE or not record.status.has_frames:
-        return record
-    image = record.image_pixel
+def find_tile_positions(header: Header, number_of_frames: int, image: ImagePixel) -> bytes | None:
+    """Return what `scan_tile_positions` does, None where the file breaks the rules of a slide."""
     try:
-        positions = scan_tile_positions(
-            header, record.number_of_frames, image.columns or 0, image.rows or 0
-        )
+        return scan_tile_positions(header, number_of_frames, image.columns or 0, image.rows or 0)
     except FormatError:
-        return record
-    return replace(record, positions=positions)
+        return None
 
 
 def scan_tile_positions(
@@ -110,34 +88,38 @@ def scan_tile_positions(
         raise FormatError("expected Rows and Columns of a tile, found none")
     groups = read_groups(header, _SLIDE, number_of_frames)
     top, shared = groups.top, groups.shared
-    whole = {
-        column: value if isinstance(value := top.get(column), int) else 0
+    width, height, planes, first_frame = [
+        value if isinstance(value := top.get(column), int) else 0
         for column in (TOTAL_COLUMNS, TOTAL_ROWS, FOCAL_PLANES, FIRST_FRAME)
-    }
-    names = top.get(OPTICAL_PATHS)
-    is_full = top.get(ORGANIZATION) == "TILED_FULL"
-    origin = top.get(_ORIGIN)
-    image = SlideImage(
-        *(whole[TOTAL_COLUMNS], whole[TOTAL_ROWS], tile_width, tile_height),
-        tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
-        str(top.get(ORGANIZATION, "")),
-        str(top.get(CONCATENATION, "")),
-        whole[FIRST_FRAME],
-        (0.0,),
-        tuple(names) if isinstance(names, list) else ("",),
-    )
-    planes = max(1, whole[FOCAL_PLANES])
-    is_single = image.columns == image.rows == 1 and (
-        number_of_frames == planes * len(image.optical_paths)
+    ]
+    planes = max(1, planes)
+    names, origin = top.get(OPTICAL_PATHS), top.get(_ORIGIN)
+    paths = tuple(names) if isinstance(names, list) else ("",)
+    organization = str(top.get(ORGANIZATION, ""))
+    is_single = (
+        (0 < width <= tile_width)
+        and (0 < height <= tile_height)
+        and number_of_frames == planes * len(paths)
     )
     has_positions = all(each in groups.parts or each in shared for each in (_COLUMN, _ROW))
-    if is_full or (is_single and not has_positions):
+    is_full = organization == "TILED_FULL" or (is_single and not has_positions)
+    heights: tuple[float, ...] = (0.0,)
+    if is_full:
         if planes > _MOST_PLANES:
             raise FormatError(f"a slide has at most {_MOST_PLANES} focal planes, found {planes}")
         base = origin if isinstance(origin, float) else _read_first_height(groups)
-        return pack_positions(
-            replace(image, heights=_space_out(base, shared.get(_SPACING), planes))
-        )
+        heights = _space_out(base, shared.get(_SPACING), planes)
+    image = SlideImage(
+        *(width, height, tile_width, tile_height),
+        tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
+        organization,
+        str(top.get(CONCATENATION, "")),
+        first_frame,
+        heights,
+        paths,
+    )
+    if is_full:
+        return pack_positions(image)
     flavor = (*image.image_type, "", "", "")[2]
     if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):
         return pack_positions(image)

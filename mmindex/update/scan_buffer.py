@@ -8,7 +8,6 @@ from typing import NamedTuple
 from mmindex.attributes import AttributeSet
 from mmindex.errors import MMIndexError, NotDicomError, is_missing
 from mmindex.model import (
-    WHOLE_SLIDE_IMAGE,
     Buffer,
     Fingerprint,
     InstanceRecord,
@@ -99,17 +98,11 @@ def _scan_buffer(
         header.carried_values = decode_attributes(header, options.attributes)
     try:
         if options.header_only:
-            record = make_record(header, Status.NO_PIXEL_DATA)
-        else:
-            record = scan_frames(header, prove=options.prove)
+            return make_record(header, Status.NO_PIXEL_DATA)
+        return scan_frames(header, prove=options.prove, with_positions=True)
     except MMIndexError as error:
         reason = _describe(error, at)
         return make_record(header, Status.UNREADABLE, reason=reason, error=type(error).__name__)
-    if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
-        from mmindex.scan.slide import add_positions  # numpy, which other files do not need
-
-        return add_positions(record, header)
-    return record
 
 
 def unreadable(error: str, reason: str) -> InstanceRecord:
