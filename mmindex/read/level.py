@@ -88,7 +88,8 @@ class LevelPixels:
             The attributes of the image contradict each other.
         """
         first = self.level.instances[0]
-        pixel, dtype = first.record.image_pixel, first.dtype
+        with naming(first.path):
+            pixel, dtype = first.record.image_pixel, first.dtype
         samples, bits = pixel.samples_per_pixel or 1, pixel.bits_allocated or 8
         white = 0
         if samples > 1 and dtype.kind in "iu":
