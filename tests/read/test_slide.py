@@ -369,11 +369,11 @@ def test_pixels_that_contradict_each_other_leave_tiles_as_stored(tmp_path):
     write(tmp_path, a=make_slide("1.2.5", tiles, signed=2))
     with mmindex.open_slide(tmp_path / "a.dcm") as slide:
         assert [slide.tile(0, at % 3, at // 3) for at in range(9)] == tiles
-        with pytest.raises(DecodeError, match="a.dcm.*Pixel Representation"):
+        with pytest.raises(DecodeError, match="Pixel Representation"):
             slide.tile_array(0, 0, 0)
-        with pytest.raises(DecodeError, match="a.dcm.*Pixel Representation"):
+        with pytest.raises(DecodeError, match="Pixel Representation"):
             slide.read_region(0, 0, 0, 4, 2)
-        with pytest.raises(DecodeError, match="a.dcm.*Pixel Representation"):
+        with pytest.raises(DecodeError, match="Pixel Representation"):
             slide.thumbnail(2)
 
 
