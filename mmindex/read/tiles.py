@@ -1,7 +1,7 @@
 """Finds the frame of the tile at a column and row of a slide's level (PS3.3 C.7.6.17).
 
-TILED_FULL by arithmetic; every other organization by the positions of its frames, which the index
-has, or else the file's header.
+TILED_FULL by arithmetic; every other organization by the positions of its frames, which the record
+has. A file that breaks the rules of a slide has none: its header is read to say which rule.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 def read_part(instance: Instance) -> Part:
-    """Return an instance of a slide with where its tiles are: from the index, or its header.
+    """Return an instance of a slide with where its tiles are: from its record, or its header.
 
     Raises
     ------
