@@ -270,8 +270,8 @@ class InstanceRecord:
     scan_microseconds : int
         How long the scan took; 0 where a buffer was scanned.
     positions : Entries or None
-        Where the tiles of a whole slide image are, as `TilePositions` reads them. A build finds
-        them; None else.
+        Where the tiles of a whole slide image are, as `TilePositions` reads them. A build and
+        `open_slide` find them; None else.
     carried_values : tuple of bytes or None
         Attributes of the study and of the series, packed, on their way from the scan to the index;
         None of a record that comes from an index.

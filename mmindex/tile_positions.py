@@ -19,9 +19,10 @@ little-endian, at any alignment.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("<IQIIIIQI")
 _LENGTH = struct.Struct("<H")
-_TILE = np.dtype([("key", "<u8"), ("frame", "<u4")])
-_FENCE = np.dtype("<u8")
+_TILE = struct.Struct("<QI")  # key, frame index
+_FENCE_LENGTH = 8  # bytes
 _STRETCH = 256  # tiles from one fence to the next
 _MOST_KEYS = 1 << 62
 _MOST_PLANES = 1 << 15  # optical paths, each in focal planes
@@ -64,6 +65,8 @@ class SlideImage:
         The focal planes, ascending, in micrometers from the reference plane.
     optical_paths : tuple of str
         Optical Path Identifiers, in order.
+    columns, rows : int
+        Tiles in a row and in a column.
     """
 
     width: int
@@ -76,16 +79,12 @@ class SlideImage:
     first_frame: int
     heights: tuple[float, ...]
     optical_paths: tuple[str, ...]
+    columns: int = field(init=False)
+    rows: int = field(init=False)
 
-    @property
-    def columns(self) -> int:
-        """Tiles in a row."""
-        return -(-self.width // self.tile_width)
-
-    @property
-    def rows(self) -> int:
-        """Tiles in a column."""
-        return -(-self.height // self.tile_height)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", -(-self.width // self.tile_width))
+        object.__setattr__(self, "rows", -(-self.height // self.tile_height))
 
     def key(self, column: int, row: int, focal_plane: int, optical_path: int) -> int:
         """Return the number of a tile; where a slide is full, the index of the tile's frame."""
@@ -112,19 +111,28 @@ class TilePositions:
             raise IndexFormatError(
                 f"damaged positions of tiles: {error}; rebuild the index"
             ) from error
-        self._fences: NDArray[np.uint64] | None = None
+        self._fences: tuple[int, ...] = ()
 
     def find(self, column: int, row: int, focal_plane: int, optical_path: int) -> int | None:
         """Return the frame index of a tile, None where the instance has no such tile."""
         if not self.number_of_tiles:
             return None
-        key = np.uint64(self.image.key(column, row, focal_plane, optical_path))
-        stretch = int(np.searchsorted(self._read_fences(), key, "right")) - 1
+        key = self.image.key(column, row, focal_plane, optical_path)
+        stretch = bisect_right(self._read_fences(), key) - 1
         if stretch < 0:
             return None
-        tiles = self._read_tiles(stretch)
-        at = int(np.searchsorted(tiles["key"], key))
-        return int(tiles["frame"][at]) if at < len(tiles) and tiles["key"][at] == key else None
+        tiles, unpack = self._read_tiles(stretch), _TILE.unpack_from
+        start, end = 0, len(tiles) // _TILE.size
+        while start < end:
+            middle = (start + end) // 2
+            found, frame_index = unpack(tiles, middle * _TILE.size)
+            if found == key:
+                return int(frame_index)
+            if found < key:
+                start = middle + 1
+            else:
+                end = middle
+        return None
 
     def walk(self, focal_plane: int, optical_path: int) -> Iterator[tuple[int, int]]:
         """Yield place (row * columns + column) and frame index of each tile of a plane, in order.
@@ -136,31 +144,32 @@ class TilePositions:
         """
         first = self.image.key(0, 0, focal_plane, optical_path)
         end = first + self.image.columns * self.image.rows
-        start = max(0, int(np.searchsorted(self._read_fences(), np.uint64(first))) - 1)
+        start = max(0, bisect_left(self._read_fences(), first) - 1)
         last = first - 1
         for stretch in range(start, -(-self.number_of_tiles // _STRETCH)):
             tiles = self._read_tiles(stretch)
-            if int(tiles["key"][0]) >= end:
+            if _TILE.unpack_from(tiles)[0] >= end:
                 return
-            for key, frame_index in tiles.tolist():
+            for key, frame_index in _TILE.iter_unpack(tiles):
                 if first <= key < end:
                     if key <= last:
                         raise IndexFormatError("damaged positions of tiles; rebuild the index")
                     last = key
                     yield key - first, frame_index
 
-    def _read_fences(self) -> NDArray[np.uint64]:
-        if self._fences is None:
-            end = self._head + _FENCE.itemsize * -(-self.number_of_tiles // _STRETCH)
-            self._fences = np.frombuffer(self._data[self._head : end], _FENCE)
+    def _read_fences(self) -> tuple[int, ...]:
+        if not self._fences:
+            count = -(-self.number_of_tiles // _STRETCH)
+            packed = self._data[self._head : self._head + _FENCE_LENGTH * count]
+            self._fences = struct.unpack(f"<{count}Q", packed)
         return self._fences
 
-    def _read_tiles(self, stretch: int) -> NDArray[Any]:
-        """Return the tiles from a fence to the next one."""
-        count, size = self.number_of_tiles, _TILE.itemsize
-        start = self._head + _FENCE.itemsize * -(-count // _STRETCH)
+    def _read_tiles(self, stretch: int) -> bytes:
+        """Return the tiles from a fence to the next one, packed."""
+        count, size = self.number_of_tiles, _TILE.size
+        start = self._head + _FENCE_LENGTH * -(-count // _STRETCH)
         first, last = stretch * _STRETCH, min(count, (stretch + 1) * _STRETCH)
-        return np.frombuffer(self._data[start + first * size : start + last * size], _TILE)
+        return self._data[start + first * size : start + last * size]
 
 
 def _unpack_head(data: Entries) -> tuple[int, int, SlideImage]:
@@ -176,8 +185,8 @@ def _unpack_head(data: Entries) -> tuple[int, int, SlideImage]:
         (size,) = _LENGTH.unpack_from(head, position)
         position += _LENGTH.size + size
         texts.append(head[position - size : position].decode())
-    fences = -(-count // _STRETCH) * _FENCE.itemsize
-    if position != length or len(data) != length + fences + count * _TILE.itemsize:
+    fences = -(-count // _STRETCH) * _FENCE_LENGTH
+    if position != length or len(data) != length + fences + count * _TILE.size:
         raise ValueError(f"expected {count} tiles, found {len(data)} bytes")
     image_type, organization, concatenation_uid, *paths = texts
     if not tile_width or not tile_height or not 0 < len(heights) * len(paths) <= _MOST_PLANES:
@@ -217,25 +226,35 @@ def pack_positions(image: SlideImage, keys: NDArray[np.int64] | None = None) -> 
         )
     if image.columns * image.rows * planes >= _MOST_KEYS:
         raise FormatError("the slide has more tiles than can be numbered")
-    tiles = np.empty(0 if keys is None else len(keys), _TILE)
-    if keys is not None:
-        if len(keys) > _MOST_FRAMES:
-            raise FormatError(f"a slide has at most {_MOST_FRAMES} frames, found {len(keys)}")
-        order = np.argsort(keys, kind="stable")
-        tiles["key"], tiles["frame"] = keys[order], order
-        double = np.flatnonzero(tiles["key"][1:] == tiles["key"][:-1])
-        if len(double):
-            frames = order[double[0]], order[double[0] + 1]
-            raise FormatError(f"frame indices {frames[0]} and {frames[1]} are one tile")
+    tiles = b"" if keys is None else _pack_tiles(keys)
     texts = ["\\".join(image.image_type), image.organization, image.concatenation_uid]
     encoded = [text.encode() for text in (*texts, *image.optical_paths)]
     packed = struct.pack(f"<{len(image.heights)}d", *image.heights) + _LENGTH.pack(len(encoded))
     packed += b"".join(_LENGTH.pack(len(text)) + text for text in encoded)
     head = _HEAD.pack(
         _HEAD.size + len(packed),
-        len(tiles),
+        0 if keys is None else len(keys),
         *(image.width, image.height, image.tile_width, image.tile_height),
         *(image.first_frame, len(image.heights)),
     )
-    fences = tiles["key"][::_STRETCH].astype(_FENCE).tobytes()
-    return b"".join((head, packed, fences, tiles.tobytes()))
+    return head + packed + tiles
+
+
+def _pack_tiles(keys: NDArray[np.int64]) -> bytes:
+    """Return the fences and the tiles of frames that have these keys, packed.
+
+    Raises
+    ------
+    FormatError
+        Two frames are one tile, or there are more of them than can be numbered.
+    """
+    if len(keys) > _MOST_FRAMES:
+        raise FormatError(f"a slide has at most {_MOST_FRAMES} frames, found {len(keys)}")
+    tiles = np.empty(len(keys), [("key", "<u8"), ("frame", "<u4")])
+    order = np.argsort(keys, kind="stable")
+    tiles["key"], tiles["frame"] = keys[order], order
+    double = np.flatnonzero(tiles["key"][1:] == tiles["key"][:-1])
+    if len(double):
+        frames = order[double[0]], order[double[0] + 1]
+        raise FormatError(f"frame indices {frames[0]} and {frames[1]} are one tile")
+    return tiles["key"][::_STRETCH].astype("<u8").tobytes() + tiles.tobytes()

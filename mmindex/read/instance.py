@@ -17,7 +17,7 @@ from mmindex.model import InstanceRecord, Status
 from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance_file import CLOSED, InstanceFile, names_path
-from mmindex.read.place import Place, find_place, walk_fragments
+from mmindex.read.place import Place, find_place, read_trusted, walk_fragments
 from mmindex.read.recorded_error import recorded_error
 from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
@@ -90,7 +90,10 @@ class Instance(InstanceFile, Decoded, FrameSequence):
         if frames is None or source is None:
             frames, source = self._require_frames(), self._require_source()
         try:
-            if frames.layout is _FRAGMENTS:
+            layout = frames.layout
+            if layout is _TRUSTED:
+                return read_trusted(self.record, frames, source, frame_index)
+            if layout is _FRAGMENTS:
                 return source.read_joined(frames.fragment_ranges(frame_index))
             contiguous = frames.contiguous_range(frame_index)
             if contiguous is not None:  # most frames need no Place, which takes time to make
@@ -327,4 +330,4 @@ class Instance(InstanceFile, Decoded, FrameSequence):
         return self._source
 
 
-_FRAGMENTS = Layout.FRAGMENTS
+_FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
 from math import prod
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from mmindex.read.ahead import FramesAhead, read_ahead
 from mmindex.read.block_means import BlockMeans
 from mmindex.read.instance import Instance
 from mmindex.read.pixels import read_array
-from mmindex.read.tiles import LevelTiles, TiledImage
+from mmindex.read.tiles import Found, LevelTiles, Plane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,6 @@ _LARGEST_SPARE = 1 << 24  # bytes of a tile that decoders write to again and aga
 _MOST_PIXELS = 1 << 26  # of a picture beside the levels, unless its frames have that many
 _MOST_BACKGROUND = 1000  # times the pixels of its frames
 
-Found = tuple[Instance, int]  # and frame index
 Place = tuple[int, int, "Found | None"]  # column, row, where the tile is stored
 
 
@@ -68,58 +68,68 @@ class LevelPixels:
 
     def __init__(self, name: str, tiles: LevelTiles, widest: int) -> None:
         image = tiles.parts[0].image
+        paths = tuple(tiles.planes)
         self._name = name
-        self._tiles = tiles
+        self._planes, self._first_path = tiles.planes, paths[0]
         self.level = Level(
             *(image.width, image.height, image.tile_width, image.tile_height),
             widest / image.width,
-            *(image.columns, image.rows, tiles.focal_planes, tuple(tiles.planes)),
-            tuple(part.instance for part in tiles.parts),
+            *(image.columns, image.rows, tiles.focal_planes, paths),
+            tuple([part.instance for part in tiles.parts]),
         )
+
+    @cached_property
+    def _background(self) -> NDArray[np.generic]:
+        """The pixel of a tile that is not stored.
+
+        Raises
+        ------
+        DecodeError
+            The attributes of the image contradict each other.
+        """
         first = self.level.instances[0]
-        pixel, dtype = first.record.image_pixel, first.dtype
+        with naming(first.path):
+            pixel, dtype = first.record.image_pixel, first.dtype
         samples, bits = pixel.samples_per_pixel or 1, pixel.bits_allocated or 8
         white = 0
         if samples > 1 and dtype.kind in "iu":
             white = (1 << min(pixel.bits_stored or bits, bits)) - 1
             white = min(white, int(np.iinfo(dtype.str).max))
-        self._background = np.full((samples,) if samples > 1 else (), white, dtype)
+        return np.full((samples,) if samples > 1 else (), white, dtype)
 
-    def _find_plane(
-        self, focal_plane: int, optical_path: str | None
-    ) -> tuple[TiledImage, tuple[str, float], int]:
-        """Return the image that has a plane, the plane, and how many planes its path has.
+    def _find_plane(self, focal_plane: int, optical_path: str | None) -> Plane:
+        """Return a plane of tiles.
 
         Raises
         ------
         FrameIndexError
             There is no such focal plane or optical path.
         """
-        paths = self.level.optical_paths
-        path = paths[0] if optical_path is None else optical_path
-        planes = self._tiles.planes.get(path)
+        path = self._first_path if optical_path is None else optical_path
+        planes = self._planes.get(path)
         if planes is None:
-            raise FrameIndexError(f"{self._name} has no optical path {path!r}: {paths}")
+            raise FrameIndexError(
+                f"{self._name} has no optical path {path!r}: {self.level.optical_paths}"
+            )
         if not 0 <= focal_plane < len(planes):
             raise FrameIndexError(
                 f"{self._name} has focal planes 0 to {len(planes) - 1}, "
                 f"no focal plane {focal_plane}"
             )
-        height, image = planes[focal_plane]
-        return image, (path, height), len(planes)
+        return planes[focal_plane]
 
     def locate(
         self, column: int, row: int, focal_plane: int, optical_path: str | None
     ) -> Found | None:
         """Return the instance and frame index of a tile; see `Slide.locate`."""
-        image, plane, planes = self._find_plane(focal_plane, optical_path)
+        plane = self._find_plane(focal_plane, optical_path)
         level = self.level
         if not (0 <= column < level.columns and 0 <= row < level.rows):
             raise FrameIndexError(
-                f"{self._name} has {level.columns} x {level.rows} tiles, focal planes 0 to "
-                f"{planes - 1}: no column {column}, row {row}, focal plane {focal_plane}"
+                f"{self._name} has {level.columns} x {level.rows} tiles: no column {column}, "
+                f"row {row}"
             )
-        return image.find(column, row, plane)
+        return plane.find(column, row)
 
     def tile_array(
         self, column: int, row: int, focal_plane: int, optical_path: str | None
@@ -147,7 +157,7 @@ class LevelPixels:
             raise ValueError(
                 f"expected a region of at least 1 x 1 pixels, found {width} x {height}"
             )
-        image, plane, _ = self._find_plane(focal_plane, optical_path)
+        plane = self._find_plane(focal_plane, optical_path)
         level = self.level
         tall, wide = level.tile_height, level.tile_width
         left, top = max(0, x), max(0, y)
@@ -157,9 +167,7 @@ class LevelPixels:
             region[:] = self._background
         rows = range(top // tall, -(-bottom // tall) if bottom > top else 0)
         columns = range(left // wide, -(-right // wide) if right > left else 0)
-        places = (
-            (column, row, image.find(column, row, plane)) for row in rows for column in columns
-        )
+        places = ((column, row, plane.find(column, row)) for row in rows for column in columns)
         for column, row, pixels in self._walk_tiles(places):
             first_x, first_y = max(left, column * wide), max(top, row * tall)
             last_x, last_y = min(right, (column + 1) * wide), min(bottom, (row + 1) * tall)
@@ -202,8 +210,8 @@ class LevelPixels:
         if step == 1:
             return self.read_region(0, 0, level.width, level.height)
         means = BlockMeans(level.height, level.width, step, self._background)
-        image, plane, _ = self._find_plane(0, None)
-        for column, row, pixels in self._walk_tiles(image.walk(plane)):
+        plane = self._find_plane(0, None)
+        for column, row, pixels in self._walk_tiles(plane.walk()):
             if pixels is not None:
                 means.add(pixels, row * level.tile_height, column * level.tile_width)
         return means.means()

@@ -69,7 +69,19 @@ def open_file(
         The file is no DICOM file, or broken; AmbiguousFramesError where several readings
         of its frame boundaries fit.
     """
-    scan_source = partial(scan, force=force, prove=prove)
+    return open_scanned(source, scan, force=force, prove=prove, store=store)
+
+
+def open_scanned(
+    source: str | os.PathLike[str] | BinaryIO | bytes | bytearray | memoryview | ByteSource,
+    scan_file: Scan,
+    *,
+    force: bool = False,
+    prove: bool = False,
+    store: object = None,
+) -> Instance:
+    """Open one DICOM file as `open_file` does, with another scan that takes what `scan` takes."""
+    scan_source = partial(scan_file, force=force, prove=prove)
     if isinstance(source, str) and is_url(source):
         return _open_url(source, scan_source, store, force=force, prove=prove)
     if isinstance(source, (str, os.PathLike)):

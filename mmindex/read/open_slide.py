@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from mmindex.errors import NotDicomError, naming
 from mmindex.index.instance_names import name_of
 from mmindex.model import is_url
-from mmindex.read.open_file import open_file
+from mmindex.read.instance import Instance
+from mmindex.read.open_file import open_scanned
 from mmindex.read.selection import select_series
 from mmindex.read.slide import Slide
+from mmindex.scan.instance import scan_slide
 from mmindex.sources.base import FoundFile
 from mmindex.sources.stores import join_url
 
@@ -42,28 +44,38 @@ def open_slide(
     MissingFileError
         There is no such file.
     """
-    is_bucket = isinstance(source, str) and is_url(source) and source.endswith("/")
-    is_folder = is_bucket or (isinstance(source, (str, os.PathLike)) and os.path.isdir(source))
-    paths: list[str | os.PathLike[str]]
-    if isinstance(source, (str, os.PathLike)):
-        paths = [source]
-        if is_bucket:
-            paths = _list_objects(str(source), store)
-        elif is_folder:
-            names = sorted(os.listdir(source))
-            paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
-    else:
-        paths = list(source)
-    with ExitStack() as stack:
-        instances = []
+    if not isinstance(source, (str, os.PathLike)):
+        return _open_files(source, store)
+    if isinstance(source, str) and is_url(source) and source.endswith("/"):
+        return _open_files(_list_objects(source, store), store, others=True)
+    try:
+        return _open_files([source], store)
+    except NotDicomError:
+        if not os.path.isdir(source):
+            raise
+    names = sorted(os.listdir(source))
+    paths = [each for name in names if os.path.isfile(each := os.path.join(source, name))]
+    return _open_files(paths, store, others=True)
+
+
+def _open_files(
+    paths: Iterable[str | os.PathLike[str]], store: object, *, others: bool = False
+) -> Slide:
+    """Return the slide of some files; where there may be others, those are DICOM files."""
+    instances: list[Instance] = []
+    slide = None
+    try:
         for path in paths:
             try:
-                instances.append(stack.enter_context(open_file(path, store=store)))
+                instances.append(open_scanned(path, scan_slide, store=store))
             except NotDicomError:
-                if not is_folder:
+                if not others:
                     raise
         slide = Slide(instances)
-        stack.pop_all()
+    finally:
+        if slide is None:
+            for instance in instances:
+                instance.close()
     return slide
 
 

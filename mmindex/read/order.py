@@ -48,6 +48,8 @@ def check_one_series(
 ) -> None:
     """Raise FormatError for records of several series or studies, which may be of two patients."""
     series = {(record.study_instance_uid, record.series_instance_uid) for record in records}
+    if len(series) <= 1:
+        return
     for at, kind, kinds in ((1, "series", "series"), (0, "study", "studies")):
         uids = sorted({uids[at] for uids in series} - {""})  # a file may name none
         if len(uids) > 1:

@@ -21,7 +21,7 @@ from mmindex.sources.base import ByteSource
 from mmindex.sources.held import HeldSource
 
 _FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
-_ITEM, _ITEM_TAG = Struct("<II"), 0xE000_FFFE
+_unpack_item, _ITEM_TAG = Struct("<II").unpack_from, 0xE000_FFFE
 _NEXT_HEAD = 64  # bytes of the next frame of a trusted table that show how it begins
 
 
@@ -154,6 +154,20 @@ def find_place(
     return Place(offset - before, length + length % 2, ranges, bits)
 
 
+def read_trusted(
+    record: InstanceRecord, table: FrameTable, source: ByteSource, frame_index: int
+) -> bytes:
+    """Return a frame of a trusted table; raises what `Place.read` raises."""
+    span = table.span(frame_index)
+    start, length = span
+    data = source.read(start, length + _count_following(table, span))
+    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
+    if not table.trimmed and _is_one_item(data, length, codec):
+        return data[8:length]
+    ranges = _parse_items(record, table, frame_index, span, data)
+    return Place(start, len(data), ranges).join(data)
+
+
 def walk_fragments(
     record: InstanceRecord, table: FrameTable, source: ByteSource
 ) -> Iterator[ByteRange]:
@@ -180,7 +194,7 @@ def _count_following(table: FrameTable, span: ByteRange) -> int:
     Without a look at the next, an entry that leads into a frame would cut that frame short.
     """
     behind = table.items_end - span.offset - span.length
-    return min(max(behind, 0), _NEXT_HEAD)
+    return _NEXT_HEAD if behind > _NEXT_HEAD else max(behind, 0)
 
 
 def _parse_items(
@@ -195,18 +209,18 @@ def _is_one_item(data: bytes, length: int, codec: Codec) -> bool:
 
     Most frames are; `parse_frame` looks at the others, and takes several times as long.
     """
-    if not codec.start_markers or not 8 < length <= len(data):
+    markers, total = codec.start_markers, len(data)
+    if not markers or not 8 < length <= total:
         return False
-    tag, size = _ITEM.unpack_from(data)
-    if tag != _ITEM_TAG or size != length - 8 or not codec.begins(data[8:24]):
+    tag, size = _unpack_item(data)
+    if tag != _ITEM_TAG or size != length - 8 or not data.startswith(markers, 8, length):
         return False
-    if len(data) == length:  # nothing is behind the last frame
+    if total == length:  # nothing is behind the last frame
         return True
-    if len(data) < length + 8:
+    if total < length + 8:
         return False
-    tag, size = _ITEM.unpack_from(data, length)
-    head = data[length + 8 : length + 8 + min(size, 16)]
-    return tag == _ITEM_TAG and codec.begins(head)
+    tag, size = _unpack_item(data, length)
+    return tag == _ITEM_TAG and data.startswith(markers, length + 8, length + 8 + size)
 
 
 def _parse_span(

@@ -93,8 +93,8 @@ class Slide(Closing):
         FrameIndexError
             There is no such level, column, row, focal plane or optical path.
         """
-        place = index(column), index(row), index(focal_plane)
-        return self._of_level(level).locate(*place, optical_path)
+        pixels = self._of_level(level)
+        return pixels.locate(index(column), index(row), index(focal_plane), optical_path)
 
     def tile(
         self,
@@ -112,12 +112,14 @@ class Slide(Closing):
         FrameIndexError
             There is no such tile, or a sparse slide does not store the tile.
         """
-        found = self.locate(level, column, row, focal_plane=focal_plane, optical_path=optical_path)
+        pixels = self._of_level(level)
+        found = pixels.locate(index(column), index(row), index(focal_plane), optical_path)
         if found is None:
             raise FrameIndexError(
                 f"the tile in column {column} and row {row} of level {level} is not stored"
             )
-        return found[0].frame(found[1])
+        instance, frame_index = found
+        return instance.frame(frame_index)
 
     def tile_array(
         self,

@@ -1,15 +1,18 @@
 """Finds the frame of the tile at a column and row of a slide's level (PS3.3 C.7.6.17).
 
-TILED_FULL by arithmetic; every other organization by the positions of its frames, which the index
-has, or else the file's header.
+TILED_FULL by arithmetic; every other organization by the positions of its frames, which the record
+has. A file that breaks the rules of a slide has none: its header is read to say which rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import FormatError, naming
 from mmindex.read.frame_values import read_scanned_header
@@ -22,42 +25,19 @@ if TYPE_CHECKING:
     from mmindex.read.instance import Instance
 
 _TOTAL = Column("in_concatenation_total_number", "unsigned")
-Plane = tuple[str, float]  # Optical Path Identifier, height
+Found = tuple["Instance", int]  # and frame index
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An instance of a slide, and where its tiles are."""
+class Part(NamedTuple):
+    """An instance of a slide, where its tiles are, and the slide parameters in its file."""
 
     instance: Instance
     tiles: TilePositions
-
-    @property
-    def image(self) -> SlideImage:
-        """The slide parameters in the instance's file."""
-        return self.tiles.image
-
-    def find(self, column: int, row: int, plane: Plane) -> int | None:
-        """Return the frame index of a tile that has a position, None where there is none."""
-        path, height = plane
-        image = self.image
-        if path not in image.optical_paths or height not in image.heights:
-            return None
-        at = image.heights.index(height), image.optical_paths.index(path)
-        return self.tiles.find(column, row, *at)
-
-    def walk(self, plane: Plane, number: int) -> Iterator[tuple[int, int, int]]:
-        """Yield the tiles of a plane that have a position: place in the plane, `number`, frame."""
-        path, height = plane
-        image = self.image
-        if path in image.optical_paths and height in image.heights:
-            at = image.heights.index(height), image.optical_paths.index(path)
-            for place, frame_index in self.tiles.walk(*at):
-                yield place, number, frame_index
+    image: SlideImage
 
 
 def read_part(instance: Instance) -> Part:
-    """Return an instance of a slide with where its tiles are: from the index, or its header.
+    """Return an instance of a slide with where its tiles are: from its record, or its header.
 
     Raises
     ------
@@ -74,7 +54,8 @@ def read_part(instance: Instance) -> Part:
             )
         except FormatError as error:
             raise error.at(instance.path) from None
-    return Part(instance, TilePositions(positions))
+    tiles = TilePositions(positions)
+    return Part(instance, tiles, tiles.image)
 
 
 def says_where(part: Part) -> bool:
@@ -84,85 +65,110 @@ def says_where(part: Part) -> bool:
     return is_one or image.organization == "TILED_FULL" or part.tiles.number_of_tiles > 0
 
 
-@dataclass(frozen=True, slots=True)
-class TiledImage:
-    """One image of a level: an instance, or the instances of a concatenation in order."""
+class Plane(ABC):
+    """The tiles of one focal plane of an optical path."""
 
-    parts: tuple[Part, ...]
+    __slots__ = ()
 
-    @property
-    def planes(self) -> dict[Plane, None]:
-        """The optical paths and focal planes that the image has."""
-        parts = self.parts if self._has_positions else self.parts[:1]
-        return {
-            (path, height): None
-            for part in parts
-            for path in part.image.optical_paths
-            for height in part.image.heights
-        }
-
-    @property
-    def _has_positions(self) -> bool:
-        return self.parts[0].tiles.number_of_tiles > 0
-
-    def find(self, column: int, row: int, plane: Plane) -> tuple[Instance, int] | None:
-        """Return the instance and frame index of a tile, None where the image has no such tile.
+    @abstractmethod
+    def find(self, column: int, row: int) -> Found | None:
+        """Return the instance and frame index of a tile, None of a tile that is not stored.
 
         Raises
         ------
         FormatError
             Two instances have the tile.
         """
-        if not self._has_positions:
-            frame = self.parts[0].image.key(column, row, *self._number(plane))
-            return next(self._walk_full(frame, frame + 1), None)
-        places = [
-            (part.instance, index)
-            for part in self.parts
-            if (index := part.find(column, row, plane)) is not None
-        ]
-        if len(places) > 1:
-            raise _double(column, row, [instance for instance, _ in places])
-        return places[0] if places else None
 
-    def walk(self, plane: Plane) -> Iterator[tuple[int, int, tuple[Instance, int]]]:
-        """Yield column and row, instance and frame index of the tiles of a plane that are stored.
+    @abstractmethod
+    def walk(self) -> Iterator[tuple[int, int, Found]]:
+        """Yield column and row, instance and frame index of the tiles that are stored.
 
         Raises
         ------
         FormatError
             Two instances have one tile.
         """
-        image = self.parts[0].image
-        if not self._has_positions:
-            first = image.key(0, 0, *self._number(plane))
-            located = self._walk_full(first, first + image.columns * image.rows)
-            for number, found in enumerate(located):
-                row, column = divmod(number, image.columns)
-                yield column, row, found
-            return
+
+
+class FullPlane(Plane):
+    """A plane whose tiles are in the order of frames, all of them.
+
+    Parameters
+    ----------
+    parts : list of Part
+        The image's instances, in order.
+    number : int
+        How many planes are before this one.
+    """
+
+    __slots__ = ("_columns", "_first", "_parts", "_rows", "_starts")
+
+    def __init__(self, parts: list[Part], starts: list[int], number: int) -> None:
+        image = parts[0].image
+        self._columns, self._rows = image.columns, image.rows
+        self._first = number * self._columns * self._rows
+        self._parts, self._starts = parts, starts
+
+    def find(self, column: int, row: int) -> Found:
+        """Return the instance and frame index of a tile."""
+        frame = self._first + row * self._columns + column
+        at = bisect_right(self._starts, frame) - 1
+        return self._parts[at].instance, frame - self._starts[at]
+
+    def walk(self) -> Iterator[tuple[int, int, Found]]:
+        """Yield all tiles; see `Plane.walk`."""
+        for row in range(self._rows):
+            for column in range(self._columns):
+                yield column, row, self.find(column, row)
+
+
+class SparsePlane(Plane):
+    """A plane whose tiles are where their frames say.
+
+    Parameters
+    ----------
+    columns : int
+        Tiles in a row.
+    """
+
+    __slots__ = ("_columns", "_parts")
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._parts: list[tuple[Part, int, int]] = []  # and numbers of focal plane, optical path
+
+    def add(self, part: Part, focal_plane: int, optical_path: int) -> None:
+        """Add the tiles of an instance, by its own numbers of the plane."""
+        self._parts.append((part, focal_plane, optical_path))
+
+    def find(self, column: int, row: int) -> Found | None:
+        """Return the instance and frame index of a tile; see `Plane.find`."""
+        found = [
+            (part.instance, frame_index)
+            for part, *plane in self._parts
+            if (frame_index := part.tiles.find(column, row, *plane)) is not None
+        ]
+        if len(found) > 1:
+            raise _double(column, row, [instance for instance, _ in found])
+        return found[0] if found else None
+
+    def walk(self) -> Iterator[tuple[int, int, Found]]:
+        """Yield the tiles that are stored, in order; see `Plane.walk`."""
         last, before = -1, 0
-        tiles = [part.walk(plane, at) for at, part in enumerate(self.parts)]
-        for key, at, frame_index in merge(*tiles):
-            row, column = divmod(key, image.columns)
-            if key == last:
-                both = self.parts[before].instance, self.parts[at].instance
-                raise _double(column, row, both)
-            last, before = key, at
-            yield column, row, (self.parts[at].instance, frame_index)
+        for place, at, frame_index in merge(*map(self._walk_part, range(len(self._parts)))):
+            row, column = divmod(place, self._columns)
+            instance = self._parts[at][0].instance
+            if place == last:
+                raise _double(column, row, [self._parts[before][0].instance, instance])
+            last, before = place, at
+            yield column, row, (instance, frame_index)
 
-    def _number(self, plane: Plane) -> tuple[int, int]:
-        path, height = plane
-        image = self.parts[0].image
-        return image.heights.index(height), image.optical_paths.index(path)
-
-    def _walk_full(self, start: int, end: int) -> Iterator[tuple[Instance, int]]:
-        """Yield instance and frame index of frames [start, end) of a full image."""
-        for part in self.parts:
-            first = part.image.first_frame
-            last = min(end, first + part.instance.number_of_frames)
-            for frame in range(max(start, first), last):
-                yield part.instance, frame - first
+    def _walk_part(self, at: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the tiles of an instance: place in the plane, `at`, frame index."""
+        part, *plane = self._parts[at]
+        for place, frame_index in part.tiles.walk(*plane):
+            yield place, at, frame_index
 
 
 def _double(column: int, row: int, instances: Sequence[Instance]) -> FormatError:
@@ -170,6 +176,14 @@ def _double(column: int, row: int, instances: Sequence[Instance]) -> FormatError
         f"the tile in column {column} and row {row} is in {len(instances)} instances",
         path=instances[1].path,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TiledImage:
+    """One image of a level: an instance, or the instances of a concatenation in order."""
+
+    parts: list[Part]
+    planes: Mapping[tuple[str, float], Plane]  # by Optical Path Identifier and height
 
 
 def make_image(parts: list[Part]) -> TiledImage:
@@ -188,7 +202,7 @@ def make_image(parts: list[Part]) -> TiledImage:
     if parts[0].tiles.number_of_tiles:
         if image.concatenation_uid:
             check_number_of_parts([part.instance for part in parts])
-        return TiledImage(tuple(parts))
+        return TiledImage(parts, _list_sparse_planes(parts))
     for part in parts:  # their order of frames is one; heights are those of the first frame
         own = part.image
         if own.optical_paths != image.optical_paths or len(own.heights) != len(image.heights):
@@ -205,7 +219,29 @@ def make_image(parts: list[Part]) -> TiledImage:
             f"{planes} focal planes and {paths} optical paths, found {count}",
             path=path,
         )
-    return TiledImage(tuple(parts))
+    return TiledImage(parts, _list_full_planes(parts))
+
+
+def _list_full_planes(parts: list[Part]) -> dict[tuple[str, float], Plane]:
+    """Return the planes of an image whose order of frames says where tiles are."""
+    image = parts[0].image
+    starts = [part.image.first_frame for part in parts]
+    planes: dict[tuple[str, float], Plane] = {}
+    for number, plane in enumerate(product(image.optical_paths, image.heights)):
+        planes.setdefault(plane, FullPlane(parts, starts, number))
+    return planes
+
+
+def _list_sparse_planes(parts: list[Part]) -> dict[tuple[str, float], Plane]:
+    """Return the planes of an image whose frames say where tiles are."""
+    planes: dict[tuple[str, float], SparsePlane] = {}
+    for part in parts:
+        image = part.image
+        for at, path in enumerate(image.optical_paths):
+            for focal_plane, height in enumerate(image.heights):
+                plane = planes.setdefault((path, height), SparsePlane(image.columns))
+                plane.add(part, focal_plane, at)
+    return {**planes}
 
 
 def check_sequence(parts: list[tuple[int, Instance]]) -> None:
@@ -252,7 +288,7 @@ class LevelTiles:
     """The images of one level: each optical path and focal plane is in one of them."""
 
     parts: tuple[Part, ...]
-    planes: dict[str, list[tuple[float, TiledImage]]]  # by optical path, from the glass up
+    planes: dict[str, list[Plane]]  # by optical path, from the glass up
 
     @property
     def focal_planes(self) -> int:
@@ -273,7 +309,7 @@ def make_level(parts: list[Part]) -> LevelTiles:
         groups.setdefault(part.image.concatenation_uid or f" {number}", []).append(part)
     images = sorted(map(make_image, groups.values()), key=lambda image: min(image.planes))
     first = parts[0].image
-    planes: dict[str, dict[float, TiledImage]] = {}
+    known: dict[str, dict[float, TiledImage]] = {}
     for image in images:
         path = image.parts[0].instance.path
         size = f"{first.width} x {first.height} pixels"
@@ -282,16 +318,19 @@ def make_level(parts: list[Part]) -> LevelTiles:
             if tile != (first.tile_width, first.tile_height):
                 raise FormatError(f"two images of {size} have other tiles", path=path)
         for name, height in image.planes:
-            known = planes.setdefault(name, {})
-            if height in known:
-                other = known[height].parts[0].instance.path
+            by_height = known.setdefault(name, {})
+            if height in by_height:
+                other = by_height[height].parts[0].instance.path
                 raise FormatError(
                     f"two images of {size} have optical path {name!r} at the height {height:g}, the"
                     f" other in {other!r}: name the files of one slide, each image once",
                     path=path,
                 )
-            known[height] = image
+            by_height[height] = image
     return LevelTiles(
         tuple(part for image in images for part in image.parts),
-        {name: sorted(known.items(), key=lambda each: each[0]) for name, known in planes.items()},
+        {
+            name: [by_height[height].planes[name, height] for height in sorted(by_height)]
+            for name, by_height in known.items()
+        },
     )

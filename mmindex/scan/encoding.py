@@ -43,12 +43,12 @@ class Encoding:
         self.header = struct.Struct(order + "IHH")  # tag, VR, 2-byte length
         self.length = struct.Struct(order + "I")
         self.number = struct.Struct(order + "H")
-        self.wanted = {self._raw_tag(tag): tag for tag in tags.WANTED | also}
-        self.delimiters = {self._raw_tag(tag): kind for tag, kind in tags.DELIMITERS.items()}
+        self.wanted = {self.tag_of(tag): tag for tag in tags.WANTED | also}
+        self.delimiters = {self.tag_of(tag): kind for tag, kind in tags.DELIMITERS.items()}
         self.stops = {*self.wanted, *self.delimiters}
-        self.item = self._raw_tag(tags.ITEM)
-        self.item_end = self._raw_tag(tags.ITEM_DELIMITATION)
-        self.sequence_end = self._raw_tag(tags.SEQUENCE_DELIMITATION)
+        self.item = self.tag_of(tags.ITEM)
+        self.item_end = self.tag_of(tags.ITEM_DELIMITATION)
+        self.sequence_end = self.tag_of(tags.SEQUENCE_DELIMITATION)
         self.vr_names = {self._raw_vr(vr): vr for vr in KNOWN_VRS}
         self.short_vrs = frozenset(() if implicit else map(self._raw_vr, _SHORT_VRS))
         self._wanting: dict[frozenset[int], Encoding] = {}
@@ -56,15 +56,12 @@ class Encoding:
         # A 4-byte length, put together from the two halves that `header` takes apart.
         self.vr_shift, self.length_shift = (16, 0) if big_endian else (0, 16)
 
-    def _raw_tag(self, tag: int) -> int:
-        return tag if self.big_endian else (tag & 0xFFFF) << 16 | tag >> 16
-
     def _raw_vr(self, vr: str) -> int:
         return int.from_bytes(vr.encode(), "big" if self.big_endian else "little")
 
     def tag_of(self, raw_tag: int) -> int:
-        """Return the tag that `header` read as `raw_tag`."""
-        return self._raw_tag(raw_tag)
+        """Return the tag that `header` read as `raw_tag`; of a tag, what `header` reads."""
+        return raw_tag if self.big_endian else (raw_tag & 0xFFFF) << 16 | raw_tag >> 16
 
     def wanting(self, also: frozenset[int]) -> Encoding:
         """Return this encoding where other elements are wanted, too; the same one each time."""

@@ -14,7 +14,6 @@ from mmindex.errors import FormatError
 from mmindex.model import Buffer
 from mmindex.scan import tags
 from mmindex.scan.encoding import UNDEFINED_LENGTH, Encoding
-from mmindex.scan.file_format import find_start, scan_file_meta
 from mmindex.scan.group_columns import (
     Column,
     Parts,
@@ -136,13 +135,11 @@ def read_groups(header: Header, tree: Tree, number_of_frames: int) -> Groups:
 
 def _read_top_level(header: Header, tree: Tree, walk: _Walk, found: Values) -> None:
     """Read the wanted values before the pixel data."""
-    buffer, start, end = header.buffer, 0, len(header.buffer)
+    end = len(header.buffer)
     if header.data_set.pixel_data is not None:
         end = header.data_set.pixel_data.element_offset
-    if not header.inflated:
-        start = scan_file_meta(buffer, find_start(buffer, True, []), True, []).data_set_offset
     try:
-        walk.read_elements(start, end, header.encoding, tree, found)
+        walk.read_elements(header.start, end, header.encoding, tree, found)
     except (IrregularError, struct.error) as error:
         raise FormatError(
             "the functional groups cannot be read by structure: use instance.dataset()",
@@ -208,22 +205,28 @@ class _Walk:
         They end at `end`, or after the delimiter of the item that they are in.
         """
         buffer, unpack, position = self.buffer, encoding.header.unpack_from, start
+        short_vrs, item_end = encoding.short_vrs, encoding.item_end
+        big_endian, get = encoding.big_endian, tree.get
         while position + 8 <= end:
             self.position = position
             raw_tag, vr, length = unpack(buffer, position)
-            if raw_tag == encoding.item_end:
+            if raw_tag == item_end:
                 return position + 8
+            # As `Encoding.tag_of` has it: a call an element takes longer than all else here.
+            tag = raw_tag if big_endian else (raw_tag & 0xFFFF) << 16 | raw_tag >> 16
+            wanted = get(tag)
+            if wanted is None and vr in short_vrs:  # most elements
+                position += 8 + length
+                continue
             value_offset = position + 8
             if encoding.implicit:
                 length = vr << encoding.vr_shift | length << encoding.length_shift
-            elif vr not in encoding.short_vrs:
+            elif vr not in short_vrs:
                 if not encoding.is_vr(vr):
                     raise IrregularError
                 (length,) = encoding.length.unpack_from(buffer, value_offset)
                 value_offset += 4
-            tag = encoding.tag_of(raw_tag)
             position = value_offset + length
-            wanted = tree.get(tag)
             if length == UNDEFINED_LENGTH:
                 inside = encoding.inside(vr)
                 if isinstance(wanted, dict):
@@ -248,6 +251,8 @@ class _Walk:
                     names.append(str(value or ""))
                 elif value is not None:
                     found.setdefault(wanted, value)
+        if position > end:
+            raise IrregularError
         return position
 
     def read_items(

@@ -66,6 +66,8 @@ class Header:
         What the record carries of its attributes, set by a build that keeps them.
     version : Fingerprint or None
         The version of the file, set where it is known before the record is made.
+    start : int
+        Where the data set begins in `buffer`.
     """
 
     buffer: Buffer
@@ -76,6 +78,7 @@ class Header:
     inflated: bool = False
     carried_values: tuple[bytes, bytes] | None = None
     version: Fingerprint | None = None
+    start: int = 0
 
     def text(self, tag: int) -> str:
         """Return the value of an element as text without padding.
@@ -230,7 +233,7 @@ def _scan_beginning(
     else:
         encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
-    header = Header(buffer, syntax, encoding, DataSet({}, None), anomalies, inflated)
+    header = Header(buffer, syntax, encoding, DataSet({}, None), anomalies, inflated, start=start)
     return header, start, meta.second_transfer_syntax_uid
 
 

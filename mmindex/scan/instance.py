@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from mmindex.frame_table import FrameTable
 from mmindex.model import (
+    WHOLE_SLIDE_IMAGE,
     Anomaly,
     Boundaries,
     Buffer,
@@ -80,20 +81,42 @@ def scan(
     FormatError
         The file is broken; AmbiguousFramesError where several readings of its frames fit.
     """
+    return scan_frames(_begin(buffer, force, prove, version), prove=prove)
+
+
+def scan_slide(
+    buffer: Buffer,
+    *,
+    force: bool = False,
+    prove: bool = True,
+    version: Fingerprint | None = None,
+) -> InstanceRecord:
+    """Scan a file as `scan` does, and where the tiles of a whole slide image are."""
+    header = _begin(buffer, force, prove, version)
+    return scan_frames(header, prove=prove, with_positions=True)
+
+
+def _begin(buffer: Buffer, force: bool, prove: bool, version: Fingerprint | None) -> Header:
+    """Return the header of a file whose frames are looked for next; arguments as of `scan`."""
     if not prove:  # else all of the file is read soon
         will_need(buffer, [(0, _HEAD)])
     header = scan_header(buffer, force=force)
     header.version = version
-    return scan_frames(header, prove=prove)
+    return header
 
 
-def scan_frames(header: Header, *, prove: bool = True) -> InstanceRecord:
+def scan_frames(
+    header: Header, *, prove: bool = True, with_positions: bool = False
+) -> InstanceRecord:
     """Find the frames of the instance whose header this is.
 
     Parameters
     ----------
     prove : bool
         As in `scan`.
+    with_positions : bool
+        Find where the tiles of a whole slide image are, too. A file that breaks the rules of a
+        slide has none, which opening the slide reports.
 
     Raises
     ------
@@ -125,6 +148,7 @@ def scan_frames(header: Header, *, prove: bool = True) -> InstanceRecord:
         boundaries=boundaries,
         image_pixel=image,
         frames=frames,
+        with_positions=with_positions,
     )
 
 
@@ -138,10 +162,16 @@ def make_record(
     frames: FrameTable | None = None,
     reason: str = "",
     error: str = "",
+    with_positions: bool = False,
 ) -> InstanceRecord:
     """Return the record of an instance with the identifiers and numbers that its header has."""
     sop_class, sop, study, series, modality = header.texts(_IDENTIFIERS)
     anomalies = header.anomalies
+    positions = None
+    if with_positions and sop_class == WHOLE_SLIDE_IMAGE and status.has_frames:
+        from mmindex.scan.slide import find_tile_positions  # numpy, which other files do not need
+
+        positions = find_tile_positions(header, number_of_frames, image_pixel or _NO_PIXELS)
     return InstanceRecord(
         status=status,
         fingerprint=header.version,
@@ -160,6 +190,7 @@ def make_record(
         image_numbers=read_image_numbers(header),
         frames=frames,
         anomalies=tuple(sorted(anomalies, key=attrgetter("offset"))) if anomalies else (),
+        positions=positions,
         carried_values=header.carried_values,
     )
 

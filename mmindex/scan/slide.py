@@ -5,12 +5,13 @@ Read from a header by structure; pixel data is not looked at.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.errors import FormatError
-from mmindex.scan.functional_groups import read_groups
+from mmindex.scan.functional_groups import Groups, read_groups
 from mmindex.scan.group_columns import Column, Tree, stack_values
 from mmindex.scan.tags import PER_FRAME_FUNCTIONAL_GROUPS, SHARED_FUNCTIONAL_GROUPS
 from mmindex.scan.tiled_full import (
@@ -28,6 +29,7 @@ from mmindex.tile_positions import SlideImage, pack_positions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmindex.model import ImagePixel
     from mmindex.scan.header import Header
 
 _MICROMETERS = 1000  # a millimeter
@@ -56,6 +58,14 @@ _SLIDE: Tree = {
 }
 
 
+def find_tile_positions(header: Header, number_of_frames: int, image: ImagePixel) -> bytes | None:
+    """Return what `scan_tile_positions` does, None where the file breaks the rules of a slide."""
+    try:
+        return scan_tile_positions(header, number_of_frames, image.columns or 0, image.rows or 0)
+    except FormatError:
+        return None
+
+
 def scan_tile_positions(
     header: Header, number_of_frames: int, tile_width: int, tile_height: int
 ) -> bytes:
@@ -78,57 +88,72 @@ def scan_tile_positions(
         raise FormatError("expected Rows and Columns of a tile, found none")
     groups = read_groups(header, _SLIDE, number_of_frames)
     top, shared = groups.top, groups.shared
-    whole = {
-        column: value if isinstance(value := top.get(column), int) else 0
+    width, height, planes, first_frame = [
+        value if isinstance(value := top.get(column), int) else 0
         for column in (TOTAL_COLUMNS, TOTAL_ROWS, FOCAL_PLANES, FIRST_FRAME)
-    }
-    names = top.get(OPTICAL_PATHS)
-    is_full = top.get(ORGANIZATION) == "TILED_FULL"
-    # Frames without values of their own are alike: there may be more of them than memory holds.
-    count = number_of_frames if groups.parts else 1
-    table = stack_values(count, groups.parts, shared)
-    z = np.full(count, np.nan)
-    z[:] = table.get(_Z.name, np.nan)
-    origin = top.get(_ORIGIN)
-    z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
-    image = SlideImage(
-        *(whole[TOTAL_COLUMNS], whole[TOTAL_ROWS], tile_width, tile_height),
-        tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
-        str(top.get(ORGANIZATION, "")),
-        str(top.get(CONCATENATION, "")),
-        whole[FIRST_FRAME],
-        (0.0,),
-        tuple(names) if isinstance(names, list) else ("",),
+    ]
+    planes = max(1, planes)
+    names, origin = top.get(OPTICAL_PATHS), top.get(_ORIGIN)
+    paths = tuple(names) if isinstance(names, list) else ("",)
+    organization = str(top.get(ORGANIZATION, ""))
+    is_single = (
+        (0 < width <= tile_width)
+        and (0 < height <= tile_height)
+        and number_of_frames == planes * len(paths)
     )
-    planes = max(1, whole[FOCAL_PLANES])
-    is_single = image.columns == image.rows == 1 and (
-        number_of_frames == planes * len(image.optical_paths)
-    )
-    has_positions = _COLUMN.name in table and _ROW.name in table
-    if is_full or (is_single and not has_positions):
+    has_positions = all(each in groups.parts or each in shared for each in (_COLUMN, _ROW))
+    is_full = organization == "TILED_FULL" or (is_single and not has_positions)
+    heights: tuple[float, ...] = (0.0,)
+    if is_full:
         if planes > _MOST_PLANES:
             raise FormatError(f"a slide has at most {_MOST_PLANES} focal planes, found {planes}")
-        spacing = shared.get(_SPACING)
-        step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
-        base = float(z[0]) if not isinstance(origin, float) else origin
-        heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
-        if len(set(heights)) < planes:  # closer than heights are told apart: in their order
-            heights = tuple(map(float, range(planes)))
-        return pack_positions(_replace(image, heights, image.optical_paths))
+        base = origin if isinstance(origin, float) else _read_first_height(groups)
+        heights = _space_out(base, shared.get(_SPACING), planes)
+    image = SlideImage(
+        *(width, height, tile_width, tile_height),
+        tuple(str(top.get(_IMAGE_TYPE, "")).split("\\")),
+        organization,
+        str(top.get(CONCATENATION, "")),
+        first_frame,
+        heights,
+        paths,
+    )
+    if is_full:
+        return pack_positions(image)
     flavor = (*image.image_type, "", "", "")[2]
     if image.width < 1 or image.height < 1 or (flavor in _BESIDE and not has_positions):
         return pack_positions(image)
     if not has_positions:
         raise FormatError("the slide's frames have no positions")
+    # Frames without values of their own are alike: there may be more of them than memory holds.
+    count = number_of_frames if groups.parts else 1
     if count < number_of_frames:
         raise FormatError("frame indices 0 and 1 are one tile: no frame has a position of its own")
+    table = stack_values(count, groups.parts, shared)
+    z = np.full(count, np.nan)
+    z[:] = table.get(_Z.name, np.nan)
+    z[np.isnan(z)] = origin if isinstance(origin, float) else 0.0
     return _pack_sparse(image, table, z)
 
 
-def _replace(image: SlideImage, heights: tuple[float, ...], paths: tuple[str, ...]) -> SlideImage:
-    from dataclasses import replace
+def _read_first_height(groups: Groups) -> float:
+    """Return the height of the first frame, in micrometers; 0 where there is none."""
+    own = [
+        values[at]
+        for frames, values in groups.parts.get(_Z, ())
+        for at in np.flatnonzero(frames == 0).tolist()
+    ]
+    height = own[-1] if own else groups.shared.get(_Z)
+    return float(height) if isinstance(height, float) else 0.0
 
-    return replace(image, heights=heights, optical_paths=paths)
+
+def _space_out(base: float, spacing: object, planes: int) -> tuple[float, ...]:
+    """Return the heights of focal planes, each a Spacing Between Slices (mm) above the other."""
+    step = _MICROMETERS * spacing if isinstance(spacing, float) and spacing > 0 else 1.0
+    heights = tuple(round(base + step * plane, _DECIMALS) for plane in range(planes))
+    if len(set(heights)) < planes:  # closer than heights are told apart: in their order
+        return tuple(map(float, range(planes)))
+    return heights
 
 
 def _pack_sparse(
@@ -152,6 +177,6 @@ def _pack_sparse(
         paths = tuple(dict.fromkeys((*known, *found.tolist())))
         places = {name: at for at, name in enumerate(paths)}
         optical = np.array([places[name] for name in found.tolist()])[inverse]
-    image = _replace(image, tuple(heights.tolist()), paths)
+    image = replace(image, heights=tuple(heights.tolist()), optical_paths=paths)
     keys = ((optical * len(heights) + plane) * image.rows + row) * image.columns + column
     return pack_positions(image, keys)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from mmindex.attributes import AttributeSet
-from mmindex.errors import FormatError, MMIndexError, NotDicomError, is_missing
+from mmindex.errors import MMIndexError, NotDicomError, is_missing
 from mmindex.model import (
-    WHOLE_SLIDE_IMAGE,
     Buffer,
     Fingerprint,
     InstanceRecord,
     Status,
     is_url,
 )
-from mmindex.scan.header import Header, scan_header
+from mmindex.scan.header import scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
 from mmindex.sources.file import READ_WHOLE
@@ -100,32 +98,11 @@ def _scan_buffer(
         header.carried_values = decode_attributes(header, options.attributes)
     try:
         if options.header_only:
-            record = make_record(header, Status.NO_PIXEL_DATA)
-        else:
-            record = scan_frames(header, prove=options.prove)
+            return make_record(header, Status.NO_PIXEL_DATA)
+        return scan_frames(header, prove=options.prove, with_positions=True)
     except MMIndexError as error:
         reason = _describe(error, at)
         return make_record(header, Status.UNREADABLE, reason=reason, error=type(error).__name__)
-    if record.sop_class_uid == WHOLE_SLIDE_IMAGE and record.status.has_frames:
-        return _add_positions(record, header)
-    return record
-
-
-def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
-    """Return the record of a whole slide image with the positions of its tiles.
-
-    Without them where the file breaks the rules of a slide, which opening the slide reports.
-    """
-    from mmindex.scan.slide import scan_tile_positions  # numpy, which other files do not need
-
-    image = record.image_pixel
-    try:
-        positions = scan_tile_positions(
-            header, record.number_of_frames, image.columns or 0, image.rows or 0
-        )
-    except FormatError:
-        return record
-    return replace(record, positions=positions)
 
 
 def unreadable(error: str, reason: str) -> InstanceRecord:

@@ -15,6 +15,7 @@ from small_slides import make_position, make_slide, make_tile
 
 import mmindex
 from mmindex.errors import (
+    DecodeError,
     FormatError,
     FrameIndexError,
     IndexFormatError,
@@ -343,6 +344,52 @@ def test_a_sparse_slide_of_an_archive_is_opened_from_the_index(tmp_path, monkeyp
                 assert (None if place is None else place[1]) == found.get(cell)
             assert slide.tile(0, cells[7] % side, cells[7] // side) == tiles[7]
             archive.check_index()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_slide_of_files_is_opened_with_one_look_at_each_header(tmp_path, monkeypatch, sparse):
+    """The scan of a file finds the places of its tiles, too; no header is read a second time."""
+    places = [(column * 4 + 1, row * 2 + 1) for row in range(3) for column in range(3)]
+    positions = [make_position(*place, 0, "1") for place in places] if sparse else None
+    tiles = [make_tile(number) for number in range(9)]
+    write(tmp_path, a=make_slide("1.2.5", tiles, positions=positions))
+
+    def fail(instance: object) -> None:
+        raise AssertionError("a header was read")
+
+    monkeypatch.setattr(tiles_module, "read_scanned_header", fail)
+    for source in (tmp_path / "a.dcm", tmp_path, [tmp_path / "a.dcm"]):
+        with mmindex.open_slide(source) as slide:
+            assert [slide.tile(0, at % 3, at // 3) for at in range(9)] == tiles
+
+
+def test_pixels_that_contradict_each_other_leave_tiles_as_stored(tmp_path):
+    """No array has Pixel Representation 2: tiles are read, and pixels raise when asked for."""
+    tiles = [make_tile(number) for number in range(9)]
+    write(tmp_path, a=make_slide("1.2.5", tiles, signed=2))
+    with mmindex.open_slide(tmp_path / "a.dcm") as slide:
+        assert [slide.tile(0, at % 3, at // 3) for at in range(9)] == tiles
+        with pytest.raises(DecodeError, match="Pixel Representation"):
+            slide.tile_array(0, 0, 0)
+        with pytest.raises(DecodeError, match="Pixel Representation"):
+            slide.read_region(0, 0, 0, 4, 2)
+        with pytest.raises(DecodeError, match="Pixel Representation"):
+            slide.thumbnail(2)
+
+
+def test_an_optical_path_that_is_named_twice_is_the_first(tmp_path):
+    """Frames of the second one have no name of their own; a sparse slide has them once."""
+    tiles = [make_tile(number) for number in range(18)]
+    write(tmp_path, a=make_slide("1.2.5", tiles, paths=("1", "1")))
+    with mmindex.open_slide(tmp_path / "a.dcm") as slide:
+        assert slide.levels[0].optical_paths == ("1",)
+        assert [slide.tile(0, at % 3, at // 3) for at in range(9)] == tiles[:9]
+    places = [(column * 4 + 1, row * 2 + 1) for row in range(3) for column in range(3)]
+    positions = [make_position(*place, 0, "1") for place in places]
+    write(tmp_path, b=make_slide("1.2.6", tiles[9:], positions=positions, paths=("1", "1")))
+    with mmindex.open_slide(tmp_path / "b.dcm") as slide:
+        assert slide.levels[0].optical_paths == ("1",)
+        assert [slide.tile(0, at % 3, at // 3) for at in range(9)] == tiles[9:]
 
 
 def test_a_broken_slide_is_indexed_and_says_so_when_it_is_opened(tmp_path):
