@@ -63,14 +63,34 @@ class Stream(NamedTuple):
     low_bits: int | None = None
 
 
-def check_image(image: ImagePixel) -> tuple[int, ...]:
-    """Return the shape of a frame's array: (rows, columns), or (rows, columns, samples).
+class Form(NamedTuple):
+    """The shape and the dtype of decoded frames, in native byte order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+
+_LAST: list[tuple[ImagePixel, Form]] = []  # the image that was looked at last, and its form
+
+
+def find_form(image: ImagePixel) -> Form:
+    """Return the form of an image's decoded frames, which the frames of an instance share.
 
     Raises
     ------
     DecodeError
         An attribute that decoding needs is absent or has no meaning.
     """
+    for last, form in _LAST:
+        if last is image:  # after a codec ran, a look at every attribute takes 10 us
+            return form
+    form = Form(_check_image(image), find_dtype(image))
+    _LAST[:] = [(image, form)]
+    return form
+
+
+def _check_image(image: ImagePixel) -> tuple[int, ...]:
+    """Return the shape of a frame's array; raises what `find_form` raises."""
     for name in ("rows", "columns", "samples_per_pixel", "bits_allocated", "bits_stored"):
         if not getattr(image, name):
             raise DecodeError(f"cannot decode the frame: the data set has no {name}")
@@ -161,7 +181,7 @@ def offer(out: Pixels | None, dtype: str) -> Pixels | None:
     return out.view(wanted)
 
 
-def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixels:
+def fit_samples(samples: Pixels, form: Form, out: Pixels | None) -> Pixels:
     """Return decoded samples as wide as Bits Allocated, with the sign of Pixel Representation.
 
     Samples that are narrower than Bits Allocated are extended by that sign.
@@ -171,7 +191,7 @@ def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixel
     DecodeError
         They are of another shape, or wider than Bits Allocated.
     """
-    shape, dtype = array_shape(image), find_dtype(image)
+    shape, dtype = form
     if out is None and samples.dtype == dtype and samples.shape == shape:
         return samples  # most end here
     if samples.shape != shape:
