@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mmindex.decode.by_pydicom import decode_by_pydicom
+from mmindex.decode.stream import array_shape
 from mmindex.errors import DecodeError
 from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -80,12 +81,59 @@ def decode_native(
         array = unpack_bits(np.frombuffer(frame, "u1"), width, count).view(dtype)
     else:
         array = np.frombuffer(frame, dtype, count)
-    if unused:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
-        below = _count_bits_below(array, image, unused)
-        shifted = np.empty_like(array)
-        np.left_shift(array, unused - below, out=shifted)
-        array = np.right_shift(shifted, unused, out=shifted)
+    if unused:
+        array = _drop_unused(array, image, unused, np.empty_like(array))
     return _reshape(array, image)
+
+
+def make_room(
+    image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool, out: Pixels | None
+) -> Pixels | None:
+    """Return an array whose memory can take a native frame's bytes as they lie in the file.
+
+    Parameters
+    ----------
+    out : ndarray or None
+        Where the pixels go; None makes an array.
+
+    Returns
+    -------
+    ndarray or None
+        `out`, or a new array; `finish_room` turns the bytes that were read into it into pixels.
+        None where bytes have to move, or `out` has another shape or dtype or is not contiguous.
+    """
+    image, dtype, _, width, _ = _plan(image, frame_bits, big_endian, raw)
+    if dtype is None or width != dtype.itemsize * 8:
+        return None
+    samples = image.samples_per_pixel or 1
+    if samples > 1 and image.planar_configuration != 0:
+        return None
+    shape = array_shape(image)
+    if out is None:
+        return np.empty(shape, dtype)
+    fits = (out.shape, out.dtype) == (shape, dtype) and out.flags.c_contiguous
+    return out if fits else None
+
+
+def finish_room(
+    room: Pixels, image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool
+) -> Pixels:
+    """Return the pixels of a frame whose bytes are in `room`; they replace these.
+
+    Raises
+    ------
+    DecodeError
+        As `decode_native`.
+    """
+    image, _, _, _, unused = _plan(image, frame_bits, big_endian, raw)
+    return _drop_unused(room, image, unused, room) if unused else room
+
+
+def _drop_unused(array: Pixels, image: ImagePixel, unused: int, out: Pixels) -> Pixels:
+    """Return samples in `out`: what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)."""
+    below = _count_bits_below(array, image, unused)
+    np.left_shift(array, unused - below, out=out)
+    return np.right_shift(out, unused, out=out)
 
 
 def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmindex.decode.frame import decode_frame, put
-from mmindex.decode.native import decode_native, is_plain
-from mmindex.decode.registry import check_known
+from mmindex.decode.native import (
+    decode_native,
+    finish_room,
+    is_plain,
+    make_room,
+    native_frame_bits,
+)
+from mmindex.decode.registry import ENCAPSULATED_UNCOMPRESSED, check_known
 from mmindex.errors import DecodeError, MMIndexError
 from mmindex.read.place import find_place
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mmindex.decode.stream import Pixels
+    from mmindex.frame_table import FrameTable
     from mmindex.index.frame_location import StoredPixels
     from mmindex.read.instance import Instance
 
@@ -66,25 +73,55 @@ def _read_stored(
     record = instance.record
     frames, image = record.frames, record.image_pixel
     uid = record.transfer_syntax_uid
-    if frames is None or not frames.frame_bits:
+    if frames is None or not (frames.frame_bits or uid == ENCAPSULATED_UNCOMPRESSED):
         pixels = decode_frame(instance.frame(frame_index), image, uid, raw=raw, out=out)
-    else:
-        if uid:
-            check_known(uid)
-        is_viewed = not copy and out is None  # what is copied comes by a read: a map may be cut
+        return _give(pixels, copy, out)
+    if uid:
+        check_known(uid)
+    if record.swaps_pairs:
+        frame = find_place(record, frames, frame_index, in_order=True).read(instance.source)
+        pixels = decode_native(frame, image, frame_bits=frames.frame_bits, raw=raw)
+        return _give(pixels, copy, out)
+    found = _read_plain(instance, frames, frame_index, raw, copy, out)
+    if found is not None:
+        return found
+    frame = instance.frame(frame_index)
+    if frames.frame_bits:
         bits, big_endian = frames.frame_bits, record.big_endian
-        frame: bytes | bytearray | memoryview
-        if record.swaps_pairs:
-            place = find_place(record, frames, frame_index, in_order=True)
-            frame, big_endian = place.read(instance.source), False
-        elif is_viewed and is_plain(image, bits, big_endian=big_endian, raw=raw):
-            frame = instance.view(frame_index)
-        else:
-            frame = instance.frame(frame_index)
-        if copy:
-            frame = bytearray(frame)
         pixels = decode_native(frame, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    else:
+        pixels = decode_frame(frame, image, uid, raw=raw)
     return _give(pixels, copy, out)
+
+
+def _read_plain(
+    instance: Instance,
+    frames: FrameTable,
+    frame_index: int,
+    raw: bool,
+    copy: bool,
+    out: Pixels | None,
+) -> Pixels | None:
+    """Return the pixels of a frame that is one run of native samples in whole words, else None.
+
+    They are viewed where they lie, or read into the array that the caller gets: a map may be cut,
+    which what is copied must not meet.
+    """
+    image, big_endian = instance.record.image_pixel, instance.record.big_endian
+    bits = frames.frame_bits or native_frame_bits(image)
+    run = frames.contiguous_range(frame_index)
+    if run is None or not 0 <= run[1] - (bits >> 3) <= (bits >> 3) % 2:  # a fragment may be padded
+        return None
+    if not copy and out is None:
+        if not is_plain(image, bits, big_endian=big_endian, raw=raw):
+            return None
+        view = instance.source.view(run[0], bits >> 3)
+        return decode_native(view, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    room = make_room(image, bits, big_endian=big_endian, raw=raw, out=out)
+    if room is None:
+        return None
+    instance.source.read_into(run[0], room.reshape(-1).view(np.uint8).data)
+    return finish_room(room, image, bits, big_endian=big_endian, raw=raw)
 
 
 def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
@@ -233,6 +270,8 @@ def _make_stack(number: int, array: Pixels) -> Pixels:
 
 def _fill(place: Pixels, array: Pixels) -> None:
     """Copy an array to its place, unless it was decoded there; its byte order may be another."""
+    if array is place:
+        return
     native = array.dtype.newbyteorder("="), place.dtype.newbyteorder("=")
     if array.shape != place.shape or native[0] != native[1]:
         raise DecodeError(
@@ -264,12 +303,19 @@ def _run(
         return
     turn = count()  # its next() is atomic
 
-    def work(_: int) -> None:
-        while (at := next(turn)) < len(positions):
-            call(positions[at])
+    def work() -> None:
+        try:
+            while (at := next(turn)) < len(positions):
+                call(positions[at])
+        except BaseException:
+            ending.set()
+            raise
 
-    with ThreadPoolExecutor(workers) as own:
-        _wait(own.map(work, range(workers)), ending)
+    with ThreadPoolExecutor(workers - 1) as own:  # this thread works, too
+        others = [own.submit(work) for _ in range(workers - 1)]
+        work()
+        for other in others:
+            other.result()
 
 
 def _wait(calls: Iterator[None], ending: Event) -> None:

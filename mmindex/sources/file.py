@@ -11,6 +11,7 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import NoReturn
 
@@ -225,6 +226,18 @@ class FileSource(ByteSource):
         if monotonic() >= self._due:
             self.check()
         return data
+
+    def read_into(self, offset: int, room: memoryview) -> None:
+        """Fill `room` without a copy on the way; see `ByteSource.read_into`."""
+        descriptor = self._descriptor
+        done = -1
+        if offset + len(room) <= self.size:
+            with suppress(OSError):
+                done = os.preadv(descriptor.number, (room,), offset)
+        if done != len(room):  # `read` says why, or reads on
+            super().read_into(offset, room)
+        elif monotonic() >= self._due:
+            self.check()
 
     def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
         """Return the bytes of ascending ranges that lie near each other, joined.
