@@ -8,6 +8,7 @@ image's attributes say (PS3.5 8.1.1, 8.2).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,27 +71,15 @@ class Form(NamedTuple):
     dtype: np.dtype[np.generic]
 
 
-_LAST: list[tuple[ImagePixel, Form]] = []  # the image that was looked at last, and its form
-
-
+@lru_cache(1000)  # which the frames of an instance share
 def find_form(image: ImagePixel) -> Form:
-    """Return the form of an image's decoded frames, which the frames of an instance share.
+    """Return the form of an image's decoded frames.
 
     Raises
     ------
     DecodeError
         An attribute that decoding needs is absent or has no meaning.
     """
-    for last, form in _LAST:
-        if last is image:  # after a codec ran, a look at every attribute takes 10 us
-            return form
-    form = Form(_check_image(image), find_dtype(image))
-    _LAST[:] = [(image, form)]
-    return form
-
-
-def _check_image(image: ImagePixel) -> tuple[int, ...]:
-    """Return the shape of a frame's array; raises what `find_form` raises."""
     for name in ("rows", "columns", "samples_per_pixel", "bits_allocated", "bits_stored"):
         if not getattr(image, name):
             raise DecodeError(f"cannot decode the frame: the data set has no {name}")
@@ -106,7 +95,7 @@ def _check_image(image: ImagePixel) -> tuple[int, ...]:
             "cannot decode the frame: expected Bits Allocated of 1, 8, 16, 32 or 64 and not more "
             f"Bits Stored, found {image.bits_allocated} and {image.bits_stored}"
         )
-    return array_shape(image)
+    return Form(array_shape(image), find_dtype(image))
 
 
 def find_dtype(image: ImagePixel) -> np.dtype[np.generic]:
