@@ -7,6 +7,7 @@ Segments of single bits hold them as native frames do, the first pixel in the lo
 from __future__ import annotations
 
 import struct
+from operator import lt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
             f"cannot decode the frame: expected {expected} RLE segments, found {count}"
         )
     ends = [*offsets[1:count], len(frame)]
-    if any(start >= end for start, end in zip(offsets, ends, strict=False)):
+    if not all(map(lt, offsets, ends)):
         raise DecodeError("cannot decode the frame: its RLE segments overlap")
     is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
     return Stream(image.rows or 0, image.columns or 0, samples, 0, frame, is_ybr=is_ybr)
@@ -89,15 +90,15 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
 
 def _decode_segment(segment: memoryview, room: Pixels) -> Pixels:
     """Return the bytes of a segment (Annex G.3.2), as many as `room` has: there, or elsewhere."""
-    from imagecodecs import packbits_decode
+    import imagecodecs
 
     length = len(room)
     if len(segment) * 128 < length:  # no run is longer
         raise DecodeError("cannot decode the frame: an RLE segment ends early")
     try:
-        found: Pixels = packbits_decode(segment, out=room)
+        found: Pixels = imagecodecs.packbits_decode(segment, out=room)
     except RuntimeError:  # damaged, or too long: by a byte of padding, or by more
-        found = packbits_decode(segment, out=np.empty(length + 1, "u1"))
+        found = imagecodecs.packbits_decode(segment, out=np.empty(length + 1, "u1"))
     if len(found) == length:
         return found
     if len(found) < length or found[length]:

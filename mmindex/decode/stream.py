@@ -162,12 +162,14 @@ def check_stream(stream: Stream, image: ImagePixel) -> None:
 
 def offer(out: Pixels | None, dtype: str) -> Pixels | None:
     """Return `out` as a decoder may fill it with samples of `dtype`; None where it cannot."""
-    if out is None or not out.flags.c_contiguous or not out.dtype.isnative:
+    if out is None or not out.flags.c_contiguous:
         return None
     wanted = np.dtype(dtype)
-    if out.dtype.itemsize != wanted.itemsize or out.dtype.kind not in "iu":
+    if out.dtype == wanted:  # most end here
+        return out
+    if not out.dtype.isnative or out.dtype.itemsize != wanted.itemsize:
         return None
-    return out.view(wanted)
+    return out.view(wanted) if out.dtype.kind in "iu" else None
 
 
 def fit_samples(samples: Pixels, form: Form, out: Pixels | None) -> Pixels:
@@ -181,7 +183,7 @@ def fit_samples(samples: Pixels, form: Form, out: Pixels | None) -> Pixels:
         They are of another shape, or wider than Bits Allocated.
     """
     shape, dtype = form
-    if out is None and samples.dtype == dtype and samples.shape == shape:
+    if samples is out or (out is None and samples.dtype == dtype and samples.shape == shape):
         return samples  # most end here
     if samples.shape != shape:
         raise DecodeError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Sequence
 from itertools import count
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mmindex.frame_table import FrameTable
     from mmindex.index.frame_location import StoredPixels
     from mmindex.read.instance import Instance
+
+_MOST_TASKS = 32  # that an executor gets at least: as many as it may have threads
 
 Decode = Callable[[int, "Pixels | None"], "Pixels"]  # position, array to fill -> array
 
@@ -214,17 +216,13 @@ def stack_arrays(
     ending = Event()
 
     def decode_into(position: int) -> None:
-        if ending.is_set():
-            return
         try:
-            _fill(stack[position], decode(position, stack[position]))
+            place = stack[position]
+            _fill(place, decode(position, place))
         except MMIndexError as error:
             failures[position] = error
             if not skip:
                 ending.set()
-        except BaseException:
-            ending.set()
-            raise
 
     _run(decode_into, range(start, number), executor, threads, ending)
     if failures and not skip:
@@ -291,37 +289,51 @@ def _run(
 ) -> None:
     """Call a function for every position: here, in an executor, or in threads of its own.
 
-    `ending` is set where an exception ends this, Ctrl-C, too: threads take no further position.
+    `ending`, set by `call` or by what ends this, Ctrl-C, too, lets nobody take another position.
     """
-    if executor is not None:
-        _wait(executor.map(call, positions), ending)
-        return
     workers = min(threads or 1, len(positions))
-    if workers <= 1:
+    if executor is None and workers <= 1:
         for position in positions:
+            if ending.is_set():
+                break
             call(position)
         return
     turn = count()  # its next() is atomic
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            while (at := next(turn)) < len(positions):
+            while not ending.is_set() and (at := next(turn)) < len(positions):
                 call(positions[at])
-        except BaseException:
+        except BaseException as error:
             ending.set()
-            raise
+            errors.append(error)
 
-    with ThreadPoolExecutor(workers - 1) as own:  # this thread works, too
-        others = [own.submit(work) for _ in range(workers - 1)]
-        work()
-        for other in others:
-            other.result()
-
-
-def _wait(calls: Iterator[None], ending: Event) -> None:
     try:
-        for _ in calls:
-            pass
+        if executor is not None:  # a task a frame would take as long as a short frame
+            tasks = min(len(positions), max(_MOST_TASKS, os.cpu_count() or 1))
+            for task in [executor.submit(work) for _ in range(tasks)]:
+                task.result()
+        else:
+            _work_together(work, workers, ending)
     except BaseException:
         ending.set()
         raise
+    if errors:
+        raise errors[0]
+
+
+def _work_together(work: Callable[[], None], workers: int, ending: Event) -> None:
+    """Call `work` in so many threads, this one among them; all of them end before this returns."""
+    others = [Thread(target=work) for _ in range(workers - 1)]
+    try:
+        for other in others:
+            other.start()
+        work()
+    except BaseException:
+        ending.set()
+        raise
+    finally:
+        for other in others:
+            if other.ident is not None:
+                other.join()
