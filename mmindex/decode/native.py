@@ -67,7 +67,7 @@ def decode_native(
     DecodeError
         The attributes contradict each other or the frame.
     """
-    image, dtype, count, width, unused = _plan(image, frame_bits, big_endian, raw)
+    image, dtype, count, width, unused, _ = plan_native(image, frame_bits, big_endian, raw)
     if dtype is None:
         uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
         return decode_by_pydicom(bytes(frame), uid, image, raw=raw)
@@ -86,9 +86,7 @@ def decode_native(
     return _reshape(array, image)
 
 
-def make_room(
-    image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool, out: Pixels | None
-) -> Pixels | None:
+def make_room(plan: Plan, out: Pixels | None) -> Pixels | None:
     """Return an array whose memory can take a native frame's bytes as they lie in the file.
 
     Parameters
@@ -102,22 +100,15 @@ def make_room(
         `out`, or a new array; `finish_room` turns the bytes that were read into it into pixels.
         None where bytes have to move, or `out` has another shape or dtype or is not contiguous.
     """
-    image, dtype, _, width, _ = _plan(image, frame_bits, big_endian, raw)
-    if dtype is None or width != dtype.itemsize * 8:
+    if plan.shape is None:
         return None
-    samples = image.samples_per_pixel or 1
-    if samples > 1 and image.planar_configuration != 0:
-        return None
-    shape = array_shape(image)
     if out is None:
-        return np.empty(shape, dtype)
-    fits = (out.shape, out.dtype) == (shape, dtype) and out.flags.c_contiguous
+        return np.empty(plan.shape, plan.dtype)
+    fits = out.shape == plan.shape and out.dtype == plan.dtype and out.flags.c_contiguous
     return out if fits else None
 
 
-def finish_room(
-    room: Pixels, image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool
-) -> Pixels:
+def finish_room(plan: Plan, room: Pixels) -> Pixels:
     """Return the pixels of a frame whose bytes are in `room`; they replace these.
 
     Raises
@@ -125,8 +116,7 @@ def finish_room(
     DecodeError
         As `decode_native`.
     """
-    image, _, _, _, unused = _plan(image, frame_bits, big_endian, raw)
-    return _drop_unused(room, image, unused, room) if unused else room
+    return _drop_unused(room, plan.image, plan.unused, room) if plan.unused else room
 
 
 def _drop_unused(array: Pixels, image: ImagePixel, unused: int, out: Pixels) -> Pixels:
@@ -165,13 +155,7 @@ def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:
     return below if fits_high else 0
 
 
-def is_plain(image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool) -> bool:
-    """Return whether `decode_native` returns a view of a frame's bytes."""
-    _, dtype, _, width, unused = _plan(image, frame_bits, big_endian, raw)
-    return dtype is not None and width != 1 and width == dtype.itemsize * 8 and not unused
-
-
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """The way from the bytes of an image's native frames to pixels.
 
     Attributes
@@ -185,6 +169,8 @@ class _Plan(NamedTuple):
         Samples of a frame, and the bits that each takes.
     unused : int
         Bits of the dtype above Bits Stored.
+    shape : tuple of int or None
+        That of an array with the bytes of a frame as they lie; None where bytes have to move.
     """
 
     image: ImagePixel
@@ -192,10 +178,18 @@ class _Plan(NamedTuple):
     samples: int
     width: int
     unused: int
+    shape: tuple[int, ...] | None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether `decode_native` returns a view of a frame's bytes."""
+        is_whole = self.dtype is not None and self.width == self.dtype.itemsize * 8
+        return is_whole and not self.unused
 
 
 @lru_cache(1000)  # frames of a series share it
-def _plan(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> _Plan:
+def plan_native(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> Plan:
+    """Return the way from the bytes of native frames to pixels; see `decode_native`."""
     if image.samples_per_pixel is None:
         image = replace(image, samples_per_pixel=1)  # R46: the scan has found one long enough
     if image.is_packed and not image.bits_stored:
@@ -209,7 +203,11 @@ def _plan(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> _P
     unused = 0
     if dtype is not None and dtype.kind in "iu":
         unused = dtype.itemsize * 8 - (image.bits_stored or 0)
-    return _Plan(image, dtype, count, width, unused)
+    shape = None
+    if dtype is not None and width == dtype.itemsize * 8:
+        is_planar = (image.samples_per_pixel or 1) > 1 and image.planar_configuration != 0
+        shape = None if is_planar else array_shape(image)
+    return Plan(image, dtype, count, width, unused, shape)
 
 
 def unpack_single_bits(data: Pixels, count: int) -> Pixels:

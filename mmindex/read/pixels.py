@@ -14,13 +14,14 @@ from mmindex.decode.frame import decode_frame, put
 from mmindex.decode.native import (
     decode_native,
     finish_room,
-    is_plain,
     make_room,
     native_frame_bits,
+    plan_native,
 )
 from mmindex.decode.registry import ENCAPSULATED_UNCOMPRESSED, check_known
 from mmindex.errors import DecodeError, MMIndexError
 from mmindex.read.place import find_place
+from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -114,16 +115,17 @@ def _read_plain(
     run = frames.contiguous_range(frame_index)
     if run is None or not 0 <= run[1] - (bits >> 3) <= (bits >> 3) % 2:  # a fragment may be padded
         return None
+    plan = plan_native(image, bits, big_endian, raw)
     if not copy and out is None:
-        if not is_plain(image, bits, big_endian=big_endian, raw=raw):
+        if not plan.is_view:
             return None
         view = instance.source.view(run[0], bits >> 3)
         return decode_native(view, image, frame_bits=bits, big_endian=big_endian, raw=raw)
-    room = make_room(image, bits, big_endian=big_endian, raw=raw, out=out)
+    room = make_room(plan, out)
     if room is None:
         return None
-    instance.source.read_into(run[0], room.reshape(-1).view(np.uint8).data)
-    return finish_room(room, image, bits, big_endian=big_endian, raw=raw)
+    instance.source.read_into(run[0], _bytes_of(room))
+    return finish_room(plan, room)
 
 
 def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
@@ -133,36 +135,50 @@ def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
     return pixels.copy() if copy and not pixels.flags.writeable else pixels
 
 
-def decode_once(
-    frame: bytes,
+def read_once(
+    root: bytes,
     stored: StoredPixels,
     *,
     raw: bool,
     rescale: bool = False,
     copy: bool = False,
     out: Pixels | None = None,
-) -> Pixels:
-    """Return the pixels of a frame by what its packed record says; see `Instance.array`.
+) -> Pixels | None:
+    """Return the pixels of a frame of a file that is opened for it alone; see `Instance.array`.
+
+    None where the file is missing, another one, or shorter.
 
     Raises
     ------
     DecodeError, MissingDependencyError
         As `Instance.array`.
     """
-    image, uid = stored.image, stored.transfer_syntax_uid
-    given = None if rescale else out
-    if stored.frame_bits:
-        if uid:
-            check_known(uid)
-        owned = bytearray(frame) if copy else frame
-        pixels = decode_native(owned, image, frame_bits=stored.frame_bits, raw=raw)
+    (path, version, offset, length), image, uid, bits, slope_and_intercept = stored
+    path = root + b"/" + path
+    if bits and uid:
+        check_known(uid)
+    if bits and not rescale and (copy or out is not None):
+        plan = plan_native(image, bits, False, raw)
+        room = make_room(plan, out)
+        if room is not None:
+            found = read_range(path, version, offset, length, _bytes_of(room))
+            return None if found is None else finish_room(plan, room)
+    frame = read_range(path, version, offset, length)
+    if frame is None:
+        return None
+    if bits:
+        pixels = decode_native(frame, image, frame_bits=bits, raw=raw)
     else:
-        pixels = decode_frame(frame, image, uid, raw=raw, out=given)
-    if rescale and stored.rescale is not None:
+        pixels = decode_frame(frame, image, uid, raw=raw, out=None if rescale else out)
+    if rescale and slope_and_intercept is not None:
         from mmindex.read.units import apply_rescale
 
-        pixels = apply_rescale(pixels, *stored.rescale)
+        pixels = apply_rescale(pixels, *slope_and_intercept)
     return _give(pixels, copy, out)
+
+
+def _bytes_of(room: Pixels) -> memoryview:
+    return room.reshape(-1).view(np.uint8).data
 
 
 def stack_arrays(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import NoReturn
+from typing import NoReturn, overload
 
 from mmindex.errors import MissingFileError, StaleIndexError, is_missing
 from mmindex.frame_table import ByteRange
@@ -89,17 +89,38 @@ class _ClosedDescriptor(Descriptor):
 _CLOSED = _ClosedDescriptor()
 
 
-def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> bytes | None:
+@overload
+def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> bytes | None: ...
+
+
+@overload
+def read_range(
+    path: bytes, version: Fingerprint, offset: int, length: int, room: memoryview
+) -> memoryview | None: ...
+
+
+def read_range(
+    path: bytes, version: Fingerprint, offset: int, length: int, room: memoryview | None = None
+) -> bytes | memoryview | None:
     """Return bytes of a file that is opened for them alone.
 
     None where the file is missing, another one, or shorter: a FileSource tells which.
+
+    Parameters
+    ----------
+    room : memoryview of uint8, optional
+        `length` bytes that the file's are read into; returned then.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        data = os.pread(number, length, offset)
+        data: bytes | memoryview
+        if room is None:
+            data = os.pread(number, length, offset)
+        else:
+            data = room[: os.preadv(number, (room,), offset)]
         status = os.fstat(number)  # after the read: so that was not of a later file
     except OSError:
         return None
