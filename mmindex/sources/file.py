@@ -252,7 +252,7 @@ class FileSource(ByteSource):
         """Fill `room` without a copy on the way; see `ByteSource.read_into`."""
         descriptor = self._descriptor
         done = -1
-        if offset + len(room) <= self.size:
+        if 0 <= offset <= self.size - len(room):  # preadv takes -1 for where the file stands
             with suppress(OSError):
                 done = os.preadv(descriptor.number, (room,), offset)
         if done != len(room):  # `read` says why, or reads on
