@@ -34,8 +34,8 @@ class Case(Row):
     Attributes
     ----------
     contenders : sequence of Contender
-        mmindex, its peers and the limit. Of a `unit` of "B" or "CPU" (seconds), what a
-        call returns is the figure.
+        mmindex, its peers and the limit. Of another `unit` than "s", what a call returns is the
+        figure.
     weighed : bool
         Whether it is of seconds, too.
     least_budget : float

@@ -78,7 +78,7 @@ class Row:
     Attributes
     ----------
     unit : str
-        "s" of wall time, "CPU" of seconds of processor time, "B" of bytes.
+        "s" of wall time, "CPU" of seconds of processor time, "B" of bytes, "1" of a part.
     limit : str
         The contender that is the limit; "" where there is none.
     bound : float or None
