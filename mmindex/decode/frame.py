@@ -17,11 +17,11 @@ from mmindex.decode.registry import (
     find_decoder,
 )
 from mmindex.decode.stream import (
+    Form,
     Stream,
-    check_image,
     check_stream,
     count_bits,
-    find_dtype,
+    find_form,
     fit_samples,
     keep_low_bits,
 )
@@ -75,17 +75,19 @@ def decode_frame(
     if transfer_syntax_uid in SAMPLES_IN_FRAGMENTS:
         pixels = _decode_samples(frame, image, transfer_syntax_uid, raw)
     else:
-        shape = check_image(image)
+        form = find_form(image)
         decoder = find_decoder(frame)
         module = decoder.load()
         stream = module.parse_stream(frame, image)
         check_stream(stream, image)
-        if has_codecs(module):
-            given = out
-            if out is not None and (out.shape, out.dtype) != (shape, find_dtype(image)):
-                given = None
-            pixels = _decode_stream(decoder, module, stream, image, raw, given)
-        else:
+        given = out
+        if out is not None and (out.shape, out.dtype) != form:
+            given = None
+        try:
+            pixels = _decode_stream(decoder, module, stream, image, form, raw, given)
+        except ImportError:
+            if has_codecs(module):
+                raise
             pixels = decode_by_pydicom(bytes(frame), transfer_syntax_uid, image, raw=raw)
     return put(pixels, out)
 
@@ -127,6 +129,7 @@ def _decode_stream(
     module: CodecModule,
     stream: Stream,
     image: ImagePixel,
+    form: Form,
     raw: bool,
     out: Pixels | None,
 ) -> Pixels:
@@ -135,7 +138,7 @@ def _decode_stream(
         samples = module.decode_stream(stream, image, raw, out)
     except _CODEC_ERRORS as error:
         raise DecodeError(f"cannot decode the frame: {decoder.name}: {error}") from error
-    pixels = keep_low_bits(fit_samples(samples, image, out), count_bits(stream, image))
+    pixels = keep_low_bits(fit_samples(samples, form, out), count_bits(stream, image))
     if stream.is_ybr and stream.samples > 1 and not stream.converts and not raw:
         return convert_ybr(pixels)
     return pixels

@@ -74,8 +74,9 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
 def _decode(
     body: bytes | memoryview, colours: tuple[str, str] | None, out: Pixels | None
 ) -> Pixels:
-    from imagecodecs import jpeg8_decode
+    import imagecodecs
 
     source, wanted = colours or (None, None)
-    found: Pixels = jpeg8_decode(body, colorspace=source, outcolorspace=wanted, out=out)
+    decode = imagecodecs.jpeg8_decode
+    found: Pixels = decode(body, colorspace=source, outcolorspace=wanted, out=out)
     return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mmindex.decode.by_pydicom import decode_by_pydicom
+from mmindex.decode.stream import array_shape
 from mmindex.errors import DecodeError
 from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -66,7 +67,7 @@ def decode_native(
     DecodeError
         The attributes contradict each other or the frame.
     """
-    image, dtype, count, width, unused = _plan(image, frame_bits, big_endian, raw)
+    image, dtype, count, width, unused, _ = plan_native(image, frame_bits, big_endian, raw)
     if dtype is None:
         uid = EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
         return decode_by_pydicom(bytes(frame), uid, image, raw=raw)
@@ -80,12 +81,49 @@ def decode_native(
         array = unpack_bits(np.frombuffer(frame, "u1"), width, count).view(dtype)
     else:
         array = np.frombuffer(frame, dtype, count)
-    if unused:  # what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)
-        below = _count_bits_below(array, image, unused)
-        shifted = np.empty_like(array)
-        np.left_shift(array, unused - below, out=shifted)
-        array = np.right_shift(shifted, unused, out=shifted)
+    if unused:
+        array = _drop_unused(array, image, unused, np.empty_like(array))
     return _reshape(array, image)
+
+
+def make_room(plan: Plan, out: Pixels | None) -> Pixels | None:
+    """Return an array whose memory can take a native frame's bytes as they lie in the file.
+
+    Parameters
+    ----------
+    out : ndarray or None
+        Where the pixels go; None makes an array.
+
+    Returns
+    -------
+    ndarray or None
+        `out`, or a new array; `finish_room` turns the bytes that were read into it into pixels.
+        None where bytes have to move, or `out` has another shape or dtype or is not contiguous.
+    """
+    if plan.shape is None:
+        return None
+    if out is None:
+        return np.empty(plan.shape, plan.dtype)
+    fits = out.shape == plan.shape and out.dtype == plan.dtype and out.flags.c_contiguous
+    return out if fits else None
+
+
+def finish_room(plan: Plan, room: Pixels) -> Pixels:
+    """Return the pixels of a frame whose bytes are in `room`; they replace these.
+
+    Raises
+    ------
+    DecodeError
+        As `decode_native`.
+    """
+    return _drop_unused(room, plan.image, plan.unused, room) if plan.unused else room
+
+
+def _drop_unused(array: Pixels, image: ImagePixel, unused: int, out: Pixels) -> Pixels:
+    """Return samples in `out`: what lies above Bits Stored is not the pixel's (PS3.5 8.1.1)."""
+    below = _count_bits_below(array, image, unused)
+    np.left_shift(array, unused - below, out=out)
+    return np.right_shift(out, unused, out=out)
 
 
 def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:
@@ -117,13 +155,7 @@ def _count_bits_below(array: Pixels, image: ImagePixel, unused: int) -> int:
     return below if fits_high else 0
 
 
-def is_plain(image: ImagePixel, frame_bits: int, *, big_endian: bool, raw: bool) -> bool:
-    """Return whether `decode_native` returns a view of a frame's bytes."""
-    _, dtype, _, width, unused = _plan(image, frame_bits, big_endian, raw)
-    return dtype is not None and width != 1 and width == dtype.itemsize * 8 and not unused
-
-
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """The way from the bytes of an image's native frames to pixels.
 
     Attributes
@@ -137,6 +169,8 @@ class _Plan(NamedTuple):
         Samples of a frame, and the bits that each takes.
     unused : int
         Bits of the dtype above Bits Stored.
+    shape : tuple of int or None
+        That of an array with the bytes of a frame as they lie; None where bytes have to move.
     """
 
     image: ImagePixel
@@ -144,10 +178,18 @@ class _Plan(NamedTuple):
     samples: int
     width: int
     unused: int
+    shape: tuple[int, ...] | None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether `decode_native` returns a view of a frame's bytes."""
+        is_whole = self.dtype is not None and self.width == self.dtype.itemsize * 8
+        return is_whole and not self.unused
 
 
 @lru_cache(1000)  # frames of a series share it
-def _plan(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> _Plan:
+def plan_native(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> Plan:
+    """Return the way from the bytes of native frames to pixels; see `decode_native`."""
     if image.samples_per_pixel is None:
         image = replace(image, samples_per_pixel=1)  # R46: the scan has found one long enough
     if image.is_packed and not image.bits_stored:
@@ -161,7 +203,11 @@ def _plan(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> _P
     unused = 0
     if dtype is not None and dtype.kind in "iu":
         unused = dtype.itemsize * 8 - (image.bits_stored or 0)
-    return _Plan(image, dtype, count, width, unused)
+    shape = None
+    if dtype is not None and width == dtype.itemsize * 8:
+        is_planar = (image.samples_per_pixel or 1) > 1 and image.planar_configuration != 0
+        shape = None if is_planar else array_shape(image)
+    return Plan(image, dtype, count, width, unused, shape)
 
 
 def unpack_single_bits(data: Pixels, count: int) -> Pixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -72,8 +73,13 @@ class Decoder:
 
     def load(self) -> CodecModule:
         """Return the codec's module, imported when first used."""
-        found: CodecModule = import_module(f"mmindex.decode.{self.module}")
-        return found
+        return _load(self.module)
+
+
+@cache  # to find a module that is loaded takes as long as to parse a header
+def _load(name: str) -> CodecModule:
+    found: CodecModule = import_module(f"mmindex.decode.{name}")
+    return found
 
 
 def _is_jpeg_ls(frame: Frame) -> bool:

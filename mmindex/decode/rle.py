@@ -7,6 +7,7 @@ Segments of single bits hold them as native frames do, the first pixel in the lo
 from __future__ import annotations
 
 import struct
+from operator import lt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,7 @@ def parse_stream(frame: bytes | memoryview, image: ImagePixel) -> Stream:
             f"cannot decode the frame: expected {expected} RLE segments, found {count}"
         )
     ends = [*offsets[1:count], len(frame)]
-    if any(start >= end for start, end in zip(offsets, ends, strict=False)):
+    if not all(map(lt, offsets, ends)):
         raise DecodeError("cannot decode the frame: its RLE segments overlap")
     is_ybr = image.photometric_interpretation.startswith("YBR_FULL")
     return Stream(image.rows or 0, image.columns or 0, samples, 0, frame, is_ybr=is_ybr)
@@ -62,15 +63,19 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
     ends = [*offsets[1:count], len(stream.body)]
     pixels = stream.rows * stream.columns
     length = (pixels + 7) // 8 if image.bits_allocated == 1 else pixels
-    with memoryview(stream.body) as view:
-        segments = [
-            _decode_segment(view[start:end], length)
-            for start, end in zip(offsets, ends, strict=False)
-        ]
     width = count // stream.samples
     shape = stream.rows, stream.columns
+    target = offer(out, f"u{width}") if stream.samples == 1 else None
+    room = None  # one segment of whole bytes holds the pixels as they are
+    if count == 1 and target is not None and image.bits_allocated == 8:
+        room = target.reshape(-1)
+    with memoryview(stream.body) as view:
+        segments = [
+            _decode_segment(view[start:end], np.empty(length, "u1") if room is None else room)
+            for start, end in zip(offsets, ends, strict=False)
+        ]
     if stream.samples == 1:
-        return _join_bytes(segments, offer(out, f"u{width}"), image, pixels).reshape(shape)
+        return _join_bytes(segments, target, image, pixels).reshape(shape)
     planes = [
         _join_bytes(segments[at * width : (at + 1) * width], None, image, pixels)
         for at in range(stream.samples)
@@ -83,14 +88,20 @@ def decode_stream(stream: Stream, image: ImagePixel, raw: bool, out: Pixels | No
     return target
 
 
-def _decode_segment(segment: memoryview, length: int) -> Pixels:
-    """Return the bytes of a segment (Annex G.3.2)."""
-    from imagecodecs import packbits_decode
+def _decode_segment(segment: memoryview, room: Pixels) -> Pixels:
+    """Return the bytes of a segment (Annex G.3.2), as many as `room` has: there, or elsewhere."""
+    import imagecodecs
 
+    length = len(room)
     if len(segment) * 128 < length:  # no run is longer
         raise DecodeError("cannot decode the frame: an RLE segment ends early")
-    found: Pixels = packbits_decode(segment, out=np.empty(length + 1, np.uint8))
-    if len(found) < length or np.any(found[length : length + 2]) or len(found) > length + 1:
+    try:
+        found: Pixels = imagecodecs.packbits_decode(segment, out=room)
+    except RuntimeError:  # damaged, or too long: by a byte of padding, or by more
+        found = imagecodecs.packbits_decode(segment, out=np.empty(length + 1, "u1"))
+    if len(found) == length:
+        return found
+    if len(found) < length or found[length]:
         raise DecodeError(
             f"cannot decode the frame: expected an RLE segment of {length} bytes, "
             f"found {len(found)}"

@@ -8,6 +8,7 @@ image's attributes say (PS3.5 8.1.1, 8.2).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -63,8 +64,16 @@ class Stream(NamedTuple):
     low_bits: int | None = None
 
 
-def check_image(image: ImagePixel) -> tuple[int, ...]:
-    """Return the shape of a frame's array: (rows, columns), or (rows, columns, samples).
+class Form(NamedTuple):
+    """The shape and the dtype of decoded frames, in native byte order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+
+@lru_cache(1000)  # which the frames of an instance share
+def find_form(image: ImagePixel) -> Form:
+    """Return the form of an image's decoded frames.
 
     Raises
     ------
@@ -86,7 +95,7 @@ def check_image(image: ImagePixel) -> tuple[int, ...]:
             "cannot decode the frame: expected Bits Allocated of 1, 8, 16, 32 or 64 and not more "
             f"Bits Stored, found {image.bits_allocated} and {image.bits_stored}"
         )
-    return array_shape(image)
+    return Form(array_shape(image), find_dtype(image))
 
 
 def find_dtype(image: ImagePixel) -> np.dtype[np.generic]:
@@ -153,15 +162,17 @@ def check_stream(stream: Stream, image: ImagePixel) -> None:
 
 def offer(out: Pixels | None, dtype: str) -> Pixels | None:
     """Return `out` as a decoder may fill it with samples of `dtype`; None where it cannot."""
-    if out is None or not out.flags.c_contiguous or not out.dtype.isnative:
+    if out is None or not out.flags.c_contiguous:
         return None
     wanted = np.dtype(dtype)
-    if out.dtype.itemsize != wanted.itemsize or out.dtype.kind not in "iu":
+    if out.dtype == wanted:  # most end here
+        return out
+    if not out.dtype.isnative or out.dtype.itemsize != wanted.itemsize:
         return None
-    return out.view(wanted)
+    return out.view(wanted) if out.dtype.kind in "iu" else None
 
 
-def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixels:
+def fit_samples(samples: Pixels, form: Form, out: Pixels | None) -> Pixels:
     """Return decoded samples as wide as Bits Allocated, with the sign of Pixel Representation.
 
     Samples that are narrower than Bits Allocated are extended by that sign.
@@ -171,8 +182,8 @@ def fit_samples(samples: Pixels, image: ImagePixel, out: Pixels | None) -> Pixel
     DecodeError
         They are of another shape, or wider than Bits Allocated.
     """
-    shape, dtype = array_shape(image), find_dtype(image)
-    if out is None and samples.dtype == dtype and samples.shape == shape:
+    shape, dtype = form
+    if samples is out or (out is None and samples.dtype == dtype and samples.shape == shape):
         return samples  # most end here
     if samples.shape != shape:
         raise DecodeError(

@@ -7,6 +7,7 @@ decodes it and gives it units is found by the same record, in a part of the time
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
@@ -88,11 +89,17 @@ def find_pixels(
         rescale = None
         if not flags & IN_CONTAINER:
             rescale = unpack_rescale(packed, position)
-        image = make_image_pixel(packed[IMAGE_PIXEL], photometric.decode("latin-1"))
+        image, syntax_uid = _make_kind(packed[IMAGE_PIXEL], photometric, syntax)
     except (struct.error, ValueError, IndexError) as error:
         raise IndexFormatError(f"damaged record: {error}; rebuild the index") from error
     location = FrameLocation(path, version, offset, length)
-    return StoredPixels(location, image, syntax.decode("latin-1"), frame_bits, rescale)
+    return StoredPixels(location, image, syntax_uid, frame_bits, rescale)
+
+
+@lru_cache(1000)  # which the images of a series share
+def _make_kind(packed: bytes, photometric: bytes, syntax: bytes) -> tuple[ImagePixel, str]:
+    """Return what of a record is the same for many: the attributes, and the transfer syntax."""
+    return make_image_pixel(packed, photometric.decode("latin-1")), syntax.decode("latin-1")
 
 
 def find_location(

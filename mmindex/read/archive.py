@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -292,16 +292,11 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         stored = self._store.locate_pixels(name, frame_index)
         if stored is None or (rescale and stored.rescale is None):
             return None
-        path, version, offset, length = stored.location
-        if not allows(name, version):
+        if not allows(name, stored.location.version):
             return None
-        frame = read_range(self._root + b"/" + path, version, offset, length)
-        if frame is None:
-            return None
-        from mmindex.read.pixels import decode_once
-
+        read = _load_reader()
         try:
-            return decode_once(frame, stored, raw=raw, rescale=rescale, copy=copy, out=out)
+            return read(self._root, stored, raw=raw, rescale=rescale, copy=copy, out=out)
         except MMIndexError:  # raised again by the instance, which names its file
             return None
 
@@ -331,6 +326,13 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
         instance = self._open_instance(record)
         self._open.keep(name, Opened(instance, file_id, due))
         return instance
+
+
+@cache  # even a module that is loaded takes a twentieth of a short read to import
+def _load_reader() -> Callable[..., NDArray[np.generic] | None]:
+    from mmindex.read.pixels import read_once
+
+    return read_once
 
 
 def open_archive(

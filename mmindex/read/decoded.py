@@ -98,8 +98,8 @@ class Decoded:
         executor : concurrent.futures.Executor, optional
             Threads that decode at the same time.
         threads : int, optional
-            How many threads of its own decode, where no executor is given. Codecs of imagecodecs
-            run beside each other; pydicom's plugins do not.
+            How many threads decode where no executor is given, the calling one among them. Codecs
+            of imagecodecs run beside each other; pydicom's plugins do not.
         out : ndarray, optional
             Where the pixels go: shape (n or more, rows, columns[, samples]), dtype as of `array`.
         on_error : {"raise", "skip"}
@@ -177,8 +177,8 @@ class Decoded:
             Shape (rows, columns), or (rows, columns, samples) of several samples a pixel;
             (u)int8 to (u)int64 as Bits Allocated and Pixel Representation say, uint8 for Bits
             Allocated 1, the next wider word for other bits, float32 or float64 for float pixel
-            data; float32 if `rescale`. Native frames that need no conversion are read-only and
-            zero-copy; what `view` says of mapped memory holds.
+            data; float32 if `rescale`. Native frames that need no conversion, those of Encapsulated
+            Uncompressed too, are read-only and zero-copy; what `view` says of mapped memory holds.
 
         Raises
         ------

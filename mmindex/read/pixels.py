@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Sequence
 from itertools import count
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmindex.decode.frame import decode_frame, put
-from mmindex.decode.native import decode_native, is_plain
-from mmindex.decode.registry import check_known
+from mmindex.decode.native import (
+    decode_native,
+    finish_room,
+    make_room,
+    native_frame_bits,
+    plan_native,
+)
+from mmindex.decode.registry import ENCAPSULATED_UNCOMPRESSED, check_known
 from mmindex.errors import DecodeError, MMIndexError
 from mmindex.read.place import find_place
+from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from mmindex.decode.stream import Pixels
+    from mmindex.frame_table import FrameTable
     from mmindex.index.frame_location import StoredPixels
     from mmindex.read.instance import Instance
+
+_MOST_TASKS = 32  # that an executor gets at least: as many as it may have threads
 
 Decode = Callable[[int, "Pixels | None"], "Pixels"]  # position, array to fill -> array
 
@@ -66,25 +76,56 @@ def _read_stored(
     record = instance.record
     frames, image = record.frames, record.image_pixel
     uid = record.transfer_syntax_uid
-    if frames is None or not frames.frame_bits:
+    if frames is None or not (frames.frame_bits or uid == ENCAPSULATED_UNCOMPRESSED):
         pixels = decode_frame(instance.frame(frame_index), image, uid, raw=raw, out=out)
-    else:
-        if uid:
-            check_known(uid)
-        is_viewed = not copy and out is None  # what is copied comes by a read: a map may be cut
+        return _give(pixels, copy, out)
+    if uid:
+        check_known(uid)
+    if record.swaps_pairs:
+        frame = find_place(record, frames, frame_index, in_order=True).read(instance.source)
+        pixels = decode_native(frame, image, frame_bits=frames.frame_bits, raw=raw)
+        return _give(pixels, copy, out)
+    found = _read_plain(instance, frames, frame_index, raw, copy, out)
+    if found is not None:
+        return found
+    frame = instance.frame(frame_index)
+    if frames.frame_bits:
         bits, big_endian = frames.frame_bits, record.big_endian
-        frame: bytes | bytearray | memoryview
-        if record.swaps_pairs:
-            place = find_place(record, frames, frame_index, in_order=True)
-            frame, big_endian = place.read(instance.source), False
-        elif is_viewed and is_plain(image, bits, big_endian=big_endian, raw=raw):
-            frame = instance.view(frame_index)
-        else:
-            frame = instance.frame(frame_index)
-        if copy:
-            frame = bytearray(frame)
         pixels = decode_native(frame, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    else:
+        pixels = decode_frame(frame, image, uid, raw=raw)
     return _give(pixels, copy, out)
+
+
+def _read_plain(
+    instance: Instance,
+    frames: FrameTable,
+    frame_index: int,
+    raw: bool,
+    copy: bool,
+    out: Pixels | None,
+) -> Pixels | None:
+    """Return the pixels of a frame that is one run of native samples in whole words, else None.
+
+    They are viewed where they lie, or read into the array that the caller gets: a map may be cut,
+    which what is copied must not meet.
+    """
+    image, big_endian = instance.record.image_pixel, instance.record.big_endian
+    bits = frames.frame_bits or native_frame_bits(image)
+    run = frames.contiguous_range(frame_index)
+    if run is None or not 0 <= run[1] - (bits >> 3) <= (bits >> 3) % 2:  # a fragment may be padded
+        return None
+    plan = plan_native(image, bits, big_endian, raw)
+    if not copy and out is None:
+        if not plan.is_view:
+            return None
+        view = instance.source.view(run[0], bits >> 3)
+        return decode_native(view, image, frame_bits=bits, big_endian=big_endian, raw=raw)
+    room = make_room(plan, out)
+    if room is None:
+        return None
+    instance.source.read_into(run[0], _bytes_of(room))
+    return finish_room(plan, room)
 
 
 def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
@@ -94,36 +135,50 @@ def _give(pixels: Pixels, copy: bool, out: Pixels | None) -> Pixels:
     return pixels.copy() if copy and not pixels.flags.writeable else pixels
 
 
-def decode_once(
-    frame: bytes,
+def read_once(
+    root: bytes,
     stored: StoredPixels,
     *,
     raw: bool,
     rescale: bool = False,
     copy: bool = False,
     out: Pixels | None = None,
-) -> Pixels:
-    """Return the pixels of a frame by what its packed record says; see `Instance.array`.
+) -> Pixels | None:
+    """Return the pixels of a frame of a file that is opened for it alone; see `Instance.array`.
+
+    None where the file is missing, another one, or shorter.
 
     Raises
     ------
     DecodeError, MissingDependencyError
         As `Instance.array`.
     """
-    image, uid = stored.image, stored.transfer_syntax_uid
-    given = None if rescale else out
-    if stored.frame_bits:
-        if uid:
-            check_known(uid)
-        owned = bytearray(frame) if copy else frame
-        pixels = decode_native(owned, image, frame_bits=stored.frame_bits, raw=raw)
+    (path, version, offset, length), image, uid, bits, slope_and_intercept = stored
+    path = root + b"/" + path
+    if bits and uid:
+        check_known(uid)
+    if bits and not rescale and (copy or out is not None):
+        plan = plan_native(image, bits, False, raw)
+        room = make_room(plan, out)
+        if room is not None:
+            found = read_range(path, version, offset, length, _bytes_of(room))
+            return None if found is None else finish_room(plan, room)
+    frame = read_range(path, version, offset, length)
+    if frame is None:
+        return None
+    if bits:
+        pixels = decode_native(frame, image, frame_bits=bits, raw=raw)
     else:
-        pixels = decode_frame(frame, image, uid, raw=raw, out=given)
-    if rescale and stored.rescale is not None:
+        pixels = decode_frame(frame, image, uid, raw=raw, out=None if rescale else out)
+    if rescale and slope_and_intercept is not None:
         from mmindex.read.units import apply_rescale
 
-        pixels = apply_rescale(pixels, *stored.rescale)
+        pixels = apply_rescale(pixels, *slope_and_intercept)
     return _give(pixels, copy, out)
+
+
+def _bytes_of(room: Pixels) -> memoryview:
+    return room.reshape(-1).view(np.uint8).data
 
 
 def stack_arrays(
@@ -177,17 +232,13 @@ def stack_arrays(
     ending = Event()
 
     def decode_into(position: int) -> None:
-        if ending.is_set():
-            return
         try:
-            _fill(stack[position], decode(position, stack[position]))
+            place = stack[position]
+            _fill(place, decode(position, place))
         except MMIndexError as error:
             failures[position] = error
             if not skip:
                 ending.set()
-        except BaseException:
-            ending.set()
-            raise
 
     _run(decode_into, range(start, number), executor, threads, ending)
     if failures and not skip:
@@ -233,6 +284,8 @@ def _make_stack(number: int, array: Pixels) -> Pixels:
 
 def _fill(place: Pixels, array: Pixels) -> None:
     """Copy an array to its place, unless it was decoded there; its byte order may be another."""
+    if array is place:
+        return
     native = array.dtype.newbyteorder("="), place.dtype.newbyteorder("=")
     if array.shape != place.shape or native[0] != native[1]:
         raise DecodeError(
@@ -252,30 +305,51 @@ def _run(
 ) -> None:
     """Call a function for every position: here, in an executor, or in threads of its own.
 
-    `ending` is set where an exception ends this, Ctrl-C, too: threads take no further position.
+    `ending`, set by `call` or by what ends this, Ctrl-C, too, lets nobody take another position.
     """
-    if executor is not None:
-        _wait(executor.map(call, positions), ending)
-        return
     workers = min(threads or 1, len(positions))
-    if workers <= 1:
+    if executor is None and workers <= 1:
         for position in positions:
+            if ending.is_set():
+                break
             call(position)
         return
     turn = count()  # its next() is atomic
+    errors: list[BaseException] = []
 
-    def work(_: int) -> None:
-        while (at := next(turn)) < len(positions):
-            call(positions[at])
+    def work() -> None:
+        try:
+            while not ending.is_set() and (at := next(turn)) < len(positions):
+                call(positions[at])
+        except BaseException as error:
+            ending.set()
+            errors.append(error)
 
-    with ThreadPoolExecutor(workers) as own:
-        _wait(own.map(work, range(workers)), ending)
-
-
-def _wait(calls: Iterator[None], ending: Event) -> None:
     try:
-        for _ in calls:
-            pass
+        if executor is not None:  # a task a frame would take as long as a short frame
+            tasks = min(len(positions), max(_MOST_TASKS, os.cpu_count() or 1))
+            for task in [executor.submit(work) for _ in range(tasks)]:
+                task.result()
+        else:
+            _work_together(work, workers, ending)
     except BaseException:
         ending.set()
         raise
+    if errors:
+        raise errors[0]
+
+
+def _work_together(work: Callable[[], None], workers: int, ending: Event) -> None:
+    """Call `work` in so many threads, this one among them; all of them end before this returns."""
+    others = [Thread(target=work) for _ in range(workers - 1)]
+    try:
+        for other in others:
+            other.start()
+        work()
+    except BaseException:
+        ending.set()
+        raise
+    finally:
+        for other in others:
+            if other.ident is not None:
+                other.join()

@@ -67,6 +67,13 @@ class ByteSource(ABC):
             The source is closed.
         """
 
+    def read_into(self, offset: int, room: memoryview) -> None:
+        """Fill `room` (uint8) with the bytes from `offset` on; raises what `read` raises.
+
+        After an error, what is in `room` has no meaning.
+        """
+        room[:] = self.read(offset, len(room))
+
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of each (offset, length), in the order asked; raises what `read` raises.
 

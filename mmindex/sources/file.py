@@ -11,8 +11,9 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
-from typing import NoReturn
+from typing import NoReturn, overload
 
 from mmindex.errors import MissingFileError, StaleIndexError, is_missing
 from mmindex.frame_table import ByteRange
@@ -88,17 +89,38 @@ class _ClosedDescriptor(Descriptor):
 _CLOSED = _ClosedDescriptor()
 
 
-def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> bytes | None:
+@overload
+def read_range(path: bytes, version: Fingerprint, offset: int, length: int) -> bytes | None: ...
+
+
+@overload
+def read_range(
+    path: bytes, version: Fingerprint, offset: int, length: int, room: memoryview
+) -> memoryview | None: ...
+
+
+def read_range(
+    path: bytes, version: Fingerprint, offset: int, length: int, room: memoryview | None = None
+) -> bytes | memoryview | None:
     """Return bytes of a file that is opened for them alone.
 
     None where the file is missing, another one, or shorter: a FileSource tells which.
+
+    Parameters
+    ----------
+    room : memoryview of uint8, optional
+        `length` bytes that the file's are read into; returned then.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        data = os.pread(number, length, offset)
+        data: bytes | memoryview
+        if room is None:
+            data = os.pread(number, length, offset)
+        else:
+            data = room[: os.preadv(number, (room,), offset)]
         status = os.fstat(number)  # after the read: so that was not of a later file
     except OSError:
         return None
@@ -225,6 +247,18 @@ class FileSource(ByteSource):
         if monotonic() >= self._due:
             self.check()
         return data
+
+    def read_into(self, offset: int, room: memoryview) -> None:
+        """Fill `room` without a copy on the way; see `ByteSource.read_into`."""
+        descriptor = self._descriptor
+        done = -1
+        if 0 <= offset <= self.size - len(room):  # preadv takes -1 for where the file stands
+            with suppress(OSError):
+                done = os.preadv(descriptor.number, (room,), offset)
+        if done != len(room):  # `read` says why, or reads on
+            super().read_into(offset, room)
+        elif monotonic() >= self._due:
+            self.check()
 
     def read_joined(self, ranges: Sequence[ByteRange]) -> bytes:
         """Return the bytes of ascending ranges that lie near each other, joined.

@@ -32,7 +32,7 @@ from scripts.benchmark.model import CannotReadError, Measurement, Result, Row
 class Case(Row):
     """A row of the table, and who is measured for it: mmindex, its peers and the limit.
 
-    Of a `unit` of "B" or "CPU" (seconds), what a call returns is the figure.
+    Of another `unit` than "s", what a call returns is the figure.
     """
 
     contenders: Sequence[Contender]

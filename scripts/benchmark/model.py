@@ -80,7 +80,7 @@ class Row:
 
     title: str
     _: KW_ONLY
-    unit: str = "s"  # of wall time; "CPU" of seconds of processor time, "B" of bytes
+    unit: str = "s"  # of wall time; "CPU" of processor time, "B" of bytes, "1" of a part
     limit: str = ""  # the contender that is the limit
     bound: float | None = None  # how many times the limit mmindex may take
     aim: float | None = None  # seconds (or bytes) that mmindex may take on any machine

@@ -58,7 +58,12 @@ def _read_memory() -> str:
 
 
 def format_amount(amount: float, unit: str) -> str:
-    """Return seconds or bytes with at most three digits and the prefix that suits them."""
+    """Return seconds or bytes with at most three digits and the prefix that suits them.
+
+    A part, of unit "1", has no prefix.
+    """
+    if unit == "1":
+        return format_number(amount)
     steps = (
         (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
         if unit in ("s", "CPU")

@@ -201,6 +201,49 @@ def test_rle_segments_of_another_length_are_an_error(lengths: tuple[int, int]) -
         decode_frame(frame, image(pixels), RLE)
 
 
+@pytest.mark.parametrize(
+    ("after", "fits"),
+    [
+        (b"", True),
+        (b"\0", True),  # the byte that makes a length even
+        (b"\x80", True),  # no operation
+        (b"\0\0", True),  # a run of one zero
+        (b"\0\0\0", True),
+        (b"\0\1", False),
+        (b"\xff\0", False),  # a run of two zeros
+        (b"\1\0\0", False),
+        (b"\0\0\0\0", False),
+    ],
+)
+@pytest.mark.parametrize("into", ["new", "whole", "apart", "other"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_rle_bytes_after_the_last_run_are_padding_or_an_error(
+    dtype: str, into: str, after: bytes, fits: bool
+) -> None:
+    """Whether a segment is decoded where its pixels go, or beside it."""
+    pixels = noise(dtype, 8 * np.dtype(dtype).itemsize)
+    frame = encode_rle(pixels)
+    out = {
+        "new": None,
+        "whole": np.empty_like(pixels),
+        "apart": np.empty((*pixels.shape, 2), dtype)[..., 0],
+        "other": np.empty(pixels.shape, "i4"),
+    }[into]
+    length = sum(len(run) + 1 for run in _cut(pixels.nbytes // pixels.itemsize))
+    end = len(frame) - length % 2 if length % 2 else len(frame)
+    given = frame[:end] + after
+    if not fits:
+        with pytest.raises(DecodeError, match="cannot decode the frame"):
+            decode_frame(given, image(pixels), RLE, out=out)
+        return
+    assert decode_frame(given, image(pixels), RLE, out=out).tolist() == pixels.tolist()
+
+
+def _cut(length: int) -> list[bytes]:
+    """Return literal runs of so many bytes."""
+    return [bytes(min(128, length - at)) for at in range(0, length, 128)]
+
+
 @pytest.mark.parametrize("columns", [8, 11])
 @pytest.mark.parametrize("uid", [RLE, DEFLATED, UNCOMPRESSED])
 def test_single_bits_in_fragments_begin_at_bit_0(uid: str, columns: int) -> None:

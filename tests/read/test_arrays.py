@@ -256,6 +256,37 @@ def test_no_memory_for_a_stack_is_a_decode_error() -> None:
             stack_arrays(lambda at, out: np.zeros((64, 64)), number)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 40])
+@pytest.mark.parametrize("way", ["threads", "executor"])
+def test_each_frame_is_decoded_once_into_its_place(way: str, workers: int) -> None:
+    """By more threads than frames, too; of frames that fail, the first one raises."""
+    calls: list[int] = []
+
+    def decode(position: int, out: np.ndarray | None) -> np.ndarray:
+        calls.append(position)
+        if position in failing:
+            raise DecodeError(f"frame {position}")
+        found = np.full((2, 2), position, "u1") if out is None else out
+        found[:] = position
+        return found
+
+    with ThreadPoolExecutor(workers) as executor:
+        options: dict[str, Any] = {way: workers if way == "threads" else executor}
+        for number in (1, 2, 39, 200):
+            failing: set[int] = set()
+            calls.clear()
+            found, failures = stack_arrays(decode, number, **options)
+            assert (found[:, 0, 1] == np.arange(number)).all()
+            assert sorted(calls) == list(range(number))
+            assert not failures
+        failing = {7, 8, 100}
+        found, failures = stack_arrays(decode, 200, skip=True, **options)
+        assert found[:, 1, 0].tolist() == [at for at in range(200) if at not in failing]
+        assert set(failures) == failing
+        with pytest.raises(DecodeError, match="frame 7"):
+            stack_arrays(decode, 200, **options)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 @pytest.mark.parametrize("way", ["here", "threads", "executor"])
 def test_ctrl_c_ends_a_stack_before_its_remaining_frames(

@@ -126,6 +126,24 @@ class SourceConformance:
         assert type(found) is bytes
         assert found == CONTENT[offset : offset + length]
 
+    @pytest.mark.parametrize(("offset", "length"), INSIDE)
+    def test_read_into_fills_exactly_the_room(
+        self, source: ByteSource, offset: int, length: int
+    ) -> None:
+        """The bytes on either side of the room stay."""
+        around = bytearray(b"#" * (length + 2))
+        source.read_into(source.first + offset, memoryview(around)[1:-1])
+        assert around == b"#" + CONTENT[offset : offset + length] + b"#"
+
+    @pytest.mark.parametrize(("offset", "length"), OUTSIDE)
+    def test_read_into_outside_raises(self, source: ByteSource, offset: int, length: int) -> None:
+        """Whatever the room; the error carries the name."""
+        if not 0 <= length <= SIZE + 1:
+            pytest.skip("no room has this length")
+        with pytest.raises(TruncatedFrameError) as caught:
+            source.read_into(source.first + offset, memoryview(bytearray(length)))
+        assert caught.value.path == source.name
+
     @pytest.mark.parametrize(("offset", "length"), OUTSIDE)
     def test_read_outside_raises_and_takes_little_memory(
         self, source: ByteSource, offset: int, length: int
