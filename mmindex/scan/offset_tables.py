@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.frame_table import ITEM_HEADER_LENGTH
 from mmindex.model import Anomaly, Boundaries
-from mmindex.scan import tags
-from mmindex.scan.elements import DataSet
+from mmindex.scan.encapsulated_value import PixelDataValue, StoredTable
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.items import (
     LONGEST_HEAD,
     RAW_TAGS,
     Items,
-    PixelDataValue,
     gather_headers,
 )
 from mmindex.scan.read_ahead import will_need
@@ -39,16 +37,6 @@ if TYPE_CHECKING:
 WRAP = 1 << 32  # where the 32-bit entries of a Basic Offset Table begin again at 0
 _BLOCK = 1 << 16  # entries looked at together
 _FEW_PAGES = 1 << 14  # bytes of a table that one look at it reads, without advice
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTable:
-    """The place of an offset table: half-open byte ranges of its entries and lengths."""
-
-    kind: Boundaries
-    table_offset: int
-    entries: tuple[int, int]
-    lengths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +83,6 @@ class OffsetTable:
     def anomaly(self, code: str) -> Anomaly:
         """Return an anomaly of this table."""
         return Anomaly(code, self.table_offset)
-
-
-def find_extended_offset_table(data_set: DataSet) -> StoredTable | None:
-    """Return where the Extended Offset Table is, None where it is absent or empty."""
-    element = data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
-    if element is None or not element.length:
-        return None
-    ranges: list[tuple[int, int] | None] = []
-    for found in (element, data_set.elements.get(tags.EXTENDED_OFFSET_TABLE_LENGTHS)):
-        length = 0 if found is None or found.length == UNDEFINED_LENGTH else found.length
-        ranges.append(found and (found.value_offset, found.value_offset + length))
-    return StoredTable(
-        Boundaries.EXTENDED_OFFSET_TABLE, element.element_offset, ranges[0] or (0, 0), ranges[1]
-    )
 
 
 def read_tables(
@@ -195,7 +169,7 @@ def _count_decreases(packed: Packed, most: int) -> int:
     found = 0
     for start in range(0, len(packed), _BLOCK):
         block = packed[start : start + _BLOCK + 1]
-        found += int((block[1:] <= block[:-1]).sum())
+        found += int(np.count_nonzero(block[1:] <= block[:-1]))
         if found > most:
             break
     return found
@@ -209,8 +183,7 @@ def unwrap(table: OffsetTable, available: int) -> Offsets:
     return entries + np.cumsum(np.diff(entries, prepend=0) < 0) * WRAP
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The boundaries by a table, or the reason why it cannot be used.
 
     `first_fragments` are the numbers of each located frame's first item, None where the table
@@ -285,16 +258,27 @@ def find_padding(
     """Return which frames end in a padding byte, by the lengths of an Extended Offset Table."""
     if table.kind is not Boundaries.EXTENDED_OFFSET_TABLE:
         return None
-    lengths = table.lengths
-    if lengths is None or len(lengths) != len(table.entries):
+    excess = find_excess(table, fragment_lengths)
+    if excess is None:
         anomalies.append(table.anomaly("eot-length"))
         return None
-    excess = fragment_lengths - lengths[: len(fragment_lengths)]
-    wrong = np.flatnonzero((excess != 0) & (excess != 1))
-    if len(wrong):
-        anomalies.append(Anomaly("eot-length", table.table_offset, len(wrong)))
+    wrong = int(np.count_nonzero(excess > 1))
+    if wrong:
+        anomalies.append(Anomaly("eot-length", table.table_offset, wrong))
     trimmed: Flags = excess == 1
-    return trimmed if trimmed.any() else None
+    return trimmed if np.count_nonzero(trimmed) else None
+
+
+def find_excess(table: OffsetTable, fragment_lengths: Offsets) -> NDArray[np.uint64] | None:
+    """Return by how many bytes fragments are longer than an Extended Offset Table says.
+
+    A number over 1, as which negative ones are read, shows a wrong length. None where the table
+    does not have a length for each entry.
+    """
+    lengths = table.lengths
+    if lengths is None or len(lengths) != len(table.entries):
+        return None
+    return (fragment_lengths - lengths[: len(fragment_lengths)]).view(np.uint64)
 
 
 def find_agreed_starts(
