@@ -116,7 +116,11 @@ def read_tables(
     if length > _FEW_PAGES:
         will_need(buffer, [(start, min(origin, value.end) + ITEM_HEADER_LENGTH)])
     head = bytes(buffer[first : min(origin, value.end, first + LONGEST_HEAD)])
-    stored = [] if extended is None else [extended]
+    stored = []
+    if extended is not None:
+        stored.append(extended)
+        places = (extended.entries, extended.lengths or (0, 0))
+        will_need(buffer, [place for place in places if place[1] - place[0] > _FEW_PAGES])
     if head[:4] != bytes(4) and codec.begins(head):
         origin = start
     elif origin > value.end:
