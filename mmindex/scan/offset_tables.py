@@ -80,6 +80,11 @@ class OffsetTable:
         """Whether the first entry leads to the first item, as each table's has to."""
         return bool(len(self.entries)) and int(self.entries[0]) == 0
 
+    @property
+    def has_all_lengths(self) -> bool:
+        """Whether the table has a length for each entry."""
+        return self.lengths is not None and len(self.lengths) == len(self.entries)
+
     def anomaly(self, code: str) -> Anomaly:
         """Return an anomaly of this table."""
         return Anomaly(code, self.table_offset)
@@ -262,27 +267,17 @@ def find_padding(
     """Return which frames end in a padding byte, by the lengths of an Extended Offset Table."""
     if table.kind is not Boundaries.EXTENDED_OFFSET_TABLE:
         return None
-    excess = find_excess(table, fragment_lengths)
-    if excess is None:
+    lengths = table.lengths
+    if lengths is None or not table.has_all_lengths:
         anomalies.append(table.anomaly("eot-length"))
         return None
-    wrong = int(np.count_nonzero(excess > 1))
+    excess = fragment_lengths - lengths[: len(fragment_lengths)]
+    trimmed: Flags = excess == 1
+    is_right = trimmed | (excess == 0)
+    wrong = len(is_right) - int(np.count_nonzero(is_right))
     if wrong:
         anomalies.append(Anomaly("eot-length", table.table_offset, wrong))
-    trimmed: Flags = excess == 1
     return trimmed if np.count_nonzero(trimmed) else None
-
-
-def find_excess(table: OffsetTable, fragment_lengths: Offsets) -> NDArray[np.uint64] | None:
-    """Return by how many bytes fragments are longer than an Extended Offset Table says.
-
-    A number over 1, as which negative ones are read, shows a wrong length. None where the table
-    does not have a length for each entry.
-    """
-    lengths = table.lengths
-    if lengths is None or len(lengths) != len(table.entries):
-        return None
-    return (fragment_lengths - lengths[: len(fragment_lengths)]).view(np.uint64)
 
 
 def find_agreed_starts(

@@ -17,7 +17,7 @@ from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layou
 from mmindex.model import Boundaries
 from mmindex.scan.encapsulated_value import PixelDataValue
 from mmindex.scan.items import RAW_TAGS, Ending, end_with, find_ending
-from mmindex.scan.offset_tables import WRAP, OffsetTable, find_excess, find_padding, unwrap
+from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
 from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 from mmindex.scan.transfer_syntax import Codec
 
@@ -57,13 +57,14 @@ def trust_table(
         end = _look_at_samples(value, origin, starts, table, codec)
         if end is None or find_ending(value, end) is not Ending.CLOSED:
             return None
-    bounds, trimmed = end_with(starts, end - origin), None
-    if table.kind is Boundaries.EXTENDED_OFFSET_TABLE:
-        lengths = bounds[1:] - starts - ITEM_HEADER_LENGTH
-        excess = find_excess(table, lengths)
-        if excess is not None and np.count_nonzero(excess > 1):
-            return None  # some frame is more than one item
-        trimmed = find_padding(table, lengths, anomalies)
+    bounds = end_with(starts, end - origin)
+    lengths = bounds[1:] - starts
+    lengths -= ITEM_HEADER_LENGTH
+    noted: list[Anomaly] = []
+    trimmed = find_padding(table, lengths, noted)
+    if noted and table.has_all_lengths:
+        return None  # some frame is more than one item
+    anomalies += noted
     return make_trusted(origin, bounds, table.count, trimmed)
 
 
