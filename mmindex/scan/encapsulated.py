@@ -32,6 +32,7 @@ from mmindex.scan.items import (
     Ending,
     Items,
     chain_items,
+    end_with,
     note_fragments,
     walk_items,
 )
@@ -173,10 +174,10 @@ def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCo
             usable.append(match)
             at = np.searchsorted(filled, match.first_fragments)
             tables.append(Reading(match.table.kind, at, match.table.count))
-    said = {len(filled)} | {reading.count for reading in tables}
-    said |= set() if markers is None else {markers.count}
-    if not is_clean and number_of_frames not in said:
-        number_of_frames = None
+    if not is_clean:
+        said = {len(filled)} | {reading.count for reading in tables}
+        said |= set() if markers is None else {markers.count}
+        number_of_frames = number_of_frames if number_of_frames in said else None
     if number_of_frames is None and not tables:
         if not is_clean and markers is None and len(filled) > 1:
             raise AmbiguousFramesError(
@@ -190,19 +191,19 @@ def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCo
 
 def _decide(witnesses: _Witnesses, codec: Codec, anomalies: list[Anomaly]) -> Reading:
     """Return the frames that the witnesses decide for, noting those that stand against."""
-    items, count = witnesses.items, witnesses.number_of_frames
+    items, count, readings = witnesses.items, witnesses.number_of_frames, witnesses.readings
     dropped = [match for match in witnesses.matches if match.first_fragments is None]
     for match in dropped:
         is_count = count not in (None, match.table.count)
         code = f"{match.table.prefix}-count" if is_count else match.problem
         anomalies.append(match.table.anomaly(code))
-    if not witnesses.readings:
+    if not readings:
         for match in dropped:
             _check_dropped(match.table, items, codec, count or 1)
         return count_fragments(items, count or 1, witnesses.filled, codec)
-    reading = decide(count, witnesses.readings)
+    reading = decide(count, readings)
     if reading is None:
-        raise AmbiguousFramesError(explain(count, witnesses.readings, items), offset=items.origin)
+        raise AmbiguousFramesError(explain(count, readings, items), offset=items.origin)
     first = True
     for match, said in zip(witnesses.usable, witnesses.tables, strict=True):
         table = match.table
@@ -282,7 +283,7 @@ def _make_table(
         claimed = count if located == len(first_fragments) else int(first_fragments[located])
         if claimed != located:  # first fragments increase from 0: else there is one a frame
             layout = Layout.FRAGMENTS
-            packed = np.append(first_fragments[:located], claimed).astype(kind).tobytes() + packed
+            packed = end_with(first_fragments[:located], claimed).astype(kind).tobytes() + packed
     return FrameTable(
         layout=layout,
         number_of_frames=number_of_frames,
@@ -309,7 +310,7 @@ def _serve_agreed(
         length = int(table.lengths[-1])
         end = items.origin + last + ITEM_HEADER_LENGTH + length + (length & 1)
     if end <= value.end and value.tag_at(end) == RAW_TAGS[value.byte_order][1]:
-        starts = np.append(starts, end - items.origin)
+        starts = end_with(starts, end - items.origin)
     anomalies.append(Anomaly("item-length", items.header_offset(-1)))
     trimmed = find_padding(table, np.diff(starts) - ITEM_HEADER_LENGTH, anomalies)
     return make_trusted(items.origin, starts, table.count, trimmed), table.kind

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from enum import Enum, auto
+from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,18 +125,15 @@ class Items(NamedTuple):
             return np.zeros(count, np.bool_)
         if count == 1 and not self.truncated:  # most files: faster than numpy
             return np.array([codec.begins(self._head(0))])
-        # The first 8 bytes of every fragment, or 2 if these tell, as one integer, in one gather.
-        word = _TWO_BYTES if max(map(len, markers)) == 2 else _EIGHT_BYTES
+        word, numbers = _read_as_numbers(markers)
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
         within = count
         if near[-1] > len(buffer) - 8:  # else none is: a delimiter of 8 bytes follows
             within = int(np.searchsorted(near, len(buffer) - 7))
         heads = gather(buffer, near[:within], word)
         begins = np.zeros(count, np.bool_)
-        for marker in markers:
-            begin = word.type(int.from_bytes(marker[:8], "little"))
-            mask = word.type((1 << 8 * min(len(marker), 8)) - 1)
-            is_same = (heads if len(marker) == word.itemsize else heads & mask) == begin
+        for marker, begin, mask in numbers:
+            is_same = (heads if mask is None else heads & mask) == begin
             is_same &= self.lengths[:within] >= len(marker)
             if len(marker) > 8:
                 for at in np.flatnonzero(is_same).tolist():
@@ -177,6 +175,24 @@ class Items(NamedTuple):
                 end -= len(piece)
                 tail = (piece + tail).rstrip(b"\0\xff") if not tail else piece + tail
         return bool(marker) and tail.endswith(marker)
+
+
+@lru_cache
+def _read_as_numbers(
+    markers: tuple[bytes, ...],
+) -> tuple[np.dtype[Any], list[tuple[bytes, Any, Any]]]:
+    """Return start markers as what one gather of all fragments' first bytes is compared with.
+
+    The first 8 bytes, or 2 if these tell, are one integer. Beside each marker is that integer, and
+    the mask of those bits of it that count, None where all do.
+    """
+    word = _TWO_BYTES if max(map(len, markers)) == 2 else _EIGHT_BYTES
+    numbers = []
+    for marker in markers:
+        begin = word.type(int.from_bytes(marker[:8], "little"))
+        mask = word.type((1 << 8 * len(marker)) - 1) if len(marker) < word.itemsize else None
+        numbers.append((marker, begin, mask))
+    return word, numbers
 
 
 def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | None:
