@@ -21,9 +21,9 @@ from mmindex.model import Boundaries, InstanceRecord, Status
 from mmindex.read.instance import Instance
 from mmindex.scan.bare_items import read_item_length, walk_items
 from mmindex.scan.encapsulated import scan_encapsulated
+from mmindex.scan.encapsulated_value import PixelDataValue, StoredTable
 from mmindex.scan.frame_count import FrameCount
-from mmindex.scan.items import LONGEST_HEAD, PixelDataValue
-from mmindex.scan.offset_tables import StoredTable
+from mmindex.scan.items import LONGEST_HEAD
 from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 from mmindex.sources.memory import MemorySource
 

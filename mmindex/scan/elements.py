@@ -8,7 +8,7 @@ what breaks the rules of structure is left to irregular.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
@@ -20,8 +20,7 @@ from mmindex.scan.nesting import IrregularError, skip_undefined_length
 MOST_ZEROS = 1 << 16  # bytes of zeros that end a data set, whatever follows them
 
 
-@dataclass(frozen=True, slots=True)
-class DataSet:
+class DataSet(NamedTuple):
     """The wanted elements of a data set by tag, and its pixel data element, where it has one.
 
     Attributes
@@ -132,14 +131,6 @@ def scan_elements(
     if position > end or not begins_with_zeros(buffer, position, end):
         raise IrregularError
     return DataSet(found, anomalies=note_zeros(position, end))
-
-
-def read_value(buffer: Buffer, data_set: DataSet, tag: int) -> bytes:
-    """Return the value of an element that was found, empty where it is absent."""
-    element = data_set.elements.get(tag)
-    if element is None or element.length == UNDEFINED_LENGTH:
-        return b""
-    return bytes(buffer[element.value_offset : element.value_offset + element.length])
 
 
 def begins_with_zeros(buffer: Buffer, start: int, end: int) -> bool:

@@ -8,8 +8,7 @@ pattern.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,14 +24,15 @@ from mmindex.scan.boundaries import (
     name_boundaries,
     read_markers,
 )
+from mmindex.scan.encapsulated_value import PixelDataValue, StoredTable
 from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.items import (
     LONGEST_HEAD,
     RAW_TAGS,
     Ending,
     Items,
-    PixelDataValue,
     chain_items,
+    end_with,
     note_fragments,
     walk_items,
 )
@@ -40,7 +40,6 @@ from mmindex.scan.offset_tables import (
     WRAP,
     Match,
     OffsetTable,
-    StoredTable,
     find_agreed_starts,
     find_padding,
     has_exact_lengths,
@@ -99,14 +98,16 @@ def scan_encapsulated(
         if not tables and number_of_frames in (None, 1) and len(items.starts) == 1:
             return _make_table(items, np.zeros(1, np.int64), 1, 1, None), Boundaries.ALL_FRAGMENTS
         count = len(items.starts)
-        if not tables and number_of_frames == count and items.find_beginnings(codec).all():
+        if not tables and number_of_frames == count == np.count_nonzero(
+            items.find_beginnings(codec)
+        ):
             frames = _make_table(items, None, count, count, None)
             return frames, Boundaries.ONE_FRAGMENT_A_FRAME
     matches = [match_table(table, items, codec) for table in tables]
     if not items.closed and all(match.first_fragments is None for match in matches):
         agreed = find_agreed_starts(tables, items, number_of_frames)
         if agreed is not None:
-            return _serve_agreed(items, *agreed, anomalies)
+            return _serve_agreed(items, *agreed, codec, anomalies)
     witnesses = _hear(items, matches, codec, frame_count)
     reading = _decide(witnesses, codec, anomalies)
     return _locate(witnesses, reading, codec, anomalies), name_boundaries(reading, witnesses.filled)
@@ -140,8 +141,7 @@ def _serve_chain(items: Items, table: OffsetTable, anomalies: list[Anomaly]) -> 
     return _make_table(items, None, count, count, trimmed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Witnesses:
+class _Witnesses(NamedTuple):
     """The evidence of the items, the tables and Number of Frames.
 
     `begins` says of each item whether a start marker is there, `filled` which items are not
@@ -174,10 +174,10 @@ def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCo
             usable.append(match)
             at = np.searchsorted(filled, match.first_fragments)
             tables.append(Reading(match.table.kind, at, match.table.count))
-    said = {len(filled)} | {reading.count for reading in tables}
-    said |= set() if markers is None else {markers.count}
-    if not is_clean and number_of_frames not in said:
-        number_of_frames = None
+    if not is_clean:
+        said = {len(filled)} | {reading.count for reading in tables}
+        said |= set() if markers is None else {markers.count}
+        number_of_frames = number_of_frames if number_of_frames in said else None
     if number_of_frames is None and not tables:
         if not is_clean and markers is None and len(filled) > 1:
             raise AmbiguousFramesError(
@@ -191,19 +191,19 @@ def _hear(items: Items, matches: list[Match], codec: Codec, frame_count: FrameCo
 
 def _decide(witnesses: _Witnesses, codec: Codec, anomalies: list[Anomaly]) -> Reading:
     """Return the frames that the witnesses decide for, noting those that stand against."""
-    items, count = witnesses.items, witnesses.number_of_frames
+    items, count, readings = witnesses.items, witnesses.number_of_frames, witnesses.readings
     dropped = [match for match in witnesses.matches if match.first_fragments is None]
     for match in dropped:
         is_count = count not in (None, match.table.count)
         code = f"{match.table.prefix}-count" if is_count else match.problem
         anomalies.append(match.table.anomaly(code))
-    if not witnesses.readings:
+    if not readings:
         for match in dropped:
             _check_dropped(match.table, items, codec, count or 1)
         return count_fragments(items, count or 1, witnesses.filled, codec)
-    reading = decide(count, witnesses.readings)
+    reading = decide(count, readings)
     if reading is None:
-        raise AmbiguousFramesError(explain(count, witnesses.readings, items), offset=items.origin)
+        raise AmbiguousFramesError(explain(count, readings, items), offset=items.origin)
     first = True
     for match, said in zip(witnesses.usable, witnesses.tables, strict=True):
         table = match.table
@@ -276,16 +276,14 @@ def _make_table(
 ) -> FrameTable:
     """Return the frame table, packed; without `first_fragments`, every fragment is a frame."""
     count, entry_size = len(items.starts), 4 if items.end < WRAP else 8
-    offsets = np.empty(count + 1, f"<u{entry_size}")
-    offsets[:count], offsets[count] = items.starts, items.end
-    packed = offsets.tobytes()
+    kind = f"<u{entry_size}"
+    packed = items.bounds.astype(kind).tobytes()
     layout = Layout.FRAGMENT_A_FRAME
     if first_fragments is not None:
         claimed = count if located == len(first_fragments) else int(first_fragments[located])
-        claims = np.append(first_fragments[:located], claimed)
-        if not np.array_equal(claims, np.arange(located + 1)):
+        if claimed != located:  # first fragments increase from 0: else there is one a frame
             layout = Layout.FRAGMENTS
-            packed = claims.astype(offsets.dtype).tobytes() + packed
+            packed = end_with(first_fragments[:located], claimed).astype(kind).tobytes() + packed
     return FrameTable(
         layout=layout,
         number_of_frames=number_of_frames,
@@ -299,7 +297,7 @@ def _make_table(
 
 
 def _serve_agreed(
-    items: Items, table: OffsetTable, starts: Offsets, anomalies: list[Anomaly]
+    items: Items, table: OffsetTable, starts: Offsets, codec: Codec, anomalies: list[Anomaly]
 ) -> tuple[FrameTable, Boundaries]:
     """Return the frame table of two tables that agree against a damaged item (rule R53).
 
@@ -307,12 +305,12 @@ def _serve_agreed(
     and raises.
     """
     value, last = items.value, int(starts[-1])
-    end, _ = skip_items(value, items.origin + last, value.end)
+    end, _ = skip_items(value, items.origin + last, value.end, codec)
     if table.lengths is not None and has_exact_lengths(table, starts):
         length = int(table.lengths[-1])
         end = items.origin + last + ITEM_HEADER_LENGTH + length + (length & 1)
     if end <= value.end and value.tag_at(end) == RAW_TAGS[value.byte_order][1]:
-        starts = np.append(starts, end - items.origin)
+        starts = end_with(starts, end - items.origin)
     anomalies.append(Anomaly("item-length", items.header_offset(-1)))
     trimmed = find_padding(table, np.diff(starts) - ITEM_HEADER_LENGTH, anomalies)
     return make_trusted(items.origin, starts, table.count, trimmed), table.kind

@@ -16,7 +16,7 @@ from mmindex.errors import FormatError
 from mmindex.model import Anomaly, Buffer, Fingerprint
 from mmindex.scan import tags
 from mmindex.scan.element import Element
-from mmindex.scan.elements import DataSet, read_value, scan_elements
+from mmindex.scan.elements import DataSet, scan_elements
 from mmindex.scan.encoding import Encoding, encoding_of
 from mmindex.scan.file_format import (
     detect_encoding,
@@ -36,8 +36,10 @@ _US = ("US", "")
 _LONG_NUMBERS = ("UL", "SL")
 _LONGEST_TEXT = 256  # bytes; a UID has at most 64, a code string 16 (PS3.5 6.2)
 _ABSENT = Element(0, "", 0, 0, 0)
-_PADDING = b" \0\t\r\n"
-_INTEGER_STRING = re.compile(rb"\+?[0-9]{1,12}")  # PS3.5 6.2, IS
+_NOTHING = DataSet({})  # of a header whose data set was not read yet
+_BLANK = " \0\t\r\n"
+_PADDING = _BLANK.encode()
+_MOST_DIGITS = 12  # of an Integer String (PS3.5 6.2)
 _WHOLE_NUMBER = re.compile(rb"(\+?[0-9]{1,12})(?:\.0*)?")
 _BINARY_NUMBERS = {  # struct's letters of the binary VRs (PS3.5 6.2)
     "US": "H",
@@ -91,8 +93,7 @@ class Header:
         _, _, _, value_offset, length = element
         if length > _LONGEST_TEXT:
             return ""
-        value = bytes(self.buffer[value_offset : value_offset + length])
-        return value.strip(_PADDING).decode("latin-1")
+        return str(self.buffer[value_offset : value_offset + length], "latin-1").strip(_BLANK)
 
     def texts(self, wanted: tuple[int, ...]) -> list[str]:
         """Return the texts of several elements, as `text` does."""
@@ -100,8 +101,10 @@ class Header:
         texts = []
         for tag in wanted:
             _, _, _, start, length = get(tag) or _ABSENT
-            value = bytes(buffer[start : start + length]) if length <= _LONGEST_TEXT else b""
-            texts.append(value.strip(_PADDING).decode("latin-1"))
+            value = (
+                str(buffer[start : start + length], "latin-1") if length <= _LONGEST_TEXT else ""
+            )
+            texts.append(value.strip(_BLANK))
         return texts
 
     def numbers(self, wanted: tuple[int, ...]) -> list[int | None]:
@@ -138,22 +141,23 @@ class Header:
         element = self.data_set.elements.get(tags.NUMBER_OF_FRAMES)
         if element is None:
             return FrameCount(None)
-        value = b""
-        if element.length <= _LONGEST_TEXT:
-            value = read_value(self.buffer, self.data_set, tags.NUMBER_OF_FRAMES)
-        layout = _BINARY_NUMBERS.get(element.vr)
+        _, vr, _, start, length = element
+        value = bytes(self.buffer[start : start + length]) if length <= _LONGEST_TEXT else b""
+        layout = _BINARY_NUMBERS.get(vr)
         if layout is None:
             text = value.strip(b" \0")
-            if _INTEGER_STRING.fullmatch(text):
-                return FrameCount(int(text) or None, int(text) > 0)
+            digits = text.removeprefix(b"+")
+            if digits.isdigit() and len(digits) <= _MOST_DIGITS:
+                number = int(digits)
+                return FrameCount(number or None, number > 0)
             first = _WHOLE_NUMBER.fullmatch(text.partition(b"\\")[0].strip(_PADDING))
             if first:
                 return FrameCount(int(first[1]) or None, False)
-            if element.vr in ("", "UN"):
+            if vr in ("", "UN"):
                 layout = _BINARY_OF_UNKNOWN_VR.get(len(value))
         if layout is None or len(value) < struct.calcsize("=" + layout):
             return FrameCount(None, False)
-        number = struct.unpack_from(self.encoding.byte_order + layout, value)[0]
+        (number,) = struct.unpack_from(self.encoding.byte_order + layout, value)
         is_count = 1 <= number < 1e12 and number % 1 == 0
         return FrameCount(int(number) if is_count else None, False)
 
@@ -233,7 +237,7 @@ def _scan_beginning(
     else:
         encoding = detect_encoding(buffer, start)
         anomalies.append(Anomaly("no-transfer-syntax", start))
-    header = Header(buffer, syntax, encoding, DataSet({}, None), anomalies, inflated, start=start)
+    header = Header(buffer, syntax, encoding, _NOTHING, anomalies, inflated, start=start)
     return header, start, meta.second_transfer_syntax_uid
 
 

@@ -26,7 +26,7 @@ from mmindex.scan.pixel_data import scan_pixel_data
 from mmindex.scan.read_ahead import will_need
 from mmindex.scan.transfer_syntax import Codec
 
-_HEAD = 1 << 20  # bytes that hold the header and the offset table of most slides
+_HEAD = 1 << 18  # bytes that hold the header of most slides
 _IDENTIFIERS = (
     tags.SOP_CLASS_UID,
     tags.SOP_INSTANCE_UID,

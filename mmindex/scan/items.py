@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from mmindex.errors import FormatError
 from mmindex.frame_table import ITEM_HEADER_LENGTH
 from mmindex.model import Anomaly, Buffer
 from mmindex.scan import tags
+from mmindex.scan.encapsulated_value import PixelDataValue
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.transfer_syntax import Codec
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 RAW_TAGS = {  # item and sequence delimiter as the first half of an 8-byte header reads
     "<": (0xE000_FFFE, 0xE0DD_FFFE),
     ">": (tags.ITEM, tags.SEQUENCE_DELIMITATION),
+}
+# The same of an item as a signed number, which Python compares faster, and what reads a header so.
+_SIGNED_ITEM = {
+    order: (struct.Struct(order + "iI").unpack_from, item - (1 << 32))
+    for order, (item, _) in RAW_TAGS.items()
 }
 _TWO_BYTES, _EIGHT_BYTES = np.dtype("<u2"), np.dtype("<u8")
 LONGEST_HEAD = 192  # bytes that show how a frame or a stream begins
@@ -50,30 +56,7 @@ class Ending(Enum):
     UNEXPLAINED = auto()  # other bytes: the item's length may be wrong
 
 
-@dataclass(frozen=True, slots=True)
-class PixelDataValue:
-    """The value of an encapsulated pixel data element.
-
-    `end` is the end of the value where its length is defined, else the end of the data;
-    `byte_order` is "<" or ">".
-    """
-
-    buffer: Buffer
-    value_offset: int
-    end: int
-    defined_length: bool = False
-    byte_order: str = "<"
-
-    def tag_at(self, offset: int) -> int:
-        """Return the raw tag at `offset`, 0 where the value ends before it is whole."""
-        if offset + 4 > self.end:
-            return 0
-        tag: int = struct.unpack_from(self.byte_order + "I", self.buffer, offset)[0]
-        return tag
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(NamedTuple):
     """The items after the Basic Offset Table, as far as the data goes.
 
     Attributes
@@ -82,8 +65,10 @@ class Items:
         The value that the items are in.
     origin : int
         Offset of the first byte after the Basic Offset Table.
+    bounds : ndarray of int64
+        Where the items begin, from `origin`, and where the last one ends.
     starts : ndarray of int64
-        Where the items begin, from `origin`.
+        Where the items begin: `bounds` without the last.
     end : int
         Where the last one ends, from `origin`; may be past the end of the data.
     ending : Ending
@@ -94,6 +79,7 @@ class Items:
 
     value: PixelDataValue
     origin: int
+    bounds: Offsets
     starts: Offsets
     end: int
     ending: Ending
@@ -134,32 +120,28 @@ class Items:
 
     def find_beginnings(self, codec: Codec) -> Flags:
         """Return of every fragment whether it begins with a start marker of the codec."""
-        begins = np.zeros(len(self.starts), np.bool_)
-        buffer = self.value.buffer
-        if not codec.start_markers or not len(begins):
-            return begins
-        if len(begins) == 1 and not self.truncated:  # most files: faster than numpy
-            begins[0] = codec.begins(self._head(0))
-            return begins
-        # The first 8 bytes of every fragment, or 2 if these tell, as one integer, in one gather.
-        word = _TWO_BYTES if max(map(len, codec.start_markers)) == 2 else _EIGHT_BYTES
+        count, buffer, markers = len(self.starts), self.value.buffer, codec.start_markers
+        if not markers or not count:
+            return np.zeros(count, np.bool_)
+        if count == 1 and not self.truncated:  # most files: faster than numpy
+            return np.array([codec.begins(self._head(0))])
+        word, numbers = _read_as_numbers(markers)
         near = self.starts + (self.origin + ITEM_HEADER_LENGTH)
-        within = len(near)
+        within = count
         if near[-1] > len(buffer) - 8:  # else none is: a delimiter of 8 bytes follows
             within = int(np.searchsorted(near, len(buffer) - 7))
         heads = gather(buffer, near[:within], word)
-        for marker in codec.start_markers:
-            begin = word.type(int.from_bytes(marker[:8], "little"))
-            mask = word.type((1 << 8 * min(len(marker), 8)) - 1)
-            is_same = (heads if len(marker) == word.itemsize else heads & mask) == begin
+        begins = np.zeros(count, np.bool_)
+        for marker, begin, mask in numbers:
+            is_same = (heads if mask is None else heads & mask) == begin
             is_same &= self.lengths[:within] >= len(marker)
             if len(marker) > 8:
                 for at in np.flatnonzero(is_same).tolist():
                     is_same[at] = self._head(at).startswith(marker)
             begins[:within] |= is_same
-            if begins[:within].all():
+            if np.count_nonzero(is_same) == within:
                 break
-        for fragment in range(within, len(begins)):
+        for fragment in range(within, count):
             begins[fragment] = codec.begins(self._head(fragment))
         if self.truncated:
             begins[-1] = self._cut_begins_frame(codec)
@@ -195,6 +177,24 @@ class Items:
         return bool(marker) and tail.endswith(marker)
 
 
+@lru_cache
+def _read_as_numbers(
+    markers: tuple[bytes, ...],
+) -> tuple[np.dtype[Any], list[tuple[bytes, Any, Any]]]:
+    """Return start markers as what one gather of all fragments' first bytes is compared with.
+
+    The first 8 bytes, or 2 if these tell, are one integer. Beside each marker is that integer, and
+    the mask of those bits of it that count, None where all do.
+    """
+    word = _TWO_BYTES if max(map(len, markers)) == 2 else _EIGHT_BYTES
+    numbers = []
+    for marker in markers:
+        begin = word.type(int.from_bytes(marker[:8], "little"))
+        mask = word.type((1 << 8 * len(marker)) - 1) if len(marker) < word.itemsize else None
+        numbers.append((marker, begin, mask))
+    return word, numbers
+
+
 def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | None:
     """Return the items, if one is at each of `starts` and leads exactly to the next; else None.
 
@@ -213,7 +213,14 @@ def chain_items(value: PixelDataValue, origin: int, starts: Offsets) -> Items | 
         return None
     if value.tag_at(origin + int(ends[-1])) == item:
         return None  # the last frame has several
-    return close_items(value, origin, starts, int(ends[-1]))
+    return close_items(value, origin, end_with(starts, int(ends[-1])))
+
+
+def end_with(starts: Offsets, end: int) -> Offsets:
+    """Return where items or frames begin, and where the last one ends, as one array."""
+    bounds = np.empty(len(starts) + 1, np.int64)
+    bounds[:-1], bounds[-1] = starts, end
+    return bounds
 
 
 def gather(buffer: Buffer, positions: Offsets, number: np.dtype[Any]) -> NDArray[Any]:
@@ -245,30 +252,24 @@ def gather_headers(
 
 def walk_items(value: PixelDataValue, origin: int) -> Items:
     """Return the items, read one after the other from `origin` on."""
-    item, _ = RAW_TAGS[value.byte_order]
-    unpack = struct.Struct(value.byte_order + "II").unpack_from
-    found = array("q")
-    append = found.append
-    position = origin
-    forget = getattr(value.buffer, "forget", None)
-    is_item = True
+    unpack, item = _SIGNED_ITEM[value.byte_order]
+    bounds = array("q")
+    append = bounds.append
+    tag, position = item, origin
+    forget = getattr(value.buffer, "forget", _keep)
     with memoryview(value.buffer) as whole, whole[: value.end] as view:
         try:
-            while is_item:
-                for _ in repeat(None) if forget is None else repeat(None, _BLOCK):
+            while tag == item:
+                for _ in repeat(None, _BLOCK):
+                    append(position)
                     tag, length = unpack(view, position)
                     if tag != item:
-                        is_item = False
                         break
-                    append(position)
                     position += 8 + length
-                if forget is not None:
-                    forget()
+                forget()
         except struct.error:  # no whole header is left
             pass
-    starts = np.array(found, np.int64)
-    starts -= origin
-    items = close_items(value, origin, starts, position - origin)
+    items = close_items(value, origin, np.array(bounds) - origin)
     if items.end > UNDEFINED_LENGTH and items.lengths.max() == UNDEFINED_LENGTH:
         endless = int(items.lengths.argmax())
         raise FormatError(
@@ -277,14 +278,16 @@ def walk_items(value: PixelDataValue, origin: int) -> Items:
     return items
 
 
-def close_items(value: PixelDataValue, origin: int, starts: Offsets, end: int) -> Items:
+def _keep() -> None:
+    """Forget nothing: a buffer is no ForgetfulMap."""
+
+
+def close_items(value: PixelDataValue, origin: int, bounds: Offsets) -> Items:
     """Return the items with what was found after the last one."""
-    lengths = np.empty_like(starts)
-    if len(starts):
-        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
-        lengths[-1] = end - starts[-1]
-        lengths -= ITEM_HEADER_LENGTH
-    return Items(value, origin, starts, end, find_ending(value, origin + end), lengths)
+    starts, end = bounds[:-1], int(bounds[-1])
+    lengths = bounds[1:] - starts
+    lengths -= ITEM_HEADER_LENGTH
+    return Items(value, origin, bounds, starts, end, find_ending(value, origin + end), lengths)
 
 
 def find_ending(value: PixelDataValue, position: int) -> Ending:
@@ -338,17 +341,20 @@ def _is_element(value: PixelDataValue, head: bytes, left: int) -> bool:
 
 def note_fragments(items: Items, anomalies: list[Anomaly]) -> None:
     """Note what is odd about the items and the end of the last one."""
-    lengths = items.lengths
-    for code, is_there, find in (
-        ("odd-fragment-length", np.bitwise_or.reduce(lengths) & 1, lambda: lengths & 1),
-        ("empty-fragment", not items.all_filled, lambda: lengths == 0),
-    ):
-        if is_there:
-            where = np.flatnonzero(find())
-            anomalies.append(Anomaly(code, items.header_offset(int(where[0])), len(where)))
+    odd = items.lengths & 1
+    if np.count_nonzero(odd):
+        anomalies.append(_note("odd-fragment-length", items, odd))
+    if not items.all_filled:
+        anomalies.append(_note("empty-fragment", items, items.lengths == 0))
     if items.ending in (Ending.CUT_ITEM, Ending.CUT_HEADER):
         anomalies.append(Anomaly("truncated-fragment", items.header_offset(-1)))
     elif not items.closed:
         after = items.available - items.end
         code = "junk-after-fragments" if after else "missing-sequence-delimiter"
         anomalies.append(Anomaly(code, items.origin + items.end))
+
+
+def _note(code: str, items: Items, found: NDArray[Any]) -> Anomaly:
+    """Return the anomaly of those items for which `found` is not 0."""
+    where = np.flatnonzero(found)
+    return Anomaly(code, items.header_offset(int(where[0])), len(where))

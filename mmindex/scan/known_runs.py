@@ -10,7 +10,7 @@ there element by element: to know other files makes a scan faster, never differe
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mmindex.model import Buffer
@@ -37,17 +37,50 @@ class _Run:
 
     Attributes
     ----------
+    agreed : bool
+        Whether a data set had them all since this run was made.
+    unpack_from : callable or None
+        What returns the headers of the elements in one call; None before `pack`.
+    headers : tuple of bytes
+        What that has to return.
+    length : int
+        Bytes from the first header to the end of the last value.
     wanted : list of (int, str, int, int, int)
         The wanted ones, as `Element` has them, with offsets from the start of the run.
     """
 
     def __init__(self, elements: list[_Known]) -> None:
         self.elements = elements
-        self.headers = tuple(element.header for element in elements)
-        layout = "".join(f"{len(element.header)}s{element.length}x" for element in elements)
+        self.agreed = False
+        self.unpack_from: Callable[[Buffer, int], tuple[bytes, ...]] | None = None
+        self.headers: tuple[bytes, ...] = ()
+        self.length = 0
+        self.wanted: list[tuple[int, str, int, int, int]] = []
+
+    def pack(self) -> None:
+        """Prepare to be compared in one call, which takes as long as to compare a few times."""
+        self.headers = tuple(element.header for element in self.elements)
+        layout = "".join(f"{len(element.header)}s{element.length}x" for element in self.elements)
         unpacker = struct.Struct("<" + layout)
         self.unpack_from, self.length = unpacker.unpack_from, unpacker.size
-        self.wanted = _list_wanted(elements)
+        self.wanted = _list_wanted(self.elements)
+
+    def walk(
+        self, buffer: Buffer, position: int, end: int, found: dict[int, Element]
+    ) -> tuple[int, int]:
+        """Return how many of the elements are there, and where the last of them ends.
+
+        Takes the wanted ones as `KnownRuns.skip` does.
+        """
+        new = tuple.__new__
+        for count, (_, header, length, tag, vr) in enumerate(self.elements):
+            value_offset = position + len(header)
+            if buffer[position:value_offset] != header or value_offset + length > end:
+                return count, position
+            if tag is not None and tag not in found:
+                found[tag] = new(Element, (tag, vr, position, value_offset, length))
+            position = value_offset + length
+        return len(self.elements), position
 
 
 class KnownRuns:
@@ -90,27 +123,29 @@ class KnownRuns:
             Takes the wanted ones among them, but for those whose tag was found before.
         """
         run = self.runs[raw_tag]
-        if position + run.length > end:
-            return position
-        headers = run.unpack_from(buffer, position)
-        if headers == run.headers:
+        if run.agreed and run.unpack_from is None:
+            run.pack()
+        unpack, after = run.unpack_from, position + run.length
+        if unpack is not None and after <= end and unpack(buffer, position) == run.headers:
             new = tuple.__new__
             for tag, vr, at, value_at, length in run.wanted:
                 if tag not in found:
                     place = (tag, vr, position + at, position + value_at, length)
                     found[tag] = new(Element, place)
-            return position + run.length
-        same = 0
-        while headers[same] == run.headers[same]:
-            same += 1
+            return after
+        same, position = run.walk(buffer, position, end, found)
+        run.agreed = True
+        if same < len(run.elements):
+            self._cut(raw_tag, run, same)
+        return position
+
+    def _cut(self, raw_tag: int, run: _Run, same: int) -> None:
+        """Make two runs of one, without the element after `same` of them."""
         del self.runs[raw_tag]
         if raw_tag not in self._kept:
             self.stops.discard(raw_tag)
         self._add(run.elements[:same])
         self._add(run.elements[same + 1 :])
-        if raw_tag not in self.runs:
-            return position
-        return self.skip(buffer, raw_tag, position, end, found)
 
     def _add(self, elements: list[_Known]) -> None:
         if len(elements) >= _FEWEST:

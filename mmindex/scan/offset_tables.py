@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.frame_table import ITEM_HEADER_LENGTH
 from mmindex.model import Anomaly, Boundaries
-from mmindex.scan import tags
-from mmindex.scan.elements import DataSet
+from mmindex.scan.encapsulated_value import PixelDataValue, StoredTable
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.items import (
     LONGEST_HEAD,
     RAW_TAGS,
     Items,
-    PixelDataValue,
     gather_headers,
 )
 from mmindex.scan.read_ahead import will_need
@@ -39,16 +37,6 @@ if TYPE_CHECKING:
 WRAP = 1 << 32  # where the 32-bit entries of a Basic Offset Table begin again at 0
 _BLOCK = 1 << 16  # entries looked at together
 _FEW_PAGES = 1 << 14  # bytes of a table that one look at it reads, without advice
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTable:
-    """The place of an offset table: half-open byte ranges of its entries and lengths."""
-
-    kind: Boundaries
-    table_offset: int
-    entries: tuple[int, int]
-    lengths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +80,14 @@ class OffsetTable:
         """Whether the first entry leads to the first item, as each table's has to."""
         return bool(len(self.entries)) and int(self.entries[0]) == 0
 
+    @property
+    def has_all_lengths(self) -> bool:
+        """Whether the table has a length for each entry."""
+        return self.lengths is not None and len(self.lengths) == len(self.entries)
+
     def anomaly(self, code: str) -> Anomaly:
         """Return an anomaly of this table."""
         return Anomaly(code, self.table_offset)
-
-
-def find_extended_offset_table(data_set: DataSet) -> StoredTable | None:
-    """Return where the Extended Offset Table is, None where it is absent or empty."""
-    element = data_set.elements.get(tags.EXTENDED_OFFSET_TABLE)
-    if element is None or not element.length:
-        return None
-    ranges: list[tuple[int, int] | None] = []
-    for found in (element, data_set.elements.get(tags.EXTENDED_OFFSET_TABLE_LENGTHS)):
-        length = 0 if found is None or found.length == UNDEFINED_LENGTH else found.length
-        ranges.append(found and (found.value_offset, found.value_offset + length))
-    return StoredTable(
-        Boundaries.EXTENDED_OFFSET_TABLE, element.element_offset, ranges[0] or (0, 0), ranges[1]
-    )
 
 
 def read_tables(
@@ -142,7 +121,11 @@ def read_tables(
     if length > _FEW_PAGES:
         will_need(buffer, [(start, min(origin, value.end) + ITEM_HEADER_LENGTH)])
     head = bytes(buffer[first : min(origin, value.end, first + LONGEST_HEAD)])
-    stored = [] if extended is None else [extended]
+    stored = []
+    if extended is not None:
+        stored.append(extended)
+        places = (extended.entries, extended.lengths or (0, 0))
+        will_need(buffer, [place for place in places if place[1] - place[0] > _FEW_PAGES])
     if head[:4] != bytes(4) and codec.begins(head):
         origin = start
     elif origin > value.end:
@@ -195,7 +178,7 @@ def _count_decreases(packed: Packed, most: int) -> int:
     found = 0
     for start in range(0, len(packed), _BLOCK):
         block = packed[start : start + _BLOCK + 1]
-        found += int((block[1:] <= block[:-1]).sum())
+        found += int(np.count_nonzero(block[1:] <= block[:-1]))
         if found > most:
             break
     return found
@@ -209,8 +192,7 @@ def unwrap(table: OffsetTable, available: int) -> Offsets:
     return entries + np.cumsum(np.diff(entries, prepend=0) < 0) * WRAP
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The boundaries by a table, or the reason why it cannot be used.
 
     `first_fragments` are the numbers of each located frame's first item, None where the table
@@ -286,15 +268,16 @@ def find_padding(
     if table.kind is not Boundaries.EXTENDED_OFFSET_TABLE:
         return None
     lengths = table.lengths
-    if lengths is None or len(lengths) != len(table.entries):
+    if lengths is None or not table.has_all_lengths:
         anomalies.append(table.anomaly("eot-length"))
         return None
     excess = fragment_lengths - lengths[: len(fragment_lengths)]
-    wrong = np.flatnonzero((excess != 0) & (excess != 1))
-    if len(wrong):
-        anomalies.append(Anomaly("eot-length", table.table_offset, len(wrong)))
     trimmed: Flags = excess == 1
-    return trimmed if trimmed.any() else None
+    is_right = trimmed | (excess == 0)
+    wrong = len(is_right) - int(np.count_nonzero(is_right))
+    if wrong:
+        anomalies.append(Anomaly("eot-length", table.table_offset, wrong))
+    return trimmed if np.count_nonzero(trimmed) else None
 
 
 def find_agreed_starts(

@@ -15,6 +15,7 @@ from mmindex.frame_table import ITEM_HEADER_LENGTH, FrameTable, Layout
 from mmindex.model import Anomaly, Boundaries, ImagePixel
 from mmindex.scan import tags
 from mmindex.scan.element import Element
+from mmindex.scan.encapsulated_value import PixelDataValue, find_extended_offset_table
 from mmindex.scan.encoding import UNDEFINED_LENGTH
 from mmindex.scan.frame_count import FrameCount
 from mmindex.scan.header import Header
@@ -218,9 +219,7 @@ def _scan_items(header: Header, element: Element, count: FrameCount, *, prove: b
         plain = scan_one_fragment(header.buffer, element.value_offset, header.encoding)
         if plain is not None:
             return PixelData(*plain, 1)
-    from mmindex.scan.encapsulated import scan_encapsulated  # these need numpy
-    from mmindex.scan.items import PixelDataValue
-    from mmindex.scan.offset_tables import find_extended_offset_table
+    from mmindex.scan.encapsulated import scan_encapsulated  # needs numpy
 
     end = size if undefined else min(size, element.value_offset + element.length)
     frames, boundaries = scan_encapsulated(

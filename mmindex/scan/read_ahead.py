@@ -21,12 +21,13 @@ def will_need(buffer: Buffer, ranges: Iterable[tuple[int, int]]) -> None:
     size = len(buffer)
     if not isinstance(buffer, mmap.mmap) or size <= _SHORT:
         return
+    advise, page, advice = buffer.madvise, mmap.PAGESIZE, mmap.MADV_WILLNEED
     with suppress(OSError):  # a file system need not take advice
         for start, end in ranges:
-            first = max(0, start) // mmap.PAGESIZE * mmap.PAGESIZE
-            length = min(end, size) - first
+            first = start - start % page if start > 0 else 0
+            length = (end if end < size else size) - first
             if length > 0:
-                buffer.madvise(mmap.MADV_WILLNEED, first, length)
+                advise(advice, first, length)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import numpy as np
 
 from mmindex.frame_table import ITEM_HEADER_LENGTH, ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries
-from mmindex.scan.items import RAW_TAGS, Ending, PixelDataValue, find_ending
+from mmindex.scan.encapsulated_value import PixelDataValue
+from mmindex.scan.items import RAW_TAGS, Ending, end_with, find_ending
 from mmindex.scan.offset_tables import WRAP, OffsetTable, find_padding, unwrap
 from mmindex.scan.read_ahead import looked_at_here_and_there, will_need
 from mmindex.scan.transfer_syntax import Codec
@@ -50,21 +51,21 @@ def trust_table(
     starts = unwrap(table, value.end - origin)
     if not (table.ordered and table.begins_at_0) or len(starts) < table.count:
         return None
-    if not (starts[1:] > starts[:-1]).all() or int(starts[-1]) > value.end - origin:
+    if np.count_nonzero(starts[1:] <= starts[:-1]) or int(starts[-1]) > value.end - origin:
         return None
     with looked_at_here_and_there(value.buffer):
         end = _look_at_samples(value, origin, starts, table, codec)
-        if end is None:
+        if end is None or find_ending(value, end) is not Ending.CLOSED:
             return None
-        if find_ending(value, end) is not Ending.CLOSED:
-            return None
-    starts = np.append(starts, end - origin)
-    lengths = np.diff(starts) - ITEM_HEADER_LENGTH
-    if table.lengths is not None and len(table.lengths) == len(lengths):
-        excess = lengths - table.lengths
-        if ((excess != 0) & (excess != 1)).any():
-            return None  # some frame is more than one item
-    return make_trusted(origin, starts, table.count, find_padding(table, lengths, anomalies))
+    bounds = end_with(starts, end - origin)
+    lengths = bounds[1:] - starts
+    lengths -= ITEM_HEADER_LENGTH
+    noted: list[Anomaly] = []
+    trimmed = find_padding(table, lengths, noted)
+    if noted and table.has_all_lengths:
+        return None  # some frame is more than one item
+    anomalies += noted
+    return make_trusted(origin, bounds, table.count, trimmed)
 
 
 def sample_entries(starts: Offsets) -> list[int]:
@@ -78,19 +79,19 @@ def sample_entries(starts: Offsets) -> list[int]:
 
 
 def make_trusted(
-    origin: int, starts: Offsets, number_of_frames: int, trimmed: Flags | None
+    origin: int, bounds: Offsets, number_of_frames: int, trimmed: Flags | None
 ) -> FrameTable:
-    """Return the frame table of `starts`, the last of which is the end of the last frame."""
-    entry_size = 4 if int(starts[-1]) < WRAP else 8
+    """Return the frame table of where frames begin, and where the last one ends."""
+    entry_size = 4 if int(bounds[-1]) < WRAP else 8
     return FrameTable(
         layout=Layout.TRUSTED,
         number_of_frames=number_of_frames,
-        frames_located=len(starts) - 1,
+        frames_located=len(bounds) - 1,
         number_of_fragments=0,
         value_offset=origin,
         entry_size=entry_size,
         trimmed=trimmed is not None,
-        entries=starts.astype(f"<u{entry_size}").tobytes() + pack_flags(trimmed),
+        entries=bounds.astype(f"<u{entry_size}").tobytes() + pack_flags(trimmed),
     )
 
 
@@ -107,21 +108,20 @@ def _look_at_samples(
     samples = np.array(sample_entries(starts))
     places: list[int] = (origin + starts[samples]).tolist()
     next_starts = [*(origin + starts[samples[:-1] + 1]).tolist(), value.end]
-    buffer, is_begin = value.buffer, codec.begins
-    will_need(buffer, [(place, place + _LOOK) for place in [*places, value.end - _LOOK]])
+    looks = [(place, place + _LOOK) for place in places]
+    will_need(value.buffer, [*looks, (value.end - _LOOK, value.end)])
     end, begun = origin, set()
     for place, next_start in zip(places, next_starts, strict=True):
-        end, fragments = skip_items(value, place, next_start)
+        end, begins = skip_items(value, place, next_start, codec)
         if end != next_start and place != places[-1]:
             return None
-        begins = [is_begin(bytes(buffer[at : at + min(n, _HEAD)])) for at, n in fragments]
-        if not _is_frame(begins, one_fragment=one):
+        if not _is_frame(begins, one):
             return None
         begun.add(begins[0])
     return end if begun == {bool(codec.start_markers)} else None
 
 
-def _is_frame(begins: list[bool], *, one_fragment: bool) -> bool:
+def _is_frame(begins: list[bool], one_fragment: bool) -> bool:
     """Return whether fragments of which these begin with a start marker can be one frame.
 
     Another frame's marker within it shows a wrong entry. A frame that may have several fragments
@@ -132,24 +132,27 @@ def _is_frame(begins: list[bool], *, one_fragment: bool) -> bool:
     return begins[0] or one_fragment
 
 
-def skip_items(value: PixelDataValue, position: int, end: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return where the run of items from `position` on ends or comes to `end`, and their values.
+def skip_items(
+    value: PixelDataValue, position: int, end: int, codec: Codec
+) -> tuple[int, list[bool]]:
+    """Return where the run of items from `position` on ends or comes to `end`.
 
-    The values are (offset, length) of the fragments that are not empty.
+    And of each of its fragments that is not empty, whether it begins with a start marker.
     """
     item, _ = RAW_TAGS[value.byte_order]
-    unpack, buffer = _UNPACK_HEADER[value.byte_order], value.buffer
+    unpack, buffer, markers = _UNPACK_HEADER[value.byte_order], value.buffer, codec.start_markers
     last_header = min(end, value.end) - ITEM_HEADER_LENGTH
-    filled = []
+    begins = []
     while position <= last_header:
         tag, length = unpack(buffer, position)
         if tag != item:
             break
         position += ITEM_HEADER_LENGTH
         if length:
-            filled.append((position, length))
+            head = bytes(buffer[position : position + min(length, _HEAD)])
+            begins.append(head.startswith(markers))
         position += length
-    return position, filled
+    return position, begins
 
 
 def parse_frame(
@@ -175,7 +178,7 @@ def parse_frame(
         if size:
             begins.append(codec.begins(data[at : at + min(size, _HEAD)]))
         at += size
-    if at != length or not _is_frame(begins, one_fragment=one_fragment):
+    if at != length or not _is_frame(begins, one_fragment):
         return None
     following = data[length:]
     if following and _begins_frame(following, byte_order, codec) is not begins[0]:

@@ -24,6 +24,8 @@ from mmindex.errors import FormatError, MMIndexError
 from mmindex.scan.instance import scan_frames, scan_header
 from mmindex.scan.known_runs import KnownRuns
 
+# The first file is learnt from, the second compared one by one, the third in one call.
+SCANNED_BEFORE = [1, 2, 3]
 SYNTAXES = [IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]
 
 Elements = Sequence[tuple[int, str, bytes]]
@@ -86,7 +88,9 @@ def test_what_is_known_of_other_files_never_changes_a_record(
     data: st.DataObject, uid: str, other_uid: str, others: list[Elements]
 ) -> None:
     """Whatever was scanned before, a file gives the record, or the error, that it gives alone."""
-    known_runs = knowing(*(image_file(other_uid, other) for other in others))
+    times = data.draw(st.sampled_from(SCANNED_BEFORE))
+    before = [image_file(other_uid, other) for other in others for _ in range(times)]
+    known_runs = knowing(*before)
     base = data.draw(st.sampled_from([*others, PLAIN]))
     file = bytearray(image_file(uid, [*base, *data.draw(elements)]))
     for _ in range(data.draw(st.integers(0, 3))):
@@ -97,18 +101,20 @@ def test_what_is_known_of_other_files_never_changes_a_record(
     assert scan(cut, known_runs) == scan(cut)
 
 
+@pytest.mark.parametrize("before", SCANNED_BEFORE)
 @pytest.mark.parametrize("uid", SYNTAXES)
-def test_a_cut_file_gives_the_error_that_it_gives_alone(uid: str) -> None:
-    """Wherever a file ends, a run of a whole one before it neither leads nor is read past that."""
+def test_a_cut_file_gives_the_error_that_it_gives_alone(uid: str, before: int) -> None:
+    """Wherever a file ends, a run of whole ones before it neither leads nor is read past that."""
     whole = image_file(uid, PLAIN)
     for end in range(len(whole) + 1):
-        assert scan(whole[:end], knowing(whole)) == scan(whole[:end])
+        assert scan(whole[:end], knowing(*[whole] * before)) == scan(whole[:end])
 
 
+@pytest.mark.parametrize("before", SCANNED_BEFORE)
 @pytest.mark.parametrize("uid", SYNTAXES)
-def test_same_headers_are_skipped_and_the_pixel_data_found(uid: str) -> None:
-    """The frame of a second file lies where its bytes do."""
-    known_runs = knowing(image_file(uid, PLAIN))
+def test_same_headers_are_skipped_and_the_pixel_data_found(uid: str, before: int) -> None:
+    """The frame of a further file lies where its bytes do."""
+    known_runs = knowing(*[image_file(uid, PLAIN)] * before)
     data = image_file(uid, PLAIN)
     record = scan(data, known_runs)
     assert isinstance(record, InstanceRecord)
@@ -116,10 +122,11 @@ def test_same_headers_are_skipped_and_the_pixel_data_found(uid: str) -> None:
     assert record.frames.value_offset == data.index(b"\1\2\3\4", -4)
 
 
+@pytest.mark.parametrize("before", SCANNED_BEFORE)
 @pytest.mark.parametrize("longer", range(len(PLAIN)))
-def test_a_longer_value_moves_what_follows(longer: int) -> None:
+def test_a_longer_value_moves_what_follows(longer: int, before: int) -> None:
     """The run is cut where a length differs; what stands after it is found where it is."""
-    known_runs = knowing(image_file(EXPLICIT_VR_LITTLE_ENDIAN, PLAIN))
+    known_runs = knowing(*[image_file(EXPLICIT_VR_LITTLE_ENDIAN, PLAIN)] * before)
     other = list(PLAIN)
     tag, vr, value = other[longer]
     other[longer] = tag, vr, value + b"  "
@@ -131,12 +138,13 @@ def test_a_longer_value_moves_what_follows(longer: int) -> None:
         assert record.frames.value_offset == len(data) - 4
 
 
-def test_a_known_header_within_a_value_is_no_element() -> None:
+@pytest.mark.parametrize("before", SCANNED_BEFORE)
+def test_a_known_header_within_a_value_is_no_element(before: int) -> None:
     """A value that holds the headers of a run is skipped as a value."""
     file = image_file(EXPLICIT_VR_LITTLE_ENDIAN, PLAIN)
     run = file[file.index(b"\x08\0\x05\0CS") : file.index(b"\x28\0\x02\0US")]
     hidden = image_file(EXPLICIT_VR_LITTLE_ENDIAN, [(0x00080005, "UT", run), *PLAIN[1:]])
-    assert scan(hidden, knowing(file)) == scan(hidden)
+    assert scan(hidden, knowing(*[file] * before)) == scan(hidden)
 
 
 def test_an_encoding_that_differs_is_not_compared() -> None:
