@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
@@ -177,8 +176,7 @@ def is_url(source: object) -> bool:
     return bool(separator) and scheme.lower() in SCHEMES
 
 
-@dataclass(frozen=True, slots=True)
-class Anomaly:
+class Anomaly(NamedTuple):
     """A breach of the standard that leaves one reading of the file.
 
     Attributes
@@ -193,11 +191,10 @@ class Anomaly:
 
     code: str
     offset: int
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides the method of tuples
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePixel:
+class ImagePixel(NamedTuple):
     """Attributes of the Image Pixel Module (PS3.3 C.7.6.3) that reading and decoding need.
 
     An attribute that the file does not have is None; `pixel_keyword` is the keyword of the pixel
@@ -234,8 +231,7 @@ class ImagePixel:
         return bits
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceRecord:
+class InstanceRecord(NamedTuple):
     """Everything that an index keeps of one file.
 
     Attributes
@@ -295,10 +291,20 @@ class InstanceRecord:
     image_numbers: ImageNumbers = NO_NUMBERS
     frames: FrameTable | None = None
     anomalies: tuple[Anomaly, ...] = ()
-    scan_microseconds: int = field(default=0, compare=False)
+    scan_microseconds: int = 0
     member: Member | None = None
     positions: Entries | None = None
-    carried_values: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
+    carried_values: tuple[bytes, bytes] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all fields are equal but how long the scan took and what it carries."""
+        return isinstance(other, InstanceRecord) and _compared(self) == _compared(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(_compared(self))
 
     @property
     def location(self) -> bytes:
@@ -334,3 +340,8 @@ class InstanceRecord:
             return False
         bits = self.image_pixel.stored_bits(self.frames.frame_bits)
         return bits <= 8 or bits % 8 != 0
+
+
+def _compared(record: InstanceRecord) -> tuple[object, ...]:
+    """Return the fields of a record that another record of the same file shares."""
+    return tuple(record._replace(scan_microseconds=0, carried_values=None))

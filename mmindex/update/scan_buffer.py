@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from mmindex.attributes import AttributeSet
@@ -125,7 +124,7 @@ def _add_positions(record: InstanceRecord, header: Header) -> InstanceRecord:
         )
     except FormatError:
         return record
-    return replace(record, positions=positions)
+    return record._replace(positions=positions)
 
 
 def unreadable(error: str, reason: str) -> InstanceRecord:
