@@ -2,20 +2,21 @@
 
 Nothing here reads a file or knows LMDB. Offsets count bytes from the start of the
 file (of a deflated data set: from the start of the inflated one); ranges are half-open.
+Annotations are evaluated here, since named tuples compile each that is text when they are imported.
 """
 
-from __future__ import annotations
-
-import mmap
 import os
 from collections.abc import Iterator
 from enum import Enum, IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from mmindex.frame_table import Entries, FrameTable
 from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 
-Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
+if TYPE_CHECKING:
+    import mmap
+
+Buffer: TypeAlias = "bytes | memoryview | mmap.mmap"  # what a scan reads
 WORDS = (16, 32)  # bits of the words that hold a sample each, where samples are not packed
 
 WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
@@ -99,7 +100,7 @@ class Fingerprint(NamedTuple):
     kind: int = 0
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Fingerprint:
+    def of(cls, status: os.stat_result) -> Self:
         """Return the fingerprint of a file whose status this is."""
         time_ns = status.st_mtime_ns
         if not -_TIMES <= time_ns < _TIMES:
@@ -107,7 +108,7 @@ class Fingerprint(NamedTuple):
         # As `cls(...)` does, in half the time: a walk calls this for every file.
         return tuple.__new__(cls, (status.st_size, time_ns, status.st_ino, 0))
 
-    def is_same(self, other: Fingerprint) -> bool:
+    def is_same(self, other: "Fingerprint") -> bool:
         """Return whether another version of a file is this one; of an object by its ETag alone.
 
         An object's time counts only where there is no ETag.
@@ -116,11 +117,11 @@ class Fingerprint(NamedTuple):
             return self == other
         return (self.size, self.inode, self.kind) == (other.size, other.inode, other.kind)
 
-    def without_inode(self) -> Fingerprint:
+    def without_inode(self) -> "Fingerprint":
         """Return the fingerprint of the same file where inodes are not looked at."""
         return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)
 
-    def matches(self, found: Fingerprint) -> bool:
+    def matches(self, found: "Fingerprint") -> bool:
         """Return whether a file of the fingerprint `found` is this version of the file."""
         if self.kind == VersionKind.LOCAL_WITHOUT_INODE:
             return found.without_inode() == self

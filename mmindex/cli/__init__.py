@@ -117,7 +117,9 @@ Usage: mmindex [OPTIONS] COMMAND [ARGS]...
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
 )
-@click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
+@click.version_option(
+    mmindex.__version__, message="%(prog)s %(version)s", help="Show the version and exit."
+)
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Read any frame of a DICOM file without reading the others. Exit codes: 0 done, 1 failed or

@@ -55,8 +55,6 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
                          of long ones, kept apart (see store.py), only their length, a u8
 """
 
-from __future__ import annotations
-
 import struct
 from functools import lru_cache
 from operator import attrgetter

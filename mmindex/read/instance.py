@@ -19,7 +19,6 @@ from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance_file import CLOSED, InstanceFile, names_path
 from mmindex.read.place import Place, find_place, walk_fragments
 from mmindex.read.recorded_error import recorded_error
-from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 
 
@@ -319,6 +318,7 @@ class Instance(InstanceFile, Decoded, FrameSequence):
         if self._source is None:
             if self._file is CLOSED:
                 raise ValueError("the instance is closed")
+            from mmindex.scan.transfer_syntax import find_transfer_syntax
             from mmindex.sources.inflated import inflate_source  # few files are deflated
 
             syntax = find_transfer_syntax(self.record.transfer_syntax_uid)

@@ -41,7 +41,6 @@ from mmindex.cli.suggestions import NearChoice
 from mmindex.cli.window import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
-from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
@@ -144,8 +143,7 @@ def _write_frames(
     ranges = find_numbers(opened, spans)
     check_located(opened, ranges)
     output = check_terminal(output)
-    if format_name != "raw" or _is_format_known(opened.instance):
-        _check_ending(output, format_name, _find_extension(opened.instance, format_name))
+    _check_ending(output, format_name, opened.instance)
     for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
         write_output([content], path, opened.instance.path)
 
@@ -162,21 +160,28 @@ def _find_extension(instance: Instance, format_name: str) -> str:
         return format_name
     if instance.record.boundaries is Boundaries.NATIVE:
         return "raw"
+    from mmindex.scan.transfer_syntax import find_transfer_syntax  # not of standard output
+
     return find_transfer_syntax(instance.record.transfer_syntax_uid).extension
 
 
 def _is_format_known(instance: Instance) -> bool:
     """Return whether the transfer syntax says what is stored; a private or wrong one does not."""
+    from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
+
     codec = find_transfer_syntax(instance.record.transfer_syntax_uid).codec
     is_native = instance.record.boundaries is Boundaries.NATIVE
     return is_native or codec not in (Codec.NATIVE, Codec.UNKNOWN)
 
 
-def _check_ending(output: str, format_name: str, extension: str) -> None:
+def _check_ending(output: str, format_name: str, instance: Instance) -> None:
     """Raise UsageError where the output's name is that of another format than what is written."""
     ending = os.path.splitext(output)[1].lower().removeprefix(".")
     ending = _ENDINGS.get(ending, ending)
-    if ending not in _NAMED or ending == extension:
+    if ending not in _NAMED or (format_name == "raw" and not _is_format_known(instance)):
+        return
+    extension = _find_extension(instance, format_name)
+    if ending == extension:
         return
     remedy = f"name the output x.{extension}"
     if format_name != "raw":
@@ -220,7 +225,7 @@ def _walk_outputs(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each output."""
     instance = opened.instance
-    extension = _find_extension(instance, format_name)
+    extension = "" if output == STDOUT else _find_extension(instance, format_name)
     numbers = chain.from_iterable(ranges)
     if format_name == "npy" and not has_number(output):
         path = fill_in(output, number=ranges[0][0], ext=extension)
