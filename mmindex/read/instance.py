@@ -18,7 +18,6 @@ from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance_file import CLOSED, InstanceFile, names_path
 from mmindex.read.place import Place, find_place, walk_fragments
-from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.base import ByteSource
 
 
@@ -38,6 +37,8 @@ class Instance(InstanceFile, Decoded, FrameSequence):
 
     def __init__(self, record: InstanceRecord, source: ByteSource) -> None:
         if not record.status.is_instance:
+            from mmindex.read.recorded_error import recorded_error
+
             raise recorded_error(record, source.name)
         self.record = record
         self.path = source.name

@@ -15,7 +15,6 @@ from mmindex.errors import FormatError
 from mmindex.frame_table import ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries, InstanceRecord
 from mmindex.sources.base import ByteSource
-from mmindex.sources.held import HeldSource
 
 if TYPE_CHECKING:
     from mmindex.scan.transfer_syntax import Codec
@@ -103,6 +102,8 @@ class Place(NamedTuple):
         """Return a source that holds the items of a trusted table, where each read is a request."""
         if self.parse is None or source.at_once == 1:
             return source
+        from mmindex.sources.held import HeldSource  # of stores alone
+
         return HeldSource(source, [(self.offset, self.length)])
 
     def find_contiguous(self, source: ByteSource) -> ByteRange | None:

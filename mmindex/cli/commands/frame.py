@@ -38,6 +38,7 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
+from mmindex.cli.untranslated import PATH
 from mmindex.cli.window import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
@@ -74,7 +75,7 @@ _NAMED = _PICTURES | {  # by what a file's name ends with; any other end names n
     "-o",
     "--output",
     metavar="PATH",
-    type=click.Path(),
+    type=PATH,
     help="Output path; {number} and {ext} are replaced.",
 )
 @click.option(
@@ -240,12 +241,18 @@ def _walk_outputs(
     elif format_name == "npy":
         contents = (_encode_npy(instance, [number]) for number in chain.from_iterable(ranges))
     else:
-        from mmindex.read.ahead import walk_frames
-
         indices = [number - 1 for each in ranges for number in each]
-        contents = walk_frames(instance, indices)
+        contents = _walk_frames(instance, indices)
     for number, content in zip(numbers, contents, strict=True):
         yield fill_in(output, number=number, ext=extension), content
+
+
+def _walk_frames(instance: Instance, indices: Sequence[int]) -> Iterator[bytes]:
+    if len(indices) == 1:
+        return map(instance.frame, indices)
+    from mmindex.read.ahead import walk_frames  # of several, which a store sends together
+
+    return walk_frames(instance, indices)
 
 
 def _encode_npy(instance: Instance, numbers: Sequence[int]) -> bytes:
