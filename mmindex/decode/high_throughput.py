@@ -12,9 +12,9 @@ OpenJPH itself passes over what OpenJPEG refuses. So OpenJPH decodes a frame onl
 * its last row is not zero, as are the rows that imagecodecs has not filled after an error.
 
 OpenJPEG decodes all others, and all that OpenJPH refuses: lossy frames, other sizes, tiles and
-tile-parts, quality layers, precincts and packet lengths. One kind of damage in packet headers is
-left that it alone refuses, in one of 20,000 damaged images of 2,000 pixels: a code-block that has
-no bit-plane but is there all the same.
+tile-parts, quality layers, precincts and packet lengths. Two kinds of damage in packet headers are
+left that OpenJPEG alone refuses: a code-block without bit-planes, or without bytes. They were 12 of
+324,000 damaged images of 240 to 12,000 pixels.
 """
 
 from __future__ import annotations
