@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
-from operator import index, itemgetter
-from typing import NamedTuple, Protocol
+from operator import attrgetter, index, itemgetter
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from mmindex.errors import (
     FrameIndexError,
@@ -53,7 +52,13 @@ _FRAGMENT_A_FRAME = Layout.FRAGMENT_A_FRAME
 _PAIRS = {4: struct.Struct("<II"), 8: struct.Struct("<QQ")}
 
 
-@dataclass(frozen=True, slots=True)
+_FIELDS = (
+    *("layout", "number_of_frames", "frames_located", "number_of_fragments", "value_offset"),
+    *("frame_bits", "stride_bits", "entry_size", "trimmed", "entries"),
+)
+_values = attrgetter(*_FIELDS)
+
+
 class FrameTable:
     """The byte ranges of the frames of one instance.
 
@@ -89,24 +94,50 @@ class FrameTable:
         frames are padded one by one, and unless given; 0 for encapsulated pixel data.
     """
 
+    __slots__ = _fields = _FIELDS  # no dataclass: making one takes longer than a frame's read
+
     layout: Layout
     number_of_frames: int
     frames_located: int
     number_of_fragments: int
     value_offset: int
-    frame_bits: int = 0
-    stride_bits: int = 0
-    entry_size: int = 4
-    trimmed: bool = False
-    entries: Entries = b""
+    frame_bits: int
+    stride_bits: int
+    entry_size: int
+    trimmed: bool
+    entries: Entries
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        number_of_frames: int,
+        frames_located: int,
+        number_of_fragments: int,
+        value_offset: int,
+        frame_bits: int = 0,
+        stride_bits: int = 0,
+        entry_size: int = 4,
+        trimmed: bool = False,
+        entries: Entries = b"",
+    ) -> None:
+        keep = super().__setattr__
+        keep("layout", layout)
+        keep("number_of_frames", number_of_frames)
+        keep("frames_located", frames_located)
+        keep("number_of_fragments", number_of_fragments)
+        keep("value_offset", value_offset)
+        keep("frame_bits", frame_bits)
+        keep("stride_bits", stride_bits or frame_bits)
+        keep("entry_size", entry_size)
+        keep("trimmed", trimmed)
+        keep("entries", entries)
+        self._check()
+
+    def _check(self) -> None:
         if self.entry_size not in _PAIRS:
             raise ValueError(f"entry_size is 4 or 8, not {self.entry_size}")
         if (self.layout is Layout.NATIVE) != (self.frame_bits > 0):
             raise ValueError(f"{self.frame_bits} bits a frame in layout {self.layout.name}")
-        if not self.stride_bits:
-            object.__setattr__(self, "stride_bits", self.frame_bits)
         if self.stride_bits < self.frame_bits or (self.stride_bits and not self.frame_bits):
             raise ValueError(f"frames of {self.frame_bits} bits, each {self.stride_bits} on")
         if not 0 <= self.frames_located <= self.number_of_frames:
@@ -116,6 +147,29 @@ class FrameTable:
         expected = self.expected_entries_length()
         if len(self.entries) != expected:
             raise ValueError(f"expected {expected} bytes of entries, found {len(self.entries)}")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a FrameTable stays as it is: {name} is not set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a FrameTable stays as it is: {name} is not deleted")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrameTable) and _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __repr__(self) -> str:
+        values = zip(_FIELDS, _values(self), strict=True)
+        return f"FrameTable({', '.join(f'{name}={value!r}' for name, value in values)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FrameTable, _values(self)
+
+    def _replace(self, **changes: Any) -> FrameTable:
+        """Return a table with some fields changed, as `_replace` of a named tuple."""
+        return FrameTable(**{**dict(zip(_FIELDS, _values(self), strict=True)), **changes})
 
     def expected_entries_length(self) -> int:
         """Return the length that `entries` must have, in bytes."""

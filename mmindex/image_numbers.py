@@ -4,8 +4,6 @@ Values as the file has them at its top level; those of the functional groups of 
 multi-frame image (PS3.3 C.7.6.16) are not looked at.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

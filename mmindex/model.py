@@ -2,21 +2,21 @@
 
 Nothing here reads a file or knows LMDB. Offsets count bytes from the start of the
 file (of a deflated data set: from the start of the inflated one); ranges are half-open.
+Annotations are evaluated here, since named tuples compile each that is text when they are imported.
 """
 
-from __future__ import annotations
-
-import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from mmindex.frame_table import Entries, FrameTable
 from mmindex.image_numbers import NO_NUMBERS, ImageNumbers
 
-Buffer = bytes | memoryview | mmap.mmap  # what a scan reads
+if TYPE_CHECKING:
+    import mmap
+
+Buffer: TypeAlias = "bytes | memoryview | mmap.mmap"  # what a scan reads
 WORDS = (16, 32)  # bits of the words that hold a sample each, where samples are not packed
 
 WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # SOP Class UID
@@ -100,7 +100,7 @@ class Fingerprint(NamedTuple):
     kind: int = 0
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Fingerprint:
+    def of(cls, status: os.stat_result) -> Self:
         """Return the fingerprint of a file whose status this is."""
         time_ns = status.st_mtime_ns
         if not -_TIMES <= time_ns < _TIMES:
@@ -108,7 +108,7 @@ class Fingerprint(NamedTuple):
         # As `cls(...)` does, in half the time: a walk calls this for every file.
         return tuple.__new__(cls, (status.st_size, time_ns, status.st_ino, 0))
 
-    def is_same(self, other: Fingerprint) -> bool:
+    def is_same(self, other: "Fingerprint") -> bool:
         """Return whether another version of a file is this one; of an object by its ETag alone.
 
         An object's time counts only where there is no ETag.
@@ -117,11 +117,11 @@ class Fingerprint(NamedTuple):
             return self == other
         return (self.size, self.inode, self.kind) == (other.size, other.inode, other.kind)
 
-    def without_inode(self) -> Fingerprint:
+    def without_inode(self) -> "Fingerprint":
         """Return the fingerprint of the same file where inodes are not looked at."""
         return Fingerprint(self.size, self.mtime_ns, 0, VersionKind.LOCAL_WITHOUT_INODE)
 
-    def matches(self, found: Fingerprint) -> bool:
+    def matches(self, found: "Fingerprint") -> bool:
         """Return whether a file of the fingerprint `found` is this version of the file."""
         if self.kind == VersionKind.LOCAL_WITHOUT_INODE:
             return found.without_inode() == self
@@ -177,8 +177,7 @@ def is_url(source: object) -> bool:
     return bool(separator) and scheme.lower() in SCHEMES
 
 
-@dataclass(frozen=True, slots=True)
-class Anomaly:
+class Anomaly(NamedTuple):
     """A breach of the standard that leaves one reading of the file.
 
     Attributes
@@ -193,11 +192,10 @@ class Anomaly:
 
     code: str
     offset: int
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides the method of tuples
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePixel:
+class ImagePixel(NamedTuple):
     """Attributes of the Image Pixel Module (PS3.3 C.7.6.3) that reading and decoding need.
 
     An attribute that the file does not have is None; `pixel_keyword` is the keyword of the pixel
@@ -234,8 +232,7 @@ class ImagePixel:
         return bits
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceRecord:
+class InstanceRecord(NamedTuple):
     """Everything that an index keeps of one file.
 
     Attributes
@@ -295,10 +292,20 @@ class InstanceRecord:
     image_numbers: ImageNumbers = NO_NUMBERS
     frames: FrameTable | None = None
     anomalies: tuple[Anomaly, ...] = ()
-    scan_microseconds: int = field(default=0, compare=False)
+    scan_microseconds: int = 0
     member: Member | None = None
     positions: Entries | None = None
-    carried_values: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
+    carried_values: tuple[bytes, bytes] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all fields are equal but how long the scan took and what it carries."""
+        return isinstance(other, InstanceRecord) and _compared(self) == _compared(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(_compared(self))
 
     @property
     def location(self) -> bytes:
@@ -334,3 +341,8 @@ class InstanceRecord:
             return False
         bits = self.image_pixel.stored_bits(self.frames.frame_bits)
         return bits <= 8 or bits % 8 != 0
+
+
+def _compared(record: InstanceRecord) -> tuple[object, ...]:
+    """Return the fields of a record that another record of the same file shares."""
+    return tuple(record._replace(scan_microseconds=0, carried_values=None))

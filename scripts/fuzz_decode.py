@@ -20,7 +20,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -75,7 +74,7 @@ def _describe(pixels: Any, **others: Any) -> ImagePixel:
         planar_configuration=0 if pixels.ndim == 3 else None,
         photometric_interpretation="RGB" if pixels.ndim == 3 else "MONOCHROME2",
     )
-    return replace(image, **others)
+    return image._replace(**others)
 
 
 @cache
@@ -178,7 +177,7 @@ def make_case(seed: int) -> tuple[Frame, bool]:
     image = frame.image
     if generator.random() < 0.2:
         name = generator.choice(list(_ATTRIBUTES))
-        image = replace(image, **{name: generator.choice(_ATTRIBUTES[name])})
+        image = image._replace(**{name: generator.choice(_ATTRIBUTES[name])})
     uid = frame.transfer_syntax_uid
     if generator.random() < 0.1:
         uid = generator.choice(list_frames()).transfer_syntax_uid

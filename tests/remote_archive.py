@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable
 from contextlib import closing
@@ -53,7 +52,7 @@ def index_objects(
     bucket = Bucket(root, store=store)
     for path in paths:
         with mmindex.open_file(bucket.open(path.encode()), prove=prove) as instance:
-            records.append(dataclasses.replace(instance.record, path=os.fsencode(path)))
+            records.append(instance.record._replace(path=os.fsencode(path)))
     with closing(create_store(str(index), root.encode())) as opened:
         opened.replace(map(pack_record, records))
     return index

@@ -14,6 +14,7 @@ import click
 
 import mmindex
 from mmindex.cli.endings import ends_quietly
+from mmindex.cli.untranslated import UntranslatedHelp
 
 COMMANDS = (  # in the order of --help
     *("build", "update", "watch", "ls", "info", "frame", "sheet", "ranges"),
@@ -23,7 +24,7 @@ _MOST_LINES = 16  # commands of --help that fit a screen of 24 lines
 _CELL = 39  # columns of a command and its short help, where two stand on a line
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(UntranslatedHelp, click.Group):
     """A group whose commands are modules of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -96,6 +97,12 @@ def _explain_unknown_command(name: str) -> str:
     return f"no such command: {name}; {hint}"
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"{ctx.find_root().info_name} {mmindex.__version__}", color=ctx.color)
+        ctx.exit()
+
+
 _FIRST_COMMANDS = """\
 Usage: mmindex [OPTIONS] COMMAND [ARGS]...
 
@@ -117,7 +124,14 @@ Usage: mmindex [OPTIONS] COMMAND [ARGS]...
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
 )
-@click.version_option(mmindex.__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    help="Show the version and exit.",
+    callback=_show_version,
+)
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Read any frame of a DICOM file without reading the others. Exit codes: 0 done, 1 failed or

@@ -21,7 +21,7 @@ from mmindex.model import SEPARATOR
 STDOUT = "-"
 TEMPLATE = "{number:06d}.{ext}"  # as it is suggested
 
-_FIELD = re.compile(r"\{(number|ext\b)")  # whatever else may be wrong with it
+_FIELD = r"\{(number|ext\b)"  # whatever else may be wrong with it
 _FORMATS = {"number": r"0?([1-9][0-9]?)?d?", "ext": ""}
 
 
@@ -70,7 +70,7 @@ def fill_in(output: str, **fields: object) -> str:
 
 def _parse_template(output: str, known: Sequence[str]) -> list[tuple[str, str, str]]:
     """Return text with the name and format of the field that follows it, if one does."""
-    if not _FIELD.search(output.replace("{{", "")):
+    if "{" not in output or not re.search(_FIELD, output.replace("{{", "")):
         return [(output, "", "")]
     from string import Formatter
 

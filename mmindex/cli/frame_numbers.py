@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from mmindex.cli.printing import counted
+from mmindex.cli.untranslated import UntranslatedHelp
 from mmindex.errors import FrameIndexError, NotAddressableError, TruncatedFrameError
 from mmindex.model import Status
 
@@ -29,7 +30,7 @@ class Span(NamedTuple):
     last: int | None
 
 
-class FrameCommand(click.Command):
+class FrameCommand(UntranslatedHelp):
     """A command that takes frame numbers: -1 is a wrong one, not an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

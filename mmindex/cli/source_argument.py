@@ -14,6 +14,7 @@ import click
 import mmindex
 from mmindex.cli.printing import plain, print_message, quote, shown
 from mmindex.cli.suggestions import explain_unknown_instance, hint_near_path
+from mmindex.cli.untranslated import PATH
 from mmindex.errors import (
     InstanceNotFoundError,
     MissingFileError,
@@ -55,7 +56,7 @@ class Opened(NamedTuple):
     stale_index: str | None = None
 
 
-source_argument = click.argument("source", type=click.Path())
+source_argument = click.argument("source", type=PATH)
 force_option = click.option(
     "--force", is_flag=True, help="Accept a file without preamble and file meta."
 )
@@ -71,7 +72,7 @@ root_option = click.option(
     "--root",
     "archive_root",
     metavar="PATH",
-    type=click.Path(),
+    type=PATH,
     help="Where the archive is now, if it moved.",
 )
 

@@ -7,11 +7,14 @@ OpenJPH itself passes over what OpenJPEG refuses. So OpenJPH decodes a frame onl
   components (ITU-T T.800 Annex A, T.814 Annex A);
 * its one tile-part ends with the frame and holds no marker: in packets, no byte above 0x8F follows
   0xFF;
-* the sides of all its code-blocks are multiples of 4 and 2: in others OpenJPEG finds samples that
-  lie outside;
+* the sides of all its code-blocks are even, as are those of an image whose sides are multiples of
+  2 to the power of its levels and one: in others OpenJPEG finds samples that lie outside;
 * its last row is not zero, as are the rows that imagecodecs has not filled after an error.
 
-OpenJPEG decodes all others, and all that OpenJPH refuses.
+OpenJPEG decodes all others, and all that OpenJPH refuses: lossy frames, other sizes, tiles and
+tile-parts, quality layers, precincts and packet lengths. Two kinds of damage in packet headers are
+left that OpenJPEG alone refuses: a code-block without bit-planes, or without bytes. They were 12 of
+324,000 damaged images of 240 to 12,000 pixels.
 """
 
 from __future__ import annotations
@@ -104,7 +107,7 @@ def _is_plain_header(head: bytes) -> bool:
     width, height, left, top, across, down, first, second = _SIZES.unpack_from(siz)
     if left or top or first or second or across < width or down < height:
         return False
-    if width % (4 << levels) or height % (2 << levels):
+    if width % (2 << levels) or height % (2 << levels):
         return False
     return _is_plain_scale(qcd, levels)
 

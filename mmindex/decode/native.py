@@ -6,7 +6,6 @@ are pydicom's to convert.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,12 +190,12 @@ class Plan(NamedTuple):
 def plan_native(image: ImagePixel, frame_bits: int, big_endian: bool, raw: bool) -> Plan:
     """Return the way from the bytes of native frames to pixels; see `decode_native`."""
     if image.samples_per_pixel is None:
-        image = replace(image, samples_per_pixel=1)  # R46: the scan has found one long enough
+        image = image._replace(samples_per_pixel=1)  # R46: the scan has found one long enough
     if image.is_packed and not image.bits_stored:
-        image = replace(image, bits_stored=image.bits_allocated)
+        image = image._replace(bits_stored=image.bits_allocated)
     full = (image.rows or 0) * (image.columns or 0) * 3 * (image.bits_allocated or 0)
     if "422" in image.photometric_interpretation and frame_bits == full:
-        image = replace(image, photometric_interpretation="YBR_FULL")  # R32: not subsampled
+        image = image._replace(photometric_interpretation="YBR_FULL")  # R32: not subsampled
     count = (image.rows or 0) * (image.columns or 0) * (image.samples_per_pixel or 1)
     width = frame_bits // count if count and frame_bits % count == 0 else 0
     dtype = _find_dtype(image, width, big_endian, raw)

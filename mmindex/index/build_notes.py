@@ -11,8 +11,6 @@ All integers are little-endian. The value of "file" is the inode of the index fi
 when the file was created, made compact or last built: a copy of the index is another file.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ The common case in half the time that a whole record takes: a frame that is one 
 decodes it and gives it units is found by the same record, in a part of the time.
 """
 
-from __future__ import annotations
-
 import struct
 from functools import lru_cache
 from operator import index

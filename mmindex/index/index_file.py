@@ -10,7 +10,6 @@ from functools import wraps
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from mmindex.errors import IndexFormatError, StaleIndexError
-from mmindex.index.build_notes import read_options
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.databases import DATABASES, FILE_ID, FORMAT
 from mmindex.index.lmdb import environment
@@ -185,6 +184,8 @@ class OpenIndex:
     @reading
     def ignores_inode(self, txn: Transaction) -> bool:
         """Return whether the archive's files are known without their inodes."""
+        from mmindex.index.build_notes import read_options  # of a build alone
+
         return read_options(txn).ignore_inode
 
     def used_bytes(self) -> int:

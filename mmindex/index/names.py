@@ -17,6 +17,8 @@ def is_url_root(root: bytes) -> bool:
 
     A folder's root begins with a slash or, relative to the index, with a dot.
     """
+    if root.startswith((b"/", b".")):
+        return False
     return re.match(rb"[A-Za-z][A-Za-z0-9+.-]*://", root) is not None
 
 

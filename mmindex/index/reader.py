@@ -8,7 +8,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from mmindex.index.attribute_reader import AttributeReader
-from mmindex.index.build_notes import BuildNote, read_file, read_note
 from mmindex.index.checksum import DamageError, unseal
 from mmindex.index.chunks import ChunkReader, StoredEntries, slice_chunks
 from mmindex.index.databases import (
@@ -20,7 +19,6 @@ from mmindex.index.databases import (
     path_key,
     uid_key,
 )
-from mmindex.index.folders import find_below, has_folder
 from mmindex.index.frame_location import (
     FrameLocation,
     StoredPixels,
@@ -38,6 +36,7 @@ from mmindex.index.record_split import join_record, length_apart, length_of_posi
 from mmindex.model import InstanceRecord, Status, locate, split_path
 
 if TYPE_CHECKING:
+    from mmindex.index.build_notes import BuildNote
     from mmindex.index.listing import ListedFile
 
 _BATCH = 256  # records a transaction while all are read
@@ -202,6 +201,8 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
     @reading
     def has_folder(self, txn: Transaction, folder: bytes) -> bool:
         """Return whether files of the index are, or were, below a folder; of the root it is so."""
+        from mmindex.index.folders import has_folder
+
         return has_folder(txn, folder)
 
     def find_below(self, folders: Collection[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -216,6 +217,8 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
     def _find_below(
         self, txn: Transaction, folders: Collection[bytes], ids: range
     ) -> list[tuple[int, bytes]]:
+        from mmindex.index.folders import find_below
+
         return find_below(txn, folders, ids)
 
     def iterate_records(self) -> Iterator[InstanceRecord]:
@@ -316,11 +319,15 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
     @reading
     def read_build(self, txn: Transaction) -> BuildNote | None:
         """Return when and how the last build ran; None where none has ended."""
+        from mmindex.index.build_notes import read_note
+
         return read_note(txn)
 
     @reading
     def is_copied(self, txn: Transaction) -> bool:
         """Return whether the index file is a copy of the one that was built."""
+        from mmindex.index.build_notes import read_file
+
         return read_file(txn) not in (None, os.stat(self.path).st_ino)
 
     @reading

@@ -55,10 +55,7 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
                          of long ones, kept apart (see store.py), only their length, a u8
 """
 
-from __future__ import annotations
-
 import struct
-from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
@@ -303,13 +300,8 @@ def make_image_pixel(packed: bytes, photometric: str) -> ImagePixel:
     """Return what the part IMAGE_PIXEL of a record and one of its texts say of the pixels."""
     *numbers, present, keyword, vr = _IMAGE_PIXEL.unpack(packed)
     known = (number if present >> bit & 1 else None for bit, number in enumerate(numbers))
-    return replace(
-        ImagePixel(),
-        **dict(zip(PIXEL_NUMBERS, known, strict=True)),
-        photometric_interpretation=photometric,
-        pixel_keyword=PIXEL_KEYWORDS[keyword],
-        pixel_vr=vr.strip(b"\0").decode("latin-1"),
-    )
+    name = PIXEL_KEYWORDS[keyword]
+    return ImagePixel._make((*known, photometric, name, vr.strip(b"\0").decode("latin-1")))
 
 
 def unpack_count(packed: bytes) -> tuple[Status, int]:

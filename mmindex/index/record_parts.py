@@ -1,7 +1,5 @@
 """The parts of a packed record: its fixed header, texts, member, image numbers; see `record.py`."""
 
-from __future__ import annotations
-
 import struct
 from functools import cache
 from operator import itemgetter

@@ -29,7 +29,6 @@ from mmindex.read.listings import Listings
 from mmindex.read.open_instances import Opened, OpenInstances
 from mmindex.read.order import overtaken
 from mmindex.read.record_sources import RecordSources
-from mmindex.read.recorded_error import recorded_error
 from mmindex.sources.file import read_range
 
 if TYPE_CHECKING:
@@ -248,6 +247,8 @@ class Archive(Batches, Composed, Checked, Listings, Closing):
 
     def _open_instance(self, record: InstanceRecord) -> Instance:
         if not record.status.is_instance:
+            from mmindex.read.recorded_error import recorded_error
+
             raise recorded_error(record, os.fsdecode(os.path.join(self._root, record.location)))
         return Instance(record, self.open_source(record))
 

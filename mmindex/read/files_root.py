@@ -15,7 +15,7 @@ from mmindex.sources.base import ByteSource
 _HEAD = 8192  # bytes in which a SOP Instance UID is found
 _MOST_HEADER = 1 << 20
 # Tag, VR and length, which is longer in Implicit VR; the last is Big Endian.
-_UID = re.compile(rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])")
+_UID = rb"\x08\0\x18\0UI([\0-@]\0)|\x08\0\x18\0([\0-@]\0)\0\0|\0\x08\0\x18UI(\0[\0-@])"
 
 
 class FilesRoot(NamedTuple):
@@ -187,7 +187,7 @@ def find_uid(header: bytes) -> str | None:
 
     No sequence that has one comes before (0008,0018) in a data set (PS3.6): the first is the own.
     """
-    found = _UID.search(header)
+    found = re.search(_UID, header)
     if found is None:
         return None
     length = sum(found[found.lastindex or 0])  # of at most 64 bytes, in one of two

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MMIndexError, StaleIndexError
 from mmindex.index.trust import explain_distrust
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from mmindex.read.instance import Instance
 
 
-@dataclass(frozen=True, slots=True)
-class FoundInstance:
+class FoundInstance(NamedTuple):
     """The records of one file in the indexes at and above its folder.
 
     Attributes
@@ -37,7 +35,7 @@ class FoundInstance:
     """
 
     instance: Instance | None = None
-    index: str | None = None
+    index: str | None = None  # type: ignore[assignment]  # hides the method of tuples
     stale_index: str | None = None
     distrusted: str | None = None
     reason: str = ""

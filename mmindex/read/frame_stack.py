@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +50,7 @@ class FrameStack:
         with naming(archive.path):
             check_declared_frames(*records)
         records = [
-            replace(record, frames=None, positions=None)  # which may be long
+            record._replace(frames=None, positions=None)  # which may be long
             for record in records
             if record.status.has_frames
         ]

@@ -18,8 +18,6 @@ from mmindex.read.decoded import Decoded
 from mmindex.read.frame_sequence import FrameSequence
 from mmindex.read.instance_file import CLOSED, InstanceFile, names_path
 from mmindex.read.place import Place, find_place, read_trusted, walk_fragments
-from mmindex.read.recorded_error import recorded_error
-from mmindex.scan.transfer_syntax import find_transfer_syntax
 from mmindex.sources.base import ByteSource
 
 
@@ -39,6 +37,8 @@ class Instance(InstanceFile, Decoded, FrameSequence):
 
     def __init__(self, record: InstanceRecord, source: ByteSource) -> None:
         if not record.status.is_instance:
+            from mmindex.read.recorded_error import recorded_error
+
             raise recorded_error(record, source.name)
         self.record = record
         self.path = source.name
@@ -322,6 +322,7 @@ class Instance(InstanceFile, Decoded, FrameSequence):
         if self._source is None:
             if self._file is CLOSED:
                 raise ValueError("the instance is closed")
+            from mmindex.scan.transfer_syntax import find_transfer_syntax
             from mmindex.sources.inflated import inflate_source  # few files are deflated
 
             syntax = find_transfer_syntax(self.record.transfer_syntax_uid)

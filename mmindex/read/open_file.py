@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import mmap
 import os
@@ -174,7 +173,7 @@ def _open_member_url(
             else:
                 record = scan_source(source.view(0, source.size))
         record = place_in_container(record, member)
-        return Instance(dataclasses.replace(record, fingerprint=source.version), source)
+        return Instance(record._replace(fingerprint=source.version), source)
     raise MissingFileError("the object is gone, and so is its container", path=name_url(url))
 
 
@@ -190,7 +189,7 @@ def _open_source(source: ByteSource, scan_source: Scan, *, force: bool, prove: b
 
             record = scan_remote(source, scan_source, force=force, prove=prove)
     record = count_from(record, source.first)
-    return Instance(dataclasses.replace(record, fingerprint=source.version), source)
+    return Instance(record._replace(fingerprint=source.version), source)
 
 
 def _open_member(path: str, scan_source: Scan) -> Instance:
@@ -201,7 +200,7 @@ def _open_member(path: str, scan_source: Scan) -> Instance:
     with naming(source.name, source.first):
         record = scan_source(source.view(source.first, source.size))
     record = place_in_container(record, member)
-    return Instance(dataclasses.replace(record, fingerprint=source.version), source)
+    return Instance(record._replace(fingerprint=source.version), source)
 
 
 def _open_buffer(

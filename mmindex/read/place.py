@@ -5,20 +5,19 @@ boundaries, swapped words, or the items of a trusted offset table, whose headers
 they are read. A place holds no bytes and knows no file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from operator import index
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import FormatError
 from mmindex.frame_table import ByteRange, FrameTable, Layout
 from mmindex.model import Boundaries, InstanceRecord
-from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 from mmindex.sources.base import ByteSource
-from mmindex.sources.held import HeldSource
+
+if TYPE_CHECKING:
+    from mmindex.scan.transfer_syntax import Codec
 
 _FRAGMENTS, _TRUSTED = Layout.FRAGMENTS, Layout.TRUSTED
 _unpack_item, _ITEM_TAG = Struct("<II").unpack_from, 0xE000_FFFE
@@ -103,6 +102,8 @@ class Place(NamedTuple):
         """Return a source that holds the items of a trusted table, where each read is a request."""
         if self.parse is None or source.at_once == 1:
             return source
+        from mmindex.sources.held import HeldSource  # of stores alone
+
         return HeldSource(source, [(self.offset, self.length)])
 
     def find_contiguous(self, source: ByteSource) -> ByteRange | None:
@@ -161,8 +162,8 @@ def read_trusted(
     span = table.span(frame_index)
     start, length = span
     data = source.read(start, length + _count_following(table, span))
-    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
-    if not table.trimmed and _is_one_item(data, length, codec):
+    codec = _find_codec(record.transfer_syntax_uid)
+    if not (table.trimmed or record.big_endian) and _is_one_item(data, length, codec):
         return data[8:length]
     ranges = _parse_items(record, table, frame_index, span, data)
     return Place(start, len(data), ranges).join(data)
@@ -204,7 +205,14 @@ def _parse_items(
     return table.without_padding(frame_index, _parse_span(record, frame_index, span, data))
 
 
-def _is_one_item(data: bytes, length: int, codec: Codec) -> bool:
+@lru_cache(maxsize=64)
+def _find_codec(transfer_syntax_uid: str) -> "Codec":
+    from mmindex.scan.transfer_syntax import find_transfer_syntax  # of trusted tables alone
+
+    return find_transfer_syntax(transfer_syntax_uid).codec
+
+
+def _is_one_item(data: bytes, length: int, codec: "Codec") -> bool:
     """Return whether a frame is one item with a start marker, and the next frame has one, too.
 
     Most frames are; `parse_frame` looks at the others, and takes several times as long.
@@ -228,9 +236,10 @@ def _parse_span(
 ) -> list[ByteRange]:
     """Return the fragments of a frame of a trusted table, with whose items `data` begins."""
     start, length = span
-    codec = find_transfer_syntax(record.transfer_syntax_uid).codec
+    codec = _find_codec(record.transfer_syntax_uid)
     if _is_one_item(data, length, codec) and not record.big_endian:
         return [ByteRange(start + 8, length - 8)]
+    from mmindex.scan.transfer_syntax import Codec
     from mmindex.scan.trusted_tables import parse_frame  # needs numpy
 
     one = record.boundaries is Boundaries.EXTENDED_OFFSET_TABLE or codec is Codec.ONE_FRAGMENT

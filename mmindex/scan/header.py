@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mmindex.errors import FormatError
 from mmindex.model import Anomaly, Buffer, Fingerprint
@@ -291,6 +291,6 @@ def _merge(anomalies: list[Anomaly], more: tuple[Anomaly, ...]) -> list[Anomaly]
     for anomaly in more:
         seen = merged.get(anomaly.code)
         if seen is not None:
-            anomaly = replace(seen, count=seen.count + anomaly.count)
+            anomaly = seen._replace(count=seen.count + anomaly.count)
         merged[anomaly.code] = anomaly
     return list(merged.values())

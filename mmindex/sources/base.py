@@ -6,8 +6,6 @@ A new source of bytes is one module with one class that sets `name`, `size` and 
 `tests/sources/root_conformance.py` those of roots.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -5,7 +5,6 @@ A container within a container is not opened.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 from collections.abc import Iterator
@@ -133,7 +132,7 @@ def place_in_container(record: InstanceRecord, member: Member) -> InstanceRecord
     if member.method == STORED:
         return count_from(record, member.offset, member)
     status = Status.DEFLATED if record.status is Status.INDEXED else record.status
-    return dataclasses.replace(record, status=status, member=member)
+    return record._replace(status=status, member=member)
 
 
 def count_from(record: InstanceRecord, first: int, member: Member | None = None) -> InstanceRecord:
@@ -142,14 +141,14 @@ def count_from(record: InstanceRecord, first: int, member: Member | None = None)
     Those of a deflated data set count in the inflated one.
     """
     if record.status is Status.DEFLATED:
-        return dataclasses.replace(record, member=member)
+        return record._replace(member=member)
     frames = record.frames
     if frames is not None:
-        frames = dataclasses.replace(frames, value_offset=frames.value_offset + first)
+        frames = frames._replace(value_offset=frames.value_offset + first)
     anomalies = tuple(
-        dataclasses.replace(anomaly, offset=anomaly.offset + first) for anomaly in record.anomalies
+        anomaly._replace(offset=anomaly.offset + first) for anomaly in record.anomalies
     )
-    return dataclasses.replace(record, frames=frames, anomalies=anomalies, member=member)
+    return record._replace(frames=frames, anomalies=anomalies, member=member)
 
 
 def _is_file(path: str) -> bool:

@@ -8,7 +8,6 @@ look is what was scanned.
 from __future__ import annotations
 
 import io
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -336,6 +335,8 @@ class FileSource(ByteSource):
         self.check()
         if not self.size:
             return memoryview(b"")
+        import mmap  # not of a frame that is read once
+
         return memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
 
 

@@ -11,11 +11,14 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from mmindex.errors import is_missing
 from mmindex.model import INDEX_NAME, LOCK, WRITING, Fingerprint, VersionKind
 from mmindex.sources.base import FoundFile, Root, Skipped, WalkRules
 from mmindex.sources.file import FileSource, open_descriptor
+
+_INDEX_NAME = os.fsencode(INDEX_NAME)
 
 
 class Folder(Root):
@@ -198,6 +201,7 @@ def match_index_files(index: bytes) -> Callable[[bytes], Callable[[bytes], objec
     return lambda folder: is_index_file if folder == index_folder else match_index_name
 
 
+@lru_cache(maxsize=16)
 def _match_names(name: bytes) -> Callable[[bytes], object]:
     """Return what tells the names of an index and of the files that are made beside it."""
     lock, writing = re.escape(LOCK.encode()), re.escape(WRITING.encode())
@@ -206,8 +210,9 @@ def _match_names(name: bytes) -> Callable[[bytes], object]:
     return re.compile(re.escape(name) + rb"(" + beside + rb")?").fullmatch
 
 
-match_index_name = _match_names(os.fsencode(INDEX_NAME))
-"""Reports names of indexes and of the files beside them, in whatever folder or bucket."""
+def match_index_name(found: bytes) -> object:
+    """Report names of indexes and of the files beside them, in whatever folder or bucket."""
+    return found.startswith(_INDEX_NAME) and _match_names(_INDEX_NAME)(found)
 
 
 def skipped(path: bytes, error: OSError, what: str = "cannot access it") -> Skipped:

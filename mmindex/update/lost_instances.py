@@ -8,8 +8,6 @@ cut, keeps in its record what it was, too.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mmindex.errors import NotDicomError
 from mmindex.index.carried_values import take_values
 from mmindex.index.record import pack_record, status_of_packed, unpack_keys, unpack_record
@@ -49,13 +47,12 @@ def keep_lost(store: Store, packed: bytes, next_id: int) -> bytes:
         return packed
     if status is Status.NOT_DICOM:
         reason = f"{what}{_BEFORE}, and is none now: {record.reason}"
-        record = replace(record, status=Status.UNREADABLE, error=LOST, reason=reason)
+        record = record._replace(status=Status.UNREADABLE, error=LOST, reason=reason)
     elif not known.sop_instance_uid:  # nothing else would say what it was
         reason = f"{what}{_BEFORE}, and cannot be read now: {record.reason}"
-        record = replace(record, reason=reason)
+        record = record._replace(reason=reason)
     return pack_record(
-        replace(
-            record,
+        record._replace(
             sop_class_uid=known.sop_class_uid,
             sop_instance_uid=known.sop_instance_uid,
             study_instance_uid=known.study_instance_uid,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import mmap
 import os
 from collections.abc import Callable
@@ -183,7 +182,7 @@ def pack_refused(target: MemberTarget, reason: str = "") -> bytes:
     container, fingerprint, member = target
     reason = reason or member.reason
     record = unreadable("FormatError", reason)
-    record = dataclasses.replace(record, member=member.as_member())
+    record = record._replace(member=member.as_member())
     return pack_record(record, container, fingerprint)
 
 

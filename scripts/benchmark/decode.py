@@ -4,7 +4,7 @@ Frames are encoded on the spot from one image: a smooth gradient with noise, as 
 By hand, a codec gets the bytes of one `os.pread`. Two threads are held against two threads by hand,
 in time and in what they gain: the part of one thread's time that they take, each with its own one
 thread, in turn. What can be gained is the codec's and the machine's. Of lossy HTJ2K, OpenJPEG is
-the limit: OpenJPH wraps 255 to 0 in it.
+the limit: OpenJPH wraps 255 to 0 in it. Of tiled HTJ2K, too: OpenJPH hides damage of it.
 """
 
 from __future__ import annotations
@@ -137,6 +137,9 @@ def _list_codecs() -> Iterator[_Codec]:
     frame = codecs.jpeg2k_encode(deep, reversible=True, level=0, codecformat="j2k")
     yield make("JPEG 2000", JPEG_2000, deep, frame, openjpeg)
     yield make("HTJ2K", HTJ2K, deep, codecs.htj2k_encode(deep), codecs.htj2k_decode)
+    yield make("HTJ2K to RGB", HTJ2K, colours, codecs.htj2k_encode(colours), codecs.htj2k_decode)
+    frame = codecs.htj2k_encode(deep, tile=(256, 256))
+    yield make("HTJ2K in tiles", HTJ2K, deep, frame, openjpeg)
     lossy: dict[str, Any] = {"reversible": False, "level": 40, "codecformat": "j2k"}
     frame = codecs.jpeg2k_encode(deep, **lossy)
     yield make("lossy JPEG 2000", _LOSSY_JPEG_2000, deep, frame, openjpeg, tolerance=_LOSSY)

@@ -89,11 +89,12 @@ def test_a_whole_lossless_frame_is_decoded_by_openjph_alone(
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("tlm", [False, True])
+@pytest.mark.parametrize("columns", [2, 4, 6, 10])
 def test_numbers_of_levels_and_tile_part_lengths_need_no_other_decoder(
-    levels: int, tlm: bool, asked: list[str]
+    levels: int, tlm: bool, columns: int, asked: list[str]
 ) -> None:
-    """The sides of code-blocks count: 4 << levels columns, 2 << levels rows."""
-    pixels = make_pixels("u2", 2 << levels, 4 << levels)
+    """The sides of code-blocks are even: those of the image are multiples of 2 << levels."""
+    pixels = make_pixels("u2", 2 << levels, columns << levels)
     frame = bytes(imagecodecs.htj2k_encode(pixels, resolutions=levels, tlm=tlm))
     assert np.array_equal(decode_frame(frame, describe(pixels), HTJ2K), pixels)
     assert asked == ["htj2k_decode"]
@@ -198,7 +199,7 @@ def damage(frame: bytes, generator: random.Random) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("dtype", ["u1", "i2"])
-@pytest.mark.parametrize("shape", [(64, 128), (63, 130), (64, 128, 3)])
+@pytest.mark.parametrize("shape", [(64, 128), (64, 192), (63, 130), (64, 128, 3), (64, 64, 3)])
 def test_what_openjpeg_refuses_has_no_pixels(dtype: str, shape: tuple[int, ...]) -> None:
     """However it is damaged; OpenJPH alone returns other pixels for most of these frames."""
     pixels = make_pixels(dtype, *shape)

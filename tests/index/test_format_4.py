@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -106,7 +105,7 @@ def test_an_index_of_an_older_format_gets_all_that_is_new(tmp_path: Path, versio
 )
 def test_every_kind_of_version_is_kept(store: Store, version: Fingerprint) -> None:
     """By the record, and by what the path leads to."""
-    put(store, replace(make_record(b"a", "1.2"), fingerprint=version))
+    put(store, make_record(b"a", "1.2")._replace(fingerprint=version))
     (known,) = store.find_paths([b"a"])
     assert known is not None
     assert known[1] == version
@@ -144,14 +143,14 @@ def test_a_time_that_64_bits_do_not_hold_comes_round() -> None:
     second = Fingerprint.of(FarStatus())  # type: ignore[arg-type]
     assert first != second
     assert first.mtime_ns == 16_725_225_600 * 10**9 - 2**64
-    assert len(pack_record(replace(make_record(b"a", "1"), fingerprint=second))) > 0
+    assert len(pack_record(make_record(b"a", "1")._replace(fingerprint=second))) > 0
 
 
 def test_members_of_one_container_are_files_of_their_own(store: Store) -> None:
     """They share the container's path; each is found by path and name, and replaced alone."""
     members = [Member(b"x", 100, 50, 50), Member(b"y", 200, 60, 30, 8, 7)]
     records = [
-        replace(make_record(b"a.zip", f"1.{number}"), member=member)
+        make_record(b"a.zip", f"1.{number}")._replace(member=member)
         for number, member in enumerate(members)
     ]
     put(store, *records, make_record(b"a.zip", "1.9"))
@@ -159,7 +158,7 @@ def test_members_of_one_container_are_files_of_their_own(store: Store) -> None:
     found = store.read_path(locate(b"a.zip", b"y"))
     assert found is not None
     assert found == records[1]
-    put(store, replace(records[0], sop_instance_uid="1.8"))
+    put(store, records[0]._replace(sop_instance_uid="1.8"))
     assert {record.sop_instance_uid for record in store.iterate_records()} == {"1.8", "1.1", "1.9"}
 
 
@@ -221,14 +220,14 @@ def test_positions_of_tiles_are_kept_with_their_file(
 ) -> None:
     """They are sliced like entries, beside short and long ones, and go with the record."""
     positions = bytes(number * 7 % 251 for number in range(length))
-    record = replace(make_record(b"a", "1"), positions=positions)
+    record = make_record(b"a", "1")._replace(positions=positions)
     if entries:
         packed = b"".join(number.to_bytes(4, "little") for number in range(0, 9 * entries, 9))
         table = FrameTable(
             Layout.FRAGMENT_A_FRAME, entries - 1, entries - 1, entries - 1, 900, entries=packed
         )
-        record = replace(record, frames=table)
-    put(store, replace(record, positions=b"older"))
+        record = record._replace(frames=table)
+    put(store, record._replace(positions=b"older"))
     put(store, record, make_record(b"b", "2"))
     store.check()
     file_id = find_id(store, b"a")

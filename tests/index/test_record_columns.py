@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def make_record(number: int, **changes: object) -> InstanceRecord:
         image_pixel=IMAGE,
         frames=NATIVE,
     )
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return record._replace(**changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

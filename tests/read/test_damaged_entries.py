@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,7 +104,7 @@ def test_entries_of_an_index_that_are_no_ranges_are_a_damaged_index(tmp_path: Pa
     assert record.frames.entries[:] == struct.pack("<9I", *range(0, 9 * 16, 16))
     changed = struct.pack("<9I", 0, 16, 32, 8, *range(64, 9 * 16, 16))
     store = create_store(report.index, os.fsencode(tmp_path))
-    store.replace([pack_record(replace(record, frames=replace(record.frames, entries=changed)))])
+    store.replace([pack_record(record._replace(frames=record.frames._replace(entries=changed)))])
     store.close()
     with mmindex.open(tmp_path) as archive:
         assert archive.frame("1.2.3", 0) == values[0]

@@ -7,7 +7,6 @@ import os
 import pwd
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,9 +130,9 @@ def test_a_planted_record_gives_no_other_frame(root: Path, tmp_path: Path) -> No
     with mmindex.open(root) as archive:
         (record,) = archive.records()
     assert record.frames is not None
-    frames = replace(record.frames, value_offset=record.frames.value_offset + 4)
+    frames = record.frames._replace(value_offset=record.frames.value_offset + 4)
     store = create_store(str(root / ".mmindex"), os.fsencode(root))
-    store.replace([pack_record(replace(record, frames=frames))])
+    store.replace([pack_record(record._replace(frames=frames))])
     store.close()
     (root / ".mmindex").chmod(0o666)
     for number, frame in enumerate(FRAMES):

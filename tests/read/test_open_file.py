@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gzip
 import io
 import os
@@ -452,8 +451,6 @@ def test_a_file_object_in_memory_is_no_open_file(tmp_path: Path) -> None:
     instance = mmindex.open_file(io.BytesIO(four_bytes(b"ABCD")))
     table = instance.record.frames
     assert table is not None
-    record = dataclasses.replace(
-        instance.record, frames=dataclasses.replace(table, value_offset=1 << 40)
-    )
+    record = instance.record._replace(frames=table._replace(value_offset=1 << 40))
     with little_memory(), pytest.raises(TruncatedFrameError):
         Instance(record, instance.source).frame(0)

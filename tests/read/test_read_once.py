@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -189,7 +188,7 @@ SCANNED = InstanceRecord(
 
 def locate(frames: FrameTable, frame_index: int, version: Fingerprint = VERSION) -> object:
     """Return what a packed record with this table says of a frame."""
-    record = dataclasses.replace(SCANNED, frames=frames)
+    record = SCANNED._replace(frames=frames)
     return find_location(pack_record(record, fingerprint=version), UID.encode(), frame_index)
 
 
@@ -226,7 +225,7 @@ def test_entries_that_are_kept_apart_are_left_to_the_whole_record() -> None:
     """A record without its entries says of no frame where it is."""
     entries = b"".join(at.to_bytes(4, "little") for at in (0, 18, 46, 60))
     table = FrameTable(Layout.FRAGMENT_A_FRAME, 3, 3, 3, 500, entries=entries)
-    record = dataclasses.replace(SCANNED, frames=table)
+    record = SCANNED._replace(frames=table)
     head, _ = split_record(pack_record(record, fingerprint=VERSION))
     assert find_location(head, UID.encode(), 1) is None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import shutil
 import struct
@@ -139,9 +138,9 @@ def test_what_decodes_a_frame_is_that_of_the_whole_record(
     numbers: dict[str, Any], rescale: tuple[float, float] | None
 ) -> None:
     """Image attributes, transfer syntax, and slope and intercept whatever stands before them."""
-    record = dataclasses.replace(RECORD, image_numbers=ImageNumbers(**numbers))
+    record = RECORD._replace(image_numbers=ImageNumbers(**numbers))
     for image in (record.image_pixel, ImagePixel(rows=2, photometric_interpretation="PALETTE")):
-        packed = pack_record(dataclasses.replace(record, image_pixel=image), fingerprint=VERSION)
+        packed = pack_record(record._replace(image_pixel=image), fingerprint=VERSION)
         found = find_pixels(packed, UID.encode(), 1)
         assert found is not None
         whole = unpack_record(packed)
@@ -152,14 +151,14 @@ def test_what_decodes_a_frame_is_that_of_the_whole_record(
 
 def test_native_pixels_in_big_endian_are_left_to_the_whole_record() -> None:
     """How their samples lie takes more than the record's fixed part."""
-    record = dataclasses.replace(RECORD, big_endian=True)
+    record = RECORD._replace(big_endian=True)
     assert find_pixels(pack_record(record, fingerprint=VERSION), UID.encode(), 0) is None
 
 
 def test_a_damaged_record_decodes_nothing_else_than_the_whole_one() -> None:
     """Cut anywhere, or with changed bytes: an error, or what the whole record says, too."""
     numbers = ImageNumbers(instance_number=1, rescale_slope=2.0, rescale_intercept=3.0)
-    packed = pack_record(dataclasses.replace(RECORD, image_numbers=numbers), fingerprint=VERSION)
+    packed = pack_record(RECORD._replace(image_numbers=numbers), fingerprint=VERSION)
     chance = random.Random(4)
     damaged = [packed[:length] for length in range(len(packed))]
     for _ in range(3000):

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -450,7 +449,7 @@ def test_a_container_of_a_mirror_is_read_as_it_is_now(tmp_path: Path) -> None:
     mmindex.build(mirror, tmp_path / "local.mmindex", workers=1)
     with mmindex.open(tmp_path / "local.mmindex") as archive:
         records = [
-            replace(record, fingerprint=Fingerprint(record.fingerprint.size, 10**18, 7, 2))
+            record._replace(fingerprint=Fingerprint(record.fingerprint.size, 10**18, 7, 2))
             for record in archive.records()
             if record.fingerprint is not None
         ]

@@ -65,7 +65,7 @@ def set_scan_times(root: Path, microseconds: dict[str, int]) -> None:
     """Write the index anew with these times, as if the scans had taken them."""
     store = create_store(str(root / ".mmindex"), os.fsencode(root))
     packed = [
-        pack_record(replace(record, scan_microseconds=microseconds[os.fsdecode(record.path)]))
+        pack_record(record._replace(scan_microseconds=microseconds[os.fsdecode(record.path)]))
         for record in map(unpack_record, list(store.iterate_packed()))
     ]
     store.replace(packed)

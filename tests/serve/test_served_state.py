@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from contextlib import closing
@@ -59,7 +58,7 @@ def test_a_file_of_a_mirror_that_is_replaced_is_sent_anew(tmp_path: Path) -> Non
     path.write_bytes(dicom_file(image(1)))
     with mmindex.open_file(path) as instance:
         remote = Fingerprint(path.stat().st_size, 10**18, 77, 2)
-        record = dataclasses.replace(instance.record, path=b"x.dcm", fingerprint=remote)
+        record = instance.record._replace(path=b"x.dcm", fingerprint=remote)
     with closing(create_store(tmp_path / "x.mmindex", b"http://127.0.0.1:9/a")) as store:
         store.replace([pack_record(record)])
     app = application(tmp_path / "x.mmindex", archive_root=path.parent, revalidate_after=0)

@@ -93,9 +93,7 @@ def records_of(index: Path) -> dict[bytes, InstanceRecord]:
 
 
 def without_version(record: InstanceRecord) -> InstanceRecord:
-    from dataclasses import replace
-
-    return replace(record, fingerprint=None, scan_microseconds=0)
+    return record._replace(fingerprint=None, scan_microseconds=0)
 
 
 def counts(report: mmindex.BuildReport) -> tuple[int, int, int, int]:

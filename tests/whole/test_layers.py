@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dicom_bytes import write_numbered
+
+import mmindex
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mmindex"
@@ -261,3 +264,38 @@ def test_importing_mmindex_is_light():
     loaded = set(done.stdout.split())
     assert "mmindex" in loaded
     assert loaded.isdisjoint({"click", "dask", "distributed", "PIL", "pydicom", "pylibjpeg"})
+
+
+# What one stored frame by its UID is written without, unless click or lmdb import it.
+NOT_FOR_A_FRAME = {
+    *("dataclasses", "copy", "locale", "difflib", "heapq", "bisect", "mmap", "hashlib", "json"),
+    *("logging", "pathlib", "tempfile", "shutil", "string", "textwrap", "decimal", "random"),
+    *("asyncio", "concurrent", "multiprocessing", "queue", "selectors", "socket", "subprocess"),
+    *("numpy", "pydicom", "imagecodecs", "pylibjpeg", "PIL"),
+}
+
+
+def list_modules(*arguments: str) -> set[str]:
+    """Return the modules that a process has imported when it ends."""
+    end = "import sys; print(*sorted(sys.modules), file=sys.stderr)"
+    script = f"import atexit; atexit.register(exec, {end!r}, {{}}); import sys; {arguments[0]}"
+    command = [sys.executable, "-c", script, *arguments[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    return set(done.stderr.decode().split())
+
+
+def test_one_stored_frame_is_written_with_few_imports(tmp_path):
+    """By its UID from an index: no dataclasses, codecs, scan or other command."""
+    write_numbered(tmp_path, 1)
+    mmindex.build(tmp_path)
+    with mmindex.open(tmp_path) as archive:
+        (uid,) = archive
+    given = list_modules("import click, lmdb")
+    command = "from mmindex.__main__ import run; run()"
+    loaded = list_modules(command, "frame", str(tmp_path), "1", "--instance", uid) - given
+    assert "mmindex.cli.commands.frame" in loaded
+    assert {name.partition(".")[0] for name in loaded}.isdisjoint(NOT_FOR_A_FRAME)
+    ours = {name for name in loaded if name.startswith("mmindex.")}
+    others = ("mmindex.scan.", "mmindex.update.", "mmindex.decode", "mmindex.serve")
+    assert [name for name in ours if name.startswith(others)] == []
+    assert len({name for name in ours if name.startswith("mmindex.cli.commands.")}) == 1

@@ -38,10 +38,10 @@ from mmindex.cli.source_argument import (
     source_argument,
 )
 from mmindex.cli.suggestions import NearChoice
+from mmindex.cli.untranslated import PATH
 from mmindex.cli.window_option import window_option
 from mmindex.errors import NotAddressableError
 from mmindex.model import Boundaries
-from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
 
 if TYPE_CHECKING:
     from mmindex import Instance
@@ -75,7 +75,7 @@ _NAMED = _PICTURES | {  # by what a file's name ends with; any other end names n
     "-o",
     "--output",
     metavar="PATH",
-    type=click.Path(),
+    type=PATH,
     help="Output path; {number} and {ext} are replaced.",
 )
 @click.option(
@@ -144,8 +144,7 @@ def _write_frames(
     ranges = find_numbers(opened, spans)
     check_located(opened, ranges)
     output = check_terminal(output)
-    if format_name != "raw" or _is_format_known(opened.instance):
-        _check_ending(output, format_name, _find_extension(opened.instance, format_name))
+    _check_ending(output, format_name, opened.instance)
     for path, content in _walk_outputs(opened, ranges, output, format_name, window or "file"):
         write_output([content], path, opened.instance.path)
 
@@ -162,21 +161,28 @@ def _find_extension(instance: Instance, format_name: str) -> str:
         return format_name
     if instance.record.boundaries is Boundaries.NATIVE:
         return "raw"
+    from mmindex.scan.transfer_syntax import find_transfer_syntax  # not of standard output
+
     return find_transfer_syntax(instance.record.transfer_syntax_uid).extension
 
 
 def _is_format_known(instance: Instance) -> bool:
     """Return whether the transfer syntax says what is stored; a private or wrong one does not."""
+    from mmindex.scan.transfer_syntax import Codec, find_transfer_syntax
+
     codec = find_transfer_syntax(instance.record.transfer_syntax_uid).codec
     is_native = instance.record.boundaries is Boundaries.NATIVE
     return is_native or codec not in (Codec.NATIVE, Codec.UNKNOWN)
 
 
-def _check_ending(output: str, format_name: str, extension: str) -> None:
+def _check_ending(output: str, format_name: str, instance: Instance) -> None:
     """Raise UsageError where the output's name is that of another format than what is written."""
     ending = os.path.splitext(output)[1].lower().removeprefix(".")
     ending = _ENDINGS.get(ending, ending)
-    if ending not in _NAMED or ending == extension:
+    if ending not in _NAMED or (format_name == "raw" and not _is_format_known(instance)):
+        return
+    extension = _find_extension(instance, format_name)
+    if ending == extension:
         return
     remedy = f"name the output x.{extension}"
     if format_name != "raw":
@@ -220,7 +226,7 @@ def _walk_outputs(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of each output."""
     instance = opened.instance
-    extension = _find_extension(instance, format_name)
+    extension = "" if output == STDOUT else _find_extension(instance, format_name)
     numbers = chain.from_iterable(ranges)
     if format_name == "npy" and not has_number(output):
         path = fill_in(output, number=ranges[0][0], ext=extension)
@@ -235,12 +241,18 @@ def _walk_outputs(
     elif format_name == "npy":
         contents = (_encode_npy(instance, [number]) for number in chain.from_iterable(ranges))
     else:
-        from mmindex.read.ahead import walk_frames
-
         indices = [number - 1 for each in ranges for number in each]
-        contents = walk_frames(instance, indices)
+        contents = _walk_frames(instance, indices)
     for number, content in zip(numbers, contents, strict=True):
         yield fill_in(output, number=number, ext=extension), content
+
+
+def _walk_frames(instance: Instance, indices: Sequence[int]) -> Iterator[bytes]:
+    if len(indices) == 1:
+        return map(instance.frame, indices)
+    from mmindex.read.ahead import walk_frames  # of several, which a store sends together
+
+    return walk_frames(instance, indices)
 
 
 def _encode_npy(instance: Instance, numbers: Sequence[int]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import sys
@@ -254,7 +253,7 @@ def _describe(opened: Opened) -> dict[str, object]:
         "study_instance_uid": record.study_instance_uid,
         "series_instance_uid": record.series_instance_uid,
         "modality": record.modality,
-        "image_pixel": dataclasses.asdict(record.image_pixel) if frames else None,
+        "image_pixel": record.image_pixel._asdict() if frames else None,
         "number_of_frames": record.number_of_frames,
         "frames_located": None if is_stream else frames.frames_located if frames else 0,
         "boundaries": (Boundaries.NONE if is_stream else record.boundaries).value,
@@ -263,5 +262,5 @@ def _describe(opened: Opened) -> dict[str, object]:
         "value_offset": frames.value_offset if frames else None,
         "frame_length": lengths._asdict() if lengths is not None else None,
         "stream_length": opened.instance.stream_length if is_stream else None,
-        "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
+        "anomalies": [anomaly._asdict() for anomaly in record.anomalies],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import sys
@@ -266,7 +265,7 @@ def _describe(record: InstanceRecord | ListedFile, kept: Kept) -> dict[str, obje
         "file_size": record.size,
         "status": record.status.value,
         "reason": record.reason,
-        "anomalies": [dataclasses.asdict(anomaly) for anomaly in record.anomalies],
+        "anomalies": [anomaly._asdict() for anomaly in record.anomalies],
         "attributes": kept.describe(record.study_instance_uid, record.series_instance_uid),
     }
 

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import lmdb
@@ -45,7 +44,6 @@ _environments: dict[tuple[int, int], Environment] = {}
 _dropped: deque[Environment] = deque()  # by stores that were never closed
 
 
-@dataclass(slots=True, eq=False)
 class Environment:
     """An open LMDB file, its databases, and how many stores use it.
 
@@ -53,16 +51,19 @@ class Environment:
     it, which py-lmdb would answer with a crash or wait for without end.
     """
 
-    env: Any
-    opened: Opened
-    generation: int  # of the process that opened it
-    locked: bool  # whether writers leave alone what its transactions read
-    map_size: int
-    users: int = 0
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    closed: bool = False
-    sound: set[str] = field(default_factory=set)  # databases that a writer need not check
-    _last_id: int = -1  # of the transaction whose pages are known to be within the map
+    def __init__(
+        self, env: Any, opened: Opened, generation: int, locked: bool, map_size: int
+    ) -> None:
+        self.env = env
+        self.opened = opened
+        self.generation = generation  # of the process that opened it
+        self.locked = locked  # whether writers leave alone what its transactions read
+        self.map_size = map_size
+        self.users = 0
+        self.lock = threading.RLock()
+        self.closed = False
+        self.sound: set[str] = set()  # databases that a writer need not check
+        self._last_id = -1  # of the transaction whose pages are known to be within the map
 
     def begin(self, *, write: bool = False) -> Any:
         """Begin a transaction of LMDB, for a `with` statement. Hold `lock`.
