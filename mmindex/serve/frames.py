@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
+from typing import NamedTuple
 
 from starlette.types import Scope, Send
 
@@ -23,7 +24,14 @@ from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.limits import Limits
 from mmindex.serve.multipart import Body, Multipart
-from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified, send_pieces
+from mmindex.serve.responses import (
+    Answer,
+    Header,
+    Headers,
+    answer_with,
+    get_headers,
+    send_answer,
+)
 from mmindex.serve.security import HARDENING
 from mmindex.serve.shelf import Shelf
 
@@ -32,6 +40,20 @@ _VARY = (b"vary", b"accept, authorization, origin")
 _SOON = ((b"retry-after", b"1"),)
 _NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 _LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
+
+
+class _Asked(NamedTuple):
+    """What a request for frames asks for."""
+
+    held: Held
+    indices: list[int]
+    headers: Headers
+    choice: Choice
+    etag: bytes
+
+    def common_headers(self) -> list[Header]:
+        """Return the headers that the answer has in every form."""
+        return [*HARDENING, _AGE, _VARY, (b"etag", self.etag)]
 
 
 class FrameService:
@@ -68,7 +90,34 @@ class FrameService:
         RequestError, NotAcceptableError, MMIndexError
             There are no such frames, or the client takes them in no form that there is.
         """
-        held = await self.find(uids)
+        asked = self._parse(scope, await self.find(uids), numbers)
+        answer = self._answer_at_once(asked)
+        if answer is None:
+            loop = asyncio.get_running_loop()
+            bodies = await loop.run_in_executor(
+                self._executor, self._read, asked.held, asked.indices
+            )
+            answer = self._make_answer(asked, bodies)
+        with self._on_its_way(answer.length) if answer.length >= _LONG else nullcontext():
+            await send_answer(send, answer)
+
+    def answer_at_once(self, scope: Scope, uids: Uids, numbers: str) -> Answer | None:
+        """Return what `respond` would send if nothing has to be waited for; None otherwise.
+
+        A long frame is left to `respond`, which waits for its client.
+
+        Raises
+        ------
+        RequestError, NotAcceptableError, MMIndexError
+            As `respond`.
+        """
+        held = self._shelf.held(uids)
+        if held is None:
+            return None
+        return self._answer_at_once(self._parse(scope, held, numbers), _LONG)
+
+    def _parse(self, scope: Scope, held: Held, numbers: str) -> _Asked:
+        """Return what a request asks for, in the form in which its client takes that."""
         indices = self.parse_numbers(held, numbers)
         headers = get_headers(scope)
         choice = choose_stored(held, headers.accept(scope))
@@ -77,29 +126,31 @@ class FrameService:
         form = choice.media_type[-3:] + "m" * choice.multipart
         which = numbers if len(indices) == 1 else _digest(numbers)
         etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
-        common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
-        if headers.matches(etag):
-            await send_not_modified(send, common)
-            return
-        first = held.read_at_once(indices[0]) if len(indices) == 1 else None
-        bodies: list[Body]
-        if first is not None:
-            bodies = [first]
-        else:
-            loop = asyncio.get_running_loop()
-            bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
-        length = sum(map(len, bodies))
-        is_long = length >= _LONG
-        with self._on_its_way(length) if is_long else nullcontext():
-            if choice.multipart:
-                common.append((b"content-type", self._multipart.content_type(choice.media_type)))
-                pieces = self._multipart.list_pieces(bodies, choice.content_type)
-                if is_long:
-                    await send_pieces(send, pieces, common)
-                else:  # a copy costs less than pieces of their own
-                    await send_body(send, b"".join(pieces), common)
-            else:
-                await _send_frame(send, headers, choice, bodies[0], common, etag)
+        return _Asked(held, indices, headers, choice, etag)
+
+    def _answer_at_once(self, asked: _Asked, longest: int | None = None) -> Answer | None:
+        """Return the answer without a body, or with one frame that lies in memory."""
+        if asked.headers.matches(asked.etag):
+            return Answer(304, asked.common_headers())
+        if len(asked.indices) > 1:
+            return None
+        body = asked.held.read_at_once(asked.indices[0], longest)
+        return None if body is None else self._make_answer(asked, [body])
+
+    def _make_answer(self, asked: _Asked, bodies: Sequence[Body]) -> Answer:
+        """Return the answer with these frames, or with the range of one that is asked for."""
+        headers, choice = asked.common_headers(), asked.choice
+        if choice.multipart:
+            headers.append((b"content-type", self._multipart.content_type(choice.media_type)))
+            return answer_with(self._multipart.list_pieces(bodies, choice.content_type), headers)
+        (body,) = bodies
+        headers += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
+        wanted = parse_range(asked.headers.range_unless_changed(asked.etag), len(body))
+        if wanted is None:
+            return answer_with(bodies, headers)
+        start, end = wanted
+        headers.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
+        return answer_with([memoryview(body)[start:end]], headers, status=206)
 
     @contextmanager
     def _on_its_way(self, length: int) -> Iterator[None]:
@@ -153,25 +204,6 @@ class FrameService:
                     400, f"these frames are over {self._limits.response_bytes} bytes: ask for fewer"
                 )
         return found
-
-
-async def _send_frame(
-    send: Send,
-    headers: Headers,
-    choice: Choice,
-    body: Body,
-    common: list[tuple[bytes, bytes]],
-    etag: bytes,
-) -> None:
-    """Send one frame, or the range of it that the client asks for."""
-    common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
-    wanted = parse_range(headers.range_unless_changed(etag), len(body))
-    if wanted is None:
-        await send_body(send, body, common)
-        return
-    start, end = wanted
-    common.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
-    await send_body(send, memoryview(body)[start:end], common, status=206)
 
 
 def _digest(numbers: str) -> str:

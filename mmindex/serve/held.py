@@ -66,10 +66,17 @@ class Held:
         if getattr(self, "_descriptor", -1) >= 0:
             os.close(self._descriptor)
 
-    def read_at_once(self, frame_index: int) -> bytearray | None:
+    def read_at_once(self, frame_index: int, longest: int | None = None) -> bytearray | None:
         """Return a frame that lies in memory, in one piece; None where reading could wait.
 
         The disk is never waited for: the event loop calls this.
+
+        Parameters
+        ----------
+        frame_index : int
+            Index from 0 on.
+        longest : int, optional
+            Bytes from which a frame is left to those who can wait.
 
         Raises
         ------
@@ -82,6 +89,8 @@ class Held:
         if place is None:
             return None
         offset, length = place
+        if longest is not None and length >= longest:
+            return None
         found = bytearray(length)
         try:
             count = os.preadv(self._descriptor, [found], offset, _AT_ONCE)

@@ -2,17 +2,22 @@
 
 A client that sends its request slowly, keeps a connection idle or does not take what was sent is
 let go of; headers have a bounded size before they are parsed.
+
+A plain request that the application can answer at once is answered here: the task, events and
+messages of an ASGI call cost more than a short frame. Every other request is left to uvicorn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from mmindex.serve.responses import Answer, AtOnce, find_at_once
 
 try:
     from fcntl import ioctl
@@ -25,23 +30,34 @@ TAKEN_WITHIN = 60.0  # seconds in which a client takes something of what waits f
 MOST_REQUEST_BYTES = 64 << 10  # headers and bodies: no request has a body that is read
 MOST_CONNECTIONS = 4000
 
+_PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9._~,-]+)+")  # a path without escapes, and no query
+_NOT_PLAIN = frozenset(  # headers of requests that have a body or want more than an answer
+    (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te")
+)
+
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection with limits."""
+    """uvicorn's connection with limits, and with answers that wait for nothing."""
 
     _received = 0
-    _timer: asyncio.TimerHandle | None = None
+    _in_headers = False
+    _is_answered = False  # the request that is parsed now, by this class
+    _may_answer = False  # one request of what comes in together: others get their turn
+    _headers_timer: asyncio.TimerHandle | None = None
+    _taking_timer: asyncio.TimerHandle | None = None
+    _answer_at_once: AtOnce
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection; of too many, the one that has waited longest for its headers ends."""
         super().connection_made(transport)
+        self._answer_at_once = find_at_once(self.config.app)
         if len(self.connections) > MOST_CONNECTIONS:
             oldest = next(iter(_WAITING), self)  # has had the longest time to send its request
             _WAITING.pop(oldest, None)
             oldest.transport.abort()
         if not transport.is_closing():
             _WAITING[self] = None
-            self._restart(HEADERS_WITHIN)
+            self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless the request is too long."""
@@ -49,20 +65,74 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._received > MOST_REQUEST_BYTES:
             self.transport.abort()
             return
+        self._may_answer = True
         super().data_received(data)
+        if self._in_headers and self._headers_timer is None and self._is_idle():
+            self._expect_headers()
 
     def on_message_begin(self) -> None:
-        """Give the client time for the headers of its next request."""
+        """Note that a request has begun: a client has limited time for its headers."""
         super().on_message_begin()
-        if self.cycle is None or self.cycle.response_complete:
-            self._restart(HEADERS_WITHIN)
+        self._in_headers = True
 
     def on_headers_complete(self) -> None:
-        """Stop the time for headers."""
+        """Stop the time for headers; answer here, or have uvicorn call the application."""
         self._received = 0
+        self._in_headers = False
         _WAITING.pop(self, None)
-        self._restart(None)
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+        answer = self._find_answer()
+        if answer is not None:
+            self._write(answer)
+            return
+        self._unset_keepalive_if_required()  # set by an answer to a request before this one
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Tell uvicorn that a request is whole, if it answers that one."""
+        if self._is_answered:
+            self._is_answered = False
+        else:
+            super().on_message_complete()
+
+    def _is_idle(self) -> bool:
+        """Return whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _find_answer(self) -> Answer | None:
+        """Return the answer to a plain request, if uvicorn would do no more than send it."""
+        if not (self._may_answer and self._is_idle()) or self.flow.write_paused:
+            return None
+        if self.access_log or self.root_path or self.limit_concurrency is not None:
+            return None
+        parser = self.parser
+        if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
+            return None
+        if not parser.should_keep_alive() or self.transport.is_closing():
+            return None
+        if not _PLAIN_TARGET.fullmatch(self.url):
+            return None
+        for name, _ in self.headers:
+            if name in _NOT_PLAIN:
+                return None
+        scope = self.scope
+        scope["method"] = "GET"
+        scope["path"] = self.url.decode()
+        scope["raw_path"] = self.url
+        scope["query_string"] = b""
+        return self._answer_at_once(scope)
+
+    def _write(self, answer: Answer) -> None:
+        """Send an answer, and wait for the next request."""
+        self._is_answered, self._may_answer = True, False
+        head = [STATUS_LINE[answer.status]]
+        for name, value in (*self.server_state.default_headers, *answer.headers):
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n")
+        self.transport.writelines([b"".join(head), *answer.pieces])
+        self.on_response_complete()
 
     def pause_writing(self) -> None:
         """Wait for the client to take what was sent, but not for ever."""
@@ -71,14 +141,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """Stop the time for taking, and go on sending."""
-        self._restart(None)
+        self._stop_taking()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         _WAITING.pop(self, None)
-        self._restart(None)
+        self._stop_taking()
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
         super().connection_lost(exc)
+
+    def _expect_headers(self) -> None:
+        """End the connection unless the headers of a request come in time."""
+        self._headers_timer = self.loop.call_later(HEADERS_WITHIN, self.transport.abort)
 
     def _expect_less(self, before: int | None = None) -> None:
         """Close the connection if no byte of what waits for the client is taken in time."""
@@ -86,7 +162,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if before is not None and waiting >= before:
             self.transport.abort()
             return
-        self._restart(TAKEN_WITHIN, partial(self._expect_less, waiting))
+        expect = partial(self._expect_less, waiting)
+        self._taking_timer = self.loop.call_later(TAKEN_WITHIN, expect)
+
+    def _stop_taking(self) -> None:
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+            self._taking_timer = None
 
     def _count_waiting(self) -> int:
         """Return the bytes that the client has not taken: held here, and by the system's socket."""
@@ -99,14 +181,6 @@ class BoundedProtocol(HttpToolsProtocol):
         except OSError:
             return waiting
         return waiting + int.from_bytes(found, sys.byteorder)
-
-    def _restart(self, seconds: float | None, late: Callable[[], object] | None = None) -> None:
-        """Stop the time; begin a new one after which `late` is called, or the connection ends."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if seconds is not None:
-            self._timer = self.loop.call_later(seconds, late or self.transport.abort)
 
 
 _WAITING: dict[BoundedProtocol, None] = {}  # connections without a request yet, oldest first

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.types import Scope, Send
@@ -15,6 +16,40 @@ Header = tuple[bytes, bytes]
 TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 _PIECE = 1 << 20  # bytes that a server is given at once: it holds what a client does not take
+
+
+class Answer(NamedTuple):
+    """A response that is in memory.
+
+    Attributes
+    ----------
+    status : int
+        The status code.
+    headers : list of (bytes, bytes)
+        The headers, Content-Length among them where there is a body.
+    pieces : sequence of bytes-like
+        The body.
+    length : int
+        The bytes of the body.
+    """
+
+    status: int
+    headers: list[Header]
+    pieces: Sequence[Body] = ()
+    length: int = 0
+
+
+AtOnce = Callable[[Scope], Answer | None]  # None: the application has to be called as usual
+
+
+def find_at_once(app: object) -> AtOnce:
+    """Return the `answer_at_once` of an application; of one without, a function that never does."""
+    found: AtOnce = getattr(app, "answer_at_once", _answer_nothing)
+    return found
+
+
+def _answer_nothing(scope: Scope) -> None:
+    return None
 
 
 class Headers:
@@ -71,6 +106,8 @@ def mount_of(scope: Scope) -> str:
 def route_path(scope: Scope) -> str:
     """Return the path below the place where the application is mounted."""
     path: str = scope["path"]
+    if not scope.get("root_path"):
+        return path
     root = mount_of(scope)
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :]
@@ -86,29 +123,27 @@ async def send_body(
     send: Send, body: Body, headers: Iterable[Header], *, status: int = 200
 ) -> None:
     """Send a response whose body is in memory; the server leaves the body out for HEAD."""
-    if len(body) > _PIECE:
-        await send_pieces(send, (body,), headers, status=status)
+    await send_answer(send, answer_with((body,), headers, status=status))
+
+
+def answer_with(pieces: Sequence[Body], headers: Iterable[Header], *, status: int = 200) -> Answer:
+    """Return a response with a body."""
+    length = sum(map(len, pieces))
+    size = (b"content-length", str(length).encode())
+    return Answer(status, [*headers, size], pieces, length)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a response; a long body in pieces, none of which is copied."""
+    start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    await send(start)
+    if answer.length <= _PIECE:  # a copy costs less than pieces of their own
+        body = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
+        await send({"type": "http.response.body", "body": body})
         return
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def send_pieces(
-    send: Send, pieces: Sequence[Body], headers: Iterable[Header], *, status: int = 200
-) -> None:
-    """Send a response whose body is in memory in pieces, none of which is copied."""
-    length = (b"content-length", str(sum(map(len, pieces))).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    for body in pieces:
+    for body in answer.pieces:
         view = memoryview(body)
         for at in range(0, len(view), _PIECE):
             piece = view[at : at + _PIECE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def send_not_modified(send: Send, headers: Iterable[Header]) -> None:
-    """Send status 304."""
-    await send({"type": "http.response.start", "status": 304, "headers": list(headers)})
     await send({"type": "http.response.body", "body": b""})
