@@ -45,12 +45,15 @@ class BoundedProtocol(HttpToolsProtocol):
     _may_answer = False  # one request of what comes in together: others get their turn
     _headers_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
+    _idle_timer: asyncio.TimerHandle | None = None
+    _answered_at = 0.0  # the last of the requests that this class answered, by the loop's time
     _answer_at_once: AtOnce
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection; of too many, the one that has waited longest for its headers ends."""
         super().connection_made(transport)
-        self._answer_at_once = find_at_once(self.config.app)
+        is_plain = not (self.access_log or self.root_path) and self.limit_concurrency is None
+        self._answer_at_once = find_at_once(self.config.app if is_plain else None)
         if len(self.connections) > MOST_CONNECTIONS:
             oldest = next(iter(_WAITING), self)  # has had the longest time to send its request
             _WAITING.pop(oldest, None)
@@ -87,7 +90,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if answer is not None:
             self._write(answer)
             return
-        self._unset_keepalive_if_required()  # set by an answer to a request before this one
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -105,18 +107,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Return the answer to a plain request, if uvicorn would do no more than send it."""
         if not (self._may_answer and self._is_idle()) or self.flow.write_paused:
             return None
-        if self.access_log or self.root_path or self.limit_concurrency is not None:
-            return None
         parser = self.parser
         if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
             return None
         if not parser.should_keep_alive() or self.transport.is_closing():
             return None
-        if not _PLAIN_TARGET.fullmatch(self.url):
+        if not (_PLAIN_TARGET.fullmatch(self.url) and _NOT_PLAIN.isdisjoint(dict(self.headers))):
             return None
-        for name, _ in self.headers:
-            if name in _NOT_PLAIN:
-                return None
         scope = self.scope
         scope["method"] = "GET"
         scope["path"] = self.url.decode()
@@ -132,7 +129,27 @@ class BoundedProtocol(HttpToolsProtocol):
             head += (name, b": ", value, b"\r\n")
         head.append(b"\r\n")
         self.transport.writelines([b"".join(head), *answer.pieces])
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self._idle_timer is None:
+            self._end_after(self.timeout_keep_alive)
+
+    def _end_after(self, seconds: float) -> None:
+        """Look after some time whether a client has sent nothing since its last answer.
+
+        One timer serves many answers: to stop and begin one for each costs more than a look-up.
+        """
+        self._idle_timer = self.loop.call_later(seconds, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._in_headers or not self._is_idle() or self.timeout_keep_alive_task is not None:
+            return  # another time-out counts
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._end_after(left)
+        else:
+            self.timeout_keep_alive_handler()
 
     def pause_writing(self) -> None:
         """Wait for the client to take what was sent, but not for ever."""
@@ -141,15 +158,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """Stop the time for taking, and go on sending."""
-        self._stop_taking()
+        if self._taking_timer is not None:
+            self._taking_timer.cancel()
+            self._taking_timer = None
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         _WAITING.pop(self, None)
-        self._stop_taking()
-        if self._headers_timer is not None:
-            self._headers_timer.cancel()
+        for timer in (self._headers_timer, self._taking_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def _expect_headers(self) -> None:
@@ -164,23 +183,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         expect = partial(self._expect_less, waiting)
         self._taking_timer = self.loop.call_later(TAKEN_WITHIN, expect)
-
-    def _stop_taking(self) -> None:
-        if self._taking_timer is not None:
-            self._taking_timer.cancel()
-            self._taking_timer = None
-
-    def _count_waiting(self) -> int:
-        """Return the bytes that the client has not taken: held here, and by the system's socket."""
-        waiting: int = self.transport.get_write_buffer_size()
-        connection = self.transport.get_extra_info("socket")
-        if ioctl is None or connection is None:
-            return waiting
-        try:
-            found = ioctl(connection.fileno(), TIOCOUTQ, bytes(4))
-        except OSError:
-            return waiting
-        return waiting + int.from_bytes(found, sys.byteorder)
 
 
 _WAITING: dict[BoundedProtocol, None] = {}  # connections without a request yet, oldest first
