@@ -184,5 +184,17 @@ class BoundedProtocol(HttpToolsProtocol):
         expect = partial(self._expect_less, waiting)
         self._taking_timer = self.loop.call_later(TAKEN_WITHIN, expect)
 
+    def _count_waiting(self) -> int:
+        """Return the bytes that the client has not taken: held here, and by the system's socket."""
+        waiting: int = self.transport.get_write_buffer_size()
+        connection = self.transport.get_extra_info("socket")
+        if ioctl is None or connection is None:
+            return waiting
+        try:
+            found = ioctl(connection.fileno(), TIOCOUTQ, bytes(4))
+        except OSError:
+            return waiting
+        return waiting + int.from_bytes(found, sys.byteorder)
+
 
 _WAITING: dict[BoundedProtocol, None] = {}  # connections without a request yet, oldest first
