@@ -15,6 +15,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mmindex.serve.responses import Answer, AtOnce, find_at_once
@@ -114,7 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return None
         if not (_PLAIN_TARGET.fullmatch(self.url) and _NOT_PLAIN.isdisjoint(dict(self.headers))):
             return None
-        scope = self.scope
+        scope: Scope = self.scope  # type: ignore[assignment]
         scope["method"] = "GET"
         scope["path"] = self.url.decode()
         scope["raw_path"] = self.url
