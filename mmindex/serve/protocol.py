@@ -5,6 +5,7 @@ let go of; headers have a bounded size before they are parsed.
 
 A plain request that the application can answer at once is answered here: the task, events and
 messages of an ASGI call cost more than a short frame. Every other request is left to uvicorn.
+Clients send the same headers with each request: those of the last answer are not parsed again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ TAKEN_WITHIN = 60.0  # seconds in which a client takes something of what waits f
 MOST_REQUEST_BYTES = 64 << 10  # headers and bodies: no request has a body that is read
 MOST_CONNECTIONS = 4000
 
+_METHOD, _VERSION, _END = b"GET ", b" HTTP/1.1\r\n", b"\r\n\r\n"
 _PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9._~,-]+)+")  # a path without escapes, and no query
 _NOT_PLAIN = frozenset(  # headers of requests that have a body or want more than an answer
     (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te")
@@ -42,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _received = 0
     _in_headers = False
+    _in_message = False  # from the first byte of a request to the last one of its body
+    _same_headers = b""  # of the request answered last, if nothing else was received since then
     _is_answered = False  # the request that is parsed now, by this class
     _may_answer = False  # one request of what comes in together: others get their turn
     _headers_timer: asyncio.TimerHandle | None = None
@@ -70,14 +74,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self._may_answer = True
+        if self._same_headers and self._answer_like_before(data):
+            return
+        begins = not self._in_message
         super().data_received(data)
+        self._same_headers = self._find_headers(data) if begins else b""
         if self._in_headers and self._headers_timer is None and self._is_idle():
             self._expect_headers()
 
     def on_message_begin(self) -> None:
         """Note that a request has begun: a client has limited time for its headers."""
         super().on_message_begin()
-        self._in_headers = True
+        self._in_headers = self._in_message = True
+        self._is_answered = False
 
     def on_headers_complete(self) -> None:
         """Stop the time for headers; answer here, or have uvicorn call the application."""
@@ -95,9 +104,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Tell uvicorn that a request is whole, if it answers that one."""
-        if self._is_answered:
-            self._is_answered = False
-        else:
+        self._in_message = False
+        if not self._is_answered:
             super().on_message_complete()
 
     def _is_idle(self) -> bool:
@@ -106,19 +114,44 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _find_answer(self) -> Answer | None:
         """Return the answer to a plain request, if uvicorn would do no more than send it."""
-        if not (self._may_answer and self._is_idle()) or self.flow.write_paused:
+        if not (self._may_answer and self._is_idle()):
             return None
         parser = self.parser
         if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
             return None
-        if not parser.should_keep_alive() or self.transport.is_closing():
+        if not (parser.should_keep_alive() and _NOT_PLAIN.isdisjoint(dict(self.headers))):
             return None
-        if not (_PLAIN_TARGET.fullmatch(self.url) and _NOT_PLAIN.isdisjoint(dict(self.headers))):
+        return self._ask(self.url)
+
+    def _answer_like_before(self, data: bytes) -> bool:
+        """Answer a request that differs in its path alone from the one before; return whether."""
+        target, _, headers = data[len(_METHOD) :].partition(_VERSION)
+        if headers != self._same_headers or not data.startswith(_METHOD):
+            return False
+        answer = self._ask(target)
+        if answer is None:
+            return False
+        self._received = 0
+        self._write(answer)
+        return True
+
+    def _find_headers(self, data: bytes) -> bytes:
+        """Return the bytes of the headers if `data` was one request that was answered here."""
+        line = _METHOD + self.url + _VERSION
+        if not self._is_answered or self._in_message or not data.startswith(line):
+            return b""
+        return data[len(line) :] if data.find(_END) == len(data) - len(_END) else b""
+
+    def _ask(self, target: bytes) -> Answer | None:
+        """Return the application's answer to a GET request with the headers parsed last."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return None
+        if not _PLAIN_TARGET.fullmatch(target):
             return None
         scope: Scope = self.scope  # type: ignore[assignment]
         scope["method"] = "GET"
-        scope["path"] = self.url.decode()
-        scope["raw_path"] = self.url
+        scope["path"] = target.decode()
+        scope["raw_path"] = target
         scope["query_string"] = b""
         return self._answer_at_once(scope)
 
