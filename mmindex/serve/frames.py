@@ -26,7 +26,7 @@ from mmindex.serve.limits import Limits
 from mmindex.serve.multipart import Body, Multipart
 from mmindex.serve.responses import (
     Answer,
-    Header,
+    HeaderLines,
     Headers,
     answer_with,
     get_headers,
@@ -39,7 +39,27 @@ _AGE = (b"cache-control", b"private, max-age=60")
 _VARY = (b"vary", b"accept, authorization, origin")
 _SOON = ((b"retry-after", b"1"),)
 _NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
+_MOST_FORMS, _LONGEST_ACCEPT = 32, 512  # that are kept of an instance, and characters of each
 _LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
+
+
+class Form(NamedTuple):
+    """How the frames of an instance go to a client.
+
+    Attributes
+    ----------
+    choice : Choice
+        Media type and transfer syntax.
+    etag : bytes
+        The ETag of a frame, but for its number in the place of `%b`.
+    whole, unchanged : HeaderLines
+        Headers of an answer with frames; of one without, as the client has them.
+    """
+
+    choice: Choice
+    etag: bytes
+    whole: HeaderLines
+    unchanged: HeaderLines
 
 
 class _Asked(NamedTuple):
@@ -48,12 +68,8 @@ class _Asked(NamedTuple):
     held: Held
     indices: list[int]
     headers: Headers
-    choice: Choice
+    form: Form
     etag: bytes
-
-    def common_headers(self) -> list[Header]:
-        """Return the headers that the answer has in every form."""
-        return [*HARDENING, _AGE, _VARY, (b"etag", self.etag)]
 
 
 class FrameService:
@@ -120,18 +136,36 @@ class FrameService:
         """Return what a request asks for, in the form in which its client takes that."""
         indices = self.parse_numbers(held, numbers)
         headers = get_headers(scope)
-        choice = choose_stored(held, headers.accept(scope))
-        if len(indices) > 1 and not choice.multipart:
+        accept = headers.accept(scope)
+        form = held.forms.get(accept)
+        if form is None:
+            form = self._choose_form(held, accept)
+        if len(indices) > 1 and not form.choice.multipart:
             raise RequestError(406, "several frames are sent as multipart/related only")
-        form = choice.media_type[-3:] + "m" * choice.multipart
         which = numbers if len(indices) == 1 else _digest(numbers)
-        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
-        return _Asked(held, indices, headers, choice, etag)
+        return _Asked(held, indices, headers, form, form.etag % which.encode())
+
+    def _choose_form(self, held: Held, accept: str) -> Form:
+        """Return how frames go to a client; kept for the next ones that take the same."""
+        choice = choose_stored(held, accept)
+        name = choice.media_type[-3:] + "m" * choice.multipart
+        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-%b-{name}"'.encode()
+        always = (*HARDENING, _AGE, _VARY)
+        if choice.multipart:
+            kind = self._multipart.content_type(choice.media_type)
+            whole = HeaderLines((*always, (b"content-type", kind)))
+        else:
+            kind = choice.content_type
+            whole = HeaderLines((*always, (b"content-type", kind), (b"accept-ranges", b"bytes")))
+        form = Form(choice, etag, whole, HeaderLines(always))
+        if len(held.forms) < _MOST_FORMS and len(accept) <= _LONGEST_ACCEPT:
+            held.forms[accept] = form
+        return form
 
     def _answer_at_once(self, asked: _Asked, longest: int | None = None) -> Answer | None:
         """Return the answer without a body, or with one frame that lies in memory."""
         if asked.headers.matches(asked.etag):
-            return Answer(304, asked.common_headers())
+            return Answer(304, asked.form.unchanged, ((b"etag", asked.etag),))
         if len(asked.indices) > 1:
             return None
         body = asked.held.read_at_once(asked.indices[0], longest)
@@ -139,18 +173,17 @@ class FrameService:
 
     def _make_answer(self, asked: _Asked, bodies: Sequence[Body]) -> Answer:
         """Return the answer with these frames, or with the range of one that is asked for."""
-        headers, choice = asked.common_headers(), asked.choice
-        if choice.multipart:
-            headers.append((b"content-type", self._multipart.content_type(choice.media_type)))
-            return answer_with(self._multipart.list_pieces(bodies, choice.content_type), headers)
+        form, etag = asked.form, (b"etag", asked.etag)
+        if form.choice.multipart:
+            pieces = self._multipart.list_pieces(bodies, form.choice.content_type)
+            return answer_with(pieces, form.whole, (etag,))
         (body,) = bodies
-        headers += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
         wanted = parse_range(asked.headers.range_unless_changed(asked.etag), len(body))
         if wanted is None:
-            return answer_with(bodies, headers)
+            return answer_with(bodies, form.whole, (etag,))
         start, end = wanted
-        headers.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
-        return answer_with([memoryview(body)[start:end]], headers, status=206)
+        place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(body)))
+        return answer_with([memoryview(body)[start:end]], form.whole, (etag, place), status=206)
 
     @contextmanager
     def _on_its_way(self, length: int) -> Iterator[None]:

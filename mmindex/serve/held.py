@@ -6,10 +6,13 @@ import errno
 import os
 from hashlib import blake2b
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex import Archive, Instance, InstanceRecord, __version__
 from mmindex.model import Boundaries, Fingerprint, Status, is_url
+
+if TYPE_CHECKING:
+    from mmindex.serve.frames import Form
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
 _READ_AHEAD = 2 << 20  # bytes after a frame that was not in memory: a player wants its neighbours
@@ -48,9 +51,14 @@ class Held:
         That of the file that is open.
     archive : Archive or None
         Where it comes from, which has the table of its frames; None of one file.
+    forms : dict
+        How its frames go to clients, by what these take.
     """
 
-    __slots__ = ("_descriptor", "archive", "due", "etag", "instance", "record", "uids", "version")
+    __slots__ = (
+        *("_descriptor", "archive", "due", "etag", "forms"),
+        *("instance", "record", "uids", "version"),
+    )
 
     def __init__(self, instance: Instance, due: float, archive: Archive | None) -> None:
         self.instance = instance
@@ -60,6 +68,7 @@ class Held:
         self.etag = _make_etag(instance)
         self.due = due
         self.archive = archive
+        self.forms: dict[str, Form] = {}
         self._descriptor = _open_again(instance)
 
     def __del__(self) -> None:

@@ -11,7 +11,7 @@ Clients send the same headers with each request: those of the last answer are no
 from __future__ import annotations
 
 import asyncio
-import re
+import string
 import sys
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ MOST_REQUEST_BYTES = 64 << 10  # headers and bodies: no request has a body that 
 MOST_CONNECTIONS = 4000
 
 _METHOD, _VERSION, _END = b"GET ", b" HTTP/1.1\r\n", b"\r\n\r\n"
-_PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9._~,-]+)+")  # a path without escapes, and no query
+_PLAIN = (string.ascii_letters + string.digits + "._~,/-").encode()  # no escapes, no query
 _NOT_PLAIN = frozenset(  # headers of requests that have a body or want more than an answer
     (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te")
 )
@@ -146,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Return the application's answer to a GET request with the headers parsed last."""
         if self.flow.write_paused or self.transport.is_closing():
             return None
-        if not _PLAIN_TARGET.fullmatch(target):
+        if target.translate(None, _PLAIN) or target[:1] != b"/" or target[1:2] == b"/":
             return None
         scope: Scope = self.scope  # type: ignore[assignment]
         scope["method"] = "GET"
@@ -158,11 +158,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _write(self, answer: Answer) -> None:
         """Send an answer, and wait for the next request."""
         self._is_answered, self._may_answer = True, False
-        head = [STATUS_LINE[answer.status]]
-        for name, value in (*self.server_state.default_headers, *answer.headers):
-            head += (name, b": ", value, b"\r\n")
-        head.append(b"\r\n")
-        self.transport.writelines([b"".join(head), *answer.pieces])
+        before = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        head = b"".join((STATUS_LINE[answer.status], *before, answer.head(), b"\r\n"))
+        self.transport.writelines((head, *answer.pieces))
         self.server_state.total_requests += 1
         self._answered_at = self.loop.time()
         if self._idle_timer is None:

@@ -18,6 +18,16 @@ TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 _PIECE = 1 << 20  # bytes that a server is given at once: it holds what a client does not take
 
 
+class HeaderLines:
+    """Headers that are written once, for many responses."""
+
+    __slots__ = ("headers", "lines")
+
+    def __init__(self, headers: Iterable[Header] = ()) -> None:
+        self.headers = tuple(headers)
+        self.lines = b"".join([b"%b: %b\r\n" % header for header in self.headers])
+
+
 class Answer(NamedTuple):
     """A response that is in memory.
 
@@ -25,8 +35,10 @@ class Answer(NamedTuple):
     ----------
     status : int
         The status code.
-    headers : list of (bytes, bytes)
-        The headers, Content-Length among them where there is a body.
+    fixed : HeaderLines
+        Headers that many responses have.
+    more : sequence of (bytes, bytes)
+        The others, Content-Length among them where there is a body.
     pieces : sequence of bytes-like
         The body.
     length : int
@@ -34,9 +46,14 @@ class Answer(NamedTuple):
     """
 
     status: int
-    headers: list[Header]
+    fixed: HeaderLines
+    more: Sequence[Header] = ()
     pieces: Sequence[Body] = ()
     length: int = 0
+
+    def head(self) -> bytes:
+        """Return the headers as they are sent."""
+        return self.fixed.lines + b"".join([b"%b: %b\r\n" % header for header in self.more])
 
 
 AtOnce = Callable[[Scope], Answer | None]  # None: the application has to be called as usual
@@ -123,20 +140,23 @@ async def send_body(
     send: Send, body: Body, headers: Iterable[Header], *, status: int = 200
 ) -> None:
     """Send a response whose body is in memory; the server leaves the body out for HEAD."""
-    await send_answer(send, answer_with((body,), headers, status=status))
+    answer = answer_with((body,), HeaderLines(), tuple(headers), status=status)
+    await send_answer(send, answer)
 
 
-def answer_with(pieces: Sequence[Body], headers: Iterable[Header], *, status: int = 200) -> Answer:
+def answer_with(
+    pieces: Sequence[Body], fixed: HeaderLines, more: Sequence[Header], *, status: int = 200
+) -> Answer:
     """Return a response with a body."""
     length = sum(map(len, pieces))
-    size = (b"content-length", str(length).encode())
-    return Answer(status, [*headers, size], pieces, length)
+    size = (b"content-length", b"%d" % length)
+    return Answer(status, fixed, (*more, size), pieces, length)
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
     """Send a response; a long body in pieces, none of which is copied."""
-    start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
-    await send(start)
+    headers = [*answer.fixed.headers, *answer.more]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if answer.length <= _PIECE:  # a copy costs less than pieces of their own
         body = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
         await send({"type": "http.response.body", "body": body})
