@@ -33,6 +33,7 @@ MOST_REQUEST_BYTES = 64 << 10  # headers and bodies: no request has a body that 
 MOST_CONNECTIONS = 4000
 
 _METHOD, _VERSION, _END = b"GET ", b" HTTP/1.1\r\n", b"\r\n\r\n"
+_FRAMES = b"/frames/"
 _PLAIN = (string.ascii_letters + string.digits + "._~,/-").encode()  # no escapes, no query
 _NOT_PLAIN = frozenset(  # headers of requests that have a body or want more than an answer
     (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te")
@@ -57,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Begin a connection; of too many, the one that has waited longest for its headers ends."""
         super().connection_made(transport)
-        is_plain = not (self.access_log or self.root_path) and self.limit_concurrency is None
+        is_plain = not (self.config.access_log or self.root_path) and self.limit_concurrency is None
         self._answer_at_once = find_at_once(self.config.app if is_plain else None)
         if len(self.connections) > MOST_CONNECTIONS:
             oldest = next(iter(_WAITING), self)  # has had the longest time to send its request
@@ -145,6 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _ask(self, target: bytes) -> Answer | None:
         """Return the application's answer to a GET request with the headers parsed last."""
         if self.flow.write_paused or self.transport.is_closing():
+            return None
+        if _FRAMES not in target:  # nothing else is answered at once: it would be checked twice
             return None
         if target.translate(None, _PLAIN) or target[:1] != b"/" or target[1:2] == b"/":
             return None
