@@ -176,7 +176,7 @@ class _Cors(CORSMiddleware):
     """Starlette's headers for pages of other origins."""
 
     def answer_at_once(self, scope: Scope) -> Answer | None:
-        """Return the application's answer, where it needs none of these headers."""
+        """Return the application's answer to a request without Origin; its Vary names that."""
         if any(name == b"origin" for name, _ in scope["headers"]):
             return None
         return find_at_once(self.app)(scope)

@@ -243,6 +243,13 @@ def test_answers_are_those_of_an_asgi_call(plain, name):
     assert ours == ask(plain.stock, [request], answers, has_body=has_body)
 
 
+def simplify(found: Found) -> Found:
+    """Return an answer with the names in its Vary header once: Starlette adds Origin again."""
+    headers = dict(found.headers)
+    names = {name.strip().lower() for name in headers.pop(b"vary", b"").split(b",")}
+    return found._replace(headers=[*headers.items(), (b"vary", b",".join(sorted(names)))])
+
+
 @pytest.mark.parametrize(
     ("headers", "at_once"),
     [
@@ -263,7 +270,8 @@ def test_tokens_and_origins_are_those_of_an_asgi_call(guarded, headers, at_once)
     guarded.app.how.clear()
     ours = ask(guarded.ours, [request], 1)
     assert guarded.app.how.count("at once") == at_once
-    assert ours == ask(guarded.stock, [request], 1)
+    stock = ask(guarded.stock, [request], 1)
+    assert [simplify(one) for one in ours[0]] == [simplify(one) for one in stock[0]]
 
 
 def test_a_frame_is_that_of_the_file(plain):
