@@ -33,6 +33,7 @@ MOST_REQUEST_BYTES = 64 << 10  # headers and bodies: no request has a body that 
 MOST_CONNECTIONS = 4000
 
 _METHOD, _VERSION, _END = b"GET ", b" HTTP/1.1\r\n", b"\r\n\r\n"
+_LONGEST_KEPT = 4 << 10  # bytes of headers
 _FRAMES = b"/frames/"
 _PLAIN = (string.ascii_letters + string.digits + "._~,/-").encode()  # no escapes, no query
 _NOT_PLAIN = frozenset(  # headers of requests that have a body or want more than an answer
@@ -141,7 +142,9 @@ class BoundedProtocol(HttpToolsProtocol):
         line = _METHOD + self.url + _VERSION
         if not self._is_answered or self._in_message or not data.startswith(line):
             return b""
-        return data[len(line) :] if data.find(_END) == len(data) - len(_END) else b""
+        headers = data[len(line) :]
+        is_one = headers.find(_END) == len(headers) - len(_END)
+        return headers if is_one and len(headers) <= _LONGEST_KEPT else b""
 
     def _ask(self, target: bytes) -> Answer | None:
         """Return the application's answer to a GET request with the headers parsed last."""

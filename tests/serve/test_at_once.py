@@ -60,7 +60,7 @@ class Pair:
     """One application on two servers: with this project's connection, and with uvicorn's."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.app = Watched(application(folder, revalidate_after=60, **options))
+        self.app = Watched(application(folder, revalidate_after=3600, **options))
         self.ours = Server(self.app)
         self.stock = Server(self.app, HttpToolsProtocol)
 
@@ -425,7 +425,7 @@ def write_image(folder: Path, side: int) -> bytes:
 def test_a_client_that_does_not_read_holds_little(tmp_path):
     """What is written for it stays bounded, and it gets all of its answers in the end."""
     pixels = write_image(tmp_path, 600)
-    server = Server(application(tmp_path, revalidate_after=60))
+    server = Server(application(tmp_path, revalidate_after=3600))
     request, count = get(NATIVE + "/frames/1", HOST + "Accept: application/octet-stream\r\n"), 200
     try:
         ask(server, [request], 1)
@@ -464,7 +464,7 @@ def test_a_client_that_asks_again_and_takes_nothing_is_let_go_of(folder, monkeyp
 
 def test_an_idle_connection_ends_after_the_last_answer(folder):
     """The time without a request counts from the last answer, whoever gave it."""
-    app = application(folder, revalidate_after=60)
+    app = application(folder, revalidate_after=3600)
     server = Server(app, timeout_keep_alive=1)
     try:
         with connect(server) as connection:
@@ -495,7 +495,7 @@ def send_slowly(connection: socket.socket, request: bytes, reader: Reader) -> Fo
 def test_headers_have_limited_time_after_an_answer(folder, monkeypatch):
     """A client that got a frame and sends its next request slowly is let go of."""
     monkeypatch.setattr("mmindex.serve.protocol.HEADERS_WITHIN", 0.3)
-    server = Server(application(folder, revalidate_after=60))
+    server = Server(application(folder, revalidate_after=3600))
     try:
         with connect(server) as connection:
             reader = Reader(connection)
@@ -525,7 +525,7 @@ def test_answers_at_once_are_logged(plain, monkeypatch):
 
 def test_requests_are_counted_and_a_server_stops(folder):
     """What uvicorn counts includes these answers; an idle connection does not hold its end up."""
-    server = Server(application(folder, revalidate_after=60))
+    server = Server(application(folder, revalidate_after=3600))
     with connect(server) as connection:
         reader = Reader(connection)
         for _ in range(5):
@@ -541,7 +541,7 @@ def test_requests_are_counted_and_a_server_stops(folder):
 @pytest.mark.parametrize("options", [{"limit_concurrency": 1}, {"root_path": "/below"}])
 def test_settings_of_uvicorn_are_left_to_uvicorn(folder, options):
     """Where it limits or places the application, each request is one call."""
-    app = Watched(application(folder, revalidate_after=60))
+    app = Watched(application(folder, revalidate_after=3600))
     ours, stock = Server(app, **options), Server(app, HttpToolsProtocol, **options)
     try:
         assert ask(ours, [FIRST], 1) == ask(stock, [FIRST], 1)
@@ -554,7 +554,7 @@ def test_settings_of_uvicorn_are_left_to_uvicorn(folder, options):
 def test_long_frames_wait_for_their_client(tmp_path):
     """A frame of more than a megabyte is left to what counts the bytes on their way."""
     pixels = write_image(tmp_path, 1024)
-    app = Watched(application(tmp_path, revalidate_after=60))
+    app = Watched(application(tmp_path, revalidate_after=3600))
     server = Server(app)
     try:
         for _ in range(3):
