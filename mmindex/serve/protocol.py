@@ -139,11 +139,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _find_headers(self, data: bytes) -> bytes:
         """Return the bytes of the headers if `data` was one request that was answered here."""
-        line = _METHOD + self.url + _VERSION
-        if not self._is_answered or self._in_message or not data.startswith(line):
+        if not self._is_answered or self._in_message:
             return b""
+        line = _METHOD + self.url + _VERSION
         headers = data[len(line) :]
-        is_one = headers.find(_END) == len(headers) - len(_END)
+        is_one = data.startswith(line) and headers.find(_END) == len(headers) - len(_END)
         return headers if is_one and len(headers) <= _LONGEST_KEPT else b""
 
     def _ask(self, target: bytes) -> Answer | None:

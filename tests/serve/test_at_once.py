@@ -306,6 +306,27 @@ def test_headers_that_are_sent_again_mean_what_they_did(plain):
         assert stock.is_closed()
 
 
+@pytest.mark.parametrize("opening", [b"\r\n", b"\r", b"\x16\x03\x01", b"G", b"GET /x\r\n\r\n"])
+def test_the_first_bytes_of_a_connection_may_be_anything(plain, opening, caplog):
+    """Empty lines, TLS and halves of a request by themselves: as uvicorn answers them."""
+    caplog.clear()
+    ours = ask_slowly(plain.ours, opening, FIRST)
+    assert ours == ask_slowly(plain.stock, opening, FIRST)
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+def ask_slowly(server: Server, opening: bytes, rest: bytes) -> Found | None:
+    """Return the answer to what is sent in two pieces; None where there is none."""
+    with connect(server) as connection:
+        connection.sendall(opening)
+        time.sleep(0.1)
+        try:
+            connection.sendall(rest)
+            return Reader(connection).read()
+        except (ConnectionError, EOFError):
+            return None
+
+
 def test_what_is_no_request_ends_the_connection(plain):
     """The request before it is answered, and then that it is none."""
     with connect(plain.ours) as connection:
