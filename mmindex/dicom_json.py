@@ -40,7 +40,11 @@ _NUMBERS = {
 _BINARY = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")
 _ONE_VALUE = ("LT", "ST", "UR", "UT")
 _DEFAULT_CHARACTERS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR")
-_BIG_ENDIAN_SWAPPED = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+_WORDS = {  # bytes that Big Endian has in the other order (PS3.5 7.3)
+    **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
+    **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),
+    **dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8),
+}
 
 BulkUri = Callable[[str], str]  # path of an element -> its URI
 
@@ -121,11 +125,26 @@ def _convert_bytes(
 
 
 def little_endian(value: bytes, vr: str, order: str) -> bytes:
-    """Return a binary value in little endian, as DICOM JSON and bulk data have it."""
-    size = _BIG_ENDIAN_SWAPPED.get(vr, 1)
-    if order == "<" or size == 1 or len(value) % size:
+    """Return a value in little endian, as DICOM JSON and bulk data have it."""
+    size = word_size(vr)
+    if order == "<" or len(value) % size:
         return value
-    return b"".join(value[at : at + size][::-1] for at in range(0, len(value), size))
+    return swap_words(value, size)
+
+
+def word_size(vr: str) -> int:
+    """Return how many bytes Big Endian has in the other order; 1 of text and of single bytes."""
+    return _WORDS.get(vr, 1)
+
+
+def swap_words(value: bytes, size: int) -> bytes:
+    """Return words of `size` bytes with their bytes in the other order."""
+    if size == 1:
+        return value
+    swapped = bytearray(len(value))
+    for at in range(size):
+        swapped[at::size] = value[size - 1 - at :: size]
+    return bytes(swapped)
 
 
 def find_vr(tag: BaseTag, vr: str | None, *, signed: bool = False) -> str:

@@ -86,16 +86,16 @@ def write_archive(folder: Path) -> None:
 class Server:
     """uvicorn in a thread of this process, on a free port."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: object, http: type | None = None, **options: object) -> None:
         import uvicorn
 
         from mmindex.serve.protocol import BoundedProtocol
         from mmindex.serve.server import bind
 
         self.socket = bind("127.0.0.1", 0)
-        config = uvicorn.Config(
-            app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False
-        )
+        settings = {"ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
+        http = http or BoundedProtocol
+        config = uvicorn.Config(app, http=http, **{**settings, **options})
         self.server = uvicorn.Server(config)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.thread = threading.Thread(

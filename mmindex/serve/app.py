@@ -38,7 +38,7 @@ from mmindex.serve.ohif import ohif_routes
 from mmindex.serve.page import page_routes
 from mmindex.serve.pictures import Pictures
 from mmindex.serve.qido import QueryService
-from mmindex.serve.responses import TEXT, route_path, send_body
+from mmindex.serve.responses import TEXT, Answer, find_at_once, route_path, send_body
 from mmindex.serve.routes import Routes
 from mmindex.serve.security import HARDENING, LOOPBACK, Guard, Hardened
 from mmindex.serve.services import Services
@@ -133,7 +133,7 @@ def application(
     if token is not None:
         app = Guard(app, allowed_hosts=["*"], token=token, prefix=prefix)
     if allow_origins:
-        app = CORSMiddleware(
+        app = _Cors(
             app,
             allow_origins=list(allow_origins),
             allow_methods=["GET", "HEAD"],
@@ -172,11 +172,22 @@ class _Service:
         self.routes = Routes(services, pictures)
 
 
+class _Cors(CORSMiddleware):
+    """Starlette's headers for pages of other origins."""
+
+    def answer_at_once(self, scope: Scope) -> Answer | None:
+        """Return the application's answer to a request without Origin; its Vary names that."""
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            return None
+        return find_at_once(self.app)(scope)
+
+
 class _FastFrames:
     """Answers requests for frames before any router sees them: half of the cost of one."""
 
     def __init__(self, app: ASGIApp, frames: FrameService, prefix: str) -> None:
         self._app = app
+        self._frames = frames
         self._answer = answering_again(frames.respond)
         self._match = re.compile(
             re.escape(prefix) + r"/studies/([^/]+)/series/([^/]+)"
@@ -190,6 +201,17 @@ class _FastFrames:
                 await self._respond(scope, send, match)
                 return
         await self._app(scope, receive, send)
+
+    def answer_at_once(self, scope: Scope) -> Answer | None:
+        """Return the answer to a request for a frame in memory; None for the call to answer."""
+        match = self._match(route_path(scope))
+        if match is None:
+            return None
+        *uids, numbers = match.groups()
+        try:
+            return self._frames.answer_at_once(scope, Uids(*uids), numbers)
+        except Exception:  # comes again in the call, which answers or reports the error
+            return None
 
     async def _respond(self, scope: Scope, send: Send, match: re.Match[str]) -> None:
         *uids, numbers = match.groups()

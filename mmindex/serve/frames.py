@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
+from typing import NamedTuple
 
 from starlette.types import Scope, Send
 
@@ -23,7 +24,14 @@ from mmindex.serve.errors import RequestError
 from mmindex.serve.held import Held, Uids
 from mmindex.serve.limits import Limits
 from mmindex.serve.multipart import Body, Multipart
-from mmindex.serve.responses import Headers, get_headers, send_body, send_not_modified, send_pieces
+from mmindex.serve.responses import (
+    Answer,
+    HeaderLines,
+    Headers,
+    answer_with,
+    get_headers,
+    send_answer,
+)
 from mmindex.serve.security import HARDENING
 from mmindex.serve.shelf import Shelf
 
@@ -31,7 +39,37 @@ _AGE = (b"cache-control", b"private, max-age=60")
 _VARY = (b"vary", b"accept, authorization, origin")
 _SOON = ((b"retry-after", b"1"),)
 _NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
+_MOST_FORMS, _LONGEST_ACCEPT = 32, 512  # that are kept of an instance, and characters of each
 _LONG = 1 << 20  # bytes from which a body is sent in pieces, and counted while on its way
+
+
+class Form(NamedTuple):
+    """How the frames of an instance go to a client.
+
+    Attributes
+    ----------
+    choice : Choice
+        Media type and transfer syntax.
+    etag : bytes
+        The ETag of a frame, but for its number in the place of `%b`.
+    whole, unchanged : HeaderLines
+        Headers of an answer with frames; of one without, as the client has them.
+    """
+
+    choice: Choice
+    etag: bytes
+    whole: HeaderLines
+    unchanged: HeaderLines
+
+
+class _Asked(NamedTuple):
+    """What a request for frames asks for."""
+
+    held: Held
+    indices: list[int]
+    headers: Headers
+    form: Form
+    etag: bytes
 
 
 class FrameService:
@@ -68,38 +106,84 @@ class FrameService:
         RequestError, NotAcceptableError, MMIndexError
             There are no such frames, or the client takes them in no form that there is.
         """
-        held = await self.find(uids)
+        asked = self._parse(scope, await self.find(uids), numbers)
+        answer = self._answer_at_once(asked)
+        if answer is None:
+            loop = asyncio.get_running_loop()
+            bodies = await loop.run_in_executor(
+                self._executor, self._read, asked.held, asked.indices
+            )
+            answer = self._make_answer(asked, bodies)
+        with self._on_its_way(answer.length) if answer.length >= _LONG else nullcontext():
+            await send_answer(send, answer)
+
+    def answer_at_once(self, scope: Scope, uids: Uids, numbers: str) -> Answer | None:
+        """Return what `respond` would send if nothing has to be waited for; None otherwise.
+
+        A long frame is left to `respond`, which waits for its client.
+
+        Raises
+        ------
+        RequestError, NotAcceptableError, MMIndexError
+            As `respond`.
+        """
+        held = self._shelf.held(uids)
+        if held is None:
+            return None
+        return self._answer_at_once(self._parse(scope, held, numbers), _LONG)
+
+    def _parse(self, scope: Scope, held: Held, numbers: str) -> _Asked:
+        """Return what a request asks for, in the form in which its client takes that."""
         indices = self.parse_numbers(held, numbers)
         headers = get_headers(scope)
-        choice = choose_stored(held, headers.accept(scope))
-        if len(indices) > 1 and not choice.multipart:
+        accept = headers.accept(scope)
+        form = held.forms.get(accept)
+        if form is None:
+            form = self._choose_form(held, accept)
+        if len(indices) > 1 and not form.choice.multipart:
             raise RequestError(406, "several frames are sent as multipart/related only")
-        form = choice.media_type[-3:] + "m" * choice.multipart
         which = numbers if len(indices) == 1 else _digest(numbers)
-        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-{which}-{form}"'.encode()
-        common = [*HARDENING, _AGE, _VARY, (b"etag", etag)]
-        if headers.matches(etag):
-            await send_not_modified(send, common)
-            return
-        first = held.read_at_once(indices[0]) if len(indices) == 1 else None
-        bodies: list[Body]
-        if first is not None:
-            bodies = [first]
+        return _Asked(held, indices, headers, form, form.etag % which.encode())
+
+    def _choose_form(self, held: Held, accept: str) -> Form:
+        """Return how frames go to a client; kept for the next ones that take the same."""
+        choice = choose_stored(held, accept)
+        name = choice.media_type[-3:] + "m" * choice.multipart
+        etag = f'{"W/" if choice.multipart else ""}"{held.etag}-%b-{name}"'.encode()
+        always = (*HARDENING, _AGE, _VARY)
+        if choice.multipart:
+            kind = self._multipart.content_type(choice.media_type)
+            whole = HeaderLines((*always, (b"content-type", kind)))
         else:
-            loop = asyncio.get_running_loop()
-            bodies = await loop.run_in_executor(self._executor, self._read, held, indices)
-        length = sum(map(len, bodies))
-        is_long = length >= _LONG
-        with self._on_its_way(length) if is_long else nullcontext():
-            if choice.multipart:
-                common.append((b"content-type", self._multipart.content_type(choice.media_type)))
-                pieces = self._multipart.list_pieces(bodies, choice.content_type)
-                if is_long:
-                    await send_pieces(send, pieces, common)
-                else:  # a copy costs less than pieces of their own
-                    await send_body(send, b"".join(pieces), common)
-            else:
-                await _send_frame(send, headers, choice, bodies[0], common, etag)
+            kind = choice.content_type
+            whole = HeaderLines((*always, (b"content-type", kind), (b"accept-ranges", b"bytes")))
+        form = Form(choice, etag, whole, HeaderLines(always))
+        if len(held.forms) < _MOST_FORMS and len(accept) <= _LONGEST_ACCEPT:
+            held.forms[accept] = form
+        return form
+
+    def _answer_at_once(self, asked: _Asked, longest: int | None = None) -> Answer | None:
+        """Return the answer without a body, or with one frame that lies in memory."""
+        if asked.headers.matches(asked.etag):
+            return Answer(304, asked.form.unchanged, ((b"etag", asked.etag),))
+        if len(asked.indices) > 1:
+            return None
+        body = asked.held.read_at_once(asked.indices[0], longest)
+        return None if body is None else self._make_answer(asked, [body])
+
+    def _make_answer(self, asked: _Asked, bodies: Sequence[Body]) -> Answer:
+        """Return the answer with these frames, or with the range of one that is asked for."""
+        form, etag = asked.form, (b"etag", asked.etag)
+        if form.choice.multipart:
+            pieces = self._multipart.list_pieces(bodies, form.choice.content_type)
+            return answer_with(pieces, form.whole, (etag,))
+        (body,) = bodies
+        wanted = parse_range(asked.headers.range_unless_changed(asked.etag), len(body))
+        if wanted is None:
+            return answer_with(bodies, form.whole, (etag,))
+        start, end = wanted
+        place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(body)))
+        return answer_with([memoryview(body)[start:end]], form.whole, (etag, place), status=206)
 
     @contextmanager
     def _on_its_way(self, length: int) -> Iterator[None]:
@@ -153,25 +237,6 @@ class FrameService:
                     400, f"these frames are over {self._limits.response_bytes} bytes: ask for fewer"
                 )
         return found
-
-
-async def _send_frame(
-    send: Send,
-    headers: Headers,
-    choice: Choice,
-    body: Body,
-    common: list[tuple[bytes, bytes]],
-    etag: bytes,
-) -> None:
-    """Send one frame, or the range of it that the client asks for."""
-    common += [(b"content-type", choice.content_type), (b"accept-ranges", b"bytes")]
-    wanted = parse_range(headers.range_unless_changed(etag), len(body))
-    if wanted is None:
-        await send_body(send, body, common)
-        return
-    start, end = wanted
-    common.append((b"content-range", f"bytes {start}-{end - 1}/{len(body)}".encode()))
-    await send_body(send, memoryview(body)[start:end], common, status=206)
 
 
 def _digest(numbers: str) -> str:

@@ -6,10 +6,13 @@ import errno
 import os
 from hashlib import blake2b
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex import Archive, Instance, InstanceRecord, __version__
 from mmindex.model import Boundaries, Fingerprint, Status, is_url
+
+if TYPE_CHECKING:
+    from mmindex.serve.frames import Form
 
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # reads what is in memory, or says that waiting is due
 _READ_AHEAD = 2 << 20  # bytes after a frame that was not in memory: a player wants its neighbours
@@ -48,9 +51,14 @@ class Held:
         That of the file that is open.
     archive : Archive or None
         Where it comes from, which has the table of its frames; None of one file.
+    forms : dict
+        How its frames go to clients, by what these take.
     """
 
-    __slots__ = ("_descriptor", "archive", "due", "etag", "instance", "record", "uids", "version")
+    __slots__ = (
+        *("_descriptor", "archive", "due", "etag", "forms"),
+        *("instance", "record", "uids", "version"),
+    )
 
     def __init__(self, instance: Instance, due: float, archive: Archive | None) -> None:
         self.instance = instance
@@ -60,16 +68,24 @@ class Held:
         self.etag = _make_etag(instance)
         self.due = due
         self.archive = archive
+        self.forms: dict[str, Form] = {}
         self._descriptor = _open_again(instance)
 
     def __del__(self) -> None:
         if getattr(self, "_descriptor", -1) >= 0:
             os.close(self._descriptor)
 
-    def read_at_once(self, frame_index: int) -> bytearray | None:
+    def read_at_once(self, frame_index: int, longest: int | None = None) -> bytearray | None:
         """Return a frame that lies in memory, in one piece; None where reading could wait.
 
         The disk is never waited for: the event loop calls this.
+
+        Parameters
+        ----------
+        frame_index : int
+            Index from 0 on.
+        longest : int, optional
+            Bytes from which a frame is left to those who can wait.
 
         Raises
         ------
@@ -82,6 +98,8 @@ class Held:
         if place is None:
             return None
         offset, length = place
+        if longest is not None and length >= longest:
+            return None
         found = bytearray(length)
         try:
             count = os.preadv(self._descriptor, [found], offset, _AT_ONCE)

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from mmindex.dicom_json import swap_words, word_size
 from mmindex.frame_table import ByteRange
 from mmindex.model import Status
-from mmindex.serve.accept import OCTET_STREAM
+from mmindex.scan.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
+from mmindex.serve.accept import (
+    OCTET_STREAM,
+    NotAcceptableError,
+    in_transfer_syntax,
+    parse_accept,
+)
 from mmindex.serve.frames import choose_stored
 from mmindex.serve.headers import PIXEL_TAGS
 from mmindex.serve.held import Held
@@ -56,17 +63,58 @@ def native_piece(held: Held) -> Piece | None:
     return Piece(_NativeReader(held), 0, length, chunk_size(held))
 
 
-def native_media_type(held: Held, accept: str) -> str:
-    """Return what native pixel data or a video stream is sent as: Big Endian under its own name.
+def choose_native(held: Held, piece: Piece, accept: str) -> tuple[Piece, str]:
+    """Return native pixel data or a video stream as a client takes it, and the media type.
+
+    Big Endian becomes Little Endian, which bulk data are (PS3.18 8.7.3.2), unless the client asks
+    for that transfer syntax or for any.
 
     Raises
     ------
     NotAcceptableError
-        The samples are Big Endian, and the client takes Little Endian only.
+        The samples are Big Endian, and the client takes neither, or their words are not known.
     """
     if held.record.status is Status.STREAM or not held.record.big_endian:
-        return OCTET_STREAM
-    return choose_stored(held, accept).content_type.decode()
+        return piece, OCTET_STREAM
+    stored = in_transfer_syntax(OCTET_STREAM, EXPLICIT_VR_BIG_ENDIAN).decode()
+    size = _find_word_size(held)
+    for one in parse_accept(accept):
+        if not one.matches(OCTET_STREAM):
+            continue
+        if one.transfer_syntax in ("*", EXPLICIT_VR_BIG_ENDIAN):
+            return piece, stored
+        if size and one.transfer_syntax in (None, EXPLICIT_VR_LITTLE_ENDIAN):
+            return piece._replace(read=_SwappedReader(piece.read, size)), OCTET_STREAM
+    raise NotAcceptableError(f"the samples are Big Endian, sent as stored: accept {stored}")
+
+
+def _find_word_size(held: Held) -> int | None:
+    """Return the bytes of a word of native pixel data; None where the file leaves that open.
+
+    Of bytes that are declared as words of another size, programs disagree; a last word with a
+    padding byte has a sample where the padding is.
+    """
+    image, table = held.record.image_pixel, held.record.frames
+    if table is None or word_size(image.pixel_vr) * 8 < image.stored_bits(table.frame_bits):
+        return None
+    if image.pixel_vr not in ("OB", "OW", "OF", "OD"):
+        return None
+    length = table.frame_bits // 8 * held.record.number_of_frames
+    return None if length % word_size(image.pixel_vr) else word_size(image.pixel_vr)
+
+
+class _SwappedReader:
+    """Reads words with their bytes in the other order."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        """Return bytes of the swapped words; those around the ends are read whole."""
+        before = offset % self._size
+        whole = -(-(before + length) // self._size) * self._size
+        return swap_words(self._read(offset - before, whole), self._size)[before : before + length]
 
 
 class _NativeReader:

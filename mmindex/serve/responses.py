@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from starlette.types import Scope, Send
@@ -15,6 +16,57 @@ Header = tuple[bytes, bytes]
 TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 _PIECE = 1 << 20  # bytes that a server is given at once: it holds what a client does not take
+
+
+class HeaderLines:
+    """Headers that are written once, for many responses."""
+
+    __slots__ = ("headers", "lines")
+
+    def __init__(self, headers: Iterable[Header] = ()) -> None:
+        self.headers = tuple(headers)
+        self.lines = b"".join([b"%b: %b\r\n" % header for header in self.headers])
+
+
+class Answer(NamedTuple):
+    """A response that is in memory.
+
+    Attributes
+    ----------
+    status : int
+        The status code.
+    fixed : HeaderLines
+        Headers that many responses have.
+    more : sequence of (bytes, bytes)
+        The others, Content-Length among them where there is a body.
+    pieces : sequence of bytes-like
+        The body.
+    length : int
+        The bytes of the body.
+    """
+
+    status: int
+    fixed: HeaderLines
+    more: Sequence[Header] = ()
+    pieces: Sequence[Body] = ()
+    length: int = 0
+
+    def head(self) -> bytes:
+        """Return the headers as they are sent."""
+        return self.fixed.lines + b"".join([b"%b: %b\r\n" % header for header in self.more])
+
+
+AtOnce = Callable[[Scope], Answer | None]  # None: the application has to be called as usual
+
+
+def find_at_once(app: object) -> AtOnce:
+    """Return the `answer_at_once` of an application; of one without, a function that never does."""
+    found: AtOnce = getattr(app, "answer_at_once", _answer_nothing)
+    return found
+
+
+def _answer_nothing(scope: Scope) -> None:
+    return None
 
 
 class Headers:
@@ -71,6 +123,8 @@ def mount_of(scope: Scope) -> str:
 def route_path(scope: Scope) -> str:
     """Return the path below the place where the application is mounted."""
     path: str = scope["path"]
+    if not scope.get("root_path"):
+        return path
     root = mount_of(scope)
     if root and (path == root or path.startswith(root + "/")):
         return path[len(root) :]
@@ -86,29 +140,30 @@ async def send_body(
     send: Send, body: Body, headers: Iterable[Header], *, status: int = 200
 ) -> None:
     """Send a response whose body is in memory; the server leaves the body out for HEAD."""
-    if len(body) > _PIECE:
-        await send_pieces(send, (body,), headers, status=status)
+    answer = answer_with((body,), HeaderLines(), tuple(headers), status=status)
+    await send_answer(send, answer)
+
+
+def answer_with(
+    pieces: Sequence[Body], fixed: HeaderLines, more: Sequence[Header], *, status: int = 200
+) -> Answer:
+    """Return a response with a body."""
+    length = sum(map(len, pieces))
+    size = (b"content-length", b"%d" % length)
+    return Answer(status, fixed, (*more, size), pieces, length)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a response; a long body in pieces, none of which is copied."""
+    headers = [*answer.fixed.headers, *answer.more]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.length <= _PIECE:  # a copy costs less than pieces of their own
+        body = answer.pieces[0] if len(answer.pieces) == 1 else b"".join(answer.pieces)
+        await send({"type": "http.response.body", "body": body})
         return
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def send_pieces(
-    send: Send, pieces: Sequence[Body], headers: Iterable[Header], *, status: int = 200
-) -> None:
-    """Send a response whose body is in memory in pieces, none of which is copied."""
-    length = (b"content-length", str(sum(map(len, pieces))).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    for body in pieces:
+    for body in answer.pieces:
         view = memoryview(body)
         for at in range(0, len(view), _PIECE):
             piece = view[at : at + _PIECE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def send_not_modified(send: Send, headers: Iterable[Header]) -> None:
-    """Send status 304."""
-    await send({"type": "http.response.start", "status": 304, "headers": list(headers)})
     await send({"type": "http.response.body", "body": b""})

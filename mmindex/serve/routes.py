@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mmindex.serve.accept import choose
+from mmindex.serve.accept import OCTET_STREAM, choose
 from mmindex.serve.current import answering_again
 from mmindex.serve.errors import RequestError
 from mmindex.serve.frames import require_frames
@@ -20,9 +20,9 @@ from mmindex.serve.headers import BASE
 from mmindex.serve.pictures import Pictures
 from mmindex.serve.pixel_data import (
     Piece,
+    choose_native,
     encapsulated_parts,
     is_pixel_path,
-    native_media_type,
     native_piece,
 )
 from mmindex.serve.query import Query, parse_query
@@ -190,7 +190,9 @@ class Routes:
             return await send_piece(services, request, piece, etag, in_parts=in_parts)
         native = await services.read(native_piece, held)
         if native is not None:
-            media_type = native_media_type(held, accept)
+            native, media_type = choose_native(held, native, accept)
+            if etag and media_type != OCTET_STREAM:
+                etag = f'{etag[:-1]}-be"'  # the same value in another order
             return await send_piece(
                 services, request, native, etag, media_type=media_type, in_parts=in_parts
             )

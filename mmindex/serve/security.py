@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mmindex.serve.responses import TEXT, route_path, send_body
+from mmindex.serve.responses import TEXT, Answer, find_at_once, route_path, send_body
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ANY_ADDRESS = "[*]"  # any IP address: only a name can be rebound
@@ -56,6 +56,7 @@ class Guard:
         self, app: ASGIApp, *, allowed_hosts: Collection[str], token: str | None, prefix: str
     ) -> None:
         self._app = app
+        self._app_at_once = find_at_once(app)
         self._hosts = frozenset(
             host.lower().strip("[]") for host in {*allowed_hosts} - {"*", ANY_ADDRESS}
         )
@@ -74,7 +75,7 @@ class Guard:
                 await send({"type": "websocket.close", "code": 1008})
             return
         refusal = self._refuse(scope)
-        if self._token is None and LOG.isEnabledFor(logging.INFO):  # the outer one of two
+        if self._logs():
             send = _log_to(scope, send)
         if refusal is None:
             await self._app(scope, receive, send)
@@ -84,6 +85,20 @@ class Guard:
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         await send_body(send, why.encode(), headers, status=status)
+
+    def answer_at_once(self, scope: Scope) -> Answer | None:
+        """Return the answer to a request that is let through, where nothing is waited for."""
+        if self._refuse(scope) is not None:
+            return None
+        start = perf_counter()
+        answer = self._app_at_once(scope)
+        if answer is not None and self._logs():
+            _log(scope, answer.status, start)
+        return answer
+
+    def _logs(self) -> bool:
+        """Return whether requests are logged here: by the outer one of two."""
+        return self._token is None and LOG.isEnabledFor(logging.INFO)
 
     def _refuse(self, scope: Scope) -> tuple[int, str] | None:
         host = authorization = None
@@ -197,16 +212,21 @@ def _log_to(scope: Scope, send: Send) -> Send:
 
     async def send_logged(message: Message) -> None:
         if message["type"] == "http.response.start":
-            LOG.info(
-                "%s %s %d %.1f ms",
-                printable(scope["method"]),
-                printable(scope["path"]),
-                message["status"],
-                1000 * (perf_counter() - start),
-            )
+            _log(scope, message["status"], start)
         await send(message)
 
     return send_logged
+
+
+def _log(scope: Scope, status: int, start: float) -> None:
+    """Log a line about an answer that begins; the request began at `start`, by `perf_counter`."""
+    LOG.info(
+        "%s %s %d %.1f ms",
+        printable(scope["method"]),
+        printable(scope["path"]),
+        status,
+        1000 * (perf_counter() - start),
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
-from mmindex.dicom_json import find_vr, little_endian
+from mmindex.dicom_json import find_vr, swap_words, word_size
 from mmindex.errors import MMIndexError
 from mmindex.serve.accept import NotAcceptableError, in_transfer_syntax, parse_accept
 from mmindex.serve.catalogue import Catalogue
@@ -152,7 +152,8 @@ class RetrieveService:
         Raises
         ------
         RequestError
-            There is none at the path: status 404.
+            There is none at the path: status 404. It is Big Endian, and its words are not known:
+            status 406.
         FormatError
             The header cannot be read.
         """
@@ -163,8 +164,14 @@ class RetrieveService:
         for tag, number in zip(outer[::2], outer[1::2], strict=True):
             dataset = _find_item(dataset, tag, number)
         raw = _find_raw(dataset, last)
+        value = raw.value or b""
+        if raw.is_little_endian:
+            return value
         vr = find_vr(raw.tag, raw.VR)
-        return little_endian(raw.value or b"", vr, "<" if raw.is_little_endian else ">")
+        size = word_size(vr)
+        if len(value) % size or (size > 1 and raw.VR == "UN"):
+            raise RequestError(406, f"the value is Big Endian, and no whole number of {vr} words")
+        return swap_words(value, size)
 
 
 def require_dicom(accept: str, transfer_syntax_uid: str) -> None:
