@@ -135,7 +135,10 @@ def test_a_changed_container_is_walked_again_and_an_unchanged_one_is_not(
     monkeypatch.setattr(
         containers_module,
         "walk_members",
-        lambda source, walk=containers_module.walk_members: (walked.append(1), walk(source))[1],
+        lambda source, walk=containers_module.walk_members, **options: (
+            walked.append(1),
+            walk(source, **options),
+        )[1],
     )
     report = mmindex.build(tmp_path, workers=1)
     assert len(walked) == 1
