@@ -14,6 +14,7 @@ from mmindex.model import SEPARATOR, Fingerprint, InstanceRecord, Member, Status
 from mmindex.sources.base import ByteSource
 from mmindex.sources.file import FileSource, open_descriptor
 from mmindex.sources.member import (
+    NO_FILE,
     STORED,
     DeflatedMember,
     FoundMember,
@@ -35,10 +36,18 @@ def is_plain_container(head: bytes) -> bool:
     return head[128:132] != b"DICM" and is_container(head)
 
 
-def walk_members(container: ByteSource) -> Iterator[FoundMember]:
+def walk_members(container: ByteSource, *, others: bool = False) -> Iterator[FoundMember]:
     """Yield the files of a container, in its order; of two with one name the last counts.
 
     Members that cannot be read are among them, with their reasons.
+
+    Parameters
+    ----------
+    container : ByteSource
+        The container.
+    others : bool
+        Whether links, folders and devices of a tar are yielded, too, with the reason NO_FILE. They
+        take the place of an earlier file of their name, as a later file does.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def walk_members(container: ByteSource) -> Iterator[FoundMember]:
     if is_zip(head):
         return walk_zip(container)
     if is_tar(head):
-        return walk_tar(container)
+        return walk_tar(container, others=others)
     raise FormatError("expected a tar or zip container", path=container.name, offset=0)
 
 
@@ -88,14 +97,16 @@ def open_member(
 def find_member(container: ByteSource, *names: bytes) -> FoundMember | None:
     """Return the last file of a container that has one of these names; None if none has.
 
+    Where a link, a folder or a device took the file's place, the reason is NO_FILE.
+
     Raises
     ------
     FormatError, StaleIndexError, MissingFileError
         As `walk_members`.
     """
     found = None
-    for member in walk_members(container):
-        if member.name in names:
+    for member in walk_members(container, others=True):
+        if member.name in names and (found or member.reason != NO_FILE):
             found = member
     return found
 

@@ -24,6 +24,7 @@ STORED, DEFLATED = 0, 8  # methods as zip numbers them (APPNOTE 4.4.5)
 LONGEST_NAME = 4096  # bytes of a name; that of a folder and a file have at most these
 _MAX_U8, _MAX_U1 = (1 << 64) - 1, 0xFF
 _SUSPECT = b"./"  # with which names begin that are not as they should be
+NO_FILE = "the last member of this name is a link, a folder or a device, and no file"
 UNNAMED = b"."  # what a member is called that has no name: none that is read has this one
 _LONGEST_SCRAP = 1 << 16  # deflated bytes of a short file, which flushes may make longer than it is
 _MAX_RATIO = 1040  # deflate cannot do more: 258 bytes of two bits
@@ -303,7 +304,7 @@ def check_name(name: bytes) -> tuple[bytes, str]:
 
     One that is too long is cut, one that is empty is UNNAMED.
     """
-    is_plain = 0 < len(name) <= LONGEST_NAME and name[0] not in _SUSPECT and 0 not in name
+    is_plain = name and name[0] not in _SUSPECT and 0 not in name and len(name) <= LONGEST_NAME
     if is_plain and name.find(b"..") < 0:  # as most names are; `in` takes three times as long
         return name, ""
     name = strip_name(name)

@@ -1,13 +1,14 @@
 """Members of an uncompressed tar file: ustar, GNU and pax headers (POSIX.1-2017, pax).
 
-The walk reads one header of 512 bytes a member and skips the data. Links, folders and devices
-have no data and are no members here; sparse files are not put together. Of pax records, the walk
-keeps the path, the size and whether the file is sparse: a member costs the same after any others.
+The walk reads one header of 512 bytes a member and skips the data; where headers of records or of
+a long name precede those of members, as tarfile and `tar --format=pax` write them, one read takes
+all of these. Links, folders and devices have no data and are no members here; sparse files are not
+put together. Of pax records, the walk keeps path, size, linkpath and whether the file is sparse: a
+member costs the same after any others.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,19 +17,31 @@ from zlib import adler32
 
 from mmindex.errors import FormatError, TruncatedFrameError
 from mmindex.sources.base import ByteSource
-from mmindex.sources.member import LONGEST_NAME, STORED, FoundMember, check_name
+from mmindex.sources.member import (
+    LONGEST_NAME,
+    NO_FILE,
+    STORED,
+    FoundMember,
+    check_name,
+    strip_name,
+)
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _MAX_EXTENSION = 1 << 20  # bytes of a long name or of pax records
+_MOST_AHEAD = 1 << 12  # bytes that are read at once: beyond, they cost more than a second read
+_MOST_CHECKED = 64  # headers of records that are kept
+_REGULAR, _HARD_LINK, _SPARSE = b"01S"
 _FILES = b"0\0007S"  # the last one is a GNU sparse file
 _EXTENSIONS = b"xgLKX"  # of the members that follow
 _NO_DATA = b"123456"  # links, devices, folders, FIFOs: whatever their size says
-_SPARSE, _COMMON, _LONG_NAME, _OWN = ord("S"), ord("g"), ord("L"), b"xX"
+_COMMON, _LONG_NAME, _LONG_LINK = b"gLK"
 # Name; size, 11 digits and what ends them; checksum; kind; magic; the first byte of the prefix.
 _HEADER = struct.Struct("100s24x11sB12x8sB100x6s82xB166x")
 _ENDS = b"\0 "
-_PAX_RECORD = re.compile(rb"([0-9]{1,11}) ([^=]*)=")
+_LONGEST_START = 64  # bytes of length and keyword that are remembered
+_NO_START = 0, b""
+_KEPT = (b"path", b"size", b"linkpath")
 _ADLER = 65521
 _NEWLINE = ord("\n")
 
@@ -36,20 +49,20 @@ _NEWLINE = ord("\n")
 class _Pax(NamedTuple):
     """The pax records that the walk needs; None where there is none of a keyword."""
 
-    path: bytes | None
-    size: bytes | None
-    is_sparse: bool
-
-    def over(self, other: _Pax | None) -> _Pax:
-        """Return these records, and those of others where there are none."""
-        if other is None:
-            return self
-        path = other.path if self.path is None else self.path
-        size = other.size if self.size is None else self.size
-        return _Pax(path, size, self.is_sparse or other.is_sparse)
+    path: bytes | None = None
+    size: bytes | None = None
+    link: bytes | None = None
+    is_sparse: bool = False
 
 
-_NO_RECORDS = _Pax(None, None, False)
+def _merge(first: _Pax | None, second: _Pax | None) -> _Pax | None:
+    """Return the first records, and the second ones of keywords that the first have not."""
+    if first is None or second is None:
+        return second if first is None else first
+    path = second.path if first.path is None else first.path
+    size = second.size if first.size is None else first.size
+    link = second.link if first.link is None else first.link
+    return _Pax(path, size, link, first.is_sparse or second.is_sparse)
 
 
 def is_tar(head: bytes) -> bool:
@@ -57,8 +70,14 @@ def is_tar(head: bytes) -> bool:
     return len(head) >= BLOCK and head[257:262] == b"ustar" and _has_checksum(head[:BLOCK])
 
 
-def walk_tar(container: ByteSource) -> Iterator[FoundMember]:
+def walk_tar(container: ByteSource, *, others: bool = False) -> Iterator[FoundMember]:
     """Yield the files of a tar container, in its order; of two with one name the last counts.
+
+    Parameters
+    ----------
+    others : bool
+        Whether links, folders and devices are yielded, too, with the reason NO_FILE. They take the
+        place of an earlier file of their name, as a later file does.
 
     Raises
     ------
@@ -71,54 +90,85 @@ def walk_tar(container: ByteSource) -> Iterator[FoundMember]:
     read, unpack, new = container.read, _HEADER.unpack, tuple.__new__
     common: _Pax | None = None  # records of all members that follow
     own: _Pax | None = None  # of the next one
-    position = 0
+    ahead = BLOCK  # bytes that are read at once
+    following = b""  # the next header, where it was read with what precedes it
+    checked: dict[bytes, tuple[bytes, int]] = {}  # headers of records, most of which are the same
+    position = at = 0  # of a header: in the container, and in what was read
     while position <= last:
-        header = read(position, BLOCK)
+        if following:
+            header, following = following, b""
+        else:
+            chunk = read(position, ahead if position + ahead <= size else size - position)
+            header, at = chunk[:BLOCK], 0
         name, digits, end, checksum, kind, magic, prefix = unpack(header)
-        if adler32(header) & 0xFFFF != _expect_adler(checksum):
-            if header == _ZEROS:
-                return
-            if not _has_signed_checksum(header):
-                raise _damaged(container, position, "its checksum is wrong")
-        try:
-            length = int(digits, 8) if end in _ENDS else -1
-        except ValueError:
-            length = -1
-        if length < 0:
-            length = _parse_number(container, position, header[124:136])
+        known = None if kind == _REGULAR else checked.get(checksum)
+        if known is not None and known[0] == header:
+            length = known[1]
+        else:
+            if adler32(header) & 0xFFFF != _expect_adler(checksum):
+                if header == _ZEROS:
+                    return
+                if not _has_signed_checksum(header):
+                    raise _damaged(container, position, "its checksum is wrong")
+            try:
+                length = int(digits, 8) if end in _ENDS else -1
+            except ValueError:
+                length = -1
+            if length < 0:
+                length = _parse_number(container, position, header[124:136])
         data = position + BLOCK
-        if kind in _EXTENSIONS:
-            value = _read_extension(container, position, length)
+        if kind != _REGULAR and kind in _EXTENSIONS:
+            if known is None and len(checked) < _MOST_CHECKED:
+                checked[checksum] = header, length
+            at += BLOCK
+            value = chunk[at : at + length]
+            padded = length + BLOCK - 1 & -BLOCK
+            if len(value) != length:
+                value = _read_extension(container, position, length)
+                if kind != _COMMON:
+                    ahead = min(2 * BLOCK + padded, _MOST_AHEAD)
             if kind == _COMMON:
-                common = _parse_common(container, position, value).over(common)
-            elif kind in _OWN:
-                own = _parse_pax(container, position, value).over(own)
+                common = _merge(_parse_common(container, position, value), common)
             elif kind == _LONG_NAME:
-                own = _Pax(value.partition(b"\0")[0], None, False).over(own)
-            position = data + (length + BLOCK - 1 & -BLOCK)
+                own = _merge(_Pax(path=value.partition(b"\0")[0]), own)
+            elif kind == _LONG_LINK:
+                own = _merge(_Pax(link=value.partition(b"\0")[0]), own)
+            elif found := _parse_pax(container, position, value):
+                own = _merge(found, own)
+            position, at = data + padded, at + padded
+            if at + BLOCK <= len(chunk):
+                following = chunk[at : at + BLOCK]
             continue
-        name = name.partition(b"\0")[0]
+        name, link, is_sparse = name.partition(b"\0")[0], None, False
         if prefix and magic == b"ustar\0":  # GNU's own headers have times there
             name = header[345:500].partition(b"\0")[0] + b"/" + name
-        is_sparse = kind == _SPARSE
         if own is not None or common is not None:
-            path, digits, is_listed_sparse = (_NO_RECORDS if own is None else own).over(common)
-            name, is_sparse, own = path or name, is_sparse or is_listed_sparse, None
+            path, digits, link, is_sparse = _merge(own, common) or _Pax()
+            name, own = path or name, None
             if digits is not None:
                 length = _parse_decimal(container, position, digits)
-        if kind in _NO_DATA:
-            position = data
-            continue
         if kind == _SPARSE:
-            data = _skip_sparse_map(container, header, data)
+            data, is_sparse = _skip_sparse_map(container, header, data), True
         position = data + (length + BLOCK - 1 & -BLOCK)
-        if kind in _FILES and name[-1:] != b"/":
+        if (kind == _REGULAR or kind in _FILES) and name[-1:] != b"/":
             name, reason = check_name(name)
             if is_sparse:
                 reason = "the member is a sparse file, which is not put together"
             if data + length > size:
                 reason = f"the member runs past the end of the container: expected {length} bytes"
             yield new(FoundMember, (name, data, length, length, STORED, 0, reason))
+            continue
+        if kind in _NO_DATA:
+            position = data
+        if others and not (kind == _HARD_LINK and _links_itself(header, name, link)):
+            name, _ = check_name(name.rstrip(b"/"))
+            yield FoundMember(name, data, 0, 0, reason=NO_FILE)
+
+
+def _links_itself(header: bytes, name: bytes, link: bytes | None) -> bool:
+    """Return whether a hard link leads to its own name, as of a file that was packed twice."""
+    target = header[157:257].partition(b"\0")[0] if link is None else link
+    return len(target) <= LONGEST_NAME and strip_name(target) == strip_name(name)
 
 
 def _has_checksum(header: bytes) -> bool:
@@ -180,36 +230,50 @@ def _read_extension(container: ByteSource, position: int, length: int) -> bytes:
         raise _damaged(container, position, "the container ends in it") from None
 
 
-def _parse_common(container: ByteSource, position: int, data: bytes) -> _Pax:
+def _parse_common(container: ByteSource, position: int, data: bytes) -> _Pax | None:
     """Return what counts of the pax records of all members that follow, each of which has them."""
     found = _parse_pax(container, position, data)
-    if found.path is not None and len(found.path) > LONGEST_NAME:
+    if found is not None and found.path is not None and len(found.path) > LONGEST_NAME:
         raise _damaged(container, position, f"a path of {len(found.path)} bytes for all members")
     return found
 
 
-def _parse_pax(container: ByteSource, position: int, data: bytes) -> _Pax:
+def _parse_pax(container: ByteSource, position: int, data: bytes) -> _Pax | None:
     """Return what counts of the records of a pax header: length, keyword and value in a line each.
 
-    All must be whole. Of several with one keyword the last counts.
+    All must be whole. Of several with one keyword the last counts. None where none counts.
     """
-    path = size = None
+    kept: dict[bytes, bytes] = {}
     is_sparse = False
-    at = 0
-    while at < len(data) and data[at]:
-        found = _PAX_RECORD.match(data, at)
-        end = at + int(found[1]) if found else 0
-        if found is None or not found.end() < end <= len(data) or data[end - 1] != _NEWLINE:
+    at, whole = 0, len(data)
+    while at < whole and data[at]:
+        equals = data.find(b"=", at)
+        parse = _parse_start if equals - at > _LONGEST_START else _parse_short_start
+        length, keyword = parse(data[at:equals]) if equals > 0 else _NO_START
+        end = at + length
+        if not equals + 1 < end <= whole or data[end - 1] != _NEWLINE or not length:
             raise _damaged(container, position, "its pax records are no records")
-        keyword = found[2]
-        if keyword == b"path":
-            path = data[found.end() : end - 1]
-        elif keyword == b"size":
-            size = data[found.end() : end - 1]
-        elif keyword.startswith(b"GNU.sparse"):
-            is_sparse = True
+        if keyword:
+            if keyword in _KEPT:
+                kept[keyword] = data[equals + 1 : end - 1]
+            else:
+                is_sparse = True
         at = end
-    return _Pax(path, size, is_sparse)
+    if not kept and not is_sparse:
+        return None
+    return _Pax(kept.get(b"path"), kept.get(b"size"), kept.get(b"linkpath"), is_sparse)
+
+
+def _parse_start(start: bytes) -> tuple[int, bytes]:
+    """Return the length of a pax record, 0 of none, and its keyword, empty unless that counts."""
+    digits, blank, keyword = start.partition(b" ")
+    if not blank or not digits.isdigit() or len(digits) > 11:
+        return _NO_START
+    counts = keyword in _KEPT or keyword.startswith(b"GNU.sparse")
+    return int(digits), keyword if counts else b""
+
+
+_parse_short_start = lru_cache(1 << 8)(_parse_start)
 
 
 def _skip_sparse_map(container: ByteSource, header: bytes, position: int) -> int:

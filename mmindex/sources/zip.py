@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -71,9 +71,7 @@ def walk_zip(container: ByteSource) -> Iterator[FoundMember]:
         directory = _find_directory(container)
         starts = array("Q", (entry.header_offset for entry in _walk_entries(container, directory)))
         ascending: Sequence[int] = sorted(starts)
-        files = (
-            entry for entry in _walk_entries(container, directory) if not entry.name.endswith(b"/")
-        )
+        files = (entry for entry in _walk_entries(container, directory) if entry[0][-1:] != b"/")
         while entries := list(islice(files, _TOGETHER)):
             headers = container.read_many([_locate(entry, directory) for entry in entries])
             for entry, header in zip(entries, headers, strict=True):
@@ -114,7 +112,7 @@ def _find_directory(container: ByteSource) -> Directory:
 def _walk_entries(container: ByteSource, directory: Directory) -> Iterator[_Entry]:
     """Yield the entries of the central directory, which is read in chunks."""
     start, end, prefix = directory
-    unpack, size = _ENTRY.unpack_from, _ENTRY.size
+    unpack, size, new = _ENTRY.unpack_from, _ENTRY.size, tuple.__new__
     chunk, at = b"", 0
     position = start  # of what was read
     while position < end or at < len(chunk):
@@ -125,23 +123,24 @@ def _walk_entries(container: ByteSource, directory: Directory) -> Iterator[_Entr
         here = position - len(chunk) + at
         if len(chunk) - at < size or chunk[at : at + 4] != b"PK\1\2":
             raise _damaged(container, here, "expected an entry")
-        flags, method, crc, compressed_length, length, *lengths, disk, offset = unpack(chunk, at)
-        name_length, extra_length, comment_length = lengths
-        extra_at = at + size + name_length
+        flags, method, crc, packed, length, named, extended, remarked, disk, offset = unpack(
+            chunk, at
+        )
+        extra_at = at + size + named
         name = chunk[at + size : extra_at]
-        at = extra_at + extra_length + comment_length
+        at = extra_at + extended + remarked
         if at > len(chunk):
             raise _damaged(container, here, "an entry runs past its end")
-        if _FULL32 in (compressed_length, length, offset):
-            extra = chunk[extra_at : extra_at + extra_length]
-            numbers = _parse_zip64(extra, length, compressed_length, offset)
+        if packed == _FULL32 or length == _FULL32 or offset == _FULL32:
+            extra = chunk[extra_at : extra_at + extended]
+            numbers = _parse_zip64(extra, length, packed, offset)
             if numbers is None:
                 raise _damaged(container, here, "its zip64 field is not there")
-            length, compressed_length, offset = numbers
+            length, packed, offset = numbers
         header_offset = offset + prefix
         if header_offset + _LOCAL.size > start:
             raise _damaged(container, here, f"no member can begin at {offset}")
-        yield _Entry(name, header_offset, length, compressed_length, method, crc, flags, disk)
+        yield new(_Entry, (name, header_offset, length, packed, method, crc, flags, disk))
 
 
 def _parse_zip64(extra: bytes, *numbers: int) -> tuple[int, ...] | None:
@@ -174,11 +173,11 @@ def _make_member(
 ) -> FoundMember:
     """Return a member after a look at its local header; one that cannot be read has its reason."""
     name, header_offset, length, compressed_length, method, crc, flags, disk = entry
-    signature, local_flags, local_method, *lengths, name_length, extra_length = _LOCAL.unpack_from(
+    signature, local_flags, local_method, packed, unpacked, named, extended = _LOCAL.unpack_from(
         local
     )
-    offset = header_offset + _LOCAL.size + name_length + extra_length
-    same = (local_method, name_length, local[_LOCAL.size :]) == (method, len(name), name)
+    offset = header_offset + _LOCAL.size + named + extended
+    same = local_method == method and named == len(name) and local.startswith(name, _LOCAL.size)
     after = bisect_right(starts, header_offset)
     limit = starts[after] if after < len(starts) else directory.start
     reason = ""
@@ -186,28 +185,27 @@ def _make_member(
         reason = "the container has no member where its directory says"
     elif (flags | local_flags) & _ENCRYPTED:
         reason = "the member is encrypted"
-    elif method not in (STORED, DEFLATED):
+    elif method != STORED and method != DEFLATED:
         reason = f"the member is compressed by method {method}, which is not deflate"
-    elif not same or not (local_flags & _DESCRIPTOR or _agrees(entry, *lengths)):
+    elif not same or not (
+        local_flags & _DESCRIPTOR
+        or (
+            (packed == compressed_length or packed == _FULL32)
+            and (unpacked == length or unpacked == _FULL32)
+        )
+    ):
         reason = "the member's own header and the container's directory disagree"
     elif method == STORED and length != compressed_length:
         reason = f"a stored member of {length} bytes in {compressed_length}"
-    elif disk not in (0, _FULL16):
+    elif disk and disk != _FULL16:
         reason = "the member is in another part of the container"
-    elif after - bisect_left(starts, header_offset) > 1 or offset + compressed_length > limit:
+    elif offset + compressed_length > limit or (after > 1 and starts[after - 2] == header_offset):
         reason = "the member overlaps with another one"
     if not flags & _UTF8 and not name.isascii():
         name = name.decode("cp437").encode()
     name, problem = check_name(name)
-    return FoundMember(name, offset, length, compressed_length, method, crc, reason or problem)
-
-
-def _agrees(entry: _Entry, compressed_length: int, length: int) -> bool:
-    """Return whether a local header has the lengths that the central directory has."""
-    return compressed_length in (entry.compressed_length, _FULL32) and length in (
-        entry.length,
-        _FULL32,
-    )
+    found = name, offset, length, compressed_length, method, crc, reason or problem
+    return tuple.__new__(FoundMember, found)
 
 
 def _damaged(container: ByteSource, offset: int, why: str) -> FormatError:

@@ -17,7 +17,7 @@ from mmindex.index.record import pack_record, status_of_packed, unpack_keys, unp
 from mmindex.index.store import Store
 from mmindex.model import Fingerprint, InstanceRecord, Status, locate
 from mmindex.sources.container import walk_members
-from mmindex.sources.member import FoundMember
+from mmindex.sources.member import NO_FILE, FoundMember
 from mmindex.update.archive_root import ArchiveRoot
 from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, walk_chunks
@@ -184,12 +184,15 @@ class Containers:
         """Yield the files of a container that are new or changed, and note that it was walked."""
         path, fingerprint = container
         is_known = self._store.has_members(container.path)
-        hashes = array("Q")
+        hashes, files = array("Q"), 0
         waiting: list[FoundMember] = []
         record: InstanceRecord | None = None
         try:
             for member in self._walk_members(container):
                 hashes.append(hash(member.name) & _HASH)
+                if member.reason == NO_FILE:
+                    continue
+                files += 1
                 waiting.append(member)
                 if len(waiting) == LOOKED_UP:
                     yield from self._select_changed(container, waiting)
@@ -201,8 +204,8 @@ class Containers:
             record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
         yield from self._select_changed(container, waiting)
         if record is None:
-            files = f"{len(hashes)} file" + "s" * (len(hashes) != 1)
-            reason = f"a container of {files}, each of which has a path of its own"
+            counted = f"{files} file" + "s" * (files != 1)
+            reason = f"a container of {counted}, each of which has a path of its own"
             record = InstanceRecord(Status.CONTAINER, reason=reason, error="NotDicomError")
         else:  # while the index has its files
             record = unpack_record(self._commits.keep_lost(pack_record(record, path, fingerprint)))
@@ -211,7 +214,7 @@ class Containers:
 
     def _walk_members(self, container: _Found | _Walked) -> Iterator[FoundMember]:
         source = self._root.open_container(container.path, container.fingerprint)
-        yield from walk_members(source)
+        yield from walk_members(source, others=True)
         source.check()
 
     def _select_changed(
@@ -232,18 +235,19 @@ class Containers:
 
     def _find_last(self, container: _Walked) -> Iterable[MemberTarget]:
         """Return of files that share a name the last one, which counts."""
-        last: dict[bytes, tuple[int, FoundMember]] = {}
+        last: dict[bytes, tuple[int, FoundMember]] = {}  # with the files that came before
         try:
             for member in self._walk_members(container):
                 if hash(member.name) & _HASH in container.repeated:
-                    count, _ = last.get(member.name, (0, member))
-                    last[member.name] = count + 1, member
+                    count, before = last.get(member.name, (0, member))
+                    is_after_file = before is not member and before.reason != NO_FILE
+                    last[member.name] = count + is_after_file, member
         except (MMIndexError, OSError):
             pass  # its record says so; what was found before counts
         return [
             MemberTarget(container.path, container.fingerprint, member)
             for count, member in last.values()
-            if count > 1
+            if count
         ]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import tarfile
 import time
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmindex.errors import FormatError
 from mmindex.sources.container import walk_members
@@ -214,3 +217,125 @@ def test_checksums_of_bytes_with_signs_are_taken() -> None:
         else:
             with pytest.raises(FormatError, match="its checksum is wrong"):
                 walk(data)
+
+
+class Counted(MemorySource):
+    """A container that counts reads."""
+
+    reads = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return super().read(offset, length)
+
+
+@pytest.mark.parametrize("form", ["ustar", "pax", "long names", "pax of 900 bytes", "global"])
+def test_a_member_costs_one_read_whatever_precedes_its_header(form: str) -> None:
+    """Records, or a long name, and the header after them are read together."""
+    before = {
+        "ustar": b"",
+        "pax": pax(record(b"mtime", b"1795683745.477")),
+        "long names": header(b"././@LongLink", 301, b"L") + padded(b"n" * 300 + b"\0"),
+        "pax of 900 bytes": pax(record(b"comment", b"c" * 900)),
+        "global": b"",
+    }[form]
+    member = before + header(b"a.dcm", 5000) + bytes(5120)
+    data = (pax(record(b"comment", b"c"), b"g") if form == "global" else b"") + member * 50
+    container = Counted(data + bytes(1024), "c.tar")
+    found = list(walk_members(container))
+    assert [each.length for each in found] == [5000] * 50
+    assert all(each.offset % BLOCK == 0 and each.offset for each in found)
+    assert container.reads <= 50 + 5
+
+
+def test_headers_of_records_that_differ_are_each_checked() -> None:
+    """The second of two that share a checksum field has another byte."""
+    member = header(b"a", 0)
+    good = pax(record(b"mtime", b"1"))
+    bad = bytearray(good)
+    bad[5] ^= 1
+    assert len(walk((good + member) * 3)) == 3
+    with pytest.raises(FormatError, match="its checksum is wrong") as caught:
+        walk(good + member + bytes(bad) + member)
+    assert caught.value.offset == len(good + member)
+
+
+def expected_of(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Return name, place and length of the files that tarfile finds."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return [
+            (strip_name(os.fsencode(each.name)), each.offset_data, each.size)
+            for each in tar.getmembers()
+            if each.isreg()
+        ]
+
+
+NAMES = st.sampled_from(
+    [
+        "a",
+        "a.dcm",
+        "d/b.dcm",
+        "./c",
+        "x" * 101,
+        "p" * 90 + "/" + "q" * 90,
+        "z" * 300,
+        "größe",
+        "b..c",
+    ]
+)
+KINDS = st.sampled_from(
+    [tarfile.REGTYPE] * 4
+    + [tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE]
+)
+MEMBER = st.tuples(
+    NAMES,
+    KINDS,
+    st.sampled_from([0, 1, 511, 512, 513, 1024, 3000]),
+    st.sampled_from([0, 1.5, 1795683745.477]),
+    st.sampled_from([0, 0, 10, 430, 460, 900, 4000]),
+)
+
+
+@given(st.lists(MEMBER, max_size=8), st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+@settings(max_examples=200, deadline=None)
+def test_any_tar_is_walked_as_tarfile_walks_it(
+    members: list[tuple[str, bytes, int, float, int]], tar_format: int
+) -> None:
+    """Names, places and lengths, in every mix of headers, at the edges of blocks and of reads."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tar_format) as tar:
+        for name, kind, length, mtime, comment in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.linkname = kind, mtime, "a" * (comment % 400)
+            info.size = length if info.isreg() else 0
+            if comment:
+                info.pax_headers = {"comment": "c" * comment}
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    if data := stream.getvalue() if members else b"":
+        found = [(each.name, each.offset, each.length) for each in walk(data)]
+        assert found == expected_of(data)
+
+
+@pytest.mark.parametrize(
+    ("start", "is_right"),
+    [
+        *((b"9 ", True), (b"009 ", True), (b"9  ", True), (b"9", False), (b" 9 ", False)),
+        *((b"+9 ", False), (b"9_ ", False), (b"0_9 ", False), (b"\xd9\xa9 ", False)),
+    ],
+)
+def test_lengths_of_records_are_digits(start: bytes, is_right: bool) -> None:
+    """Whatever else Python takes for a number."""
+    line = start + b"a" * (6 - len(start)) + b"=b\n"
+    data = pax(line) + header(b"n", 0)
+    if is_right:
+        assert [each.name for each in walk(data)] == [b"n"]
+        return
+    with pytest.raises(FormatError, match="its pax records are no records"):
+        walk(data)
+
+
+def test_a_record_of_twelve_digits_is_none() -> None:
+    """Eleven are more than any record has."""
+    assert len(walk(pax(b"00000000018 aaa=b\n") + header(b"n", 0))) == 1
+    with pytest.raises(FormatError, match="its pax records are no records"):
+        walk(pax(b"000000000018 aa=b\n") + header(b"n", 0))

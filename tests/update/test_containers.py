@@ -29,6 +29,7 @@ from dicom_bytes import (
 
 import mmindex
 from mmindex.errors import (
+    FormatError,
     IndexFormatError,
     IndexWriteError,
     MissingFileError,
@@ -134,7 +135,10 @@ def test_a_changed_container_is_walked_again_and_an_unchanged_one_is_not(
     monkeypatch.setattr(
         containers_module,
         "walk_members",
-        lambda source, walk=containers_module.walk_members: (walked.append(1), walk(source))[1],
+        lambda source, walk=containers_module.walk_members, **options: (
+            walked.append(1),
+            walk(source, **options),
+        )[1],
     )
     report = mmindex.build(tmp_path, workers=1)
     assert len(walked) == 1
@@ -675,3 +679,96 @@ def test_R47_a_member_that_only_claims_a_deflated_data_set_is_read(
     with mmindex.open(tmp_path) as archive:
         assert archive.frame("1.1", 0) == b"abcd"
         assert archive["1.1"].frames() == [b"abcd"]
+
+
+def tar_entry(
+    tar: tarfile.TarFile,
+    name: str,
+    kind: bytes = tarfile.REGTYPE,
+    data: bytes = b"",
+    link: str = "",
+) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, len(data), link
+    tar.addfile(info, io.BytesIO(data))
+
+
+REPLACED = "the last member of this name is a link, a folder or a device, and no file"
+TAKES_THE_PLACE: dict[str, tuple[bytes, str]] = {
+    "symbolic link": (tarfile.SYMTYPE, "b.dcm"),
+    "symbolic link to itself": (tarfile.SYMTYPE, "a.dcm"),
+    "hard link": (tarfile.LNKTYPE, "b.dcm"),
+    "folder": (tarfile.DIRTYPE, ""),
+    "pipe": (tarfile.FIFOTYPE, ""),
+}
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("length", [5, 300])
+@pytest.mark.parametrize("kind", TAKES_THE_PLACE)
+def test_what_takes_the_name_of_a_file_in_a_tar_takes_its_place(
+    tmp_path: Path, kind: str, length: int, tar_format: int
+) -> None:
+    """As tarfile finds it: the file before is not served, and its path says why."""
+    name = "n" * (length - 4) + ".dcm"
+    of_kind, link = TAKES_THE_PLACE[kind]
+    with tarfile.open(tmp_path / "s.tar", "w", format=tar_format) as tar:
+        tar_entry(tar, name, data=native("1.1", [b"frst"]))
+        tar_entry(tar, "b.dcm", data=native("1.2", [b"othr"]))
+        tar_entry(tar, "./" + name, of_kind, link=name if link == "a.dcm" else link)
+        tar_entry(tar, "alone", tarfile.SYMTYPE, link="b.dcm")
+        tar_entry(tar, "alone", tarfile.SYMTYPE, link="b.dcm")
+    with tarfile.open(tmp_path / "s.tar") as tar:
+        assert not tar.getmember("./" + name).isreg()
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.found == 3
+    with mmindex.open(tmp_path) as archive:
+        archive.check_index()
+        assert "1.1" not in archive
+        assert archive.frame("1.2", 0) == b"othr"
+        records = {os.fsdecode(record.location): record for record in archive.records()}
+        assert sorted(records) == ["s.tar", "s.tar!/b.dcm", f"s.tar!/{name}"]
+        assert records[f"s.tar!/{name}"].reason == REPLACED
+        assert "a container of 2 files" in records["s.tar"].reason
+    with pytest.raises(FormatError, match=REPLACED):
+        mmindex.open_file(tmp_path / f"s.tar!/{name}")
+    with pytest.raises(MissingFileError):
+        mmindex.open_file(tmp_path / "s.tar!/alone")
+    again = mmindex.build(tmp_path, workers=1)
+    assert (again.scanned, again.removed) == (0, 0)
+
+
+@pytest.mark.parametrize("length", [5, 300])
+def test_a_file_that_was_packed_twice_is_the_one_before(tmp_path: Path, length: int) -> None:
+    """GNU tar packs it as a hard link to itself the second time; tarfile reads the file."""
+    name = "n" * (length - 4) + ".dcm"
+    for tar_format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "s.tar", "w", format=tar_format) as tar:
+            tar_entry(tar, name, data=native("1.1", [b"frst"]))
+            tar_entry(tar, name, tarfile.LNKTYPE, link="./" + name)
+            tar_entry(tar, name, tarfile.LNKTYPE, link=name)
+        with tarfile.open(tmp_path / "s.tar") as tar:
+            file = tar.extractfile(name)
+            assert file is not None
+            assert file.read()[-4:] == b"frst"
+        mmindex.build(tmp_path, workers=1)
+        with mmindex.open(tmp_path) as archive:
+            assert archive.frame("1.1", 0) == b"frst"
+        with mmindex.open_file(tmp_path / f"s.tar!/{name}") as instance:
+            assert instance.frame(0) == b"frst"
+
+
+def test_a_file_after_the_link_of_its_name_counts(tmp_path: Path) -> None:
+    """As the last of all members of a name does, whatever lies between."""
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar_entry(tar, "a.dcm", tarfile.SYMTYPE, link="b.dcm")
+        tar_entry(tar, "a.dcm", data=native("1.1", [b"frst"]))
+        tar_entry(tar, "a.dcm", tarfile.SYMTYPE, link="b.dcm")
+        tar_entry(tar, "a.dcm", data=native("1.2", [b"last"]))
+    mmindex.build(tmp_path, workers=1)
+    with mmindex.open(tmp_path) as archive:
+        archive.check_index()
+        assert archive.file("s.tar!/a.dcm").frame(0) == b"last"
+        assert "1.1" not in archive
+    with mmindex.open_file(tmp_path / "s.tar!/a.dcm") as instance:
+        assert instance.frame(0) == b"last"
