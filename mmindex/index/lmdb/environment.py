@@ -16,19 +16,14 @@ from typing import Any
 
 import lmdb
 
-from mmindex.errors import (
-    IndexFormatError,
-    IndexWriteError,
-    MissingFileError,
-    MMIndexError,
-)
+from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
 from mmindex.index.lmdb import locks
 from mmindex.index.lmdb.file_length import ROOM, extending, used_length
 from mmindex.index.lmdb.opening import (
-    MAP_SIZES,
     MAX_READERS,
     FormatCheck,
     check_lmdb_file,
+    missing,
     open_databases,
     open_to_read,
     open_to_write,
@@ -58,6 +53,7 @@ class Environment:
     generation: int  # of the process that opened it
     locked: bool  # whether writers leave alone what its transactions read
     map_size: int
+    is_writable: bool
     users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
@@ -154,30 +150,35 @@ class Environment:
                     name.encode(), create=create, dupsort=several, dupfixed=several
                 )
 
-    def prepare_to_write(self) -> None:
-        """Let an environment that a reader opened be written to.
+    def open_to_write(self, status: os.stat_result) -> None:
+        """Open the file again, to write to it: readers go on with that. Hold `lock`.
+
+        Parameters
+        ----------
+        status : os.stat_result
+            The file.
 
         Raises
         ------
-        IndexWriteError
-            The lock file cannot be used, or there is no address space.
+        MissingFileError, IndexWriteError
+            The file was deleted or replaced; as `opening.open_to_write`.
         """
-        with self.lock:
-            path = self.opened.path
-            if self.closed:
-                raise ValueError("the index is closed")
-            if not self.locked:
-                # This process may have one environment of the file: stores go on with the new one.
-                self.env.close()
-                try:
-                    self.env, self.locked, self.map_size = open_to_write(path)
-                    for name in self.opened.databases:
-                        self.opened.databases[name] = self.env.open_db(name.encode(), create=False)
-                except BaseException:
-                    _forget(self)
-                    raise
-            elif self.map_size < MAP_SIZES[-1]:
-                self.map_size = _map_to_write(self)
+        if self.closed:
+            raise ValueError("the index is closed")
+        path, handles = self.opened.path, self.opened.databases
+        self.env.close()
+        try:
+            self.env, self.locked, self.map_size = open_to_write(path)
+            if not os.path.samestat(os.stat(path), status):
+                raise IndexWriteError("another index is in its place: try again", path=path)
+            for name in handles:
+                handles[name] = self.env.open_db(name.encode(), create=False)
+        except BaseException:
+            _forget(self)
+            if remove_blank(path, status.st_size):
+                raise missing(path) from None
+            raise
+        self.is_writable = True
 
 
 def acquire(
@@ -205,35 +206,32 @@ def acquire(
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise _missing(path) from None
+            raise missing(path) from None
         key = status.st_dev, status.st_ino
         shared = _environments.get(key)
         if shared is None:
             check_lmdb_file(path, status)
-            env, locked, map_size = open_to_write(path) if write else open_to_read(path)
+            env, locked, map_size = open_to_write(path) if write else open_to_read(path, status)
             try:
                 handles = open_databases(env, path, databases, check_format)
             except BaseException:
                 env.close()
                 if remove_blank(path, status.st_size):
-                    raise _missing(path) from None
+                    raise missing(path) from None
                 raise
             opened = Opened(path, key, handles, {})
-            shared = _environments[key] = Environment(env, opened, generation, locked, map_size)
+            shared = Environment(env, opened, generation, locked, map_size, write)
+            _environments[key] = shared
         else:
             with shared.lock:
-                if write:
-                    shared.prepare_to_write()
+                if write and not shared.is_writable:
+                    shared.open_to_write(status)
                 try:
                     shared.open_databases(databases)
                 except lmdb.Error as error:
                     raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
         shared.users += 1
         return shared
-
-
-def _missing(path: str) -> MissingFileError:
-    return MissingFileError("there is no such index; `mmindex build` creates one", path=path)
 
 
 def release(shared: Environment) -> None:
@@ -289,20 +287,6 @@ def _forget(shared: Environment) -> None:
     shared.generation = -1
     shared.closed = True
     shared.env.close()
-
-
-def _map_to_write(shared: Environment) -> int:
-    """Enlarge the map of an environment to the largest size that the system allows; return it."""
-    for size in MAP_SIZES:
-        try:
-            shared.env.set_mapsize(size)
-        except lmdb.Error:
-            continue
-        return size
-    _forget(shared)
-    raise IndexWriteError(
-        "cannot write the index: out of address space (see `ulimit -v`)", path=shared.opened.path
-    )
 
 
 # Before and after a fork. A signal's exception can keep a hook from running: each is registered
