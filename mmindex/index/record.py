@@ -72,6 +72,7 @@ from mmindex.index.record_parts import (
     BOUNDARIES,
     BOUNDARY_NUMBERS,
     COUNT,
+    FRAMES_AT,
     HAS_VERSION,
     HEAD,
     HEADER,
@@ -314,7 +315,7 @@ def make_image_pixel(packed: bytes, photometric: str) -> ImagePixel:
 
 def unpack_count(packed: bytes) -> tuple[Status, int]:
     """Return status and Number of Frames of a record that this process trusts."""
-    *_, number_of_frames = HEAD.unpack_from(packed)
+    number_of_frames: int = COUNT.unpack_from(packed, FRAMES_AT)[0]
     return status_of_packed(packed), number_of_frames
 
 

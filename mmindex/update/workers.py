@@ -57,6 +57,12 @@ class Workers:
         self._options = options
         self._mapping = options._replace(may_map=True)  # of workers, and where the caller says so
         self._take = take
+        self._pool: Executor | None = None
+
+    def close(self) -> None:
+        """Wait until the processes have ended, which takes as long as a commit."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def scan(
         self, chunks: Iterator[list[Target]], workers: int | None, executor: Executor | None
@@ -100,12 +106,13 @@ class Workers:
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
+            self.close()
             turn = multiprocessing.RLock()
-            pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(turn,))
+            self._pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(turn,))
             try:
-                remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)
+                remaining = self._scan_in(self._pool, remaining, _CHUNKS_AHEAD * workers)
             finally:
-                pool.shutdown(cancel_futures=True)
+                self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _scan_in(
         self, executor: Executor, chunks: Iterator[list[Target]], most_ahead: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ import lmdb
 
 from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
 from mmindex.index.lmdb import locks
-from mmindex.index.lmdb.file_length import ROOM, extending, used_length
+from mmindex.index.lmdb.file_length import ROOM, extend, extending, used_length
 from mmindex.index.lmdb.opening import (
     MAX_READERS,
     FormatCheck,
@@ -32,6 +32,7 @@ from mmindex.index.lmdb.opening import (
     round_up,
 )
 from mmindex.index.lmdb.transaction import Opened, OvertakenError, Transaction
+from mmindex.model import WRITING
 
 LMDBError = lmdb.Error
 
@@ -53,7 +54,7 @@ class Environment:
     generation: int  # of the process that opened it
     locked: bool  # whether writers leave alone what its transactions read
     map_size: int
-    is_writable: bool
+    largest_map: int  # with which a writer opened it; 0 of a reader
     users: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
@@ -87,9 +88,14 @@ class Environment:
             self._last_id = txn.id()
         return txn
 
-    @contextmanager
-    def writing(self, created: Mapping[str, bool] | None = None) -> Iterator[Transaction]:
-        """Hold a transaction that is committed at the end, or dropped by an exception.
+    def write(
+        self,
+        change: Callable[[Transaction], object],
+        created: Mapping[str, bool] | None = None,
+        *,
+        is_note: bool = False,
+    ) -> None:
+        """Commit what a change writes, or nothing where the change raises an exception.
 
         The file then is as long as its meta page claims.
 
@@ -97,14 +103,40 @@ class Environment:
         ----------
         created : mapping, optional
             Databases that are created before, where they are not there; as in `acquire`.
+        is_note : bool
+            Whether the change is a small one, which may be called twice, and be undone where the
+            system fails: what was committed before is on the disk then.
         """
         with self.lock:
             self.env.reader_check()  # a reader that was killed would keep pages from being reused
+            if is_note and self._write_within_file(change):
+                return
+            self._resize_map(self.largest_map)
             with extending(self.env, self.opened.path):
                 if created is not None:
                     self.open_databases(created, create=True)
                 with self.begin(write=True) as raw:
-                    yield Transaction(raw, self.opened)
+                    change(Transaction(raw, self.opened))
+                self.env.sync(True)
+
+    def _write_within_file(self, change: Callable[[Transaction], object]) -> bool:
+        """Commit a change that takes no page beyond the file; return whether there was room for it.
+
+        LMDB takes none beyond its map, so no reader finds the file shorter than the meta page
+        claims.
+        """
+        path = self.opened.path
+        if os.path.lexists(path + WRITING):  # of a commit that was killed
+            return False
+        extend(self.env, path)
+        self._resize_map(os.path.getsize(path))
+        try:
+            with self.begin(write=True) as raw:
+                change(Transaction(raw, self.opened))
+        except lmdb.MapFullError:
+            return False
+        extend(self.env, path)
+        return True
 
     def check_overtaken(self, txn: Any) -> None:
         """Raise OvertakenError where pages that a transaction read may have been overwritten.
@@ -117,17 +149,18 @@ class Environment:
 
     def _enlarge_map(self) -> None:
         """Map what the file has grown to; without the address space, close the environment."""
-        needed = used_length(self.env) + ROOM
+        self._resize_map(max(self.map_size, round_up(2 * (used_length(self.env) + ROOM))))
+
+    def _resize_map(self, size: int) -> None:
+        """Map so many bytes; without the address space, close the environment."""
+        if size == self.map_size:
+            return
         try:
-            self.map_size = max(self.map_size, round_up(2 * needed))
-            try:
-                self.env.set_mapsize(self.map_size)
-            except lmdb.Error:
-                self.map_size = needed
-                self.env.set_mapsize(needed)
+            self.env.set_mapsize(size)
         except lmdb.Error as error:
             _forget(self)
             raise out_of_space(self.opened.path, error) from error
+        self.map_size, self._last_id = size, -1
 
     def _busy(self, error: lmdb.Error, write: bool) -> MMIndexError:
         if isinstance(error, lmdb.ReadersFullError):
@@ -169,6 +202,7 @@ class Environment:
         self.env.close()
         try:
             self.env, self.locked, self.map_size = open_to_write(path)
+            self.largest_map = self.map_size
             if not os.path.samestat(os.stat(path), status):
                 raise IndexWriteError("another index is in its place: try again", path=path)
             for name in handles:
@@ -178,7 +212,6 @@ class Environment:
             if remove_blank(path, status.st_size):
                 raise missing(path) from None
             raise
-        self.is_writable = True
 
 
 def acquire(
@@ -220,11 +253,12 @@ def acquire(
                     raise missing(path) from None
                 raise
             opened = Opened(path, key, handles, {})
-            shared = Environment(env, opened, generation, locked, map_size, write)
+            largest = map_size if write else 0
+            shared = Environment(env, opened, generation, locked, map_size, largest)
             _environments[key] = shared
         else:
             with shared.lock:
-                if write and not shared.is_writable:
+                if write and not shared.largest_map:
                     shared.open_to_write(status)
                 try:
                     shared.open_databases(databases)

@@ -65,7 +65,7 @@ def open_to_write(path: str) -> tuple[Any, bool, int]:
             path=path + LOCK,
         )
     try:
-        env = open_largest(path)
+        env = open_largest(path, metasync=False)
     except _NOT_LMDB as error:
         raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
     except (lmdb.Error, MemoryError) as error:
