@@ -84,6 +84,7 @@ from mmindex.index.record_parts import (
     POSITIONS,
     STATUS_AT,
     STATUS_NUMBERS,
+    STATUSES,
     TRIMMED,
     WIDE_ENTRIES,
     Header,
@@ -321,7 +322,7 @@ def unpack_count(packed: bytes) -> tuple[Status, int]:
 
 def status_of_packed(packed: bytes) -> Status:
     """Return the status of a record that this process trusts."""
-    return status_of(packed[STATUS_AT])
+    return STATUSES[packed[STATUS_AT]]
 
 
 def unpack_version(packed: bytes | memoryview) -> Fingerprint:
