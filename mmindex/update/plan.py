@@ -116,8 +116,9 @@ class Plan:
                 for found in met:
                     if isinstance(found, Skipped):
                         self.skips.add(found)
+            changed = self._select_changed(files)
             self._report.listing = len(met) == LOOKED_UP
-            yield from self._select_changed(files)
+            yield from changed
         self._report.listing = False
 
     def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
