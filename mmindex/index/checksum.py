@@ -14,7 +14,7 @@ from zlib import crc32
 if TYPE_CHECKING:
     from hashlib import blake2b
 
-_CHECKSUM = struct.Struct("<I")
+_CHECKSUM, _LENGTH = struct.Struct("<I"), 4
 _RESIDUE = 0x2144DF1C  # CRC-32 of any bytes with their own CRC-32 at their end
 
 Sealed = TypeVar("Sealed", bytes, memoryview)
@@ -49,7 +49,6 @@ def unseal(key: bytes, sealed: Sealed) -> Sealed:
     DamageError
         The value or its key is not the one that was sealed.
     """
-    length = len(sealed) - _CHECKSUM.size
-    if length < 0 or crc32(sealed, crc32(key)) != _RESIDUE:
-        raise DamageError(f"the checksum of {max(length, 0)} bytes is wrong")
-    return sealed[:length]
+    if len(sealed) < _LENGTH or crc32(sealed, crc32(key)) != _RESIDUE:
+        raise DamageError(f"the checksum of {max(len(sealed) - _LENGTH, 0)} bytes is wrong")
+    return sealed[:-_LENGTH]

@@ -75,7 +75,7 @@ def replace_files(
     note_folders(txn, (keys.path for _, keys, _ in by_path.values()))
     attributes.write()
     uids = {uid for uid, _ in new["instances"]}
-    counters.instances += sum(txn.get("instances", uid) is None for uid in uids)
+    counters.instances += sum(known is None for known in txn.get_all("instances", uids))
     for name, pairs in new.items():
         txn.put_all(name, pairs, last=name in ("files", "entries", "positions"))
     txn.put("meta", b"next", seal(b"next", FILE_ID.pack(next_id)))

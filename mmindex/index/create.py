@@ -31,9 +31,9 @@ def create_index(path: str, root: bytes) -> None:
     ------
     IndexWriteError
     """
-    path = os.path.realpath(path)
     if os.path.exists(path):
         return
+    path = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(path)):
         raise IndexWriteError("cannot create the index: there is no such folder", path=path)
     meta = _make_meta(portable_root(path, root), FILE_ID.pack(1))
@@ -78,8 +78,7 @@ def _empty_older(shared: Environment) -> None:
             with shared.begin() as raw:
                 if Transaction(raw, shared.opened).read("meta", b"format") == _OUR_FORMAT:
                     return
-            with shared.writing(created=DATABASES) as txn:
-                _empty(txn)
+            shared.write(_empty, created=DATABASES)
     except DamageError as error:
         raise IndexFormatError(f"damaged index: {error}; delete it", path=path) from error
     except (LMDBError, OSError) as error:

@@ -52,9 +52,8 @@ FORMAT = struct.Struct("<7sI")
 MAX_UID_LENGTH = 500  # a UID has at most 64 characters; LMDB takes 511 bytes as a key
 
 
-def path_key(location: bytes) -> bytes:
-    """Return the key of a path, which may be longer than any key; of a member, of its `locate`."""
-    return digest(location)
+path_key = digest
+"""Returns the key of a path, which may be longer than any key; of a member, of its `locate`."""
 
 
 def uid_key(uid: str) -> bytes:

@@ -69,6 +69,7 @@ from mmindex.index.record_parts import (
     BOUNDARIES,
     BOUNDARY_NUMBERS,
     COUNT,
+    FRAMES_AT,
     HAS_VERSION,
     HEAD,
     HEADER,
@@ -80,6 +81,7 @@ from mmindex.index.record_parts import (
     POSITIONS,
     STATUS_AT,
     STATUS_NUMBERS,
+    STATUSES,
     TRIMMED,
     WIDE_ENTRIES,
     Header,
@@ -306,13 +308,13 @@ def make_image_pixel(packed: bytes, photometric: str) -> ImagePixel:
 
 def unpack_count(packed: bytes) -> tuple[Status, int]:
     """Return status and Number of Frames of a record that this process trusts."""
-    *_, number_of_frames = HEAD.unpack_from(packed)
+    number_of_frames: int = COUNT.unpack_from(packed, FRAMES_AT)[0]
     return status_of_packed(packed), number_of_frames
 
 
 def status_of_packed(packed: bytes) -> Status:
     """Return the status of a record that this process trusts."""
-    return status_of(packed[STATUS_AT])
+    return STATUSES[packed[STATUS_AT]]
 
 
 def unpack_version(packed: bytes | memoryview) -> Fingerprint:

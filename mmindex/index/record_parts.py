@@ -14,7 +14,7 @@ PLACE = struct.Struct("<4BI BQqQ QQQQQQQ")  # what the place of a frame needs
 _VERSION, _VERSION_AT = struct.Struct("<BQqQ"), 8
 LENGTH = struct.Struct("<H")
 COUNT = struct.Struct("<Q")  # of bytes that stand apart
-STATUS_AT, FLAGS_AT = 0, 3  # where these bytes of a packed record are
+STATUS_AT, FLAGS_AT, FRAMES_AT = 0, 3, 33  # where these fields of a packed record are
 TEXTS_AT = HEADER.size  # the path is the first of the texts
 IMAGE_PIXEL = slice(89, 109)  # and those that describe pixels
 _NUMBERS_AT, _RESCALE = 115, struct.Struct("<dd")
@@ -22,16 +22,16 @@ _MEMBER = struct.Struct("<QQQIB")
 WIDE_ENTRIES, TRIMMED, HAS_VERSION, BIG_ENDIAN, APART, IN_CONTAINER = 1, 2, 4, 8, 16, 32
 POSITIONS = 64
 
-_STATUSES = (
-    Status.INDEXED,
-    Status.DEFLATED,
-    Status.STREAM,
-    Status.NO_PIXEL_DATA,
-    Status.NOT_DICOM,
-    Status.UNREADABLE,
-    Status.CONTAINER,
-)
-STATUS_NUMBERS = {status: number for number, status in enumerate(_STATUSES, 1)}
+STATUSES = {
+    1: Status.INDEXED,
+    2: Status.DEFLATED,
+    3: Status.STREAM,
+    4: Status.NO_PIXEL_DATA,
+    5: Status.NOT_DICOM,
+    6: Status.UNREADABLE,
+    7: Status.CONTAINER,
+}
+STATUS_NUMBERS = {status: number for number, status in STATUSES.items()}
 BOUNDARIES = tuple(Boundaries)
 BOUNDARY_NUMBERS = {boundaries: number for number, boundaries in enumerate(BOUNDARIES)}
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -203,9 +203,10 @@ def unpack_rescale(packed: bytes, position: int) -> tuple[float, float] | None:
 
 def status_of(number: int) -> Status:
     """Return the status of a number in the format; raise ValueError where none has it."""
-    if not 1 <= number <= len(_STATUSES):
+    status = STATUSES.get(number)
+    if status is None:
         raise ValueError(f"unknown status {number}")
-    return _STATUSES[number - 1]
+    return status
 
 
 def unpack_text(packed: bytes | memoryview, position: int) -> tuple[bytes, int]:

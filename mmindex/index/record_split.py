@@ -27,9 +27,9 @@ def length_of_positions(packed: bytes | memoryview) -> int:
     IndexFormatError
         The record is damaged.
     """
+    if len(packed) > FLAGS_AT and not packed[FLAGS_AT] & POSITIONS:
+        return 0  # most records
     at = entries_offset(packed)
-    if not packed[FLAGS_AT] & POSITIONS:
-        return 0
     if not HEADER.size + COUNT.size <= at <= len(packed):
         raise IndexFormatError("damaged record: no length of positions; rebuild the index")
     length: int = COUNT.unpack_from(packed, at - COUNT.size)[0]

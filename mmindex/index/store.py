@@ -61,7 +61,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mmindex.attributes import AttributeSet
 from mmindex.errors import IndexWriteError
@@ -209,9 +209,11 @@ class Store(Reader):
             self._write(write, _NOTES)
 
     def write_build(
-        self, note: BuildNote | None, looked: Looked, skipped: Iterable[SkippedPath]
+        self, note: BuildNote | None, looked: Looked, skipped: Collection[SkippedPath]
     ) -> None:
         """Write how a build ran, and which paths were skipped where it looked.
+
+        This, and no record, may be undone where the system fails soon after.
 
         Parameters
         ----------
@@ -219,7 +221,7 @@ class Store(Reader):
             In place of the one before; None, of an update, leaves that.
         looked : Looked
             Where skipped paths are no longer noted.
-        skipped : iterable of SkippedPath
+        skipped : collection of SkippedPath
             What is noted now.
         """
 
@@ -233,7 +235,7 @@ class Store(Reader):
                     txn.delete("problems", key)
             put_problem_notes(txn, skipped)
 
-        self._write(write, _NOTES)
+        self._write(write, _NOTES, is_note=True)
 
     def accept(self, problems: Iterable[AcceptedProblem]) -> None:
         """Note problems as accepted, in place of those that were; raises as `replace`."""
@@ -260,16 +262,19 @@ class Store(Reader):
         self._write(write, _NOTES)
 
     def _write(
-        self, change: Callable[[Transaction], None], databases: Iterable[str] = DATABASES
+        self,
+        change: Callable[[Transaction], None],
+        databases: Iterable[str] = DATABASES,
+        *,
+        is_note: bool = False,
     ) -> None:
-        """Commit a change to these databases, or none of it."""
+        """Commit a change to these databases, or none of it; see `Environment.write`."""
         # To write to a damaged page may end the process.
         if unchecked := set(databases) - self._environment().sound:
             self._check_pages(unchecked)
             self._environment().sound.update(unchecked)
         try:
-            with self._environment().writing() as txn:
-                change(txn)
+            self._environment().write(change, is_note=is_note)
         except DamageError as error:
             raise damaged(self.path, error) from error
         except (LMDBError, struct.error, ValueError, IndexError, OSError) as error:

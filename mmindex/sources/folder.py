@@ -105,7 +105,8 @@ def walk_archive(
     start : bytes
         A folder in the archive, relative to `root`: only files below it are yielded.
     """
-    is_index = match_index_files(index)
+    index_folder, index_name = os.path.split(os.path.realpath(index))
+    place_of_index, is_of_index = _find_place(index_folder), _match_index(index_name)
     is_excluded = match_excluded(rules.exclude) if rules.exclude else None
     prefix, new = len(os.path.join(root, b"")), tuple.__new__
     device = os.stat(root).st_dev if rules.one_file_system else None
@@ -120,12 +121,12 @@ def walk_archive(
             status = os.stat(folder)
             if device not in (None, status.st_dev):
                 continue
-            is_walked = (status.st_dev, status.st_ino) in walked
-            if is_walked or (start and is_link and _is_inside(root, folder, is_excluded)):
+            place = status.st_dev, status.st_ino
+            if place in walked or (start and is_link and _is_inside(root, folder, is_excluded)):
                 yield Skipped(folder[prefix:], "a link to a folder that was walked already", False)
                 continue
-            walked.add((status.st_dev, status.st_ino))
-            is_own = is_index(os.path.realpath(folder))
+            walked.add(place)
+            is_own = is_of_index if place == place_of_index else match_index_name
             with os.scandir(folder) as entries:
                 for entry in entries:
                     path = entry.path[prefix:]
@@ -193,12 +194,23 @@ def _translate(glob: str) -> bytes:
 def match_index_files(index: bytes) -> Callable[[bytes], Callable[[bytes], object]]:
     """Return what takes a folder, and gives what reports names of index files in this folder."""
     index_folder, name = os.path.split(os.path.realpath(index))
+    is_of_index = _match_index(name)
+    return lambda folder: is_of_index if folder == index_folder else match_index_name
+
+
+def _match_index(name: bytes) -> Callable[[bytes], object]:
+    """Return what reports names of index files in the folder of an index of this name."""
     own = _match_names(name)
+    return lambda found: match_index_name(found) or own(found)
 
-    def is_index_file(found: bytes) -> object:
-        return match_index_name(found) or own(found)
 
-    return lambda folder: is_index_file if folder == index_folder else match_index_name
+def _find_place(folder: bytes) -> tuple[int, int] | None:
+    """Return device and inode of a folder; None where there is none."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @lru_cache(maxsize=16)

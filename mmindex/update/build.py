@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from mmindex.index.build_notes import BuildNote
 from mmindex.index.create import create_index, older_emptied
@@ -195,7 +195,7 @@ def build(
         opened = Containers(index_store, archive, report, commits, options, plan.renewal)
         try:
             chunks = plan.walk_chunks()
-            scans = Workers(archive, options, opened.take)
+            scans = stack.enter_context(closing(Workers(archive, options, opened.take)))
             while not opened.is_done:
                 scans.scan(opened.walk_round(chunks), workers, executor)
                 opened.finish()

@@ -23,7 +23,7 @@ class RemovalRefusedError(IndexWriteError):
 
 _FEW = 100  # files that may go without a question, unless the root is empty
 _MOUNTS = "/proc/self/mounts"
-_NO_FILES = ("proc", "sysfs")  # file systems in which the kernel shows itself
+_NO_FILES = (b"proc", b"sysfs")  # file systems in which the kernel shows itself
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")  # of blanks, tabs, line breaks and backslashes
 _PER_CENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
@@ -81,8 +81,10 @@ def _find_system_folder(root: bytes) -> str | None:
     with suppress(OSError), open(_MOUNTS, "rb") as mounts:  # where there is none: no Linux
         for line in mounts:
             _, place, kind, *_ = line.split(b" ")
+            if kind not in _NO_FILES:
+                continue
             place = _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), place)
-            if os.fsdecode(kind) in _NO_FILES and (place == root or place.startswith(below)):
+            if place == root or place.startswith(below):
                 return os.fsdecode(place)
     return None
 
@@ -177,6 +179,6 @@ def open_to_build(
 
 
 def _is_same_root(one: bytes, other: bytes) -> bool:
-    if is_url_root(one) or is_url_root(other):
+    if one == other or is_url_root(one) or is_url_root(other):
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)

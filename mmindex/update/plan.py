@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from functools import partial
+from itertools import islice
 
 from mmindex.index.problem_notes import is_below
 from mmindex.index.store import Store
@@ -108,18 +109,17 @@ class Plan:
 
     def _walk_changed(self) -> Iterator[FoundFile]:
         """Yield new and changed files as the walk meets them; mark the known ones as seen."""
-        files: list[FoundFile] = []
-        for found in self._root.walk(self._store.path):
-            if isinstance(found, Skipped):
-                self.skips.add(found)
-                continue
-            files.append(found)
-            if len(files) == LOOKED_UP:
-                yield from self._select_changed(files)
-                files = []
-        changed = self._select_changed(files)
+        walk = iter(self._root.walk(self._store.path))
+        while met := list(islice(walk, LOOKED_UP)):
+            files = [found for found in met if isinstance(found, FoundFile)]
+            if len(files) < len(met):
+                for found in met:
+                    if isinstance(found, Skipped):
+                        self.skips.add(found)
+            changed = self._select_changed(files)
+            self._report.listing = len(met) == LOOKED_UP
+            yield from changed
         self._report.listing = False
-        yield from changed
 
     def _select_changed(self, files: list[FoundFile]) -> list[FoundFile]:
         """Return the files that are to be scanned, counting the others."""
@@ -128,8 +128,9 @@ class Plan:
         postponed = 0
         is_young = match_young(self._min_age)
         known_files = self._store.find_paths([file.path for file in files])
-        for file, known in zip(files, known_files, strict=True):
-            if self.met.is_unchanged(known, self._options.version(file.fingerprint)):
+        versions = self._options.versions(files)
+        for file, known, version in zip(files, known_files, versions, strict=True):
+            if self.met.is_unchanged(known, version):
                 continue
             if is_young(file.fingerprint.mtime_ns):
                 postponed += 1

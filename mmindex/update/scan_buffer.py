@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mmindex.attributes import AttributeSet
@@ -17,6 +17,7 @@ from mmindex.model import (
 from mmindex.scan.header import scan_header
 from mmindex.scan.instance import make_record, scan_frames
 from mmindex.scan.known_runs import KnownRuns
+from mmindex.sources.base import FoundFile
 from mmindex.sources.file import READ_WHOLE
 from mmindex.update.attribute_values import decode_attributes, wanted_tags
 from mmindex.update.long_inflations import taking_turns
@@ -50,6 +51,11 @@ class ScanOptions(NamedTuple):
     def version(self, fingerprint: Fingerprint) -> Fingerprint:
         """Return what the index keeps of a file's fingerprint."""
         return fingerprint.without_inode() if self.ignore_inode else fingerprint
+
+    def versions(self, files: Iterable[FoundFile]) -> list[Fingerprint]:
+        """Return what the index keeps of the fingerprints of files."""
+        found = [file.fingerprint for file in files]
+        return [each.without_inode() for each in found] if self.ignore_inode else found
 
 
 def decide_prove(prove: bool | None, root: object) -> bool:

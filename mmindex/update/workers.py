@@ -22,6 +22,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mmindex.index.record import pack_record
@@ -57,6 +58,12 @@ class Workers:
         self._options = options
         self._mapping = options._replace(may_map=True)  # of workers, and where the caller says so
         self._take = take
+        self._ending: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Wait until the processes have ended: a build commits records meanwhile."""
+        if self._ending is not None:
+            self._ending.join()
 
     def scan(
         self, chunks: Iterator[list[Target]], workers: int | None, executor: Executor | None
@@ -100,12 +107,15 @@ class Workers:
             return
         remaining: Iterator[list[Target]] | None = chunks
         while remaining is not None:  # a pool whose worker died is of no use any more
+            self.close()
             turn = multiprocessing.RLock()
             pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(turn,))
+            end = partial(pool.shutdown, cancel_futures=True)
             try:
                 remaining = self._scan_in(pool, remaining, _CHUNKS_AHEAD * workers)
             finally:
-                pool.shutdown(cancel_futures=True)
+                self._ending = threading.Thread(target=end, name="mmindex-end-of-pool")
+                self._ending.start()
 
     def _scan_in(
         self, executor: Executor, chunks: Iterator[list[Target]], most_ahead: int

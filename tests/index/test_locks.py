@@ -8,10 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
 
+import lmdb
 import pytest
 from child_process import exit_code
 from dicom_bytes import dicom_file, element, image_attributes
@@ -152,3 +155,18 @@ def test_a_folder_that_another_program_has_locked_stops_nobody_for_ever(tmp_path
     finally:
         os.close(number)
     assert mmindex.build(tmp_path, workers=1).found == 0
+
+
+def test_an_index_opens_and_is_read_while_another_program_writes_to_it(root: Path) -> None:
+    """LMDB has one transaction that writes at a time: to open an index takes none."""
+    work = "import mmindex, sys; archive = mmindex.open(sys.argv[1]); print(len(list(archive)))"
+    with (
+        lmdb.open(str(root / ".mmindex"), subdir=False, max_dbs=16) as env,
+        env.begin(write=True) as txn,
+    ):
+        txn.put(b"a", b"key")
+        done = subprocess.run(
+            [sys.executable, "-c", work, str(root)], capture_output=True, timeout=30, check=True
+        )
+        txn.abort()
+    assert done.stdout == b"3\n"

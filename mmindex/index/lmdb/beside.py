@@ -54,28 +54,36 @@ def create_alone(path: str, permissions: int) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, permissions))
 
 
-def may_lock(path: str) -> bool:
-    """Return whether a reader can use the lock file of an index, which lets the reader write.
+def open_lock_to_read(path: str, index: os.stat_result) -> int | None:
+    """Return the lock file of an index, open, where a reader can use it: LMDB writes it.
 
     The index, its folder and its lock file have to be the user's, and not writable by others.
+
+    Parameters
+    ----------
+    index : os.stat_result
+        The index file.
     """
-    folder = os.path.dirname(path)
+    user = os.geteuid()
     try:
-        index, parent = os.stat(path), os.stat(folder)
-        if index.st_uid != os.geteuid() or not os.access(path, os.W_OK):
-            return False
-        is_sticky = parent.st_mode & stat.S_ISVTX and parent.st_uid in (0, os.geteuid())
+        if index.st_uid != user or not os.access(path, os.W_OK):
+            return None
+        parent = os.stat(os.path.dirname(path))
+        is_sticky = parent.st_mode & stat.S_ISVTX and parent.st_uid in (0, user)
         if not is_sticky and (not is_own(parent) or others_may_write(parent)):
-            return False
-        take_lock_file(path)
-        lock = os.lstat(path + LOCK)
-        return is_own(lock) and not others_may_write(lock)
+            return None
+        number = open_lock_file(path)
     except (OSError, IndexWriteError):
-        return False
+        return None
+    lock = os.fstat(number)
+    if is_own(lock) and not others_may_write(lock):
+        return number
+    os.close(number)
+    return None
 
 
-def take_lock_file(path: str) -> None:
-    """Create the lock file of an index, or look at the one that is there.
+def open_lock_file(path: str) -> int:
+    """Create the lock file of an index, or open the one that is there.
 
     A new one begins like LMDB's, so that any other file is known to be the user's.
 
@@ -87,24 +95,25 @@ def take_lock_file(path: str) -> None:
     lock = path + LOCK
     try:
         try:
-            _check_lock_file(lock)  # most indexes have one
+            return _open_lock_file(lock)  # most indexes have one
         except FileNotFoundError:
-            _create_lock_file(lock, os.stat(path).st_mode & _MODE)
+            return _create_lock_file(lock, os.stat(path).st_mode & _MODE)
     except OSError as error:
         raise IndexWriteError(f"cannot write the index: {explain(error)}", path=lock) from error
 
 
-def _create_lock_file(lock: str, permissions: int) -> None:
-    """Create a lock file, or look at one that another process has created meanwhile."""
+def _create_lock_file(lock: str, permissions: int) -> int:
+    """Create a lock file, or open one that another process has created meanwhile."""
     try:
-        number = open_beside(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+        number = open_beside(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, permissions)
     except FileExistsError:
-        _check_lock_file(lock)
-        return
+        return _open_lock_file(lock)
     try:
         os.write(number, LMDB_MAGIC)
-    finally:
+    except BaseException:
         os.close(number)
+        raise
+    return number
 
 
 def remove_lock_file(path: str) -> None:
@@ -118,7 +127,7 @@ def remove_lock_file(path: str) -> None:
     lock = path + LOCK
     if os.path.lexists(lock):
         try:
-            _check_lock_file(lock)
+            os.close(_open_lock_file(lock))
             os.remove(lock)
         except OSError as error:
             raise IndexWriteError(
@@ -126,16 +135,18 @@ def remove_lock_file(path: str) -> None:
             ) from error
 
 
-def _check_lock_file(lock: str) -> None:
-    """Raise IndexWriteError unless a file begins like LMDB's lock files, OSError for a link."""
+def _open_lock_file(lock: str) -> int:
+    """Open a file that begins like LMDB's lock files; raise IndexWriteError, OSError for a link."""
     for _ in range(_LOOKS):
         number = open_beside(lock, os.O_RDWR)
         try:
             head = os.read(number, len(LMDB_MAGIC))
-        finally:
+        except BaseException:
             os.close(number)
+            raise
         if head == LMDB_MAGIC:
-            return
+            return number
+        os.close(number)
         if head:
             break
         time.sleep(_BETWEEN_LOOKS)  # another process may be creating the file

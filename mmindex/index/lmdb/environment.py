@@ -9,25 +9,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import lmdb
 
-from mmindex.errors import (
-    IndexFormatError,
-    IndexWriteError,
-    MissingFileError,
-    MMIndexError,
-)
+from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
 from mmindex.index.lmdb import locks
-from mmindex.index.lmdb.file_length import ROOM, extending, used_length
+from mmindex.index.lmdb.file_length import ROOM, extend, extending, used_length
 from mmindex.index.lmdb.opening import (
-    MAP_SIZES,
     MAX_READERS,
     FormatCheck,
     check_lmdb_file,
+    missing,
     open_databases,
     open_to_read,
     open_to_write,
@@ -36,6 +31,7 @@ from mmindex.index.lmdb.opening import (
     round_up,
 )
 from mmindex.index.lmdb.transaction import Opened, OvertakenError, Transaction
+from mmindex.model import WRITING
 
 LMDBError = lmdb.Error
 
@@ -52,13 +48,20 @@ class Environment:
     """
 
     def __init__(
-        self, env: Any, opened: Opened, generation: int, locked: bool, map_size: int
+        self,
+        env: Any,
+        opened: Opened,
+        generation: int,
+        locked: bool,
+        map_size: int,
+        largest_map: int,
     ) -> None:
         self.env = env
         self.opened = opened
         self.generation = generation  # of the process that opened it
         self.locked = locked  # whether writers leave alone what its transactions read
         self.map_size = map_size
+        self.largest_map = largest_map  # with which a writer opened it; 0 of a reader
         self.users = 0
         self.lock = threading.RLock()
         self.closed = False
@@ -92,9 +95,14 @@ class Environment:
             self._last_id = txn.id()
         return txn
 
-    @contextmanager
-    def writing(self, created: Mapping[str, bool] | None = None) -> Iterator[Transaction]:
-        """Hold a transaction that is committed at the end, or dropped by an exception.
+    def write(
+        self,
+        change: Callable[[Transaction], object],
+        created: Mapping[str, bool] | None = None,
+        *,
+        is_note: bool = False,
+    ) -> None:
+        """Commit what a change writes, or nothing where the change raises an exception.
 
         The file then is as long as its meta page claims.
 
@@ -102,14 +110,40 @@ class Environment:
         ----------
         created : mapping, optional
             Databases that are created before, where they are not there; as in `acquire`.
+        is_note : bool
+            Whether the change is a small one, which may be called twice, and be undone where the
+            system fails: what was committed before is on the disk then.
         """
         with self.lock:
             self.env.reader_check()  # a reader that was killed would keep pages from being reused
+            if is_note and self._write_within_file(change):
+                return
+            self._resize_map(self.largest_map)
             with extending(self.env, self.opened.path):
                 if created is not None:
                     self.open_databases(created, create=True)
                 with self.begin(write=True) as raw:
-                    yield Transaction(raw, self.opened)
+                    change(Transaction(raw, self.opened))
+                self.env.sync(True)
+
+    def _write_within_file(self, change: Callable[[Transaction], object]) -> bool:
+        """Commit a change that takes no page beyond the file; return whether there was room for it.
+
+        LMDB takes none beyond its map, so no reader finds the file shorter than the meta page
+        claims.
+        """
+        path = self.opened.path
+        if os.path.lexists(path + WRITING):  # of a commit that was killed
+            return False
+        extend(self.env, path)
+        self._resize_map(os.path.getsize(path))
+        try:
+            with self.begin(write=True) as raw:
+                change(Transaction(raw, self.opened))
+        except lmdb.MapFullError:
+            return False
+        extend(self.env, path)
+        return True
 
     def check_overtaken(self, txn: Any) -> None:
         """Raise OvertakenError where pages that a transaction read may have been overwritten.
@@ -122,17 +156,18 @@ class Environment:
 
     def _enlarge_map(self) -> None:
         """Map what the file has grown to; without the address space, close the environment."""
-        needed = used_length(self.env) + ROOM
+        self._resize_map(max(self.map_size, round_up(2 * (used_length(self.env) + ROOM))))
+
+    def _resize_map(self, size: int) -> None:
+        """Map so many bytes; without the address space, close the environment."""
+        if size == self.map_size:
+            return
         try:
-            self.map_size = max(self.map_size, round_up(2 * needed))
-            try:
-                self.env.set_mapsize(self.map_size)
-            except lmdb.Error:
-                self.map_size = needed
-                self.env.set_mapsize(needed)
+            self.env.set_mapsize(size)
         except lmdb.Error as error:
             _forget(self)
             raise out_of_space(self.opened.path, error) from error
+        self.map_size, self._last_id = size, -1
 
     def _busy(self, error: lmdb.Error, write: bool) -> MMIndexError:
         if isinstance(error, lmdb.ReadersFullError):
@@ -155,30 +190,35 @@ class Environment:
                     name.encode(), create=create, dupsort=several, dupfixed=several
                 )
 
-    def prepare_to_write(self) -> None:
-        """Let an environment that a reader opened be written to.
+    def open_to_write(self, status: os.stat_result) -> None:
+        """Open the file again, to write to it: readers go on with that. Hold `lock`.
+
+        Parameters
+        ----------
+        status : os.stat_result
+            The file.
 
         Raises
         ------
-        IndexWriteError
-            The lock file cannot be used, or there is no address space.
+        MissingFileError, IndexWriteError
+            The file was deleted or replaced; as `opening.open_to_write`.
         """
-        with self.lock:
-            path = self.opened.path
-            if self.closed:
-                raise ValueError("the index is closed")
-            if not self.locked:
-                # This process may have one environment of the file: stores go on with the new one.
-                self.env.close()
-                try:
-                    self.env, self.locked, self.map_size = open_to_write(path)
-                    for name in self.opened.databases:
-                        self.opened.databases[name] = self.env.open_db(name.encode(), create=False)
-                except BaseException:
-                    _forget(self)
-                    raise
-            elif self.map_size < MAP_SIZES[-1]:
-                self.map_size = _map_to_write(self)
+        if self.closed:
+            raise ValueError("the index is closed")
+        path, handles = self.opened.path, self.opened.databases
+        self.env.close()
+        try:
+            self.env, self.locked, self.map_size = open_to_write(path)
+            self.largest_map = self.map_size
+            if not os.path.samestat(os.stat(path), status):
+                raise IndexWriteError("another index is in its place: try again", path=path)
+            for name in handles:
+                handles[name] = self.env.open_db(name.encode(), create=False)
+        except BaseException:
+            _forget(self)
+            if remove_blank(path, status.st_size):
+                raise missing(path) from None
+            raise
 
 
 def acquire(
@@ -206,35 +246,33 @@ def acquire(
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise _missing(path) from None
+            raise missing(path) from None
         key = status.st_dev, status.st_ino
         shared = _environments.get(key)
         if shared is None:
             check_lmdb_file(path, status)
-            env, locked, map_size = open_to_write(path) if write else open_to_read(path)
+            env, locked, map_size = open_to_write(path) if write else open_to_read(path, status)
             try:
                 handles = open_databases(env, path, databases, check_format)
             except BaseException:
                 env.close()
                 if remove_blank(path, status.st_size):
-                    raise _missing(path) from None
+                    raise missing(path) from None
                 raise
             opened = Opened(path, key, handles, {})
-            shared = _environments[key] = Environment(env, opened, generation, locked, map_size)
+            largest = map_size if write else 0
+            shared = Environment(env, opened, generation, locked, map_size, largest)
+            _environments[key] = shared
         else:
             with shared.lock:
-                if write:
-                    shared.prepare_to_write()
+                if write and not shared.largest_map:
+                    shared.open_to_write(status)
                 try:
                     shared.open_databases(databases)
                 except lmdb.Error as error:
                     raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
         shared.users += 1
         return shared
-
-
-def _missing(path: str) -> MissingFileError:
-    return MissingFileError("there is no such index; `mmindex build` creates one", path=path)
 
 
 def release(shared: Environment) -> None:
@@ -290,20 +328,6 @@ def _forget(shared: Environment) -> None:
     shared.generation = -1
     shared.closed = True
     shared.env.close()
-
-
-def _map_to_write(shared: Environment) -> int:
-    """Enlarge the map of an environment to the largest size that the system allows; return it."""
-    for size in MAP_SIZES:
-        try:
-            shared.env.set_mapsize(size)
-        except lmdb.Error:
-            continue
-        return size
-    _forget(shared)
-    raise IndexWriteError(
-        "cannot write the index: out of address space (see `ulimit -v`)", path=shared.opened.path
-    )
 
 
 # Before and after a fork. A signal's exception can keep a hook from running: each is registered

@@ -34,8 +34,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from mmindex.errors import IndexFormatError, IndexWriteError
-from mmindex.index.lmdb.beside import open_beside, take_lock_file
-from mmindex.model import LOCK
+from mmindex.index.lmdb.beside import open_lock_file, open_lock_to_read
 
 process = threading.RLock()  # of this process: a forked child gets another one
 _held: list[threading.RLock] = []  # by a fork that is under way
@@ -132,8 +131,7 @@ def exclusively(path: str) -> Iterator[None]:
     IndexWriteError
         Another process has the index open, or its lock file is another's.
     """
-    take_lock_file(path)
-    number = open_beside(path + LOCK, os.O_RDWR)
+    number = open_lock_file(path)
     try:
         try:
             fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
@@ -153,14 +151,32 @@ def in_use(path: str) -> IndexWriteError:
     )
 
 
-def wait_for_lmdb(path: str) -> bool:
-    """Wait until LMDB can open a lock file, for `LONGEST_WAIT` at most; return whether it can.
+def wait_for_lmdb(path: str, index: os.stat_result | None = None) -> bool:
+    """Wait until LMDB can open the lock file of an index, for `LONGEST_WAIT` at most.
 
-    The lock is looked at and not taken: LMDB tells by it whether others have the index open.
+    The lock is looked at and not taken: LMDB tells by it whether others have the index open. The
+    file is created where there is none.
+
+    Parameters
+    ----------
+    index : os.stat_result, optional
+        The index file, for a reader: see `open_lock_to_read`.
+
+    Returns
+    -------
+    bool
+        Whether LMDB can open the file.
+
+    Raises
+    ------
+    IndexWriteError
+        As `open_lock_file`; never for a reader.
     """
     if path in _exclusive:
         return True
-    number = open_beside(path + LOCK, os.O_RDWR)
+    number = open_lock_file(path) if index is None else open_lock_to_read(path, index)
+    if number is None:
+        return False
     try:
         end = time.monotonic() + LONGEST_WAIT
         while _is_held(number):

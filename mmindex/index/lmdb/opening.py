@@ -14,9 +14,9 @@ from typing import Any
 
 import lmdb
 
-from mmindex.errors import IndexFormatError, IndexWriteError, MMIndexError
+from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError, MMIndexError
 from mmindex.index.lmdb import locks
-from mmindex.index.lmdb.beside import may_lock, read_length_before_writing, take_lock_file
+from mmindex.index.lmdb.beside import read_length_before_writing
 from mmindex.index.lmdb.file_length import ROOM, used_length
 from mmindex.index.names import begins_like_lmdb
 from mmindex.model import LOCK
@@ -25,9 +25,8 @@ from mmindex.model import LOCK
 MAP_SIZES = (1 << 40, 1 << 36, 1 << 32, 1 << 30, 1 << 28)
 _LEAST_MAP = 1 << 20
 MAX_READERS = 1024
-# A reader opens the file as a writer would, where that is safe, so that a build in the same
-# process can share its environment. Without the lock file no writer knows of it.
-_MODES: tuple[dict[str, bool], ...] = ({"readonly": False}, {"readonly": True, "lock": False})
+# Without the lock file no writer knows of a reader.
+_MODES: tuple[dict[str, bool], ...] = ({"readonly": True}, {"readonly": True, "lock": False})
 _NOT_LMDB = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
 
 FormatCheck = Callable[[bytes | None, str], None]
@@ -35,16 +34,17 @@ FormatCheck = Callable[[bytes | None, str], None]
 
 def open_largest(path: str, **mode: bool) -> Any:
     """Open an LMDB file with the largest map that the system allows."""
+    permissions = os.stat(path).st_mode & 0o666
     for size in MAP_SIZES:
         try:
-            return _open_in(path, size, mode)
+            return _open_in(path, size, permissions, mode)
         except (lmdb.Error, MemoryError) as error:
             if not _is_out_of_space(error) or size == MAP_SIZES[-1]:
                 raise
     raise AssertionError
 
 
-def _open_in(path: str, map_size: int, mode: Mapping[str, bool]) -> Any:
+def _open_in(path: str, map_size: int, permissions: int, mode: Mapping[str, bool]) -> Any:
     return lmdb.open(
         path,
         subdir=False,
@@ -52,21 +52,20 @@ def _open_in(path: str, map_size: int, mode: Mapping[str, bool]) -> Any:
         max_dbs=16,
         max_readers=MAX_READERS,
         readahead=False,
-        mode=os.stat(path).st_mode & 0o666,  # of the lock file
+        mode=permissions,  # of the lock file
         **mode,
     )
 
 
 def open_to_write(path: str) -> tuple[Any, bool, int]:
     """Return what `open_to_read` does, always with the lock file, and with a large map."""
-    take_lock_file(path)
     if not locks.wait_for_lmdb(path):
         raise IndexWriteError(
             f"another program has held the lock file for {locks.LONGEST_WAIT:.0f} seconds: end it",
             path=path + LOCK,
         )
     try:
-        env = open_largest(path, **_MODES[0])
+        env = open_largest(path, metasync=False)
     except _NOT_LMDB as error:
         raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
     except (lmdb.Error, MemoryError) as error:
@@ -74,17 +73,17 @@ def open_to_write(path: str) -> tuple[Any, bool, int]:
     return env, True, env.info()["map_size"]
 
 
-def open_to_read(path: str) -> tuple[Any, bool, int]:
+def open_to_read(path: str, status: os.stat_result) -> tuple[Any, bool, int]:
     """Return a file's environment, whether it has the lock file, and the size of its map."""
-    least = os.path.getsize(path) + ROOM
+    least = status.st_size + ROOM
     problem: Exception | None = None
     for mode in _MODES:
         locked = mode.get("lock", True)
-        if locked and not (may_lock(path) and locks.wait_for_lmdb(path)):
+        if locked and not locks.wait_for_lmdb(path, status):
             continue
         for size in (round_up(2 * least), least):
             try:
-                return _open_in(path, size, mode), locked, size
+                return _open_in(path, size, status.st_mode & 0o666, mode), locked, size
             except _NOT_LMDB as error:
                 raise IndexFormatError(f"not an mmindex index: {error}", path=path) from error
             except (lmdb.Error, MemoryError) as error:
@@ -94,7 +93,14 @@ def open_to_read(path: str) -> tuple[Any, bool, int]:
     assert problem is not None
     if _is_out_of_space(problem):
         raise out_of_space(path, problem) from problem
+    if not os.path.exists(path):
+        raise missing(path) from problem
     raise MMIndexError(f"cannot open the index: {problem}", path=path) from problem
+
+
+def missing(path: str) -> MissingFileError:
+    """Return the error where there is no index."""
+    return MissingFileError("there is no such index; `mmindex build` creates one", path=path)
 
 
 def remove_blank(path: str, length: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from mmindex.errors import MMIndexError
@@ -61,10 +62,9 @@ class Transaction:
         value: memoryview | None = self._txn.get(key, db=self._databases[database])
         return value
 
-    def get_all(self, database: str, keys: Iterable[bytes]) -> list[memoryview | None]:
-        """Return the values of keys, as `get`."""
-        get, handle = self._txn.get, self._databases[database]
-        return [get(key, db=handle) for key in keys]
+    def get_all(self, database: str, keys: Iterable[bytes]) -> Iterator[memoryview | None]:
+        """Yield the values of keys, as `get`."""
+        return map(self._txn.get, keys, repeat(None), repeat(self._databases[database]))
 
     def read(self, database: str, key: bytes) -> bytes:
         """Return a copy of the value of a key, empty where there is none."""
