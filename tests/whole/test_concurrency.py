@@ -347,6 +347,7 @@ def test_a_change_in_the_midst_of_a_read_is_an_error(
             expected = READ_CALLS[read](archive)
             monkeypatch.setattr(FileSource, "view", changed_meanwhile(FileSource.view))
             monkeypatch.setattr(os, "pread", changed_meanwhile(os.pread))
+            monkeypatch.setattr(os, "preadv", changed_meanwhile(os.preadv))
             with suppress(error):
                 assert READ_CALLS[read](archive) == expected
             with pytest.raises(error, match=r"4\.dcm: the file"):
