@@ -23,7 +23,7 @@ from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, walk_chunks
 from mmindex.update.moves import Renewal
 from mmindex.update.report import BuildReport
-from mmindex.update.scan_buffer import ScanOptions, unreadable
+from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
 from mmindex.update.scan_file import UNKNOWN, Target
 from mmindex.update.scan_members import MemberTarget
 
@@ -200,8 +200,8 @@ class Containers:
         except MMIndexError as error:
             error.path = None  # the record has it
             record = unreadable(type(error).__name__, str(error))
-        except OSError as error:
-            record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
+        except Exception as error:  # a bug, too, costs this container alone
+            record = explain_failure(error, "container")
         yield from self._select_changed(container, waiting)
         if record is None:
             counted = f"{files} file" + "s" * (files != 1)
@@ -242,8 +242,8 @@ class Containers:
                     count, before = last.get(member.name, (0, member))
                     is_after_file = before is not member and before.reason != NO_FILE
                     last[member.name] = count + is_after_file, member
-        except (MMIndexError, OSError):
-            pass  # its record says so; what was found before counts
+        except Exception:  # its record says so; what was found before counts
+            pass
         return [
             MemberTarget(container.path, container.fingerprint, member)
             for count, member in last.values()

@@ -637,6 +637,8 @@ DAMAGED_ZIPS: dict[str, Callable[[bytes], bytes]] = {
     "no end": lambda data: data[:-22],
     "cut": lambda data: data[: len(data) // 2],
     "nothing but a beginning": lambda data: data[:4],
+    "nothing but the beginning of an end": lambda data: b"PK\5\6",
+    "an end that is cut": lambda data: write_zip({})[:-1],
     "directory before the file": lambda data: patch(data, len(data) - 10, b"\xff" * 8),
     "directory in the data": lambda data: patch(data, len(data) - 10, struct.pack("<I", 120)),
     "entry of another kind": lambda data: patch(data, data.index(b"PK\1\2"), b"PK\1\3"),

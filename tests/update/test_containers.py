@@ -772,3 +772,33 @@ def test_a_file_after_the_link_of_its_name_counts(tmp_path: Path) -> None:
         assert "1.1" not in archive
     with mmindex.open_file(tmp_path / "s.tar!/a.dcm") as instance:
         assert instance.frame(0) == b"last"
+
+
+@pytest.mark.parametrize("length", [4, 12, 21])
+def test_an_end_record_of_zip_that_is_cut_costs_its_file_alone(tmp_path: Path, length: int) -> None:
+    """A file that begins like the end record of an empty zip file, and is shorter than that."""
+    (tmp_path / "a.zip").write_bytes(write_zip([])[:length])
+    (tmp_path / "b.dcm").write_bytes(native("1.1"))
+    report = mmindex.build(tmp_path)
+    assert report.statuses == {"indexed": 1, "unreadable": 1}
+    (problem,) = report.problems
+    assert problem[0] == "a.zip"
+    assert "its end record is not there" in problem[1]
+    with pytest.raises(FormatError, match="end record"):
+        mmindex.open_file(f"{tmp_path}/a.zip!/x")
+
+
+def test_a_bug_of_a_walk_costs_its_container_alone(tmp_path: Path, monkeypatch) -> None:
+    """As one of a scan costs its file alone, and is reported."""
+    walk = containers_module.walk_members
+
+    def fail(container, **options):
+        yield from walk(container, **options)
+        raise struct.error("no such number")
+
+    (tmp_path / "a.tar").write_bytes(write_tar([("x.dcm", native("1.1"))]))
+    (tmp_path / "b.dcm").write_bytes(native("1.2"))
+    monkeypatch.setattr(containers_module, "walk_members", fail)
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.statuses == {"indexed": 2, "unreadable": 1}
+    assert report.problems == [("a.tar", "error: no such number")]
