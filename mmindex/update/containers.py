@@ -156,7 +156,7 @@ class Containers:
         walked, self._walked = self._walked, []
         for each in walked:
             for target in self._find_last(each) if each.repeated else ():
-                self._commits.take(self._root.scan([target], self._options))
+                self._write_last(target)
         self._commits.commit()
         obsolete: list[int] = []
         for each in walked:
@@ -179,6 +179,14 @@ class Containers:
             elif record.error == "RemoteReadError":
                 version = UNKNOWN
             self._commits.take([pack_record(record, each.path, version)])
+
+    def _write_last(self, target: MemberTarget) -> None:
+        """Write the record of the last member of a name, in place of those before."""
+        for packed in map(self._commits.keep_lost, self._root.scan([target], self._options)):
+            if target.member.reason == NO_FILE:
+                record = unpack_record(packed)
+                self._report.add_problem(record.location, record.reason)
+            self._commits.renew(packed)  # all files of the name were counted when they were met
 
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
