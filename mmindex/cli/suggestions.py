@@ -99,7 +99,8 @@ def hint_near_path(path: str) -> str:
     folder, name = os.path.split(path.rstrip("/"))
     try:
         with os.scandir(folder or ".") as entries:
-            near = find_near((entry.name for entry in entries), name) if name else []
+            others = (entry.name for entry in entries if entry.name != name)  # a broken link
+            near = find_near(others, name) if name else []
     except OSError:
         return ""
     found = [quote(os.path.join(folder, each)) for each in near]

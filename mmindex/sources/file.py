@@ -7,6 +7,7 @@ look is what was scanned.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def open_descriptor(path: str, missing: str = "the file is gone") -> Descriptor:
     try:
         return Descriptor(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
-        if is_missing(error):
+        if is_missing(error) or error.errno == errno.ENAMETOOLONG:  # as of a member may be
             raise MissingFileError(missing, path=path) from None
         raise
 

@@ -86,8 +86,8 @@ def _find_directory(container: ByteSource) -> Directory:
     length = min(size, _END.size + _MAX_COMMENT)
     tail = container.read(size - length, length)
     at = length - _END.size
-    if at < 0 or tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        at = tail.rfind(b"PK\5\6", 0, max(0, at) + 4)
+    if at >= 0 and (tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0"):
+        at = tail.rfind(b"PK\5\6", 0, at + 4)
     if at < 0:
         raise _damaged(container, size, "its end record is not there")
     _, disk, _, _, _, cd_length, cd_offset, _ = _END.unpack_from(tail, at)

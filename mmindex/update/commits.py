@@ -60,7 +60,7 @@ class Commits:
         return keep_lost(self._store, packed, self._next_id)
 
     def renew(self, packed: bytes) -> None:
-        """Write the record of a known file; the report does not count it as scanned."""
+        """Write the record of a file that the report has counted already."""
         self._writer.add([packed])
 
     def commit(self) -> None:

@@ -23,7 +23,7 @@ from mmindex.update.commits import Commits
 from mmindex.update.met import LOOKED_UP, walk_chunks
 from mmindex.update.moves import Renewal
 from mmindex.update.report import BuildReport
-from mmindex.update.scan_buffer import ScanOptions, unreadable
+from mmindex.update.scan_buffer import ScanOptions, explain_failure, unreadable
 from mmindex.update.scan_file import UNKNOWN, Target
 from mmindex.update.scan_members import MemberTarget
 
@@ -156,7 +156,7 @@ class Containers:
         walked, self._walked = self._walked, []
         for each in walked:
             for target in self._find_last(each) if each.repeated else ():
-                self._commits.take(self._root.scan([target], self._options))
+                self._write_last(target)
         self._commits.commit()
         obsolete: list[int] = []
         for each in walked:
@@ -180,6 +180,14 @@ class Containers:
                 version = UNKNOWN
             self._commits.take([pack_record(record, each.path, version)])
 
+    def _write_last(self, target: MemberTarget) -> None:
+        """Write the record of the last member of a name, in place of those before."""
+        for packed in map(self._commits.keep_lost, self._root.scan([target], self._options)):
+            if target.member.reason == NO_FILE:
+                record = unpack_record(packed)
+                self._report.add_problem(record.location, record.reason)
+            self._commits.renew(packed)  # all files of the name were counted when they were met
+
     def _walk(self, container: _Found) -> Iterator[MemberTarget]:
         """Yield the files of a container that are new or changed, and note that it was walked."""
         path, fingerprint = container
@@ -200,8 +208,8 @@ class Containers:
         except MMIndexError as error:
             error.path = None  # the record has it
             record = unreadable(type(error).__name__, str(error))
-        except OSError as error:
-            record = unreadable("FormatError", f"cannot read the container: {error.strerror}")
+        except Exception as error:  # a bug, too, costs this container alone
+            record = explain_failure(error, "container")
         yield from self._select_changed(container, waiting)
         if record is None:
             counted = f"{files} file" + "s" * (files != 1)
@@ -242,8 +250,8 @@ class Containers:
                     count, before = last.get(member.name, (0, member))
                     is_after_file = before is not member and before.reason != NO_FILE
                     last[member.name] = count + is_after_file, member
-        except (MMIndexError, OSError):
-            pass  # its record says so; what was found before counts
+        except Exception:  # its record says so; what was found before counts
+            pass
         return [
             MemberTarget(container.path, container.fingerprint, member)
             for count, member in last.values()

@@ -93,6 +93,15 @@ def test_a_path_with_a_slip_in_it_gets_its_near_matches(archive, command):
     assert "did you mean" not in run(name, archive / "absent" / "a.dcm", *rest, code=1).stderr
 
 
+def test_a_link_that_leads_nowhere_is_not_meant_instead_of_itself(tmp_path: Path) -> None:
+    """Its name is in the folder, but that was typed, and leads to nothing."""
+    (tmp_path / "long.idx").symlink_to("long.idx")
+    assert "did you mean" not in run("ls", tmp_path / "long.idx", code=1).stderr
+    (tmp_path / "lung.idx").touch()
+    stderr = run("ls", tmp_path / "long.idx", code=1).stderr
+    assert stderr.endswith(f"; did you mean {tmp_path / 'lung.idx'}?\n")
+
+
 def test_a_folder_below_an_index_names_the_folder_that_has_it(archive):
     """Beside the command that would create another index."""
     folder = archive / "a" / "b"

@@ -7,9 +7,11 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_runner import new_runner
@@ -21,6 +23,7 @@ from mmindex.errors import IndexFormatError, IndexWriteError, MissingFileError
 from mmindex.index import compact as compact_module
 from mmindex.index import merge as merge_module
 from mmindex.index.compact import compact_index
+from mmindex.index.lmdb import new_file
 from mmindex.model import InstanceRecord
 from mmindex.update import build as build_module
 
@@ -108,6 +111,34 @@ def test_compact_is_smaller_and_holds_the_same(root: Path) -> None:
         [".mmindex"],
         [".mmindex", ".mmindex-lock"],
     )
+
+
+def test_the_new_file_is_flushed_before_it_takes_the_place(root: Path, monkeypatch) -> None:
+    """With its length: after a power failure, it or the old one is there, and whole."""
+    done: list[str] = []
+
+    class Watched:
+        def __init__(self, env: Any) -> None:
+            self.env = env
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "sync":
+                done.append("flush")
+            return getattr(self.env, name)
+
+    def noted(call: Callable[..., None], *arguments: object) -> None:
+        done.append(call.__name__)
+        call(*arguments)
+
+    monkeypatch.setattr(new_file, "extend", partial(noted, new_file.extend))
+    monkeypatch.setattr(os, "replace", partial(noted, os.replace))
+    open_largest = new_file.open_largest
+    monkeypatch.setattr(
+        new_file, "open_largest", lambda path, **mode: Watched(open_largest(path, **mode))
+    )
+    compact_index(root / ".mmindex")
+    assert done == ["extend", "flush", "replace"]
+    assert len(read_records(root / ".mmindex")) == COUNT
 
 
 def test_compact_twice_changes_nothing_more(root: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from child_process import forks, start, wait_for
@@ -104,6 +105,32 @@ def test_a_file_without_its_room_gets_it_before_a_note(store: Store) -> None:
     note(store, 1)
     assert os.path.getsize(store.path) >= used_length(shared.env) + ROOM
     store.check()
+
+
+class Watched:
+    """An environment of LMDB that notes how long its file is when it is flushed."""
+
+    def __init__(self, env: Any, path: str) -> None:
+        self.env, self.path, self.flushed = env, path, list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def sync(self, force: bool) -> None:
+        assert os.path.exists(self.path + "-writing")
+        self.env.sync(force)
+        self.flushed.append(os.path.getsize(self.path))
+
+
+def test_the_length_of_the_file_is_flushed_with_its_records(store: Store) -> None:
+    """A file that is shorter than its meta page claims after a power failure is damaged."""
+    shared = store._environment()
+    watched = shared.env = Watched(shared.env, store.path)
+    for number in range(1, 6):
+        record = InstanceRecord(Status.NO_PIXEL_DATA, path=b"a", fingerprint=Fingerprint(1, 2, 3))
+        store.replace([pack_record(record._replace(reason="r" * 100_000))])
+        assert watched.flushed[number - 1 :] == [os.path.getsize(store.path)]
+        assert watched.flushed[-1] >= used_length(watched) + ROOM
 
 
 @forks

@@ -637,6 +637,8 @@ DAMAGED_ZIPS: dict[str, Callable[[bytes], bytes]] = {
     "no end": lambda data: data[:-22],
     "cut": lambda data: data[: len(data) // 2],
     "nothing but a beginning": lambda data: data[:4],
+    "nothing but the beginning of an end": lambda data: b"PK\5\6",
+    "an end that is cut": lambda data: write_zip({})[:-1],
     "directory before the file": lambda data: patch(data, len(data) - 10, b"\xff" * 8),
     "directory in the data": lambda data: patch(data, len(data) - 10, struct.pack("<I", 120)),
     "entry of another kind": lambda data: patch(data, data.index(b"PK\1\2"), b"PK\1\3"),
@@ -705,3 +707,18 @@ def test_byte_ranges_of_a_member_count_in_the_container(tmp_path: Path) -> None:
         assert anomaly.code == "missing-sequence-delimiter"
         assert anomaly.offset == begin + len(cut)
         assert instance.byte_ranges(0) == (ByteRange(data.index(FRAMES[0]), len(FRAMES[0])),)
+
+
+@pytest.mark.parametrize("length", [300, 4000, 4096])
+def test_a_member_whose_path_is_longer_than_those_of_files_is_opened(
+    tmp_path: Path, length: int
+) -> None:
+    """The system takes paths of 4095 bytes and names of 255; containers have longer ones."""
+    name = "n" * length
+    (tmp_path / "a.tar").write_bytes(write_tar({name: NATIVE}, tarfile.PAX_FORMAT))
+    with mmindex.open_file(f"{tmp_path}/a.tar!/{name}") as instance:
+        assert instance.frame(1) == b"bbbb"
+    with pytest.raises(MissingFileError):
+        mmindex.open_file(f"{tmp_path}/a.tar!/{name[:-1]}")
+    with pytest.raises(MissingFileError):
+        mmindex.open_file(f"{tmp_path}/{name}/a.dcm")

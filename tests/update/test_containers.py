@@ -772,3 +772,57 @@ def test_a_file_after_the_link_of_its_name_counts(tmp_path: Path) -> None:
         assert "1.1" not in archive
     with mmindex.open_file(tmp_path / "s.tar!/a.dcm") as instance:
         assert instance.frame(0) == b"last"
+
+
+@pytest.mark.parametrize("length", [4, 12, 21])
+def test_an_end_record_of_zip_that_is_cut_costs_its_file_alone(tmp_path: Path, length: int) -> None:
+    """A file that begins like the end record of an empty zip file, and is shorter than that."""
+    (tmp_path / "a.zip").write_bytes(write_zip([])[:length])
+    (tmp_path / "b.dcm").write_bytes(native("1.1"))
+    report = mmindex.build(tmp_path)
+    assert report.statuses == {"indexed": 1, "unreadable": 1}
+    (problem,) = report.problems
+    assert problem[0] == "a.zip"
+    assert "its end record is not there" in problem[1]
+    with pytest.raises(FormatError, match="end record"):
+        mmindex.open_file(f"{tmp_path}/a.zip!/x")
+
+
+def test_a_bug_of_a_walk_costs_its_container_alone(tmp_path: Path, monkeypatch) -> None:
+    """As one of a scan costs its file alone, and is reported."""
+    walk = containers_module.walk_members
+
+    def fail(container, **options):
+        yield from walk(container, **options)
+        raise struct.error("no such number")
+
+    (tmp_path / "a.tar").write_bytes(write_tar([("x.dcm", native("1.1"))]))
+    (tmp_path / "b.dcm").write_bytes(native("1.2"))
+    monkeypatch.setattr(containers_module, "walk_members", fail)
+    report = mmindex.build(tmp_path, workers=1)
+    assert report.statuses == {"indexed": 2, "unreadable": 1}
+    assert report.problems == [("a.tar", "error: no such number")]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_of_one_name_are_counted_once_each(tmp_path: Path, workers: int) -> None:
+    """What is found is scanned or unchanged, also where the last of a name is written again."""
+    (tmp_path / "s.zip").write_bytes(
+        write_zip([("a", native("1.1")), ("b", b"text"), ("a", native("1.2")), ("b", b"more")])
+    )
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar_entry(tar, "a", data=native("1.3"))
+        tar_entry(tar, "a", tarfile.SYMTYPE, link="b")
+        tar_entry(tar, "c", data=native("1.4"))
+        tar_entry(tar, "c", data=native("1.5"))
+    for full in (False, True):
+        report = mmindex.build(tmp_path, workers=workers, full=full)
+        assert (report.found, report.scanned) == (2 + 4 + 3, 2 + 4 + 3)
+        assert report.statuses == {"indexed": 5, "not-dicom": 2, "container": 2}
+        assert report.problems == [("s.tar!/a", REPLACED)]
+        assert report.totals is not None
+        assert report.totals.files == 2 + 2 + 2
+    again = mmindex.build(tmp_path, workers=workers)
+    assert (again.found, again.scanned, again.unchanged) == (6, 0, 6)
+    names = [*(f"s.zip!/{name}" for name in "ab"), *(f"s.tar!/{name}" for name in "ac")]
+    assert set(records_of(tmp_path)) == {b"s.zip", b"s.tar", *map(os.fsencode, names)}

@@ -124,7 +124,6 @@ class Environment:
                     self.open_databases(created, create=True)
                 with self.begin(write=True) as raw:
                     change(Transaction(raw, self.opened))
-                self.env.sync(True)
 
     def _write_within_file(self, change: Callable[[Transaction], object]) -> bool:
         """Commit a change that takes no page beyond the file; return whether there was room for it.

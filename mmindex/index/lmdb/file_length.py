@@ -33,7 +33,7 @@ def extend(env: Any, path: str) -> None:
 
 @contextmanager
 def extending(env: Any, path: str) -> Iterator[None]:
-    """Commit inside, then extend the file to the length that its meta page claims.
+    """Commit inside, then extend the file to the length that its meta page claims, and flush both.
 
     A note beside the index has its length before meanwhile. Hold the environment's lock.
     """
@@ -41,5 +41,6 @@ def extending(env: Any, path: str) -> Iterator[None]:
     try:
         yield
         extend(env, path)
+        env.sync(True)
     finally:
         end_writing(path)

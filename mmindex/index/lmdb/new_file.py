@@ -106,6 +106,7 @@ def copy(
                     if progress is not None:
                         progress(copied, total)
         extend(env, path)
+        env.sync(True)  # the file may take another one's place
     finally:
         env.close()
 
