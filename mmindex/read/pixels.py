@@ -209,7 +209,7 @@ def stack_arrays(
     ndarray
         Shape (frames, rows, columns[, samples]): `out` or its beginning, or an array of its own.
     dict
-        Positions of frames that were left out, and why.
+        Positions of frames that were left out, ascending, and why.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def stack_arrays(
         for target, position in enumerate(kept):
             stack[target] = stack[position]
         stack = stack[: len(kept)]
-    return stack, failures
+    return stack, dict(sorted(failures.items()))
 
 
 def _decode_first(
@@ -340,16 +340,24 @@ def _run(
 
 
 def _work_together(work: Callable[[], None], workers: int, ending: Event) -> None:
-    """Call `work` in so many threads, this one among them; all of them end before this returns."""
-    others = [Thread(target=work) for _ in range(workers - 1)]
+    """Call `work` in so many threads, this one among them; all have ended before this returns."""
+    ends = [Event() for _ in range(workers - 1)]
+    others = [Thread(target=_work_to_end, args=(work, end)) for end in ends]
     try:
         for other in others:
             other.start()
         work()
+        for end in ends:
+            end.wait()
     except BaseException:
         ending.set()
         raise
-    finally:
-        for other in others:
+    finally:  # a `join` that Ctrl-C ended once takes its thread for ended
+        for other, end in zip(others, ends, strict=True):
             if other.ident is not None:
-                other.join()
+                end.wait()
+
+
+def _work_to_end(work: Callable[[], None], end: Event) -> None:
+    work()
+    end.set()

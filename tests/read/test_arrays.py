@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import pickle
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -314,6 +316,47 @@ def test_ctrl_c_ends_a_stack_before_its_remaining_frames(
         with pytest.raises(error):
             stack_arrays(decode, 100_000, **options)
     assert next(count) < 90_000
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_ctrl_c_while_the_last_frames_are_decoded_raises_once_they_are(threads: int) -> None:
+    """No thread writes to `out` after that, nor reads a file that the caller closes."""
+    caller = threading.get_ident()
+    together = threading.Barrier(threads)
+    ended: list[int] = []
+
+    def decode(position: int, out: np.ndarray | None) -> np.ndarray:
+        if together.wait(5) == 0:
+            threading.Timer(0.1, signal.pthread_kill, (caller, signal.SIGINT)).start()
+        if threading.get_ident() != caller:
+            time.sleep(0.4)
+        ended.append(position)
+        return np.ones((2, 2))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stack_arrays(decode, threads, threads=threads, out=np.zeros((threads, 2, 2)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(ended) == list(range(threads))
+
+
+def test_frames_that_are_left_out_are_listed_in_order_whichever_thread_fails_first() -> None:
+    """The errors of one call and of the next have one order."""
+    later = threading.Event()
+
+    def decode(position: int, out: np.ndarray | None) -> np.ndarray:
+        if position == 1:
+            later.wait(5)
+        if position == 2:
+            threading.Timer(0.1, later.set).start()
+        if position in (1, 2):
+            raise DecodeError(f"frame {position}")
+        return np.zeros((2, 2))
+
+    _, failures = stack_arrays(decode, 4, threads=2, skip=True)
+    assert list(failures) == [1, 2]
 
 
 def test_a_dataset_by_uids_and_parts_of_it_pickle_small(tmp_path: Path) -> None:
