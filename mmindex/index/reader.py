@@ -194,8 +194,8 @@ class Reader(AttributeReader, ChunkReader, MeasureReader, MemberReader, ProblemR
             if sealed is None:
                 known.append(None)
             else:
-                found = unpack(unseal(key, sealed))
-                known.append((found[0], found[1:]))
+                file_id, size, time_ns, inode, kind = unpack(unseal(key, sealed))
+                known.append((file_id, (size, time_ns, inode, kind)))
         return known
 
     @reading

@@ -57,7 +57,6 @@ which are kept apart and sliced where they are: frame N of any instance costs a 
 
 import struct
 from functools import lru_cache
-from operator import attrgetter
 from typing import NamedTuple
 
 from mmindex.errors import IndexFormatError
@@ -77,7 +76,6 @@ from mmindex.index.record_parts import (
     IN_CONTAINER,
     LENGTH,
     PIXEL_KEYWORDS,
-    PIXEL_NUMBERS,
     POSITIONS,
     STATUS_AT,
     STATUS_NUMBERS,
@@ -98,7 +96,7 @@ from mmindex.model import Anomaly, Fingerprint, ImagePixel, InstanceRecord, Stat
 FORMAT_VERSION = 4
 
 _IMAGE_PIXEL = struct.Struct("<8H BB2s")
-_get_pixel_numbers = attrgetter(*PIXEL_NUMBERS)
+_HEADER = struct.Struct(f"<4BI BQqQ QQQQQQQ {_IMAGE_PIXEL.size}s HIH")  # HEADER in larger parts
 _ANOMALY = struct.Struct("<QIB")
 _LONGEST_TEXT = 0xFFFF
 _MAX_U4 = 0xFFFF_FFFF
@@ -150,12 +148,8 @@ def pack_record(
     if frames is not None:
         flags |= WIDE_ENTRIES * (frames.entry_size == 8) | TRIMMED * frames.trimmed
     size, time_ns, inode, kind = version or (0, 0, 0, 0)
-    pixel_numbers = _get_pixel_numbers(image)
-    present = 0
-    for at, number in enumerate(pixel_numbers):
-        present |= (number is not None) << at
     microseconds = record.scan_microseconds if scan_microseconds is None else scan_microseconds
-    header = HEADER.pack(
+    header = _HEADER.pack(
         STATUS_NUMBERS[record.status],
         BOUNDARY_NUMBERS[record.boundaries],
         frames.layout if frames is not None else 0,
@@ -169,10 +163,7 @@ def pack_record(
         frames.value_offset if frames is not None else 0,
         frames.frame_bits if frames is not None else 0,
         frames.stride_bits if frames is not None else 0,
-        *[number or 0 for number in pixel_numbers],
-        present,
-        PIXEL_KEYWORDS.index(image.pixel_keyword),
-        image.pixel_vr.encode("latin-1"),
+        _pack_image_pixel(image),
         len(record.anomalies),
         min(microseconds, _MAX_U4),
         mask,
@@ -182,20 +173,45 @@ def pack_record(
     return packed if record.carried_values is None else carry_values(packed, record.carried_values)
 
 
+@lru_cache(64)  # which the images of a series share
+def _pack_image_pixel(image: ImagePixel) -> bytes:
+    """Return what `make_image_pixel` takes."""
+    *numbers, _, keyword, vr = image
+    present = sum((number is not None) << bit for bit, number in enumerate(numbers))
+    known = (number or 0 for number in numbers)
+    return _IMAGE_PIXEL.pack(*known, present, PIXEL_KEYWORDS.index(keyword), vr.encode("latin-1"))
+
+
 def _pack_texts(record: InstanceRecord, path: bytes) -> bytes:
-    texts = (
-        path,
-        record.transfer_syntax_uid.encode("latin-1"),
-        record.sop_class_uid.encode("latin-1"),
-        record.sop_instance_uid.encode("latin-1"),
-        record.study_instance_uid.encode("latin-1"),
-        record.series_instance_uid.encode("latin-1"),
-        record.modality.encode("latin-1"),
-        record.image_pixel.photometric_interpretation.encode("latin-1"),
-        record.error.encode("latin-1"),
-        record.reason.encode("utf-8", "replace")[:_LONGEST_TEXT],
+    uid = record.sop_instance_uid.encode("latin-1")
+    return b"".join(
+        (
+            LENGTH.pack(len(path)),
+            path,
+            _pack_shared(record.transfer_syntax_uid, record.sop_class_uid),
+            LENGTH.pack(len(uid)),
+            uid,
+            _pack_shared(
+                record.study_instance_uid,
+                record.series_instance_uid,
+                record.modality,
+                record.image_pixel.photometric_interpretation,
+                record.error,
+            ),
+            _pack_reason(record.reason),
+        )
     )
-    return b"".join([LENGTH.pack(len(text)) + text for text in texts])
+
+
+@lru_cache(64)  # which the images of a series share
+def _pack_shared(*texts: str) -> bytes:
+    encoded = [text.encode("latin-1") for text in texts]
+    return b"".join([LENGTH.pack(len(text)) + text for text in encoded])
+
+
+def _pack_reason(reason: str) -> bytes:
+    encoded = reason.encode("utf-8", "replace")[:_LONGEST_TEXT]
+    return LENGTH.pack(len(encoded)) + encoded
 
 
 def unpack_record(

@@ -35,16 +35,6 @@ STATUS_NUMBERS = {status: number for number, status in STATUSES.items()}
 BOUNDARIES = tuple(Boundaries)
 BOUNDARY_NUMBERS = {boundaries: number for number, boundaries in enumerate(BOUNDARIES)}
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-PIXEL_NUMBERS = (
-    "rows",
-    "columns",
-    "samples_per_pixel",
-    "bits_allocated",
-    "bits_stored",
-    "high_bit",
-    "pixel_representation",
-    "planar_configuration",
-)
 # Image numbers in the order of their bits, each with its type.
 _IMAGE_NUMBERS = {
     "instance_number": "q",

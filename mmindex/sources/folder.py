@@ -106,9 +106,9 @@ def walk_archive(
         A folder in the archive, relative to `root`: only files below it are yielded.
     """
     index_folder, index_name = os.path.split(os.path.realpath(index))
-    place_of_index, is_of_index = _find_place(index_folder), _match_index(index_name)
+    place_of_index, is_of_index = _find_place(index_folder), _match_names(index_name)
     is_excluded = match_excluded(rules.exclude) if rules.exclude else None
-    prefix, new = len(os.path.join(root, b"")), tuple.__new__
+    prefix, new, follow_links = len(os.path.join(root, b"")), tuple.__new__, rules.follow_links
     device = os.stat(root).st_dev if rules.one_file_system else None
     walked: set[tuple[int, int]] = set()
     first = os.path.join(root, start) if start else root
@@ -126,14 +126,16 @@ def walk_archive(
                 yield Skipped(folder[prefix:], "a link to a folder that was walked already", False)
                 continue
             walked.add(place)
-            is_own = is_of_index if place == place_of_index else match_index_name
+            has_index = place == place_of_index
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    path = entry.path[prefix:]
-                    if is_own(entry.name) or (is_excluded and is_excluded(path)):
+                    name, path = entry.name, entry.path[prefix:]
+                    if name.startswith(_INDEX_NAME) and match_index_name(name):
+                        continue
+                    if (has_index and is_of_index(name)) or (is_excluded and is_excluded(path)):
                         continue
                     try:
-                        if not rules.follow_links and entry.is_symlink():
+                        if not follow_links and entry.is_symlink():
                             continue
                         if entry.is_dir():
                             (links if entry.is_symlink() else folders).append(entry.path)

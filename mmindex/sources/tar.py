@@ -36,9 +36,10 @@ _FILES = b"0\0007S"  # the last one is a GNU sparse file
 _EXTENSIONS = b"xgLKX"  # of the members that follow
 _NO_DATA = b"123456"  # links, devices, folders, FIFOs: whatever their size says
 _COMMON, _LONG_NAME, _LONG_LINK = b"gLK"
-# Name; size, 11 digits and what ends them; checksum; kind; magic; the first byte of the prefix.
-_HEADER = struct.Struct("100s24x11sB12x8sB100x6s82xB166x")
+# Name; size, 11 digits and what ends them; checksum; kind; the first byte of the prefix.
+_HEADER = struct.Struct("100s24x11sB12x8sB188xB166x")
 _ENDS = b"\0 "
+_FIRST_PLAIN = b"0"  # the byte after "." and "/"
 _LONGEST_START = 64  # bytes of length and keyword that are remembered
 _NO_START = 0, b""
 _KEPT = (b"path", b"size", b"linkpath")
@@ -97,10 +98,13 @@ def walk_tar(container: ByteSource, *, others: bool = False) -> Iterator[FoundMe
     while position <= last:
         if following:
             header, following = following, b""
+        elif ahead == BLOCK:
+            header, at = read(position, BLOCK), 0
+            chunk = header
         else:
-            chunk = read(position, ahead if position + ahead <= size else size - position)
+            chunk = read(position, min(ahead, size - position))
             header, at = chunk[:BLOCK], 0
-        name, digits, end, checksum, kind, magic, prefix = unpack(header)
+        name, digits, end, checksum, kind, prefix = unpack(header)
         known = None if kind == _REGULAR else checked.get(checksum)
         if known is not None and known[0] == header:
             length = known[1]
@@ -140,18 +144,22 @@ def walk_tar(container: ByteSource, *, others: bool = False) -> Iterator[FoundMe
                 following = chunk[at : at + BLOCK]
             continue
         name, link, is_sparse = name.partition(b"\0")[0], None, False
-        if prefix and magic == b"ustar\0":  # GNU's own headers have times there
+        if prefix and header[257:263] == b"ustar\0":  # GNU's own headers have times there
             name = header[345:500].partition(b"\0")[0] + b"/" + name
+        # As most names are; `find` takes longer.
+        is_plain = name >= _FIRST_PLAIN and not name.partition(b"..")[1]
         if own is not None or common is not None:
             path, digits, link, is_sparse = _merge(own, common) or _Pax()
-            name, own = path or name, None
+            name, own, is_plain = path or name, None, False
             if digits is not None:
                 length = _parse_decimal(container, position, digits)
         if kind == _SPARSE:
             data, is_sparse = _skip_sparse_map(container, header, data), True
         position = data + (length + BLOCK - 1 & -BLOCK)
         if (kind == _REGULAR or kind in _FILES) and name[-1:] != b"/":
-            name, reason = check_name(name)
+            reason = ""
+            if not is_plain:
+                name, reason = check_name(name)
             if is_sparse:
                 reason = "the member is a sparse file, which is not put together"
             if data + length > size:
