@@ -17,7 +17,11 @@ from functools import partial
 from typing import Any
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from mmindex.serve.responses import Answer, AtOnce, find_at_once
 
@@ -52,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _headers_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
     _idle_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the last one that came
     _answered_at = 0.0  # the last of the requests that this class answered, by the loop's time
     _answer_at_once: AtOnce
 
@@ -185,6 +190,10 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.timeout_keep_alive_handler()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection without a request."""
         super().timeout_keep_alive_handler()
@@ -197,7 +206,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say that what came is no request, but not in the middle of another answer."""
-        if self._is_idle():
+        if self._is_idle() or not (self.pipeline or self.cycle.response_started):
             super().send_400_response(msg)
         else:
             self.transport.close()
@@ -224,6 +233,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        running = self._running
+        if running is not None and not running.response_complete:  # others may wait behind it
+            running.disconnected = True
+            running.message_event.set()
 
     def _expect_headers(self) -> None:
         """End the connection unless headers, or the rest of a body, come in time."""

@@ -194,3 +194,24 @@ def test_what_is_no_request_breaks_no_answer(tmp_path):
         assert body == pixels[: len(body)]
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_client_that_leaves_before_its_answers_is_no_error(tmp_path, loop, caplog):
+    """Of several requests, the one that is answered ends with the connection, too."""
+    pytest.importorskip(loop)
+    write(tmp_path, 3000)
+    server = Server(application(tmp_path), loop=loop)
+    try:
+        for _ in range(3):
+            with connect(server, 4096) as connection:
+                connection.sendall(FRAME * 4)
+                assert connection.recv(100)
+                time.sleep(0.3)
+        until = time.monotonic() + 5
+        while server.server.server_state.tasks and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not server.server.server_state.tasks
+        assert not caplog.records
+    finally:
+        server.stop()
