@@ -229,6 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         _WAITING.pop(self, None)
+        self._unset_keepalive_if_required()
         for timer in (self._headers_timer, self._taking_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -215,3 +216,15 @@ def test_a_client_that_leaves_before_its_answers_is_no_error(tmp_path, loop, cap
         assert not caplog.records
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("last", [FRAME, CALLED])
+def test_no_time_goes_on_after_a_connection_was_reset(server, last, caplog):
+    """What would close an idle connection finds none any more, and says nothing."""
+    with connect(server) as connection:
+        connection.sendall(last)
+        assert connection.recv(1 << 16)
+        time.sleep(0.1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    time.sleep(1.3)
+    assert not caplog.records
