@@ -17,7 +17,11 @@ from functools import partial
 from typing import Any
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from mmindex.serve.responses import Answer, AtOnce, find_at_once
 
@@ -45,7 +49,6 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection with limits, and with answers that wait for nothing."""
 
     _received = 0
-    _in_headers = False
     _in_message = False  # from the first byte of a request to the last one of its body
     _same_headers = b""  # of the request answered last, if nothing else was received since then
     _is_answered = False  # the request that is parsed now, by this class
@@ -53,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _headers_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
     _idle_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None  # uvicorn's `cycle` is the last one that came
     _answered_at = 0.0  # the last of the requests that this class answered, by the loop's time
     _answer_at_once: AtOnce
 
@@ -81,23 +85,19 @@ class BoundedProtocol(HttpToolsProtocol):
         begins = not self._in_message
         super().data_received(data)
         self._same_headers = self._find_headers(data) if begins else b""
-        if self._in_headers and self._headers_timer is None and self._is_idle():
-            self._expect_headers()
+        self._expect_more()
 
     def on_message_begin(self) -> None:
         """Note that a request has begun: a client has limited time for its headers."""
         super().on_message_begin()
-        self._in_headers = self._in_message = True
+        self._in_message = True
         self._is_answered = False
 
     def on_headers_complete(self) -> None:
         """Stop the time for headers; answer here, or have uvicorn call the application."""
         self._received = 0
-        self._in_headers = False
         _WAITING.pop(self, None)
-        if self._headers_timer is not None:
-            self._headers_timer.cancel()
-            self._headers_timer = None
+        self._stop_headers_timer()
         answer = self._find_answer()
         if answer is not None:
             self._write(answer)
@@ -107,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Tell uvicorn that a request is whole, if it answers that one."""
         self._in_message = False
+        self._stop_headers_timer()
         if not self._is_answered:
             super().on_message_complete()
 
@@ -148,8 +149,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _ask(self, target: bytes) -> Answer | None:
         """Return the application's answer to a GET request with the headers parsed last."""
-        if self.flow.write_paused or self.transport.is_closing():
-            return None
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return None  # who takes nothing is waited for
         if _FRAMES not in target:  # nothing else is answered at once: it would be checked twice
             return None
         if target.translate(None, _PLAIN) or target[:1] != b"/" or target[1:2] == b"/":
@@ -181,7 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_if_idle(self) -> None:
         self._idle_timer = None
-        if self._in_headers or not self._is_idle() or self.timeout_keep_alive_task is not None:
+        if self._in_message or not self._is_idle() or self.timeout_keep_alive_task is not None:
             return  # another time-out counts
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if left > 0:
@@ -189,10 +190,33 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.timeout_keep_alive_handler()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection without a request."""
+        super().timeout_keep_alive_handler()
+        self._expect_end()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or end the connection."""
+        super().on_response_complete()
+        self._expect_end()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that what came is no request, but not in the middle of another answer."""
+        if self._is_idle() or not (self.pipeline or self.cycle.response_started):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        self._expect_end()
+
     def pause_writing(self) -> None:
         """Wait for the client to take what was sent, but not for ever."""
         super().pause_writing()
-        self._expect_less()
+        if self._taking_timer is None:
+            self._expect_less()
 
     def resume_writing(self) -> None:
         """Stop the time for taking, and go on sending."""
@@ -200,18 +224,44 @@ class BoundedProtocol(HttpToolsProtocol):
             self._taking_timer.cancel()
             self._taking_timer = None
         super().resume_writing()
+        self._expect_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         _WAITING.pop(self, None)
+        self._unset_keepalive_if_required()
         for timer in (self._headers_timer, self._taking_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        running = self._running
+        if running is not None and not running.response_complete:  # others may wait behind it
+            running.disconnected = True
+            running.message_event.set()
 
     def _expect_headers(self) -> None:
-        """End the connection unless the headers of a request come in time."""
+        """End the connection unless headers, or the rest of a body, come in time."""
         self._headers_timer = self.loop.call_later(HEADERS_WITHIN, self.transport.abort)
+
+    def _stop_headers_timer(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+
+    def _expect_more(self) -> None:
+        """Limit the time of a connection on which nothing is answered: uvicorn's has stopped."""
+        if self._headers_timer is not None or not self._is_idle():
+            return
+        if self._in_message:
+            self._expect_headers()
+        elif self._idle_timer is None and self.timeout_keep_alive_task is None:
+            self._end_after(self.timeout_keep_alive)
+
+    def _expect_end(self) -> None:
+        """Have a closed connection end even if its client does not take the rest."""
+        is_closing = self.transport.is_closing() and self.transport.get_write_buffer_size()
+        if is_closing and self._taking_timer is None:
+            self._expect_less()
 
     def _expect_less(self, before: int | None = None) -> None:
         """Close the connection if no byte of what waits for the client is taken in time."""
