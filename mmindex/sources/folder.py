@@ -106,7 +106,7 @@ def walk_archive(
         A folder in the archive, relative to `root`: only files below it are yielded.
     """
     index_folder, index_name = os.path.split(os.path.realpath(index))
-    place_of_index, is_of_index = _find_place(index_folder), _match_names(index_name)
+    place_of_index, is_of_index = identify_folder(index_folder), _match_names(index_name)
     is_excluded = match_excluded(rules.exclude) if rules.exclude else None
     prefix, new, follow_links = len(os.path.join(root, b"")), tuple.__new__, rules.follow_links
     device = os.stat(root).st_dev if rules.one_file_system else None
@@ -206,7 +206,7 @@ def _match_index(name: bytes) -> Callable[[bytes], object]:
     return lambda found: match_index_name(found) or own(found)
 
 
-def _find_place(folder: bytes) -> tuple[int, int] | None:
+def identify_folder(folder: bytes) -> tuple[int, int] | None:
     """Return device and inode of a folder; None where there is none."""
     try:
         status = os.stat(folder)

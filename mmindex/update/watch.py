@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mmindex.errors import MissingDependencyError, MMIndexError
 from mmindex.sources.base import WalkRules
-from mmindex.sources.folder import match_index_files
+from mmindex.sources.folder import identify_folder, match_index_files
 from mmindex.update.attribute_values import check_attributes
 from mmindex.update.build import build
 from mmindex.update.guards import RemovalRefusedError, find_index, find_root, parse_limit
@@ -140,7 +140,7 @@ class Watch:
         while not self._stop.is_set():
             self._build_due = 0.0
             self._has_begun = False
-            identity = _identify(self._root)
+            identity = identify_folder(self._root)
             try:
                 if identity is not None:
                     self._watch(identity)
@@ -149,7 +149,7 @@ class Watch:
                 if self._has_begun:  # a name that is no text: the next watch begins with a build
                     self._stop.wait(min(max(self._build_seconds, _RETRY), _LONGEST_RETRY))
                     continue
-                if identity == _identify(self._root):  # too many folders, say
+                if identity == identify_folder(self._root):  # too many folders, say
                     self._build_unwatched()
                 self._stop.wait(min(self._rescan, _LONGEST_RETRY))
             if not self._stop.is_set() and not self._is_back():
@@ -175,7 +175,7 @@ class Watch:
         """Take in changes until the root is another folder, or the watch is stopped."""
         with LostReports() as lost:
             for since, burst in _walk_bursts(self._begin()):  # the first one begins the watch
-                if self._stop.is_set() or _identify(self._root) != identity:
+                if self._stop.is_set() or identify_folder(self._root) != identity:
                     return
                 self._has_begun = True
                 may_miss = lost.take(since, is_quiet=not burst)
@@ -340,15 +340,6 @@ def _walk_bursts(
     for burst in bursts:
         yield since, burst
         since = time.monotonic()
-
-
-def _identify(root: bytes) -> tuple[int, int] | None:
-    """Return device and inode of a folder; None where there is none."""
-    try:
-        status = os.stat(root)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _age(status: os.stat_result) -> float:
